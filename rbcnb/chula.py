@@ -1,0 +1,127 @@
+"""Chula RBC-12 (Naruenatthanaset et al., 2021): 640 x 480 smears of human blood with a labelled point in each cell."""
+
+import math
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from rbcnb.columns import CODOCYTE, HYPOCHROMIA, LABEL, NORMAL, RADIUS, X, Y
+from rbcnb.images import Smear, SmearError, images_in, pass_on, read_smears, twin_groups
+
+# The numbers in the label files of Chula RBC-12, from its README; the paper's three classes have our names.
+CHULA_TYPES = {
+    0: NORMAL,
+    1: "macrocyte",
+    2: "microcyte",
+    3: "spherocyte",
+    4: CODOCYTE,
+    5: "stomatocyte",
+    6: "ovalocyte",
+    7: "teardrop",
+    8: "burr_cell",
+    9: "schistocyte",
+    10: "uncategorised",
+    11: HYPOCHROMIA,
+    12: "elliptocyte",
+}
+
+
+def chula_smears(
+    root: str | Path,
+    *,
+    types: str | Iterable[str] = (NORMAL, CODOCYTE, HYPOCHROMIA),
+    n: int | None = None,
+    seed: int = 0,
+    labelled_only: bool = True,
+    errors: list[SmearError] | None = None,
+) -> Iterator[Smear]:
+    """Read Chula RBC-12 in its published layout: ``root/Dataset/N.jpg``, ``root/Label/N.txt`` (lines ``x y type``).
+
+    *types*: names out of ``CHULA_TYPES``, or "all". The truth holds the cells of these types only: other cells are in
+    the image and not in the truth, as are cells that the dataset's readers left unlabelled; so a found cell without
+    truth is no error of the finder. Smears without a cell of these types are left out. Radii are not given (NaN).
+
+    *n*: draw *n* smears by *seed*, round-robin over the types, each time the next smear of a seeded order that holds
+    the type, so that every type is represented where *n* allows and a smaller *n* gives the first smears of a larger.
+    They are chosen from the label files, before any image is decoded.
+
+    *labelled_only*: leave out images without a label file; else they come with truth None (after the labelled, where
+    *n* draws). Identical images share a group.
+    """
+    root = Path(root)
+    images, labels = root / "Dataset", root / "Label"
+    if not images.is_dir() or not labels.is_dir():
+        raise SmearError(
+            f"{root}: not the Chula RBC-12 dataset (it has the folders Dataset and Label); "
+            f"give its folder, or get it with: rbcnb fetch chula --out {root}"
+        )
+    wanted = _wanted_types(types)
+    truths: dict[Path, pd.DataFrame] = {}
+    bare: list[Path] = []
+    paths = images_in(images)
+    for path in paths:
+        label_file = labels / f"{path.stem}.txt"
+        if not label_file.exists():
+            bare.append(path)
+            continue
+        try:
+            truth = read_chula_labels(label_file)
+        except SmearError as error:
+            pass_on(error, errors)
+            continue
+        truth = truth[truth[LABEL].isin(wanted)].reset_index(drop=True)
+        if len(truth):
+            truths[path] = truth
+    if not truths:
+        raise SmearError(f"{root}: no labelled smear holds a cell of {', '.join(wanted)}; ask for other types")
+    chosen = list(truths) if n is None else _draw(truths, wanted, n, seed)
+    if not labelled_only:
+        chosen += bare if n is None else bare[: n - len(chosen)]
+    yield from read_smears([(path, truths.get(path)) for path in chosen], twin_groups(paths), errors)
+
+
+def read_chula_labels(path: str | Path) -> pd.DataFrame:
+    """Read one label file of Chula RBC-12 (lines ``x y type``): truth with every type by name, radii NaN."""
+    path = Path(path)
+    rows = []
+    for number, line in enumerate(path.read_text(encoding="utf-8-sig", errors="replace").splitlines(), start=1):
+        fields = line.split()
+        if not fields:
+            continue
+        try:
+            x, y, kind = fields
+            row = (float(x), float(y), math.nan, CHULA_TYPES[int(kind)])
+            if not (math.isfinite(row[0]) and math.isfinite(row[1])):
+                raise ValueError(line)
+        except (ValueError, KeyError) as error:
+            raise SmearError(
+                f"{path}: line {number} is {line.strip()!r}; it must be `x y type`, two numbers and a type 0..12"
+            ) from error
+        rows.append(row)
+    return pd.DataFrame(rows, columns=[X, Y, RADIUS, LABEL]).astype({X: float, Y: float, RADIUS: float, LABEL: object})
+
+
+def _wanted_types(types: str | Iterable[str]) -> tuple[str, ...]:
+    """Names of Chula types, checked; "all" is every one; a comma-separated string is a list."""
+    known = tuple(CHULA_TYPES.values())
+    wanted = known if types == "all" else tuple(types.split(",") if isinstance(types, str) else types)
+    wanted = tuple(dict.fromkeys(name.strip() for name in wanted))
+    if unknown := [name for name in wanted if name not in known]:
+        raise SmearError(f"Chula RBC-12 has no type {', '.join(unknown)}; its types are {', '.join(known)}, or all")
+    if not wanted:
+        raise SmearError(f"no type asked for; choose from {', '.join(known)}, or all")
+    return wanted
+
+
+def _draw(truths: dict[Path, pd.DataFrame], wanted: tuple[str, ...], n: int, seed: int) -> list[Path]:
+    """Draw *n* smears, round-robin over the types: each time the next smear of a seeded order that holds the type."""
+    order = [list(truths)[i] for i in np.random.default_rng(seed).permutation(len(truths))]
+    chosen: dict[Path, None] = {}
+    while len(chosen) < min(n, len(truths)):
+        for name in wanted:
+            holder = next((p for p in order if p not in chosen and (truths[p][LABEL] == name).any()), None)
+            if holder is not None and len(chosen) < n:
+                chosen[holder] = None
+    return list(chosen)

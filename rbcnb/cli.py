@@ -1,0 +1,157 @@
+"""Red blood cells and class imbalance: smears to cells to verdict.
+
+Heavy imports wait until a command needs them: ``rbcnb --help`` answers at once.
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from rbcnb import __version__
+
+DEFAULT_OUT = "runs"
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The parser of every command."""
+    parser = argparse.ArgumentParser(prog="rbcnb", description=__doc__.split(".")[0])
+    parser.add_argument("--version", action="version", version=f"rbcnb {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    reproduce = commands.add_parser(
+        "reproduce", help="run the six notebooks: smears to tables, figures and a report", allow_abbrev=False
+    )
+    reproduce.add_argument(
+        "--profile",
+        default="course",
+        help="smoke (minutes), course (default), paper (published settings), or a YAML file",
+    )
+    reproduce.add_argument("--smears", help="synthetic (default), chula, or a folder of images with a labels.csv")
+    reproduce.add_argument("--data", metavar="DIR", help="where Chula RBC-12 lies; get it with: rbcnb fetch chula")
+    reproduce.add_argument(
+        "--protocol", choices=("paper", "honest", "both"), help="whose splits and choices (default both)"
+    )
+    reproduce.add_argument("--out", metavar="RUN", help=f"folder of the run (default {DEFAULT_OUT}/PROFILE-SMEARS)")
+    reproduce.add_argument("--jobs", type=_positive, metavar="N", help="trials side by side (default: one per core)")
+    reproduce.add_argument("--only", metavar="NN[,NN]", help="notebooks to run, such as 01,03 (default: all)")
+    reproduce.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        dest="settings",
+        help="any notebook parameter, value as in YAML; may be repeated",
+    )
+
+    segment = commands.add_parser("segment", help="find and crop the cells of images", allow_abbrev=False)
+    segment.add_argument("paths", nargs="+", metavar="IMAGE_OR_FOLDER", type=Path)
+    segment.add_argument("--out", required=True, metavar="DIR", type=Path, help="for cells.csv and crops/")
+    segment.add_argument("--method", default="paper", help="paper: Algorithm 1 as published (default)")
+    segment.add_argument("--upscale", default="waifu2x", choices=("waifu2x", "bicubic", "none"))
+    segment.add_argument("--size", type=_positive, default=224, metavar="PX", help="side of a crop (default 224)")
+    segment.add_argument(
+        "--diameter", type=float, metavar="PX", help="cell diameter in the images (default: estimated from each)"
+    )
+    segment.add_argument("--jobs", type=_positive, default=1, metavar="N", help="images side by side (default 1)")
+
+    fetch = commands.add_parser("fetch", help="download a public data set", allow_abbrev=False)
+    fetch.add_argument("dataset", choices=("chula",), help="Chula RBC-12: human smears, 12 cell types, MIT licence")
+    fetch.add_argument("--out", default="data/chula-rbc-12", metavar="DIR", type=Path)
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs one command; returns the exit code: 0 done, 1 something failed and was reported, 2 wrong usage."""
+    options = build_parser().parse_args(arguments)
+    run = {"reproduce": _reproduce, "segment": _segment, "fetch": _fetch}[options.command]
+    try:
+        return run(options)
+    except KeyboardInterrupt:
+        print("rbcnb: stopped; what is finished is kept, the same command carries on from there", file=sys.stderr)
+        return 130
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"must be at least 1, got {value}")
+    return value
+
+
+def _overrides(options: argparse.Namespace) -> dict[str, Any]:
+    import yaml
+
+    given = {name: getattr(options, name) for name in ("smears", "data", "protocol")}
+    values = {name: value for name, value in given.items() if value is not None}
+    if values.get("smears") not in (None, "synthetic", "chula"):
+        values["smears"] = str(Path(values["smears"]).expanduser().resolve())
+    if "data" in values:
+        values["data"] = str(Path(values["data"]).expanduser().resolve())
+    for setting in options.settings:
+        name, equals, text = setting.partition("=")
+        if not equals:
+            raise ValueError(f"--set {setting}: write NAME=VALUE")
+        values[name] = yaml.safe_load(text)
+    return values
+
+
+def _reproduce(options: argparse.Namespace) -> int:
+    from rbcnb.parameters import ParameterError
+    from rbcnb.reproduce import ReproductionError, reproduce, skipped_files
+    from rbcnb.smears import SmearError
+
+    try:
+        overrides = _overrides(options)
+        source = Path(overrides.get("smears", "synthetic")).name
+        run = reproduce(
+            out=options.out or f"{DEFAULT_OUT}/{Path(options.profile).stem}-{source}",
+            profile=options.profile,
+            overrides=overrides,
+            only=options.only.split(",") if options.only else (),
+            jobs=options.jobs,
+        )
+    except (ParameterError, SmearError, ValueError) as error:
+        print(f"rbcnb reproduce: {error}", file=sys.stderr)
+        return 2
+    except ReproductionError as error:
+        print(f"rbcnb reproduce: {error}", file=sys.stderr)
+        return 1
+    skipped = skipped_files(run)
+    for message in skipped:
+        print(f"rbcnb reproduce: left out: {message}", file=sys.stderr)
+    return 1 if skipped else 0
+
+
+def _segment(options: argparse.Namespace) -> int:
+    from rbcnb.batch import segment_files
+    from rbcnb.segmentation import FinderSpec
+
+    try:
+        spec = FinderSpec(
+            method=options.method, upscale=options.upscale, diameter_px=options.diameter, size_px=options.size
+        )
+        report = segment_files(options.paths, options.out, spec=spec, jobs=options.jobs)
+    except (ValueError, OSError) as error:
+        print(f"rbcnb segment: {error}", file=sys.stderr)
+        return 2
+    print(f"{report.n_cells} cells in {report.n_images} images: {options.out / 'cells.csv'}")
+    for file, message in report.errors:
+        print(f"rbcnb segment: left out: {file}: {message}", file=sys.stderr)
+    return 1 if report.errors else 0
+
+
+def _fetch(options: argparse.Namespace) -> int:
+    from rbcnb.fetch import FetchError, fetch_chula
+
+    try:
+        print(fetch_chula(options.out))
+    except FetchError as error:
+        print(f"rbcnb fetch: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,49 @@
+"""Names of table columns, classes and splits, written once.
+
+One pandas table, *cells* (one row per cell), walks from smear to verdict; each stage adds columns to it:
+found (``FOUND``) -> labelled (``LABEL``, ``GROUP``) -> split (``SPLIT``, ``FOLD``) -> predicted (``TARGET``, ``PRED``,
+``prob_<class>``). Coordinates and radii are pixels of the smear's own image, before any upscaling.
+"""
+
+from collections.abc import Iterable
+
+SMEAR = "smear"  # file name (or generated name) of the source image
+CELL = "cell"  # number of the cell within its smear, from 0; (smear, cell) names a cell
+X = "x_px"  # centre; (0, 0) is the centre of the top left pixel, as in OpenCV and matplotlib
+Y = "y_px"
+RADIUS = "radius_px"
+BORDER = "border"  # True where the circle leaves the image
+CROP = "crop"  # row of the cell's picture in the run's crops
+FOUND = (SMEAR, CELL, X, Y, RADIUS)
+
+LABEL = "label"  # class name given by a reader, or by the renderer of a synthetic smear; empty (NaN) when unlabelled
+GROUP = "group"  # cells of one group never stand on both sides of an honest split: the smear, or its identical twins
+
+SPLIT = "split"
+DEV, TEST, UNUSED = "dev", "test", "unused"
+FOLD = "fold"  # 0..k-1 inside the dev split, NO_FOLD elsewhere
+NO_FOLD = -1
+
+TARGET = "target"
+PRED = "pred"
+PROB = "prob_"  # prefix: one column of probabilities per class
+
+# In the paper's order: class 0, 1, 2 of Figs. 8, 10 and 11 and of Table 2.
+CODOCYTE, HYPOCHROMIA, NORMAL = "codocyte", "hypochromia", "normal"
+CLASSES = (CODOCYTE, HYPOCHROMIA, NORMAL)
+
+
+def class_names(labels: Iterable[str]) -> tuple[str, ...]:
+    """The classes present in *labels*: the paper's three first and in its order, then any others by name."""
+    present = {label for label in labels if isinstance(label, str) and label}
+    return tuple(name for name in CLASSES if name in present) + tuple(sorted(present - set(CLASSES)))
+
+
+def prob_columns(classes: Iterable[str]) -> list[str]:
+    """Names of the probability columns of a predictions table, in the order of *classes*."""
+    return [PROB + name for name in classes]
+
+
+def classes_of_predictions(columns: Iterable[str]) -> tuple[str, ...]:
+    """The classes that a predictions table speaks of, read off its ``prob_<class>`` columns, in their order."""
+    return tuple(name.removeprefix(PROB) for name in columns if name.startswith(PROB))

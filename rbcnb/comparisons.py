@@ -1,0 +1,213 @@
+"""Figures that compare methods: alpha and rho sweeps, Fig. 13, paired differences, and the README's opening figure.
+
+``rbcnb.figures`` offers these functions too.
+"""
+
+from collections.abc import Mapping, Sequence
+from textwrap import fill
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator, NullLocator
+
+from rbcnb.pictures import class_legend, draw_circles, draw_class_strip, show_image
+from rbcnb.style import CYCLE, DASHES, colours_of, cycle, new_figure, rc, readable, require
+
+SCORES = ("accuracy", "macro_f1", "auroc")
+
+
+def plot_alpha_sweep(results: pd.DataFrame, reference: pd.DataFrame, *, score: str = "macro_f1") -> Figure:
+    """Table 1 as a figure, a panel per architecture: score of focal loss against alpha, the other methods as lines.
+
+    *results*: architecture, alpha and *score*; *reference*: architecture, method and *score*. Several rows of one alpha
+    or method (folds, seeds) are averaged; bars then reach from the lowest to the highest.
+    """
+    require(results, ["architecture", "alpha", score], "results")
+    require(reference, ["architecture", "method", score], "reference")
+    architectures = list(dict.fromkeys(results["architecture"]))
+    colours = colours_of(["focal", *reference["method"]])
+    with rc():
+        figure, axes = new_figure(max(4.8 * len(architectures), 5.6), 4.0, 1, len(architectures), sharey=True)
+        for ax, architecture in zip(axes.flat, architectures, strict=True):
+            others = reference[reference["architecture"] == architecture].groupby("method", sort=False)[score].mean()
+            for (method, value), dash in zip(others.items(), cycle(DASHES, len(others)), strict=True):
+                ax.axhline(value, color=colours[method], ls=dash, label=readable(method))
+            by_alpha = results[results["architecture"] == architecture].groupby("alpha")[score]
+            mean = by_alpha.mean()
+            reach = np.stack([mean - by_alpha.min(), by_alpha.max() - mean])
+            ax.errorbar(
+                mean.index,
+                mean,
+                reach if reach.any() else None,
+                fmt="o",
+                color=colours["focal"],
+                capsize=3,
+                label="focal loss",
+            )
+            ax.set_title(readable(architecture))
+            ax.set(xlabel="weight of focal loss α", ylabel=f"{readable(score)} (0 to 1)", xticks=mean.index)
+            ax.yaxis.set_tick_params(labelleft=True)
+        figure.legend(*axes.flat[0].get_legend_handles_labels(), loc="outside lower center", ncols=len(colours))
+    return figure
+
+
+def _rho_axis(ax: Axes, rhos: Sequence[float]) -> None:
+    ax.set_xscale("log")
+    ax.set_xticks(rhos, [f"{rho:.3g}" for rho in rhos])
+    ax.xaxis.set_minor_locator(NullLocator())
+    ax.set_xlabel("imbalance ratio ρ (log scale)")
+
+
+def plot_relative_improvement(
+    table: pd.DataFrame, published: pd.DataFrame | None = None, *, intervals: pd.DataFrame | None = None
+) -> Figure:
+    """Fig. 13: relative improvement of focal loss over cross entropy in percent, against rho; published beside ours.
+
+    *table* and *published*: rho, accuracy, macro_f1, auroc (``paper.relative_improvement``). *intervals*: rho, score,
+    low, high in percent, drawn as bars on *table*'s panel.
+    """
+    require(table, ["rho", *SCORES], "table")
+    panels = [("this run" if published is not None else "", table, intervals)]
+    if published is not None:
+        panels.insert(0, ("published", published, None))
+    with rc():
+        figure, axes = new_figure(max(4.9 * len(panels), 6.2), 4.0, 1, len(panels), sharey=True)
+        for ax, (title, values, bars) in zip(axes.flat, panels, strict=True):
+            ax.axhline(0, color="#444444", lw=1)
+            values = values.sort_values("rho")
+            for score, colour, dash, marker in zip(SCORES, CYCLE, DASHES, "os^", strict=False):
+                ax.plot(values["rho"], values[score], color=colour, ls=dash, marker=marker, label=readable(score))
+                if bars is not None:
+                    own = bars[bars["score"] == score]
+                    ax.vlines(own["rho"], own["low"], own["high"], color=colour, lw=1.2)
+            _rho_axis(ax, list(values["rho"]))
+            ax.set_title(title)
+            ax.set_ylabel("relative improvement (%)")
+            ax.yaxis.set_tick_params(labelleft=True)
+        figure.legend(*axes.flat[0].get_legend_handles_labels(), loc="outside lower center", ncols=len(SCORES))
+    return figure
+
+
+def plot_scores_by_rho(table3: pd.DataFrame, *, score: str = "macro_f1") -> Figure:
+    """Table 3 as a figure: *score* against rho, a panel per architecture and a line per method.
+
+    *table3*: rho, architecture, method and *score* (0 to 1); repeated draws are averaged, lowest to highest as a band.
+    """
+    require(table3, ["rho", "architecture", "method", score], "table3")
+    architectures = list(dict.fromkeys(table3["architecture"]))
+    with rc():
+        figure, axes = new_figure(max(4.8 * len(architectures), 5.6), 3.8, 1, len(architectures), sharey=True)
+        for ax, architecture in zip(axes.flat, architectures, strict=True):
+            _draw_scores_by_rho(ax, table3[table3["architecture"] == architecture], score)
+            ax.set_title(readable(architecture))
+            ax.yaxis.set_tick_params(labelleft=True)
+    return figure
+
+
+def _draw_scores_by_rho(ax: Axes, rows: pd.DataFrame, score: str) -> None:
+    colours = colours_of(rows["method"])
+    for (method, own), dash, marker in zip(rows.groupby("method", sort=False), DASHES, "os^vDPX", strict=False):
+        by_rho = own.groupby("rho")[score]
+        mean = by_rho.mean()
+        ax.plot(mean.index, mean, color=colours[method], ls=dash, marker=marker, label=readable(method))
+        if by_rho.size().max() > 1:
+            ax.fill_between(mean.index, by_rho.min(), by_rho.max(), color=colours[method], alpha=0.15, lw=0)
+    _rho_axis(ax, sorted(rows["rho"].unique()))
+    ax.set_ylabel(f"{readable(score)} (0 to 1)")
+    ax.legend()
+
+
+def plot_differences(rows: pd.DataFrame, margin: float, *, score: str = "macro F1") -> Figure:
+    """Forest plot: paired differences with intervals, a row per contrast, the margin of practical equality shaded.
+
+    *rows*: contrast, mean, low, high, verdict. *margin*: half width of the shaded band, in units of the score.
+    """
+    with rc():
+        figure, axes = new_figure(8.6, 0.5 * len(rows) + 1.4)
+        _draw_differences(axes[0, 0], rows, margin, score)
+    return figure
+
+
+def _draw_differences(ax: Axes, rows: pd.DataFrame, margin: float, score: str) -> None:
+    require(rows, ["contrast", "mean", "low", "high", "verdict"], "rows")
+    colours = colours_of(sorted(rows["verdict"].astype(str).unique()))
+    ax.axvspan(-margin, margin, color="#EDEDED", zorder=0)
+    ax.axvline(0, color="#444444", lw=1)
+    for y, row in enumerate(rows.itertuples()):
+        colour = colours[str(row.verdict)]
+        ax.plot([row.low, row.high], [y, y], color=colour, lw=2.4, solid_capstyle="butt")
+        ax.plot(row.mean, y, "o", color=colour, ms=7)
+        ax.annotate(
+            f"{row.mean:+.3f} [{row.low:+.3f}, {row.high:+.3f}]\n{row.verdict}".replace("-", "−"),
+            (1.02, y),
+            xycoords=ax.get_yaxis_transform(),
+            va="center",
+            fontsize=9,
+        )
+    ax.set_yticks(range(len(rows)), [fill(str(contrast), 24, break_on_hyphens=False) for contrast in rows["contrast"]])
+    ax.set_ylim(len(rows) - 0.4, -0.6)
+    ax.grid(visible=False, axis="y")
+    ax.xaxis.set_major_locator(MaxNLocator(5))
+    ax.set_xlabel(f"paired difference in {score} (grey: within ±{margin:g})")
+
+
+def plot_class_counts(counts: pd.DataFrame | pd.Series) -> Figure:
+    """Cells per class as bars with their numbers; index = class, one set of bars per column (such as the splits)."""
+    table = counts.to_frame(counts.name or "cells") if isinstance(counts, pd.Series) else counts
+    if table.empty:
+        raise ValueError("counts has no rows, so there is nothing to draw")
+    height = 0.8 / table.shape[1]
+    with rc():
+        figure, axes = new_figure(7.2, 0.42 * table.size + 1.1)
+        ax = axes[0, 0]
+        for j, (name, column) in enumerate(table.items()):
+            places = np.arange(len(table)) + (j - (table.shape[1] - 1) / 2) * height
+            bars = ax.barh(places, column, height * 0.9, color=CYCLE[j % len(CYCLE)], label=readable(name))
+            ax.bar_label(bars, [f"{value:,.0f}" for value in column], padding=3, fontsize=9)
+        ax.set_yticks(range(len(table)), [readable(name) for name in table.index])
+        ax.invert_yaxis()
+        ax.margins(x=0.12)
+        ax.grid(visible=False, axis="y")
+        ax.set_xlabel("number of cells")
+        if table.shape[1] > 1:
+            ax.legend()
+    return figure
+
+
+def plot_summary(
+    class_crops: Mapping[str, np.ndarray],
+    smear: np.ndarray,
+    cells: pd.DataFrame,
+    *,
+    differences: pd.DataFrame | None = None,
+    table3: pd.DataFrame | None = None,
+    margin: float = 0.02,
+    score: str = "macro_f1",
+    title: str = "",
+) -> Figure:
+    """The README's opening figure: examples of each class, a smear with its cells found, and the answer.
+
+    *class_crops*: class -> crops [N,S,S,3], the first three shown; *cells*: found on *smear*, coloured by ``label`` if
+    there. The answer is a forest plot of *differences* (as ``plot_differences``) or *score* against rho from *table3*.
+    """
+    if (differences is None) == (table3 is None):
+        raise ValueError("give either differences or table3: the right panel shows one of them")
+    with rc():
+        figure, _ = new_figure(13.5, 4.4)
+        figure.clear()
+        strip, middle, right = figure.subfigures(1, 3, width_ratios=[2.6, 4.6, 6.3])
+        draw_class_strip(strip.subplots(len(class_crops), 3, squeeze=False), class_crops)
+        ax = middle.subplots()
+        show_image(ax, smear, f"{len(cells)} cells found")
+        draw_circles(ax, cells)
+        if "label" in cells:
+            class_legend(ax, list(class_crops))
+        answer = right.subplots()
+        if differences is not None:
+            _draw_differences(answer, differences, margin, readable(score))
+        else:
+            _draw_scores_by_rho(answer, table3, score)
+        answer.set_title(title)
+    return figure

@@ -1,0 +1,68 @@
+"""Many smears to one cells table, the crops in its order, and the smears' truth."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import joblib
+import numpy as np
+import pandas as pd
+
+from rbcnb.columns import CELL, CROP, FOUND, GROUP, LABEL, RADIUS, SMEAR, X, Y
+from rbcnb.segmentation import FinderSpec, segment_smear
+from rbcnb.smears import Smear
+
+DIAMETER = "diameter_px"  # of a typical cell, given or estimated
+TRUTH_COLUMNS = (SMEAR, GROUP, X, Y, RADIUS, LABEL)
+
+
+@dataclass(frozen=True, eq=False)
+class Harvest:
+    """What Algorithm 1 makes of many smears."""
+
+    cells: pd.DataFrame  # columns.FOUND, border and crop (row in crops), one row per found cell
+    crops: np.ndarray  # uint8 [N, S, S, 3]
+    truth: pd.DataFrame  # smear, group, x_px, y_px, radius_px, label: one row per labelled cell
+    smears: pd.DataFrame  # smear, group, height_px, width_px, diameter_px, cells: one row per smear
+
+
+def harvest(smears: Iterable[Smear], spec: FinderSpec, *, jobs: int = 1) -> Harvest:
+    """Runs `segment_smear` over *smears*, *jobs* at a time; the result does not depend on *jobs*.
+
+    Raises:
+        ValueError: there are no smears, or no cell is found in any.
+    """
+    work = (joblib.delayed(_one)(smear, spec) for smear in smears)
+    parts = list(joblib.Parallel(n_jobs=jobs, return_as="generator")(work))
+    if not parts:
+        raise ValueError("there are no smears to segment")
+    cells = pd.concat([part[0] for part in parts], ignore_index=True)
+    if cells.empty:
+        raise ValueError(f"no cell was found in any of {len(parts)} smears; give the cell diameter (diameter_px)")
+    crops = np.concatenate([part[1] for part in parts])
+    first = [*FOUND]
+    cells = cells[first + [name for name in cells.columns if name not in first]]
+    truths = [part[2] for part in parts if len(part[2])]
+    truth = pd.concat(truths, ignore_index=True) if truths else pd.DataFrame(columns=list(TRUTH_COLUMNS))
+    return Harvest(
+        cells=cells.assign(**{CROP: np.arange(len(cells))}),
+        crops=crops,
+        truth=truth,
+        smears=pd.DataFrame([part[3] for part in parts]),
+    )
+
+
+def _one(smear: Smear, spec: FinderSpec) -> tuple[pd.DataFrame, np.ndarray, pd.DataFrame, dict]:
+    found = segment_smear(smear.image, spec)
+    cells = found.cells.assign(**{SMEAR: smear.name})
+    truth = pd.DataFrame(columns=list(TRUTH_COLUMNS)) if smear.truth is None else smear.truth
+    truth = truth.assign(**{SMEAR: smear.name, GROUP: smear.group}).reindex(columns=list(TRUTH_COLUMNS))
+    height, width = smear.image.shape[:2]
+    facts = {
+        SMEAR: smear.name,
+        GROUP: smear.group,
+        "height_px": height,
+        "width_px": width,
+        DIAMETER: found.diameter_px,
+        CELL + "s": len(cells),
+    }
+    return cells, found.crops, truth, facts

@@ -1,0 +1,101 @@
+"""From truth to labels: which found cell is which labelled one, what that leaves out, and how well cells were found."""
+
+import itertools
+
+import numpy as np
+import pandas as pd
+
+from rbcnb.columns import GROUP, LABEL, RADIUS, SMEAR, class_names
+from rbcnb.matching import detection_scores, match_cells
+
+MATCH_RADII = 0.9  # a hit lies within this many radii; clicked centres are about a quarter of a radius off
+
+
+def label_cells(cells: pd.DataFrame, truth: pd.DataFrame, *, match_radii: float = MATCH_RADII) -> pd.DataFrame:
+    """Gives each found cell the label of the truth it matches, one to one within a smear, nearest pairs first.
+
+    Args:
+        cells: found cells, ``columns.FOUND``.
+        truth: ``smear``, ``x_px``, ``y_px``, ``label``, ``group`` and optionally ``radius_px`` of the labelled cells.
+        match_radii: largest distance of centres, in units of the smear's median radius of found cells.
+
+    Returns:
+        *cells* with ``label`` (missing where no truth is near) and ``group`` (of the smear).
+    """
+    groups = truth.drop_duplicates(SMEAR).set_index(SMEAR)[GROUP]
+    labels = pd.Series(pd.NA, index=cells.index, dtype=object)
+    truth_of = dict(iter(truth.groupby(SMEAR, sort=False)))
+    for smear, found in cells.groupby(SMEAR, sort=False):
+        if smear not in truth_of:
+            continue
+        there = truth_of[smear].reset_index(drop=True)
+        rows = match_cells(found, there, max_distance=match_radii * found[RADIUS].median())
+        hit = rows >= 0
+        labels.loc[found.index[hit]] = there[LABEL].to_numpy()[rows[hit]]
+    # A smear without truth has no twin that we know of: it is its own group.
+    return cells.assign(**{LABEL: labels, GROUP: cells[SMEAR].map(groups).fillna(cells[SMEAR])})
+
+
+def count_classes(cells: pd.DataFrame) -> pd.DataFrame:
+    """Cells and share per class, in the order of `columns.class_names`."""
+    counts = cells[LABEL].value_counts()
+    names = list(class_names(cells[LABEL]))
+    n_cells = counts.reindex(names).to_numpy(dtype=int)
+    return pd.DataFrame({"n_cells": n_cells, "share": n_cells / np.sum(n_cells)}, index=pd.Index(names, name=LABEL))
+
+
+def detection_table(
+    cells: pd.DataFrame,
+    truth: pd.DataFrame,
+    smears: pd.DataFrame,
+    *,
+    exhaustive: bool,
+    match_radii: float = MATCH_RADII,
+) -> pd.DataFrame:
+    """How well the cells of each smear were found, among those at least one diameter from the border.
+
+    Args:
+        cells, truth, smears: as from `rbcnb.harvest.harvest`.
+        exhaustive: every cell of the smears was labelled. Else precision and F1 are left empty: a found cell without a
+            label may be a cell of another type, or one that nobody labelled.
+        match_radii: see `label_cells`.
+
+    Returns:
+        One row per smear that has truth: ``smear`` and the scores of `rbcnb.matching.detection_scores`.
+    """
+    rows = []
+    for smear in smears.itertuples():
+        there, found = truth[truth[SMEAR] == smear.smear], cells[cells[SMEAR] == smear.smear]
+        if there.empty or found.empty:
+            continue
+        radius = found[RADIUS].median()
+        scores = detection_scores(
+            found,
+            there,
+            max_distance=match_radii * radius,
+            image_shape=(smear.height_px, smear.width_px),
+            margin=2 * radius,
+        )
+        if not exhaustive:
+            scores |= dict.fromkeys(("n_false", "precision", "f1_score"), np.nan)
+        rows.append({SMEAR: smear.smear, **scores})
+    return pd.DataFrame(rows)
+
+
+def twin_readings(truth: pd.DataFrame, *, max_distance_px: float = 15.0) -> pd.DataFrame:
+    """Cells that were labelled twice, in identical images: one row per cell with its ``first`` and ``second`` label.
+
+    Args:
+        truth: labelled cells with ``smear`` and ``group``; smears of one group are the same image.
+        max_distance_px: two readers click within so many pixels on the same cell.
+    """
+    rows = []
+    for group, readings in truth.groupby(GROUP, sort=False):
+        pages = [page for _, page in readings.groupby(SMEAR, sort=True)]
+        for first, second in itertools.combinations(pages, 2):
+            partner = match_cells(first, second, max_distance=max_distance_px)
+            rows += [
+                {GROUP: group, "first": a, "second": b}
+                for a, b in zip(first[LABEL][partner >= 0], second[LABEL].iloc[partner[partner >= 0]], strict=True)
+            ]
+    return pd.DataFrame(rows, columns=[GROUP, "first", "second"])

@@ -1,0 +1,164 @@
+"""Crops to batches to a fastai ``Learner`` with the paper's optimiser, and the curves of a fit.
+
+The crops are one uint8 tensor on the device; a batch is an index look-up, normalised on the device.
+"""
+
+from collections.abc import Iterator
+from functools import partial
+
+import cv2
+import numpy as np
+import pandas as pd
+import torch
+import torch.nn.functional as F
+from fastai.callback.core import Callback, TrainEvalCallback
+from fastai.data.core import DataLoaders
+from fastai.learner import Learner
+from fastai.optimizer import OptimWrapper
+from torch import Tensor
+
+from rbcnb.losses import build_loss
+from rbcnb.metrics import macro_f1
+from rbcnb.models import build_model, normalise
+from rbcnb.trial import Trial
+
+MAX_ROTATION_DEG = 15.0  # section 4.2
+EVALUATION_BATCH = 128  # without gradients: as many as fit comfortably at 224 px
+CURVE_COLUMNS = ("epoch", "train_loss", "train_ce", "valid_loss", "valid_ce", "valid_macro_f1")
+
+
+def default_device() -> torch.device:
+    """The first CUDA device, else the CPU."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def rotate_flip(crops: np.ndarray, *, seed: int) -> np.ndarray:
+    """The augmentation of over-sampling (section 4.2): rotation by -15 to 15 degrees, flips left-right and up-down.
+
+    Args:
+        crops: uint8 [N, S, S, 3]; what turns in from outside is zero, like the padding of Algorithm 1.
+        seed: of angles and flips.
+
+    Returns:
+        A new uint8 array of the same shape.
+    """
+    rng = np.random.default_rng(seed)
+    size = crops.shape[1]
+    centre = ((size - 1) / 2, (size - 1) / 2)
+    angles = rng.uniform(-MAX_ROTATION_DEG, MAX_ROTATION_DEG, len(crops))
+    flips = rng.random((len(crops), 2)) < 0.5
+    out = np.empty_like(crops)
+    for i, (angle, (left_right, up_down)) in enumerate(zip(angles, flips, strict=True)):
+        turned = cv2.warpAffine(crops[i], cv2.getRotationMatrix2D(centre, angle, 1.0), (size, size))
+        out[i] = turned[:: -1 if up_down else 1, :: -1 if left_right else 1]
+    return out
+
+
+class CropLoader:
+    """Batches of (normalised images [B, 3, S, S], targets [B]) from tensors that already live on the device.
+
+    Args:
+        crops: uint8 [N, S, S, 3].
+        targets: int64 [N], on the same device.
+        batch_size: cells per batch.
+        seed: of the shuffling, which differs per epoch; None keeps the order and every cell.
+    """
+
+    n_inp = 1  # fastai: the first item of a batch is the input
+
+    def __init__(self, crops: Tensor, targets: Tensor, *, batch_size: int, seed: int | None = None) -> None:
+        self.crops, self.targets, self.bs = crops, targets, batch_size
+        self.generator = None if seed is None else torch.Generator().manual_seed(seed)
+
+    def __len__(self) -> int:
+        n_batches, rest = divmod(len(self.targets), self.bs)
+        # Batch norm cannot normalise a training batch of one cell: such a rest waits for another epoch's order.
+        return n_batches + (rest > (0 if self.generator is None or n_batches == 0 else 1))
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        n = len(self.targets)
+        order = torch.arange(n) if self.generator is None else torch.randperm(n, generator=self.generator)
+        order = order.to(self.crops.device)
+        for batch in range(len(self)):
+            rows = order[batch * self.bs : (batch + 1) * self.bs]
+            yield normalise(self.crops[rows]), self.targets[rows]
+
+    def to(self, device: torch.device) -> "CropLoader":
+        """Moves crops and targets to *device*; fastai calls it."""
+        self.crops, self.targets = self.crops.to(device), self.targets.to(device)
+        return self
+
+
+class CurveCallback(Callback):
+    """Records per epoch the trial's own loss and plain cross entropy, in training and on the held-out fold.
+
+    Training values are means over the epoch's cells as they were seen, in training mode, while the weights moved.
+    """
+
+    order = 10
+
+    def before_fit(self) -> None:
+        self.rows: list[dict[str, float]] = []
+
+    def before_epoch(self) -> None:
+        self.sums = {True: torch.zeros(3, dtype=torch.float64), False: torch.zeros(3, dtype=torch.float64)}
+        self.preds: list[Tensor] = []
+        self.targets: list[Tensor] = []
+
+    def after_loss(self) -> None:
+        n = len(self.y)
+        cross_entropy = F.cross_entropy(self.pred.detach(), self.y)
+        if self.training and not torch.isfinite(self.loss_grad):
+            raise FloatingPointError(f"the training loss became {self.loss_grad.item()} in epoch {self.epoch + 1}")
+        self.sums[self.training] += torch.tensor([n * self.loss_grad.item(), n * cross_entropy.item(), n])
+        if not self.training:
+            self.preds.append(self.pred.argmax(dim=1))
+            self.targets.append(self.y)
+
+    def after_epoch(self) -> None:
+        train_loss, train_ce, n_train = self.sums[True].tolist()
+        valid_loss, valid_ce, n_valid = self.sums[False].tolist()
+        row = {"epoch": self.epoch + 1, "train_loss": train_loss / n_train, "train_ce": train_ce / n_train}
+        if n_valid:
+            f1 = macro_f1(torch.cat(self.targets).cpu().numpy(), torch.cat(self.preds).cpu().numpy())
+            row |= {"valid_loss": valid_loss / n_valid, "valid_ce": valid_ce / n_valid, "valid_macro_f1": f1}
+        self.rows.append(row)
+
+    @property
+    def curves(self) -> pd.DataFrame:
+        """One row per epoch, ``CURVE_COLUMNS``; the ``valid_*`` are NaN where nothing was held out."""
+        return pd.DataFrame(self.rows, columns=list(CURVE_COLUMNS))
+
+
+def build_learner(trial: Trial, train: CropLoader, valid: CropLoader, *, n_classes: int) -> Learner:
+    """A fastai ``Learner`` for one trial: its network, its loss, torch's Adam.
+
+    torch's Adam (eps 1e-8, betas 0.9 and 0.999, no decay) is the published optimiser; fastai's own differs in all
+    three. The initial weights come from torch's global generator: `rbcnb.trial.run_trial` seeds it.
+
+    Args:
+        trial: the settings; ``build_loss`` alone unpacks alpha and gamma.
+        train: shuffled batches.
+        valid: batches in order; may be empty.
+        n_classes: outputs of the network.
+    """
+    device = train.crops.device
+    return Learner(
+        DataLoaders(train, valid, device=device),
+        build_model(trial.architecture, n_classes, pretrained=trial.pretrained),
+        loss_func=build_loss(trial),
+        opt_func=partial(OptimWrapper, opt=torch.optim.Adam),
+        lr=trial.learning_rate,
+        wd=trial.weight_decay,
+        default_cbs=False,
+        cbs=[TrainEvalCallback(), CurveCallback()],
+    )
+
+
+def predict_probabilities(model: torch.nn.Module, loader: CropLoader) -> np.ndarray:
+    """Softmax probabilities, float64 [N, C], of the loader's cells in its order; leaves the model in eval mode."""
+    model.eval()
+    with torch.inference_mode():
+        # float64 before the softmax: rows sum to 1 within 1e-15, and ranks of confident cells do not tie.
+        logits = torch.cat([model(images).double() for images, _ in loader])
+    return logits.softmax(dim=1).cpu().numpy()

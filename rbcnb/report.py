@@ -1,0 +1,128 @@
+"""One page that opens offline: the verdict, every table and every figure of a run, and where they came from."""
+
+import base64
+import html
+from pathlib import Path
+
+import pandas as pd
+
+from rbcnb.files import write_whole
+from rbcnb.run import Run
+
+CAPTIONS = {
+    "fig01": "Focal loss against the probability of the true class (Eq. 4); gamma = 0 is cross entropy.",
+    "fig02": "Residual block of ResNet-50, read from the module that is trained.",
+    "fig03": "ResNet-50, stage by stage.",
+    "fig04": "DenseNet-121, stage by stage.",
+    "fig05": "Smears of this run.",
+    "fig06": "Bicubic upscaling against Waifu2x.",
+    "fig07": "Algorithm 1: smear, equalised, circles, one cell, padded.",
+    "fig08": "Cells of each class.",
+    "fig09": "The course of this study, with its own numbers.",
+    "fig10": "ROC per class, cross entropy against focal loss.",
+    "fig11": "Confusion matrices on the test set.",
+    "fig12": "Training losses: each run's own, and the cross entropy of both.",
+    "fig13": "Relative improvement of focal loss over cross entropy against the imbalance ratio.",
+    "alpha_sweep": "Macro F1 on the test set against alpha, with the other methods as lines.",
+    "validation_curves": "Validation loss and macro F1 over epochs, mean and spread over folds.",
+    "scores_by_rho": "Macro F1 on every rung of the ladder.",
+    "differences": "Paired differences in macro F1, with 95 % intervals over smears and seeds.",
+    "detection": "Detection quality by smear.",
+    "loss_explorer": "Loss, gradient and modulating factor of the focal loss.",
+}
+TABLES = {
+    "verdict": "What this run says of the paper's claims",
+    "table1": "Table 1: published, under the paper's protocol, and honest",
+    "table2": "Table 2: the imbalance ladder",
+    "table3": "Table 3: focal loss against cross entropy on every rung",
+    "differences": "Paired differences",
+    "recomputation": "The published numbers, recomputed from the paper itself",
+    "class_counts": "Cells per class",
+    "detection": "Detection quality",
+    "choices": "Settings chosen on the folds",
+    "skipped": "Files left out",
+}
+STYLE = """
+body{font:16px/1.5 system-ui,sans-serif;color:#1b1b1b;max-width:70rem;margin:2rem auto;padding:0 1rem}
+h1{font-size:1.7rem}h2{font-size:1.25rem;margin-top:2.4rem;border-bottom:1px solid #ccc}
+table{border-collapse:collapse;font-size:.86rem;display:block;overflow-x:auto}
+th,td{padding:.2rem .6rem;text-align:right;border-bottom:1px solid #e4e4e4;font-variant-numeric:tabular-nums}
+th{background:#f4f4f4;position:sticky;top:0}td:first-child,th:first-child{text-align:left}
+figure{margin:1.6rem 0}img{max-width:100%;height:auto}figcaption,.note{color:#555;font-size:.9rem}
+"""
+
+
+def write_report(run: Run) -> Path:
+    """Writes ``report.html`` from what the run holds by now; nothing in it needs a network."""
+    record = run.load_record()
+    tables = _ordered(run.folder / "tables", "*.csv", list(TABLES))
+    figures = _ordered(run.folder / "figures", "*.png", list(CAPTIONS))
+    first = [path for path in tables if path.stem == "verdict"]
+    parts = [
+        "<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content='width=device-width'>",
+        f"<title>rbcnb: {html.escape(run.folder.name)}</title><style>{STYLE}</style>",
+        "<h1>Does focal loss help? Pasupa et al. (2020), run again</h1>",
+        f"<p class=note>{_provenance(run, record)}</p>",
+        *(_table(path) for path in first),
+        "<h2>Figures</h2>",
+        *(_figure(path) for path in figures),
+        *(_table(path) for path in tables if path not in first),
+        "<h2>Notebooks</h2>",
+        _notebooks(record),
+    ]
+    target = run.folder / "report.html"
+    with write_whole(target) as part:
+        part.write_text("\n".join(parts), encoding="utf-8")
+    return target
+
+
+def _ordered(folder: Path, pattern: str, order: list[str]) -> list[Path]:
+    found = sorted(folder.glob(pattern)) if folder.is_dir() else []
+    return sorted(found, key=lambda path: (order.index(path.stem) if path.stem in order else len(order), path.stem))
+
+
+def _provenance(run: Run, record: dict) -> str:
+    parameters = {name: value for own in record.get("parameters", {}).values() for name, value in own.items()}
+    facts = {
+        "profile": record.get("profile"),
+        "smears": parameters.get("smears"),
+        "protocol": parameters.get("protocol"),
+        "seed": parameters.get("seed"),
+        "data": record.get("data_hash"),
+        **record.get("versions", {}),
+    }
+    told = ", ".join(f"{name} {value}" for name, value in facts.items() if value is not None)
+    source = "synthetic cells: figures of a rendering, not of dogs. " if parameters.get("smears") == "synthetic" else ""
+    return html.escape(f"{source}Run {run.folder.name}; {told}.")
+
+
+def _table(path: Path) -> str:
+    table = pd.read_csv(path, keep_default_na=True)
+    title = TABLES.get(path.stem, path.stem.replace("_", " "))
+    if table.empty:
+        return ""
+    body = table.to_html(index=False, border=0, na_rep="", float_format=lambda x: f"{x:.4g}", justify="left")
+    return f"<h2 id={path.stem}>{html.escape(title)}</h2><p class=note>tables/{path.name}</p>{body}"
+
+
+def _figure(path: Path) -> str:
+    image = base64.b64encode(path.read_bytes()).decode("ascii")
+    name = f"Fig. {int(path.stem[3:])}" if path.stem.startswith("fig") else path.stem.replace("_", " ")
+    caption = html.escape(f"{name}. {CAPTIONS.get(path.stem, '')}")
+    alt = html.escape(CAPTIONS.get(path.stem, name), quote=True)
+    return (
+        f'<figure id={path.stem}><img alt="{alt}" src="data:image/png;base64,{image}">'
+        f"<figcaption>{caption}</figcaption></figure>"
+    )
+
+
+def _notebooks(record: dict) -> str:
+    done = record.get("notebooks", {})
+    rows = [
+        f'<tr><td><a href="{html.escape(done[name]["file"], quote=True)}">{html.escape(name)}</a>'
+        f"<td>{done[name]['seconds']:.0f} s"
+        if name in done
+        else f"<tr><td>{html.escape(name)}<td>not done"
+        for name in record.get("parameters", {})
+    ]
+    return "<table><tr><th>notebook<th>time" + "".join(rows) + "</table>"

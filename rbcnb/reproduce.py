@@ -1,0 +1,269 @@
+"""The batch: checks parameters, runs the six notebooks in order, carries on where a stopped run stopped, reports.
+
+A notebook is run again only if something it depends on has changed: its own source, its parameters, the package's code,
+the smears, or any of that for an earlier notebook. Trials inside it have their own store and are never trained twice.
+"""
+
+import hashlib
+import json
+import platform
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from rbcnb import __version__
+from rbcnb.parameters import Parameter, ParameterError, check_parameters, load_profile, read_parameters
+from rbcnb.run import Run
+
+PACKAGES = (
+    "fastai",
+    "matplotlib",
+    "numpy",
+    "opencv-python",
+    "pandas",
+    "papermill",
+    "scikit-learn",
+    "torch",
+    "torchvision",
+    "ncnn",
+)
+# Parameters that say where and how fast, not what: changing them alone makes no notebook stale.
+_PLACES = ("run", "jobs")
+# 03 reads nothing of the run: neither does it wait for anything nor is it waited for.
+_ALONE = ("03",)
+
+
+class ReproductionError(RuntimeError):
+    """A notebook failed; what was done before it is kept, and the next call carries on from there."""
+
+
+def notebooks_folder() -> Path:
+    """The notebooks beside the package in a checkout, or inside it in an installed wheel."""
+    inside = Path(__file__).parent / "notebooks"
+    return inside if inside.is_dir() else Path(__file__).parent.parent / "notebooks"
+
+
+def find_notebooks(only: Sequence[str] = ()) -> list[Path]:
+    """The notebooks in order, or those whose number or name *only* lists.
+
+    Raises:
+        ParameterError: *only* names a notebook that there is not.
+    """
+    paths = sorted(notebooks_folder().glob("[0-9][0-9]_*.ipynb"))
+    if not paths:
+        raise ParameterError(f"{notebooks_folder()}: no notebooks there; install the package from a full checkout")
+    numbers = {path.stem[:2] for path in paths} | {path.stem for path in paths}
+    if unknown := set(only) - numbers:
+        raise ParameterError(f"no notebook {', '.join(sorted(unknown))}; known: {', '.join(p.stem for p in paths)}")
+    return [path for path in paths if not only or path.stem[:2] in only or path.stem in only]
+
+
+def code_stamp() -> str:
+    """Digest of the package's own source."""
+    digest = hashlib.blake2b(digest_size=8)
+    for path in sorted(Path(__file__).parent.glob("*.py")):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+def source_stamp(smears: str, data: str) -> str:
+    """What the smears are: names, sizes and times of their files; synthetic smears follow from the parameters."""
+    if smears == "synthetic":
+        return smears
+    folder = Path(data if smears == "chula" else smears).expanduser()
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    listing = [(str(p.relative_to(folder)), p.stat().st_size, p.stat().st_mtime_ns) for p in files]
+    return hashlib.blake2b(json.dumps(listing).encode(), digest_size=8).hexdigest()
+
+
+def fingerprints(
+    notebooks: Sequence[Path], parameters: Mapping[str, Mapping[str, Any]], *, source: str
+) -> dict[str, str]:
+    """One digest per notebook over all that its outcome depends on."""
+    code, upstream, stamps = code_stamp(), source, {}
+    for path in notebooks:
+        own = {name: value for name, value in parameters[path.stem].items() if name not in _PLACES}
+        parts = [code, path.read_text(), own, "" if path.stem[:2] in _ALONE else upstream]
+        stamps[path.stem] = hashlib.blake2b(json.dumps(parts, sort_keys=True).encode(), digest_size=8).hexdigest()
+        if path.stem[:2] not in _ALONE:
+            upstream = stamps[path.stem]
+    return stamps
+
+
+def versions() -> dict[str, str]:
+    """Of Python and of the packages that results depend on."""
+    found = {"python": platform.python_version(), "rbcnb": __version__}
+    for name in PACKAGES:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            found[name] = "not installed"
+    return found
+
+
+def reproduce(
+    *,
+    out: str | Path,
+    profile: str | Path = "course",
+    overrides: Mapping[str, Any] | None = None,
+    only: Sequence[str] = (),
+    jobs: int | None = None,
+    say: Callable[[str], None] = lambda line: print(line, file=sys.stderr, flush=True),
+) -> Run:
+    """Runs the notebooks into *out*: ``notebooks/``, ``tables/``, ``figures/``, ``report.html``, ``run.json``.
+
+    Args:
+        out: the run's folder; what it already holds and is still valid is kept.
+        profile: name of a profile beside the notebooks, or path of a YAML file.
+        overrides: parameter values that go before the profile's.
+        only: numbers or names of the notebooks to run; none for all.
+        jobs: trials side by side; None for one per core.
+        say: takes lines of progress.
+
+    Returns:
+        The run.
+
+    Raises:
+        ParameterError: before any kernel starts: a parameter is unknown or wrong, a notebook does not exist.
+        ReproductionError: a notebook failed; names it, its cell and the error.
+    """
+    run = Run.at(out)
+    paths = find_notebooks()
+    chosen = {path.stem for path in find_notebooks(only)}
+    declared: dict[str, dict[str, Parameter]] = {path.stem: read_parameters(path) for path in paths}
+    values = {**load_profile(profile, notebooks_folder() / "profiles"), **(overrides or {})}
+    values |= {"run": str(run.folder)} | ({} if jobs is None else {"jobs": jobs})
+    parameters = check_parameters(values, declared)
+    merged = {name: value for own in parameters.values() for name, value in own.items()}
+    stamps = fingerprints(paths, parameters, source=source_stamp(merged["smears"], merged["data"]))
+
+    record = run.load_record()
+    done = record.get("notebooks", {})
+    pending = [
+        path for path in paths if path.stem in chosen and not _is_done(run, done.get(path.stem), stamps[path.stem])
+    ]
+    record |= {
+        "profile": str(profile),
+        "parameters": parameters,
+        "seeds": {name: value for name, value in merged.items() if "seed" in name},
+        "versions": versions(),
+        "machine": f"{platform.platform()}, {platform.processor() or platform.machine()}",
+        "notebooks": done,
+    }
+    for path in paths:
+        if path.stem in chosen and path not in pending:
+            say(f"{path.stem}: done already, {done[path.stem]['seconds']:.0f} s at the time")
+    if pending:
+        _execute(run, pending, parameters, stamps, record, merged=merged, say=say)
+    record["data_hash"] = run.data_hash()
+    run.save_record(record)
+    from rbcnb.report import write_report
+
+    say(f"report: {write_report(run)}")
+    return run
+
+
+def _is_done(run: Run, entry: Mapping[str, Any] | None, stamp: str) -> bool:
+    return bool(entry) and entry["fingerprint"] == stamp and (run.folder / entry["file"]).exists()
+
+
+def _execute(
+    run: Run,
+    pending: Sequence[Path],
+    parameters: Mapping[str, dict[str, Any]],
+    stamps: Mapping[str, str],
+    record: dict[str, Any],
+    *,
+    merged: Mapping[str, Any],
+    say: Callable[[str], None],
+) -> None:
+    from rbcnb.cost import estimate
+    from rbcnb.study import default_jobs
+
+    expected = estimate(merged, jobs=merged["jobs"] or default_jobs())
+    record["estimated_s"] = {name: round(seconds, 1) for name, seconds in expected.items()}
+    left = sum(expected[path.stem[:2]] for path in pending)
+    say(f"{len(pending)} notebooks to run into {run.folder}; at most about {duration(left)} on this machine")
+    for number, path in enumerate(pending, start=1):
+        say(f"[{number}/{len(pending)}] {path.stem} ...")
+        start = time.perf_counter()
+        file = f"notebooks/{path.name}"
+        record["notebooks"].pop(path.stem, None)
+        run.save_record(record)
+        try:
+            _run_notebook(path, run.folder / file, parameters[path.stem])
+        except ReproductionError:
+            from rbcnb.report import write_report
+
+            write_report(run)
+            raise
+        seconds = time.perf_counter() - start
+        record["notebooks"][path.stem] = {"seconds": round(seconds, 1), "fingerprint": stamps[path.stem], "file": file}
+        record["data_hash"] = run.data_hash()
+        run.save_record(record)
+        left -= expected[path.stem[:2]]
+        more = f"; at most about {duration(left)} left" if number < len(pending) else ""
+        say(f"[{number}/{len(pending)}] {path.stem}: {seconds:.0f} s{more}")
+
+
+def _run_notebook(source: Path, target: Path, parameters: dict[str, Any]) -> None:
+    import papermill
+    from nbclient.exceptions import DeadKernelError
+    from papermill.exceptions import PapermillExecutionError
+
+    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        papermill.execute_notebook(
+            str(source),
+            str(target),
+            parameters=parameters,
+            kernel_name="python3",
+            progress_bar=False,
+            cwd=str(source.parent),
+            stdout_file=_Indented(sys.stderr),
+            # The kernel's advice on encrypted transports is no news for a kernel on this machine's loopback.
+            extra_arguments=["--IPKernelApp.log_level=ERROR"],
+        )
+    except PapermillExecutionError as error:
+        raise ReproductionError(
+            f"{source.stem}, cell {error.cell_index} (In [{error.exec_count}]): {error.ename}: {error.evalue}\n"
+            f"The notebook as far as it came: {target}\n"
+            "What is finished is kept; the same command carries on from there."
+        ) from None
+    except DeadKernelError:
+        raise ReproductionError(
+            f"{source.stem}: its kernel died, most often for want of memory; try --jobs 1. "
+            "What is finished is kept; the same command carries on from there."
+        ) from None
+
+
+class _Indented:
+    """A text stream that sets every line it passes on apart from the runner's own."""
+
+    def __init__(self, stream: Any) -> None:
+        self.stream = stream
+
+    def write(self, text: str) -> int:
+        self.stream.write("".join(f"      {line}" for line in text.splitlines(keepends=True)))
+        return len(text)
+
+    def flush(self) -> None:
+        self.stream.flush()
+
+
+def duration(seconds: float) -> str:
+    """Seconds as a person would say them: "40 s", "12 min", "3.5 h", "9 days"."""
+    for limit, unit, name in ((90, 1, "s"), (90 * 60, 60, "min"), (48 * 3600, 3600, "h")):
+        if seconds < limit:
+            return f"{seconds / unit:.1f} {name}" if name == "h" else f"{seconds / unit:.0f} {name}"
+    return f"{seconds / 86400:.0f} days"
+
+
+def skipped_files(run: Run) -> list[str]:
+    """What notebook 01 said of the image files that it had to leave out."""
+    if not (run.folder / "tables" / "skipped.csv").exists():
+        return []
+    return list(run.load_table("skipped")["error"])

@@ -1,0 +1,123 @@
+"""A run: the folder that one execution of the notebooks fills, and the names of what lies in it.
+
+``cells.csv`` (found), ``truth.csv`` (labels of the smears), ``labelled.csv``, ``crops.npy``, ``splits_<protocol>.csv``,
+``tables/*.csv``, ``figures/*.png``, ``trials/`` (the store of `rbcnb.study`), ``notebooks/``,
+``run.json``, ``report.html``.
+"""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from rbcnb import __version__
+from rbcnb.files import write_whole
+
+
+class MissingResultError(FileNotFoundError):
+    """A notebook asks for what an earlier one makes; the message names it."""
+
+
+# What each result is made by, so that a missing one can say which notebook to run.
+_MADE_BY = {
+    "cells.csv": "01_segmentation",
+    "truth.csv": "01_segmentation",
+    "crops.npy": "01_segmentation",
+    "labelled.csv": "02_labelling_audit",
+    "splits_paper.csv": "04_cv_tuning",
+    "splits_honest.csv": "04_cv_tuning",
+    "tables/choices.csv": "04_cv_tuning",
+    "tables/table1.csv": "05_final_evaluation",
+}
+
+
+@dataclass(frozen=True)
+class Run:
+    """Reads and writes the results of one run under *folder*; every file is written whole."""
+
+    folder: Path
+
+    @classmethod
+    def at(cls, folder: str | Path) -> "Run":
+        """The run in *folder*, which is made when something is first saved."""
+        return cls(Path(folder).expanduser().resolve())
+
+    @property
+    def store(self) -> Path:
+        """Folder of finished trials."""
+        return self.folder / "trials"
+
+    def _path(self, name: str) -> Path:
+        path = self.folder / name
+        if not path.exists():
+            made_by = _MADE_BY.get(name)
+            mend = f"run notebook {made_by} first, with the same run folder" if made_by else "run the earlier notebooks"
+            raise MissingResultError(f"{path}: not there; {mend}")
+        return path
+
+    def save_csv(self, table: pd.DataFrame, name: str, *, index: bool = False) -> pd.DataFrame:
+        """Writes *table* to ``<name>.csv`` and returns it."""
+        with write_whole(self.folder / f"{name}.csv") as part:
+            table.to_csv(part, index=index)
+        return table
+
+    def load_csv(self, name: str) -> pd.DataFrame:
+        """Reads ``<name>.csv``."""
+        # Cell and smear names such as "1" or "NA" stay what they are.
+        return pd.read_csv(self._path(f"{name}.csv"), dtype={"smear": str, "group": str}, keep_default_na=True)
+
+    def save_table(self, table: pd.DataFrame, name: str) -> pd.DataFrame:
+        """Writes a result table to ``tables/<name>.csv`` and returns it, to be shown."""
+        return self.save_csv(table, f"tables/{name}")
+
+    def load_table(self, name: str) -> pd.DataFrame:
+        """Reads ``tables/<name>.csv``."""
+        return self.load_csv(f"tables/{name}")
+
+    def save_crops(self, crops: np.ndarray) -> None:
+        """Writes the crops, uint8 [N, S, S, 3], in the order of ``cells.csv``."""
+        with write_whole(self.folder / "crops.npy") as part:
+            np.save(part, crops)
+
+    def load_crops(self, rows: np.ndarray | None = None) -> np.ndarray:
+        """Reads the crops, all or those at *rows*; mapped, so that only what is asked for is read."""
+        crops = np.load(self._path("crops.npy"), mmap_mode="r")
+        return np.array(crops if rows is None else crops[rows])
+
+    def save_figure(self, figure: Figure, name: str) -> Figure:
+        """Writes ``figures/<name>.png`` that tells in its text fields what it was drawn from; returns the figure."""
+        facts = {"Software": f"rbcnb {__version__}", "Source": f"run {self.folder.name}, data {self.data_hash()}"}
+        with write_whole(self.folder / "figures" / f"{name}.png") as part:
+            figure.savefig(part, metadata=facts)
+        return figure
+
+    def data_hash(self) -> str:
+        """Digest of cells, labels and crops as they lie in the run; "none" before there are any."""
+        digest = hashlib.blake2b(digest_size=8)
+        found = [name for name in ("cells.csv", "labelled.csv", "crops.npy") if (self.folder / name).exists()]
+        for name in found:
+            with (self.folder / name).open("rb") as file:
+                for block in iter(lambda: file.read(1 << 20), b""):
+                    digest.update(block)
+        return digest.hexdigest() if found else "none"
+
+    def load_record(self) -> dict:
+        """``run.json``: parameters, versions, data hash and seconds per notebook; empty when there is none yet."""
+        path = self.folder / "run.json"
+        try:
+            return json.loads(path.read_text())
+        except FileNotFoundError:
+            return {}
+        except json.JSONDecodeError as error:
+            raise ValueError(
+                f"{path}: not readable as JSON ({error}); remove it to start the run's record anew"
+            ) from None
+
+    def save_record(self, record: dict) -> None:
+        """Writes ``run.json``."""
+        with write_whole(self.folder / "run.json") as part:
+            part.write_text(json.dumps(record, indent=1, sort_keys=True) + "\n")

@@ -1,0 +1,201 @@
+"""One experiment: its settings (`Trial`), how to lay many of them out (`expand_grid`) and how to run one (`run_trial`).
+
+torch and fastai are imported when a trial runs, not when it is described, so that planning a study costs nothing.
+"""
+
+import hashlib
+import itertools
+import json
+import time
+import warnings
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from rbcnb.columns import CELL, DEV, FOLD, GROUP, LABEL, PRED, SMEAR, SPLIT, TARGET, TEST, class_names, prob_columns
+from rbcnb.metrics import score_predictions
+from rbcnb.splits import oversample, undersample
+
+# Part of every trial's key: raise it when a change of the code changes what a trial results in.
+RESULTS_VERSION = 1
+
+RESAMPLING = ("none", "under", "over")
+
+
+@dataclass(frozen=True)
+class Trial:
+    """The settings of one fit. A fit is a function of these, the cells table and the crops, and of nothing else."""
+
+    architecture: str = "small"
+    loss: str = "cross_entropy"
+    alpha: float | None = None  # weight of the focal loss, Eq. (4); None for losses without one
+    gamma: float | None = None  # focusing parameter of the focal loss
+    resample: str = "none"  # of the training cells: "under" or "over" as in section 4.2
+    learning_rate: float = 1e-3
+    weight_decay: float = 0.0
+    batch_size: int = 32
+    epochs: int = 10
+    pretrained: bool = False
+    seed: int = 0  # of initial weights, order and re-sampling
+    fold: int | None = None  # held out within dev; None fits on all dev cells and scores the test cells
+    protocol: str = "paper"  # which protocol's splits the cells table carries
+    rho: float | None = None  # rung of the imbalance ladder that the cells table carries; None for the whole data set
+
+    def __post_init__(self) -> None:
+        if self.resample not in RESAMPLING:
+            raise ValueError(f"resample must be one of {RESAMPLING}, got {self.resample!r}")
+        given = {self.alpha is not None, self.gamma is not None}
+        if given != {self.loss == "focal"}:
+            raise ValueError(f"alpha and gamma belong to the focal loss, got {self.loss!r}, {self.alpha}, {self.gamma}")
+        for name in ("epochs", "batch_size"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if self.learning_rate <= 0:
+            raise ValueError(f"learning_rate must be positive, got {self.learning_rate}")
+
+    @property
+    def method(self) -> str:
+        """The row of Table 1 that this trial belongs to."""
+        if self.resample != "none":
+            return {"under": "under_sampling", "over": "over_sampling"}[self.resample]
+        return self.loss
+
+    def key(self, data: str) -> str:
+        """Name of this trial's result on the data hashed as *data* (`hash_data`): 16 hexadecimal digits."""
+        spec = json.dumps([RESULTS_VERSION, data, asdict(self)], sort_keys=True)
+        return hashlib.blake2b(spec.encode(), digest_size=8).hexdigest()
+
+
+@dataclass(frozen=True, eq=False)
+class TrialResult:
+    """What a fit leaves behind."""
+
+    trial: Trial
+    scores: dict[str, float]  # `score_predictions` of the held-out cells
+    curves: pd.DataFrame  # per epoch, see rbcnb.learner.CURVE_COLUMNS
+    predictions: pd.DataFrame  # per held-out cell: smear, cell, group, target, pred, prob_<class>
+    n_train: int  # cells trained on per epoch, after re-sampling
+    seconds: float
+    device: str
+
+
+def expand_grid(base: Trial, **axes: Iterable[Any]) -> list[Trial]:
+    """Every combination of the axes' values on top of *base*, the last axis moving fastest.
+
+    >>> len(expand_grid(Trial(loss="focal", alpha=1.0, gamma=2.0), alpha=(0.5, 1.0), fold=range(5)))
+    10
+    """
+    known = {field.name for field in fields(Trial)}
+    if unknown := set(axes) - known:
+        raise ValueError(f"unknown trial fields {sorted(unknown)}; known: {sorted(known)}")
+    return [replace(base, **dict(zip(axes, values, strict=True))) for values in itertools.product(*axes.values())]
+
+
+def hash_data(cells: pd.DataFrame, crops: np.ndarray) -> str:
+    """Digest of all that a trial reads of its data: labels, split, folds and every pixel; 16 hexadecimal digits."""
+    digest = hashlib.blake2b(digest_size=8)
+    digest.update(cells[[SMEAR, CELL, LABEL, SPLIT, FOLD]].to_csv(index=False).encode())
+    digest.update(str(crops.shape).encode())
+    digest.update(np.ascontiguousarray(crops))
+    return digest.hexdigest()
+
+
+def training_rows(trial: Trial, cells: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
+    """Row numbers of the cells that a trial trains on, before re-sampling, and of those it is scored on."""
+    dev = (cells[SPLIT] == DEV).to_numpy()
+    if trial.fold is None:
+        train, held_out = dev, (cells[SPLIT] == TEST).to_numpy()
+    else:
+        in_fold = (cells[FOLD] == trial.fold).to_numpy()
+        train, held_out = dev & ~in_fold, dev & in_fold
+    if not train.any() or not held_out.any():
+        raise ValueError(
+            f"nothing to {'train on' if not train.any() else 'score'} in fold {trial.fold} of protocol "
+            f"{trial.protocol}: the cells table needs splits from assign_splits with at least that many folds"
+        )
+    return np.flatnonzero(train), np.flatnonzero(held_out)
+
+
+def run_trial(trial: Trial, cells: pd.DataFrame, crops: np.ndarray, *, device: str | None = None) -> TrialResult:
+    """Fits one trial and predicts the cells it holds out (its fold, or the test set when ``fold`` is None).
+
+    Args:
+        trial: the settings.
+        cells: one row per cell with ``label``, ``split`` and ``fold``; its order is the crops' order.
+        crops: uint8 [len(cells), S, S, 3].
+        device: "cpu", "cuda", ...; None takes a GPU if there is one.
+
+    Returns:
+        Scores, curves and predictions. Same trial, data and thread count on a CPU: same numbers.
+
+    Raises:
+        ValueError: the table does not fit the crops or the trial.
+        FloatingPointError: the loss became NaN or infinite.
+    """
+    import torch
+
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="`torch.jit.script`")  # fastai's use of it, not ours to mend
+        from rbcnb.learner import (
+            EVALUATION_BATCH,
+            CropLoader,
+            CurveCallback,
+            build_learner,
+            default_device,
+            predict_probabilities,
+            rotate_flip,
+        )
+
+    if len(cells) != len(crops):
+        raise ValueError(f"{len(cells)} cells but {len(crops)} crops: they must stand in the same order, one each")
+    start = time.perf_counter()
+    classes = class_names(cells[LABEL])
+    targets = cells[LABEL].map({name: i for i, name in enumerate(classes)}).to_numpy(dtype=np.int64)
+    train, held_out = training_rows(trial, cells)
+    train_crops, train_targets = crops[train], targets[train]
+    if trial.resample == "under":
+        kept = undersample(train_targets, seed=trial.seed)
+        train_crops, train_targets = train_crops[kept], train_targets[kept]
+    elif trial.resample == "over":
+        extra = oversample(train_targets, seed=trial.seed)
+        train_crops = np.concatenate([train_crops, rotate_flip(train_crops[extra], seed=trial.seed)])
+        train_targets = np.concatenate([train_targets, train_targets[extra]])
+
+    place = torch.device(device) if device else default_device()
+
+    def loader(images: np.ndarray, labels: np.ndarray, batch_size: int, seed: int | None) -> CropLoader:
+        return CropLoader(torch.from_numpy(images), torch.from_numpy(labels), batch_size=batch_size, seed=seed).to(
+            place
+        )
+
+    fit_loader = loader(train_crops, train_targets, trial.batch_size, trial.seed)
+    score_loader = loader(crops[held_out], targets[held_out], EVALUATION_BATCH, None)
+    # A final fit never looks at the test set before it is over; a fold is watched every epoch, to choose their number.
+    watched = (
+        loader(crops[held_out[:0]], targets[held_out[:0]], EVALUATION_BATCH, None)
+        if trial.fold is None
+        else score_loader
+    )
+    with torch.random.fork_rng(devices=[place] if place.type == "cuda" else []):
+        torch.manual_seed(trial.seed)
+        learner = build_learner(trial, fit_loader, watched, n_classes=len(classes))
+        learner.fit(trial.epochs)
+    probabilities = predict_probabilities(learner.model, score_loader)
+
+    names = np.array(classes)
+    predictions = cells.iloc[held_out][[SMEAR, CELL, GROUP]].reset_index(drop=True)
+    predictions[TARGET] = names[targets[held_out]]
+    predictions[PRED] = names[probabilities.argmax(axis=1)]
+    predictions[prob_columns(classes)] = probabilities
+    return TrialResult(
+        trial=trial,
+        scores=score_predictions(predictions),
+        curves=next(cb for cb in learner.cbs if isinstance(cb, CurveCallback)).curves,
+        predictions=predictions,
+        n_train=len(train_targets),
+        seconds=time.perf_counter() - start,
+        device=str(place),
+    )

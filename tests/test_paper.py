@@ -1,0 +1,208 @@
+"""The published numbers hang together, and what recomputation says of them is computed from them."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+from sklearn.metrics import accuracy_score, f1_score, precision_score, recall_score
+from sklearn.model_selection import train_test_split
+
+from rbcnb import paper
+from rbcnb.columns import CLASSES
+from rbcnb.printed import (
+    chance_of_at_least,
+    chance_of_classes,
+    classes_drawn_by_seed,
+    count_behind,
+    n_test_cells,
+    rank_correlation,
+    relative_improvement,
+    scores_of_confusion,
+)
+
+COUNTS = dict(paper.SETTINGS["class_counts"])
+N_TEST = n_test_cells(sum(COUNTS.values()), paper.SETTINGS["test_fraction"])
+MATRICES = pytest.mark.parametrize("key", list(paper.CONFUSION), ids="-".join)
+
+
+def agreement(claim_id):
+    rows = paper.recomputation().set_index("claim")
+    return rows.loc[[claim_id], "agrees"].tolist()
+
+
+def test_table1_has_every_setting_once_per_architecture():
+    for _, rows in paper.TABLE1.groupby("architecture"):
+        assert tuple(rows.loc[rows["method"] == "focal", "alpha"]) == paper.SETTINGS["alphas"]
+        assert (rows.loc[rows["method"] == "focal", "gamma"] == paper.SETTINGS["gamma"]).all()
+        assert sorted(rows.loc[rows["method"] != "focal", "method"]) == [
+            "cross_entropy",
+            "over_sampling",
+            "under_sampling",
+        ]
+        assert rows.loc[rows["method"] != "focal", "alpha"].isna().all()
+    assert paper.TABLE1["epochs"].between(1, paper.SETTINGS["max_epochs"]).all()
+
+
+def test_table2_holds_the_whole_data_set_and_its_own_totals():
+    counts = paper.TABLE2[list(CLASSES)]
+    assert (counts.sum(axis=1) == paper.TABLE2["total"]).all()
+    whole = paper.TABLE2.set_index("rho").loc[7.80]
+    assert {name: whole[name] for name in CLASSES} == COUNTS
+
+
+def test_table3_repeats_table1_at_the_ratio_of_the_whole_data_set():
+    own = paper.TABLE3[paper.TABLE3["rho"] == 7.80].set_index(["architecture", "method"])
+    best = paper.TABLE1.sort_values("macro_f1").groupby(["architecture", "method"]).last()
+    pd.testing.assert_frame_equal(own[["accuracy", "macro_f1", "auroc"]], best.loc[own.index, own.columns[-3:]])
+
+
+@MATRICES
+def test_matrices_hold_the_same_test_set(key):
+    matrix = paper.CONFUSION[key]
+    assert matrix.to_numpy().sum() == N_TEST == 1018
+    assert matrix.sum().to_dict() == paper.CONFUSION["resnet50", "focal"].sum().to_dict()
+
+
+@MATRICES
+def test_matrices_agree_with_their_printed_margins(key):
+    scores = scores_of_confusion(paper.CONFUSION[key])
+    for name, percent in paper.CONFUSION_PERCENT.loc[key].items():
+        assert 100 * scores[name] == pytest.approx(percent, abs=0.05 + 1e-9), name
+
+
+@MATRICES
+def test_scores_of_a_matrix_are_scikit_learns(key):
+    matrix = paper.CONFUSION[key]
+    pairs = [(p, t) for p in CLASSES for t in CLASSES for _ in range(matrix.loc[p, t])]
+    pred, target = map(list, zip(*pairs, strict=True))
+    scores = scores_of_confusion(matrix)
+    assert scores["accuracy"] == pytest.approx(accuracy_score(target, pred))
+    assert scores["macro_f1"] == pytest.approx(f1_score(target, pred, average="macro"))
+    recalls = recall_score(target, pred, labels=CLASSES, average=None)
+    precisions = precision_score(target, pred, labels=CLASSES, average=None)
+    assert [scores[f"recall_{name}"] for name in CLASSES] == pytest.approx(list(recalls))
+    assert [scores[f"precision_{name}"] for name in CLASSES] == pytest.approx(list(precisions))
+
+
+def test_count_behind_an_accuracy():
+    assert count_behind(0.9194, 1018) == (936, 2)
+    assert count_behind(0.9130, 1018) == (929, 1)  # 91.257 %, printed as one decimal of it
+    assert count_behind(0.9190, 1018) == (936, 1)
+    assert count_behind(0.9191, 1018) is None  # between 935 (91.85 %) and 936 (91.94 %)
+
+
+def test_every_accuracy_is_a_whole_number_of_test_cells():
+    fits = [count_behind(accuracy, N_TEST) for accuracy in paper.TABLE1["accuracy"]]
+    assert None not in fits
+    # Those that fit to one decimal only are the four whose matrices are printed, with one decimal, in Fig. 11.
+    coarse = paper.TABLE1[[decimals == 1 for _, decimals in fits]]
+    assert set(zip(coarse["architecture"], coarse["method"], strict=True)) == set(paper.CONFUSION)
+
+
+def test_a_random_accuracy_is_a_whole_number_of_test_cells_one_time_in_ten():
+    hits = sum((count_behind(i / 10000, N_TEST) or (0, 0))[1] == 2 for i in range(10001))
+    assert hits == N_TEST + 1
+
+
+@pytest.mark.parametrize("n", [1, 10, 421, 1018, 3392])
+def test_size_of_a_test_set_is_scikit_learns(n):
+    expected = len(train_test_split(range(n + 1), test_size=0.3, random_state=0)[1])
+    assert n_test_cells(n + 1, 0.3) == expected
+
+
+@pytest.mark.parametrize("seed", [0, 7, 42])
+def test_seeds_draw_scikit_learns_test_set(seed):
+    labels = np.repeat(list(COUNTS), list(COUNTS.values()))
+    _, test = train_test_split(labels, test_size=0.3, random_state=seed)
+    assert classes_drawn_by_seed(COUNTS, 0.3, seed=seed) == {name: (test == name).sum() for name in COUNTS}
+
+
+def test_published_test_set_is_the_one_of_seed_42():
+    drawn = classes_drawn_by_seed(COUNTS, paper.SETTINGS["test_fraction"], seed=42)
+    assert drawn == paper.CONFUSION["densenet121", "focal"].sum().to_dict()
+
+
+def test_chances_are_scipys():
+    assert chance_of_at_least(121, 345, 3392, 1018) == pytest.approx(stats.hypergeom.sf(120, 3392, 345, 1018))
+    drawn = {"codocyte": 121, "hypochromia": 115, "normal": 782}
+    expected = stats.multivariate_hypergeom.pmf(list(drawn.values()), list(COUNTS.values()), 1018)
+    assert chance_of_classes(drawn, COUNTS) == pytest.approx(expected)
+
+
+def test_rank_correlation_is_scipys():
+    x, y = [1.0, 2.0, 3.0, 4.0, 5.0, 6.0], [0.3, 0.1, 0.1, 0.9, 0.7, 0.8]
+    r, p = rank_correlation(x, y)
+    test = stats.permutation_test(
+        (y,), lambda values: stats.spearmanr(x, values).statistic, permutation_type="pairings", n_resamples=np.inf
+    )
+    assert r == pytest.approx(stats.spearmanr(x, y).statistic)
+    assert p == pytest.approx(test.pvalue)
+
+
+def table3_of(**scores):
+    """A table of one rho whose rows are (architecture, method) -> the same value for every score."""
+    rows = [
+        {"rho": 2.0, "architecture": name.split("__")[0], "method": name.split("__")[1]}
+        | dict.fromkeys(("accuracy", "macro_f1", "auroc"), value)
+        for name, values in scores.items()
+        for value in values
+    ]
+    return pd.DataFrame(rows)
+
+
+def test_relative_improvement_averages_the_architectures_ratios():
+    # +10 % and +30 %: a ratio of means would give 0.8 + ... = +18 %, not the mean of the two.
+    table = table3_of(a__focal=[0.66], a__cross_entropy=[0.60], b__focal=[0.52], b__cross_entropy=[0.40])
+    row = relative_improvement(table).iloc[0]
+    assert row[["accuracy", "macro_f1", "auroc"]].tolist() == pytest.approx([20.0] * 3)
+
+
+def test_relative_improvement_averages_draws_first():
+    table = table3_of(a__focal=[0.5, 0.7], a__cross_entropy=[0.4, 0.6], a__over_sampling=[0.9])
+    assert relative_improvement(table)["macro_f1"].tolist() == pytest.approx([100 * (0.6 / 0.5 - 1)])
+
+
+def test_relative_improvement_wants_both_methods_everywhere():
+    table = table3_of(a__focal=[0.5], a__cross_entropy=[0.4], b__focal=[0.6])
+    with pytest.raises(ValueError, match="both methods"):
+        relative_improvement(table)
+    with pytest.raises(ValueError, match="both methods"):
+        relative_improvement(table[table["method"] == "focal"])
+
+
+def test_claims_are_named_once_and_checked_rows_name_a_claim():
+    ids = [claim.id for claim in paper.CLAIMS]
+    assert len(set(ids)) == len(ids)
+    rows = paper.recomputation()
+    assert set(rows["claim"]) - {""} <= set(ids)
+    # Only what stands in a curve's picture alone cannot be recomputed from print.
+    assert set(ids) - set(rows["claim"]) == {"auroc_all_classes", "converges_faster"}
+
+
+def test_what_adds_up_and_what_does_not():
+    assert agreement("accuracy_6_6") == [False]  # codocyte recall, not model accuracy
+    assert agreement("codocyte_3_3") == agreement("hypochromia_15_6") == [True]
+    assert agreement("cases_densenet121") == [True]
+    assert agreement("cases_resnet50") == [False]  # two by accuracy, one by F1
+    assert agreement("f1_up_others_down") == [True, False]  # AUROC rises for ResNet-50
+    rows = paper.recomputation().set_index("number")
+    assert rows.loc["ResNet-50, cross entropy: macro F1", "recomputed"] == "0.844"
+
+
+def test_recomputation_follows_the_tables(monkeypatch):
+    assert agreement("f1_at_every_rho") == [True]
+    worse = paper.TABLE3.copy()
+    worse.loc[0, "macro_f1"] = 0.5
+    monkeypatch.setattr(paper, "TABLE3", worse)
+    assert agreement("f1_at_every_rho") == [False]
+    monkeypatch.setattr(paper, "TABLE1", paper.TABLE1.assign(accuracy=0.9191))
+    assert not paper.recomputation()["agrees"].iloc[0]
+
+
+def test_importing_the_paper_loads_numpy_and_pandas_only():
+    code = "import sys, rbcnb.paper; print(*{'torch', 'fastai', 'scipy', 'sklearn', 'matplotlib'} & set(sys.modules))"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == ""

@@ -1,0 +1,148 @@
+"""What each protocol tries and how it chooses, on curves made by hand."""
+
+import dataclasses
+
+import pandas as pd
+import pytest
+
+from rbcnb.protocols import (
+    best_settings,
+    candidate_settings,
+    choose_settings,
+    chosen_trials,
+    images_per_fit,
+    in_folds,
+    process_table,
+    protocol_names,
+)
+from rbcnb.trial import Trial
+
+GRID = {"alphas": [0.5, 1.0, 1.5], "gamma": 2.0, "learning_rates": [1e-4, 1e-3, 1e-2]}
+
+
+def curves_of(trials: list[Trial], losses: dict, f1s: dict) -> pd.DataFrame:
+    """Curves as `load_curves` gives them; *losses* and *f1s* map (method, alpha or None) to a list over epochs."""
+    rows = []
+    for trial in trials:
+        which = (trial.method, trial.alpha)
+        for epoch, (loss, f1) in enumerate(zip(losses[which], f1s[which], strict=True), start=1):
+            settings = {k: v for k, v in dataclasses.asdict(trial).items() if k != "epochs"}
+            score = {"valid_loss": loss + 0.1 * trial.fold, "valid_macro_f1": f1 - 0.1 * trial.fold}
+            rows.append({"epoch": epoch, **score, "method": trial.method, **settings})
+    return pd.DataFrame(rows).astype({"alpha": float, "gamma": float, "rho": float})
+
+
+def test_paper_tries_each_alpha_and_each_rival_once():
+    settings = candidate_settings(Trial(), **GRID)
+    assert [(t.method, t.alpha) for t in settings] == [
+        ("focal", 0.5), ("focal", 1.0), ("focal", 1.5),
+        ("cross_entropy", None), ("under_sampling", None), ("over_sampling", None),
+    ]  # fmt: skip
+    assert {t.gamma for t in settings if t.method == "focal"} == {2.0}
+    assert {t.learning_rate for t in settings} == {1e-3}
+
+
+def test_honest_gives_every_method_the_same_number_of_tries():
+    base = Trial(protocol="honest")
+    settings = candidate_settings(base, **GRID)
+    tries = pd.Series([t.method for t in settings]).value_counts()
+    assert set(tries) == {3}
+    assert len(tries) == 4
+    with pytest.raises(ValueError, match="3 alphas but 2 learning rates"):
+        candidate_settings(base, **{**GRID, "learning_rates": [1e-3, 1e-2]})
+
+
+def test_folds_repeat_each_setting():
+    folds = in_folds([Trial(), Trial(seed=1)], 3)
+    assert [(t.seed, t.fold) for t in folds] == [(0, 0), (0, 1), (0, 2), (1, 0), (1, 1), (1, 2)]
+
+
+def test_paper_takes_the_epoch_of_the_least_mean_validation_loss():
+    focal = Trial(loss="focal", alpha=0.5, gamma=2.0)
+    trials = in_folds([focal, dataclasses.replace(focal, alpha=1.0), Trial()], 2)
+    losses = {("focal", 0.5): [3, 1, 2], ("focal", 1.0): [1, 2, 3], ("cross_entropy", None): [3, 2, 1]}
+    f1s = {("focal", 0.5): [0.9, 0.1, 0.2], ("focal", 1.0): [0.5] * 3, ("cross_entropy", None): [0.5] * 3}
+    chosen = choose_settings(curves_of(trials, losses, f1s), protocol="paper")
+    assert chosen["method"].tolist() == ["focal", "focal", "cross_entropy"]
+    assert chosen["epochs"].tolist() == [2, 1, 3]
+    assert chosen["valid_loss"].tolist() == pytest.approx([1.05, 1.05, 1.05])  # the mean over two folds
+
+
+def test_honest_takes_the_best_macro_f1_and_of_equals_the_fewest_epochs():
+    focal = Trial(loss="focal", alpha=0.5, gamma=2.0, protocol="honest")
+    trials = in_folds([focal, dataclasses.replace(focal, alpha=1.0), Trial(protocol="honest")], 2)
+    losses = {("focal", 0.5): [0, 0, 0], ("focal", 1.0): [9, 9, 9], ("cross_entropy", None): [1, 1, 1]}
+    f1s = {("focal", 0.5): [0.1, 0.2, 0.3], ("focal", 1.0): [0.2, 0.8, 0.8], ("cross_entropy", None): [0.7, 0.6, 0.7]}
+    chosen = choose_settings(curves_of(trials, losses, f1s), protocol="honest").set_index("method")
+    assert chosen.loc["focal", ["alpha", "epochs"]].tolist() == [1.0, 2]  # by F1, though its loss is the larger
+    assert chosen.loc["cross_entropy", "epochs"] == 1
+
+
+def test_chosen_trials_round_trip_through_a_file(tmp_path):
+    focal = Trial(loss="focal", alpha=0.5, gamma=2.0)
+    trials = in_folds([focal, Trial()], 2)
+    flat = {("focal", 0.5): [2, 1], ("cross_entropy", None): [1, 2]}
+    chosen = choose_settings(curves_of(trials, flat, flat), protocol="paper")
+    chosen.to_csv(tmp_path / "choices.csv", index=False)
+    again = pd.read_csv(tmp_path / "choices.csv")
+    for table in (chosen, again):
+        assert chosen_trials(table, seeds=[3, 4], rho=2.03) == [
+            dataclasses.replace(focal, epochs=2, seed=3, rho=2.03),
+            dataclasses.replace(focal, epochs=2, seed=4, rho=2.03),
+            Trial(epochs=1, seed=3, rho=2.03),
+            Trial(epochs=1, seed=4, rho=2.03),
+        ]
+
+
+def test_best_settings_keeps_every_seed_of_the_best_mean():
+    focal = Trial(loss="focal", alpha=0.5, gamma=2.0)
+    rows = [
+        {"method": trial.method, **dataclasses.asdict(trial), "macro_f1": score}
+        for trial, score in [
+            (focal, 0.5), (dataclasses.replace(focal, seed=1), 0.9),
+            (dataclasses.replace(focal, alpha=1.0), 0.8), (dataclasses.replace(focal, alpha=1.0, seed=1), 0.8),
+            (Trial(), 0.1), (Trial(seed=1), 0.2),
+        ]
+    ]  # fmt: skip
+    results = pd.DataFrame(rows).astype({"alpha": float})
+    best = best_settings(results)
+    assert best[["method", "seed"]].to_numpy().tolist() == [
+        ["focal", 0],
+        ["focal", 1],
+        ["cross_entropy", 0],
+        ["cross_entropy", 1],
+    ]
+    assert best.loc[best["method"] == "focal", "alpha"].tolist() == [1.0, 1.0]
+    tied = best_settings(results.assign(macro_f1=0.5))
+    assert tied.loc[tied["method"] == "focal", "alpha"].tolist() == [0.5, 0.5]
+
+
+def test_process_table_counts_what_was_tried():
+    base = Trial(protocol="honest")
+    trials = in_folds(candidate_settings(base, **GRID), 5)
+    chosen = pd.DataFrame(
+        {"architecture": "small", "method": ["focal", "over_sampling"], "alpha": [0.5, None], "epochs": [4, 7]}
+    )
+    table = process_table(trials, chosen)
+    assert table["settings"].tolist() == [3, 3]
+    assert table["trials"].tolist() == [15, 15]
+    paper = in_folds(candidate_settings(Trial(), **GRID), 5)
+    several = pd.DataFrame({"architecture": "small", "method": "focal", "alpha": [0.5, 1.0], "epochs": [4, 7]})
+    assert process_table(paper, several)[["settings", "trials"]].to_numpy().tolist() == [[1, 5], [1, 5]]
+
+
+def test_cost_counts_images_of_each_resampling():
+    counts = {"a": 100, "b": 300}
+    final = Trial(epochs=10)
+    assert images_per_fit(final, counts, n_folds=5) == pytest.approx(10 * 280)
+    assert images_per_fit(dataclasses.replace(final, resample="under"), counts, n_folds=5) == pytest.approx(10 * 140)
+    assert images_per_fit(dataclasses.replace(final, resample="over"), counts, n_folds=5) == pytest.approx(10 * 420)
+    fold = images_per_fit(dataclasses.replace(final, fold=0), counts, n_folds=5)
+    assert fold == pytest.approx(10 * (280 * 0.8 + 280 * 0.2 / 3))
+
+
+def test_protocol_names():
+    assert protocol_names("both") == ("paper", "honest")
+    assert protocol_names("honest") == ("honest",)
+    with pytest.raises(ValueError, match="must be one of paper, honest or both"):
+        protocol_names("fair")

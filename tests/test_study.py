@@ -1,0 +1,107 @@
+"""A study trains what its store lacks, keeps what it has, and says what failed."""
+
+import dataclasses
+import os
+
+import pandas as pd
+import pytest
+
+from rbcnb.metrics import score_predictions
+from rbcnb.splits import assign_splits
+from rbcnb.study import StudyError, load_curves, load_predictions, predictions_by_method, run_study
+from rbcnb.trial import Trial, expand_grid
+
+FAST = Trial(epochs=2)
+
+
+@pytest.fixture
+def split_data(data):
+    cells, crops = data
+    return assign_splits(cells, protocol="paper", seed=0), crops
+
+
+def run(trials, split_data, store, *, jobs=1):
+    lines = []
+    return run_study(trials, *split_data, store, jobs=jobs, say=lines.append), lines
+
+
+def test_a_second_study_trains_nothing_and_returns_the_same(split_data, tmp_path):
+    trials = expand_grid(FAST, fold=range(2))
+    first, said = run(trials, split_data, tmp_path)
+    assert said[-1] == "study: 2 trials, 2 trained, 0 taken from the store"
+    written = {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
+    second, said = run([*trials, trials[0]], split_data, tmp_path)
+    assert said[-1] == "study: 2 trials, 0 trained, 2 taken from the store"
+    assert written == {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
+    pd.testing.assert_frame_equal(first, second.iloc[:2])
+    assert second["key"].tolist() == [*first["key"], first["key"][0]]
+
+
+def test_other_data_is_another_trial(split_data, tmp_path):
+    cells, crops = split_data
+    run([FAST], split_data, tmp_path)
+    _, said = run([FAST], (cells, 255 - crops), tmp_path)
+    assert said[-1].startswith("study: 1 trials, 1 trained")
+
+
+@pytest.mark.slow
+def test_results_do_not_depend_on_how_many_run_side_by_side(split_data, tmp_path):
+    trials = expand_grid(FAST, fold=range(3))
+    alone, _ = run(trials, split_data, tmp_path / "one", jobs=1)
+    together, _ = run(trials, split_data, tmp_path / "two", jobs=2)
+    pd.testing.assert_frame_equal(alone.drop(columns="seconds"), together.drop(columns="seconds"), check_exact=True)
+    for key in alone["key"]:
+        ours, theirs = (load_predictions(tmp_path / name, key) for name in ("one", "two"))
+        pd.testing.assert_frame_equal(ours, theirs, check_exact=True)
+
+
+def test_rows_can_be_recomputed_from_the_stored_predictions(split_data, tmp_path):
+    rows, _ = run([dataclasses.replace(FAST, fold=0)], split_data, tmp_path)
+    row = rows.iloc[0]
+    scores = score_predictions(load_predictions(tmp_path, row["key"]))
+    assert {name: row[name] for name in scores} == pytest.approx(scores, nan_ok=True)
+
+
+def test_curves_carry_the_settings(split_data, tmp_path):
+    focal = Trial(loss="focal", alpha=0.5, gamma=2.0, epochs=2)
+    rows, _ = run([dataclasses.replace(FAST, fold=0), dataclasses.replace(focal, fold=0)], split_data, tmp_path)
+    curves = load_curves(tmp_path, list(rows["key"]))
+    assert curves.groupby("method", sort=False)["epoch"].apply(list).to_dict() == {
+        "cross_entropy": [1, 2],
+        "focal": [1, 2],
+    }
+    assert curves.loc[curves["method"] == "focal", "alpha"].tolist() == [0.5, 0.5]
+    assert curves["alpha"].dtype == float
+    with pytest.raises(FileNotFoundError, match="no finished trial beef"):
+        load_curves(tmp_path, ["beef"])
+
+
+def test_what_a_killed_study_left_behind_is_made_again(split_data, tmp_path):
+    trials = expand_grid(FAST, fold=range(2))
+    first, _ = run(trials, split_data, tmp_path)
+    lost, torn = first["key"]
+    os.remove(tmp_path / f"{lost}.json")  # killed between predictions and record
+    record = tmp_path / f"{torn}.json"
+    record.write_text(record.read_text()[:40])  # a disk that lied
+    second, said = run(trials, split_data, tmp_path)
+    assert said[-1] == "study: 2 trials, 2 trained, 0 taken from the store"
+    pd.testing.assert_frame_equal(first.drop(columns="seconds"), second.drop(columns="seconds"), check_exact=True)
+
+
+def test_a_failing_trial_is_named_and_the_others_are_kept(split_data, tmp_path):
+    bad = dataclasses.replace(FAST, fold=9)
+    with pytest.raises(StudyError, match=r"1 of 2 trials failed(.|\n)*fold=9(.|\n)*nothing to score in fold 9"):
+        run([bad, FAST], split_data, tmp_path)
+    _, said = run([FAST], split_data, tmp_path)
+    assert said[-1] == "study: 1 trials, 0 trained, 1 taken from the store"
+
+
+def test_predictions_pair_by_seed(split_data, tmp_path):
+    rows, _ = run([dataclasses.replace(FAST, seed=seed) for seed in (1, 0)], split_data, tmp_path)
+    tables = predictions_by_method(rows, tmp_path)
+    by_seed = rows.sort_values("seed")["key"]
+    assert list(tables) == [("small", "cross_entropy")]
+    for table, key in zip(tables["small", "cross_entropy"], by_seed, strict=True):
+        pd.testing.assert_frame_equal(table, load_predictions(tmp_path, key))
+    with pytest.raises(ValueError, match="several settings of one seed"):
+        predictions_by_method(pd.concat([rows, rows]), tmp_path)

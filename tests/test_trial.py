@@ -1,0 +1,142 @@
+"""A trial is a function of its settings and data: expanded, keyed, run and repeated."""
+
+import dataclasses
+import subprocess
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from rbcnb.columns import DEV, FOLD, LABEL, SPLIT, TEST
+from rbcnb.metrics import score_predictions
+from rbcnb.splits import assign_splits
+from rbcnb.trial import Trial, expand_grid, hash_data, run_trial, training_rows
+
+FAST = Trial(epochs=2)
+
+
+@pytest.fixture
+def split_data(data):
+    cells, crops = data
+    return assign_splits(cells, protocol="honest", seed=0), crops
+
+
+def test_grid_is_the_product_of_its_axes():
+    base = Trial(loss="focal", alpha=1.0, gamma=2.0)
+    grid = expand_grid(base, alpha=(0.5, 1.0), fold=range(3))
+    assert [(t.alpha, t.fold) for t in grid] == [(0.5, 0), (0.5, 1), (0.5, 2), (1.0, 0), (1.0, 1), (1.0, 2)]
+    assert all(dataclasses.replace(t, alpha=1.0, fold=None) == base for t in grid)
+    with pytest.raises(ValueError, match=r"unknown trial fields \['beta'\]"):
+        expand_grid(base, beta=[1])
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"resample": "smote"}, "resample must be one of"),
+        ({"alpha": 1.0}, "alpha and gamma belong to the focal loss"),
+        ({"loss": "focal"}, "alpha and gamma belong to the focal loss"),
+        ({"epochs": 0}, "epochs must be at least 1"),
+        ({"learning_rate": 0.0}, "learning_rate must be positive"),
+    ],
+)
+def test_impossible_settings_are_named(wrong, message):
+    with pytest.raises(ValueError, match=message):
+        Trial(**wrong)
+
+
+def test_methods_are_the_rows_of_table_1():
+    assert Trial(loss="focal", alpha=1.0, gamma=2.0).method == "focal"
+    assert Trial().method == "cross_entropy"
+    assert Trial(resample="under").method == "under_sampling"
+    assert Trial(resample="over").method == "over_sampling"
+
+
+def test_key_depends_on_every_field_and_on_the_data():
+    base = Trial(loss="focal", alpha=1.0, gamma=2.0)
+    others = {
+        "architecture": "resnet18", "alpha": 0.5, "gamma": 1.0, "resample": "over", "learning_rate": 0.1,
+        "weight_decay": 0.1, "batch_size": 8, "epochs": 3, "pretrained": True, "seed": 1, "fold": 0,
+        "protocol": "honest", "rho": 2.03,
+    }  # fmt: skip
+    assert set(others) | {"loss"} == {field.name for field in dataclasses.fields(Trial)}
+    keys = {dataclasses.replace(base, **{name: value}).key("d") for name, value in others.items()}
+    assert len(keys | {base.key("d"), base.key("e"), Trial().key("d")}) == len(others) + 3
+    assert base.key("d") == dataclasses.replace(base).key("d")
+
+
+def test_data_hash_sees_labels_splits_and_pixels(split_data):
+    cells, crops = split_data
+    before = hash_data(cells, crops)
+    assert hash_data(cells.copy(), crops.copy()) == before
+    changed = crops.copy()
+    changed[3, 0, 0, 0] ^= 1
+    relabelled = cells.assign(label=cells[LABEL].where(cells.index != 7, "codocyte"))
+    moved = cells.assign(fold=cells[FOLD].where(cells.index != 7, 9))
+    assert len({before, hash_data(cells, changed), hash_data(relabelled, crops), hash_data(moved, crops)}) >= 3
+    assert hash_data(cells, changed) != before
+    assert hash_data(moved, crops) != before
+
+
+def test_rows_never_overlap_and_final_fits_hold_out_the_test_set(split_data):
+    cells, _ = split_data
+    for fold in range(5):
+        train, held_out = training_rows(Trial(fold=fold), cells)
+        assert not set(train) & set(held_out)
+        assert (cells[SPLIT].iloc[train] == DEV).all()
+        assert (cells[FOLD].iloc[held_out] == fold).all()
+    train, held_out = training_rows(Trial(), cells)
+    assert (cells[SPLIT].iloc[train] == DEV).all()
+    assert (cells[SPLIT].iloc[held_out] == TEST).all()
+    with pytest.raises(ValueError, match="nothing to score in fold 7"):
+        training_rows(Trial(fold=7), cells)
+
+
+def test_a_trial_learns_and_predicts_exactly_what_it_held_out(split_data):
+    cells, crops = split_data
+    result = run_trial(dataclasses.replace(FAST, fold=0, epochs=15, learning_rate=0.01), cells, crops)
+    held_out = cells[cells[FOLD] == 0]
+    pd.testing.assert_frame_equal(
+        result.predictions[["smear", "cell"]], held_out[["smear", "cell"]].reset_index(drop=True)
+    )
+    assert result.predictions["target"].tolist() == held_out[LABEL].tolist()
+    probabilities = result.predictions.filter(like="prob_")
+    np.testing.assert_allclose(probabilities.sum(axis=1), 1, atol=1e-12)
+    assert result.scores == score_predictions(result.predictions)
+    assert result.scores["macro_f1"] > 0.8  # three levels of grey
+    assert result.curves["train_loss"].iloc[-1] < result.curves["train_loss"].iloc[0]
+    assert result.n_train == len(cells[(cells[SPLIT] == DEV) & (cells[FOLD] != 0)])
+
+
+def test_same_seed_same_numbers_and_the_callers_generator_is_left_alone(split_data):
+    cells, crops = split_data
+    torch.manual_seed(123)
+    before = torch.get_rng_state()
+    one, two = (run_trial(FAST, cells, crops) for _ in range(2))
+    assert torch.equal(before, torch.get_rng_state())
+    pd.testing.assert_frame_equal(one.predictions, two.predictions, check_exact=True)
+    pd.testing.assert_frame_equal(one.curves, two.curves, check_exact=True)
+    other = run_trial(dataclasses.replace(FAST, seed=1), cells, crops)
+    assert not other.predictions.equals(one.predictions)
+
+
+@pytest.mark.parametrize(("resample", "size"), [("under", min), ("over", max)])
+def test_resampling_touches_the_training_cells_only(split_data, resample, size):
+    cells, crops = split_data
+    result = run_trial(dataclasses.replace(FAST, resample=resample, fold=1), cells, crops)
+    train = cells[(cells[SPLIT] == DEV) & (cells[FOLD] != 1)]
+    assert result.n_train == 3 * size(train[LABEL].value_counts())
+    assert len(result.predictions) == (cells[FOLD] == 1).sum()
+
+
+def test_table_and_crops_must_fit(split_data):
+    cells, crops = split_data
+    with pytest.raises(ValueError, match="200 cells but 199 crops"):
+        run_trial(FAST, cells, crops[1:])
+
+
+def test_planning_needs_no_torch():
+    code = "import sys, rbcnb.trial, rbcnb.protocols, rbcnb.study; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
