@@ -73,7 +73,10 @@ def source_stamp(smears: str, data: str) -> str:
     """What the smears are: names, sizes and times of their files; synthetic smears follow from the parameters."""
     if smears == "synthetic":
         return smears
-    folder = Path(data if smears == "chula" else smears).expanduser()
+    named = data if smears == "chula" else smears
+    if not named:
+        return ""  # loading the smears will say what is missing
+    folder = Path(named).expanduser()
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     listing = [(str(p.relative_to(folder)), p.stat().st_size, p.stat().st_mtime_ns) for p in files]
     return hashlib.blake2b(json.dumps(listing).encode(), digest_size=8).hexdigest()

@@ -1,0 +1,78 @@
+"""The command line: quick help, clear refusals, exit codes; commands on tiny inputs."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from rbcnb.cli import main
+from rbcnb.smears import synthetic_smears
+
+
+def test_help_imports_nothing_heavy():
+    code = (
+        "import sys\n"
+        "from rbcnb.cli import build_parser\n"
+        "build_parser().format_help()\n"
+        "heavy = {'torch', 'fastai', 'numpy', 'pandas', 'cv2', 'matplotlib', 'papermill', 'yaml'} & set(sys.modules)\n"
+        "sys.exit(str(heavy) if heavy else 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_unknown_options_are_refused(capsys):
+    with pytest.raises(SystemExit) as caught:
+        main(["reproduce", "--protocols", "paper"])
+    assert caught.value.code == 2
+    assert "--protocols" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--set", "nonsense=1"], "nonsense: no notebook declares it"),
+        (["--set", "epochs=1e1"], "epochs: expected int, got str"),
+        (["--set", "epochs"], "write NAME=VALUE"),
+        (["--profile", "huge"], "no profile 'huge'; known: course, paper, smoke"),
+        (["--only", "07"], "no notebook 07"),
+        (["--set", "upscale=magic"], "upscale: 'magic' is not one of waifu2x, bicubic, none"),
+        (["--smears", "chula"], "--data DIR"),
+        (["--smears", "/no/such/folder"], "no such folder"),
+    ],
+)
+def test_mistakes_end_before_any_kernel_starts(tmp_path, capsys, arguments, message):
+    assert main(["reproduce", "--out", str(tmp_path / "run"), *arguments]) == 2
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "run" / "notebooks").exists()
+
+
+def test_segment_writes_the_table_and_goes_past_a_bad_file(tmp_path, capsys):
+    folder = tmp_path / "smears"
+    folder.mkdir()
+    smear = next(synthetic_smears(1, seed=0, n_cells=12))
+    Image.fromarray(smear.image).save(folder / "good.png")
+    (folder / "bad.png").write_bytes(b"not an image")
+    arguments = ["segment", str(folder), "--out", str(tmp_path / "out"), "--upscale", "none", "--size", "32"]
+    assert main(arguments) == 1
+    shown = capsys.readouterr()
+    assert "bad.png" in shown.err
+    cells = pd.read_csv(tmp_path / "out" / "cells.csv")
+    assert set(cells["smear"]) == {"good.png"}
+    assert {"smear", "cell", "x_px", "y_px", "radius_px"} <= set(cells.columns)
+    # Nearly every cell of the rendered smear has a circle of about the right size near its centre.
+    distance = np.hypot(
+        cells["x_px"].to_numpy()[:, None] - smear.truth["x_px"].to_numpy(),
+        cells["y_px"].to_numpy()[:, None] - smear.truth["y_px"].to_numpy(),
+    )
+    assert (distance.min(axis=0) < 8).mean() > 0.8
+    (folder / "bad.png").unlink()
+    assert main(arguments) == 0
+
+
+def test_segment_refuses_impossible_settings(tmp_path, capsys):
+    assert main(["segment", str(tmp_path), "--out", str(tmp_path / "out"), "--method", "magic"]) == 2
+    assert "unknown method 'magic'" in capsys.readouterr().err

@@ -1,0 +1,123 @@
+"""The whole path, small: every notebook on tiny smears, resumed after a kill, on one's own images, and failing well."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from PIL import Image
+
+from rbcnb.smears import synthetic_smears
+
+pytestmark = pytest.mark.slow
+
+TINY = [
+    "--profile", "smoke",
+    "--set", "n_smears=6", "--set", "cells_per_smear=30", "--set", "epochs=1", "--set", "size_px=24",
+    "--set", "upscale=none", "--set", "n_seeds=1", "--set", "n_folds=2", "--jobs", "2",
+]  # fmt: skip
+FIGURES = {f"fig{number:02}.png" for number in range(1, 14)}
+
+
+def command(out: Path, *more: str) -> list[str]:
+    return [sys.executable, "-m", "rbcnb.cli", "reproduce", *TINY, "--out", str(out), *more]
+
+
+def reproduce(out: Path, *more: str) -> subprocess.CompletedProcess:
+    return subprocess.run(command(out, *more), capture_output=True, text=True, timeout=600, check=False)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory) -> Path:
+    """A run that was killed in the middle of tuning and started again."""
+    out = tmp_path_factory.mktemp("reproduce") / "run"
+    process = subprocess.Popen(
+        command(out), stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL, start_new_session=True
+    )
+    deadline = time.monotonic() + 300
+    while time.monotonic() < deadline and process.poll() is None and len(list(out.glob("trials/*.json"))) < 3:
+        time.sleep(0.05)
+    assert process.poll() is None, "the run ended before it could be killed"
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    kept = {path: path.stat().st_mtime_ns for path in out.glob("trials/*.json")}
+    assert len(kept) >= 3
+    done = reproduce(out)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert "01_segmentation: done already" in done.stderr
+    assert "04_cv_tuning: done already" not in done.stderr
+    assert all(path.stat().st_mtime_ns == when for path, when in kept.items())
+    return out
+
+
+def test_a_killed_run_carries_on_to_everything_promised(finished):
+    assert {path.name for path in (finished / "figures").iterdir()} >= FIGURES
+    for name in ("table1", "table2", "table3", "verdict"):
+        assert len(pd.read_csv(finished / "tables" / f"{name}.csv"))
+    notebooks = sorted((finished / "notebooks").glob("*.ipynb"))
+    assert len(notebooks) == 6
+    for path in notebooks:
+        cells = json.loads(path.read_text())["cells"]
+        assert all(cell["execution_count"] for cell in cells if cell["cell_type"] == "code" and cell["source"])
+    record = json.loads((finished / "run.json").read_text())
+    assert {"parameters", "seeds", "versions", "data_hash"} <= set(record)
+    assert all(entry["seconds"] > 0 for entry in record["notebooks"].values())
+    page = (finished / "report.html").read_text()
+    assert page.count("data:image/png;base64,") >= 13
+    for table in (finished / "tables").glob("table*.csv"):
+        assert f"tables/{table.name}" in page
+
+
+def test_a_second_run_trains_nothing_and_runs_nothing(finished):
+    before = {path: path.stat().st_mtime_ns for path in finished.rglob("*.ipynb")}
+    trials = {path: path.stat().st_mtime_ns for path in finished.glob("trials/*")}
+    done = reproduce(finished)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.stderr.count("done already") == 6
+    assert before == {path: path.stat().st_mtime_ns for path in finished.rglob("*.ipynb")}
+    assert trials == {path: path.stat().st_mtime_ns for path in finished.glob("trials/*")}
+
+
+def test_no_cell_of_one_smear_is_on_both_honest_sides(finished):
+    split = pd.read_csv(finished / "splits_honest.csv")
+    assert (split.groupby("smear")["split"].agg(lambda sides: len(set(sides))) == 1).all()
+
+
+def test_a_failing_notebook_is_named_with_cell_and_error(tmp_path):
+    done = reproduce(tmp_path / "run", "--only", "05")
+    assert done.returncode == 1
+    assert "05_final_evaluation, cell" in done.stderr
+    assert "run notebook 04_cv_tuning first" in done.stderr
+    assert (tmp_path / "run" / "notebooks" / "05_final_evaluation.ipynb").exists()
+    assert (tmp_path / "run" / "report.html").exists()
+
+
+def test_a_folder_of_ones_own_smears_with_one_bad_file(tmp_path):
+    folder = tmp_path / "smears"
+    folder.mkdir()
+    truths = []
+    for smear in synthetic_smears(6, seed=1, n_cells=30):
+        Image.fromarray(smear.image).save(folder / smear.name)
+        truths.append(smear.truth[["x_px", "y_px", "label"]].assign(smear=smear.name))
+    pd.concat(truths).to_csv(folder / "labels.csv", index=False)
+    (folder / "torn.png").write_bytes(b"\x89PNG\r\n\x1a\n then nothing")
+    done = reproduce(tmp_path / "run", "--smears", str(folder), "--only", "01,02")
+    assert done.returncode == 1  # done, but something was left out
+    assert "torn.png" in done.stderr
+    labelled = pd.read_csv(tmp_path / "run" / "labelled.csv")
+    assert labelled["smear"].nunique() == 6
+    assert set(labelled["label"]) == {"codocyte", "hypochromia", "normal"}
+
+
+@pytest.mark.skipif("RBCNB_CHULA" not in os.environ, reason="set RBCNB_CHULA to a folder with Chula RBC-12 to run it")
+def test_real_smears(tmp_path):
+    done = reproduce(tmp_path / "run", "--smears", "chula", "--data", os.environ["RBCNB_CHULA"], "--set", "n_smears=24")
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert {path.name for path in (tmp_path / "run" / "figures").iterdir()} >= FIGURES
+    detection = pd.read_csv(tmp_path / "run" / "tables" / "detection.csv")
+    assert detection["n_hits"].sum() / detection["n_truth"].sum() > 0.9

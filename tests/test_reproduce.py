@@ -1,0 +1,127 @@
+"""The runner's bookkeeping, without running a notebook: what is stale, what it costs, what it reports."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from rbcnb import reproduce
+from rbcnb.cost import study_images
+from rbcnb.parameters import ParameterError
+from rbcnb.protocols import candidate_settings, images_per_fit, in_folds
+from rbcnb.report import write_report
+from rbcnb.run import Run
+from rbcnb.trial import Trial
+
+VALUES = {
+    "protocol": "both", "architectures": ["small"], "alphas": [0.5, 1.5], "gamma": 2.0, "learning_rates": [1e-3, 1e-2],
+    "epochs": 4, "n_folds": 3, "n_seeds": 2,
+}  # fmt: skip
+COUNTS = {"codocyte": 345, "hypochromia": 356, "normal": 2691}
+
+
+def stamps(parameters: dict, *, source: str = "synthetic") -> dict[str, str]:
+    return reproduce.fingerprints(reproduce.find_notebooks(), parameters, source=source)
+
+
+@pytest.fixture
+def parameters():
+    return {path.stem: {"run": "/a", "jobs": 1, "seed": 0} for path in reproduce.find_notebooks()}
+
+
+def test_the_six_notebooks_stand_in_order():
+    names = [path.stem for path in reproduce.find_notebooks()]
+    assert [name[:2] for name in names] == ["01", "02", "03", "04", "05", "06"]
+    assert [path.stem for path in reproduce.find_notebooks(["03", "01_segmentation"])] == [names[0], names[2]]
+    with pytest.raises(ParameterError, match="no notebook 09"):
+        reproduce.find_notebooks(["09"])
+
+
+def test_a_change_makes_later_notebooks_stale_and_no_earlier_one(parameters):
+    before = stamps(parameters)
+    assert before == stamps(parameters)
+    changed = stamps(parameters | {"04_cv_tuning": {**parameters["04_cv_tuning"], "seed": 1}})
+    stale = {name for name in before if before[name] != changed[name]}
+    assert stale == {"04_cv_tuning", "05_final_evaluation", "06_imbalance_study"}
+
+
+def test_place_and_speed_make_nothing_stale_and_other_smears_make_all_but_the_lesson(parameters):
+    moved = {name: {**own, "run": "/b", "jobs": 7} for name, own in parameters.items()}
+    assert stamps(moved) == stamps(parameters)
+    other = stamps(parameters, source="else")
+    same = {name for name, stamp in stamps(parameters).items() if other[name] == stamp}
+    assert same == {"03_loss_exploration"}
+
+
+def test_the_stamp_of_a_folder_follows_its_files(tmp_path):
+    (tmp_path / "a.png").write_bytes(b"1")
+    one = reproduce.source_stamp(str(tmp_path), "")
+    assert one == reproduce.source_stamp(str(tmp_path), "")
+    (tmp_path / "b.png").write_bytes(b"2")
+    assert reproduce.source_stamp(str(tmp_path), "") != one
+    assert reproduce.source_stamp("synthetic", "") == "synthetic"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"), [(4, "4 s"), (89, "89 s"), (120, "2 min"), (3 * 3600, "3.0 h"), (10 * 86400, "10 days")]
+)
+def test_durations_are_said_as_a_person_would(seconds, said):
+    assert reproduce.duration(seconds) == said
+
+
+def test_cost_adds_up_every_fit():
+    images = study_images(VALUES, COUNTS)
+    expected = 0.0
+    for protocol in ("paper", "honest"):
+        grid = {"alphas": [0.5, 1.5], "gamma": 2.0, "learning_rates": [1e-3, 1e-2]}
+        trials = in_folds(candidate_settings(Trial(protocol=protocol, epochs=4), **grid), 3)
+        expected += sum(images_per_fit(trial, COUNTS, n_folds=3) for trial in trials)
+    assert images["04"]["small"] == pytest.approx(expected)
+    # Paper: five finals; honest: four methods at two seeds. No finals on folds.
+    dev = 0.7 * 3392 * 4
+    under, over = 0.7 * 345 * 3 * 4, 0.7 * 2691 * 3 * 4
+    assert images["05"]["small"] == pytest.approx((3 * dev + under + over) + 2 * (2 * dev + under + over))
+    alone = study_images({**VALUES, "protocol": "paper"}, COUNTS)
+    assert alone["06"]["small"] == pytest.approx(images["06"]["small"] / 3)
+
+
+def test_the_report_opens_offline_and_holds_everything(tmp_path):
+    import pandas as pd
+
+    from rbcnb.figures import plot_focal_curves
+
+    run = Run.at(tmp_path / "mine")
+    run.save_table(pd.DataFrame({"claim": ["a < b & c"], "verdict": ["inconclusive"]}), "verdict")
+    run.save_table(pd.DataFrame({"x": [1.5]}), "table1")
+    run.save_figure(plot_focal_curves(), "fig01")
+    run.save_record({
+        "profile": "smoke",
+        "parameters": {"01_segmentation": {"smears": "synthetic"}, "02_labelling_audit": {}},
+        "notebooks": {"01_segmentation": {"seconds": 3.2, "file": "notebooks/01_segmentation.ipynb"}},
+    })  # fmt: skip
+    page = write_report(run).read_text()
+    assert "a &lt; b &amp; c" in page
+    assert page.index("inconclusive") < page.index("data:image/png;base64,") < page.index("tables/table1.csv")
+    assert "http" not in page
+    assert "not of dogs" in page
+    assert "3 s" in page
+    assert "not done" in page
+
+
+def test_skipped_files_are_remembered(tmp_path):
+    import pandas as pd
+
+    run = Run.at(tmp_path)
+    assert reproduce.skipped_files(run) == []
+    run.save_table(pd.DataFrame({"error": ["x.png: torn"]}), "skipped")
+    assert reproduce.skipped_files(run) == ["x.png: torn"]
+
+
+def test_notebooks_are_committed_without_outputs_and_short():
+    for path in reproduce.find_notebooks():
+        cells = json.loads(Path(path).read_text())["cells"]
+        code = [cell for cell in cells if cell["cell_type"] == "code"]
+        assert len(code) <= 20
+        assert all(not cell["outputs"] and cell["execution_count"] is None for cell in code)
+        for cell in code:
+            assert "import *" not in "".join(cell["source"])

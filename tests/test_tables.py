@@ -1,0 +1,75 @@
+"""Tables 1 to 3: the published rows as printed, ours beside them, and the majority baseline by scikit-learn."""
+
+import pandas as pd
+import pytest
+from conftest import make_cells
+from sklearn.dummy import DummyClassifier
+from sklearn.metrics import f1_score
+
+from rbcnb.paper import TABLE1, TABLE2, TABLE3, relative_improvement
+from rbcnb.protocols import BASE_RHO, ladder
+from rbcnb.splits import assign_splits, ladder_rung
+from rbcnb.tables import majority_baseline, table1, table2, table3
+
+
+def fit(method: str, alpha: float | None, seed: int, macro_f1: float, **more) -> dict:
+    settings = {"architecture": "small", "method": method, "alpha": alpha, "gamma": 2.0 if alpha else None}
+    return settings | {
+        "learning_rate": 1e-3, "epochs": 5, "seed": seed, "accuracy": 0.9, "macro_f1": macro_f1, "auroc": 0.95, **more
+    }  # fmt: skip
+
+
+def test_table_1_averages_over_seeds_and_keeps_the_published_rows():
+    rows = [fit("cross_entropy", None, 0, 0.6), fit("cross_entropy", None, 1, 0.8), fit("focal", 0.5, 0, 0.5)]
+    table = table1({"honest": pd.DataFrame(rows).astype({"alpha": float, "gamma": float})})
+    published = table[table["protocol"] == "published"]
+    assert published["macro_f1"].tolist() == TABLE1["macro_f1"].tolist()
+    assert len(published) == 20
+    ours = table[table["protocol"] == "honest"].set_index("method")
+    assert list(ours.index) == ["focal", "cross_entropy"]
+    assert ours.loc["cross_entropy", "macro_f1"] == pytest.approx(0.7)
+    assert ours.loc["cross_entropy", "macro_f1_sd"] == pytest.approx(0.02**0.5)
+    assert ours.loc["cross_entropy", "n_seeds"] == 2
+    assert pd.isna(ours.loc["focal", "macro_f1_sd"])
+
+
+def test_table_2_has_the_published_counts_under_the_papers_protocol():
+    cells, _ = make_cells({"codocyte": 345, "hypochromia": 356, "normal": 2691}, n_smears=22)
+    rungs = ladder(cells["label"].value_counts().to_dict())
+    split = assign_splits(cells, protocol="honest", seed=0)
+    climb = {
+        name: {rho: ladder_rung(split, counts, rungs[BASE_RHO], protocol=name, seed=0) for rho, counts in rungs.items()}
+        for name in ("paper", "honest")
+    }
+    table = table2(climb)
+    names = ["rho", "codocyte", "hypochromia", "normal", "total"]
+    published, paper, honest = (table[table["protocol"] == name] for name in ("published", "paper", "honest"))
+    assert published[names].to_numpy().tolist() == TABLE2[names].to_numpy().tolist()
+    assert paper[names].to_numpy().tolist() == TABLE2[names].to_numpy().tolist()
+    assert (paper["rho_here"] - paper["rho"]).abs().max() < 0.005
+    assert ((honest["rho_here"] / honest["rho"] - 1).abs() < 0.1).all()
+
+
+def test_table_3_feeds_figure_13():
+    rows = [
+        fit(m, a, 0, f, rho=rho)
+        for rho in (2.03, 7.8)
+        for m, a, f in (("focal", 1.0, 0.6), ("cross_entropy", None, 0.5))
+    ]
+    table = table3({"paper": pd.DataFrame(rows)})
+    published = table[table["protocol"] == "published"]
+    assert len(published) == len(TABLE3) == 28
+    ours = table[table["protocol"] == "paper"]
+    assert relative_improvement(ours)["macro_f1"].tolist() == pytest.approx([20.0, 20.0])
+
+
+def test_majority_baseline_is_the_dummy_classifier(data):
+    cells, _ = data
+    split = assign_splits(cells, protocol="paper", seed=0)
+    dev, test = split[split["split"] == "dev"], split[split["split"] == "test"]
+    dummy = DummyClassifier(strategy="most_frequent").fit(dev[["crop"]], dev["label"])
+    guess = dummy.predict(test[["crop"]])
+    row = majority_baseline(split).iloc[0]
+    assert row["accuracy"] == pytest.approx((guess == test["label"]).mean())
+    assert row["macro_f1"] == pytest.approx(f1_score(test["label"], guess, average="macro"))
+    assert row["auroc"] == 0.5
