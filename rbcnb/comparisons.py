@@ -146,7 +146,12 @@ def _draw_differences(ax: Axes, rows: pd.DataFrame, margin: float, score: str) -
             va="center",
             fontsize=9,
         )
-    ax.set_yticks(range(len(rows)), [fill(str(contrast), 24, break_on_hyphens=False) for contrast in rows["contrast"]])
+    # A contrast may bring line breaks of its own; only its long lines are broken further.
+    names = [
+        "\n".join(fill(line, 30, break_on_hyphens=False) for line in str(contrast).splitlines())
+        for contrast in rows["contrast"]
+    ]
+    ax.set_yticks(range(len(rows)), names)
     ax.set_ylim(len(rows) - 0.4, -0.6)
     ax.grid(visible=False, axis="y")
     ax.xaxis.set_major_locator(MaxNLocator(5))

@@ -56,6 +56,7 @@ __all__ = [
     "plot_densenet",
     "plot_differences",
     "plot_focal_curves",
+    "plot_loss_shares",
     "plot_process",
     "plot_relative_improvement",
     "plot_residual_block",

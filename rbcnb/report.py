@@ -5,9 +5,13 @@ import html
 from pathlib import Path
 
 import pandas as pd
+from PIL import Image
 
 from rbcnb.files import write_whole
 from rbcnb.run import Run
+from rbcnb.style import DPI
+
+CSS_DPI = 96  # pixels of a page to the inch
 
 CAPTIONS = {
     "fig01": "Focal loss against the probability of the true class (Eq. 4); gamma = 0 is cross entropy.",
@@ -27,8 +31,11 @@ CAPTIONS = {
     "validation_curves": "Validation loss and macro F1 over epochs, mean and spread over folds.",
     "scores_by_rho": "Macro F1 on every rung of the ladder.",
     "differences": "Paired differences in macro F1, with 95 % intervals over smears and seeds.",
-    "detection": "Detection quality by smear.",
-    "loss_explorer": "Loss, gradient and modulating factor of the focal loss.",
+    "differences_ladder": "The same on every rung of the ladder.",
+    "contact_sheet": "Cells of the rarest class, to look for the odd one out.",
+    "class_counts": "Cells per class.",
+    "loss_shares": "Who pays the bill: shares of a batch's loss.",
+    "summary": "Classes, cells and answer in one picture.",
 }
 TABLES = {
     "verdict": "What this run says of the paper's claims",
@@ -47,7 +54,7 @@ body{font:16px/1.5 system-ui,sans-serif;color:#1b1b1b;max-width:70rem;margin:2re
 h1{font-size:1.7rem}h2{font-size:1.25rem;margin-top:2.4rem;border-bottom:1px solid #ccc}
 table{border-collapse:collapse;font-size:.86rem;display:block;overflow-x:auto}
 th,td{padding:.2rem .6rem;text-align:right;border-bottom:1px solid #e4e4e4;font-variant-numeric:tabular-nums}
-th{background:#f4f4f4;position:sticky;top:0}td:first-child,th:first-child{text-align:left}
+th{background:#f4f4f4;position:sticky;top:0}.text{text-align:left}td{vertical-align:top}
 figure{margin:1.6rem 0}img{max-width:100%;height:auto}figcaption,.note{color:#555;font-size:.9rem}
 """
 
@@ -101,17 +108,33 @@ def _table(path: Path) -> str:
     title = TABLES.get(path.stem, path.stem.replace("_", " "))
     if table.empty:
         return ""
-    body = table.to_html(index=False, border=0, na_rep="", float_format=lambda x: f"{x:.4g}", justify="left")
-    return f"<h2 id={path.stem}>{html.escape(title)}</h2><p class=note>tables/{path.name}</p>{body}"
+    kinds = [" class=text" if table[name].dtype.kind not in "iufb" else "" for name in table.columns]
+    head = "".join(f"<th{kind}>{html.escape(name)}" for name, kind in zip(table.columns, kinds, strict=True))
+    rows = (
+        "<tr>" + "".join(f"<td{kind}>{_cell(value)}" for value, kind in zip(row, kinds, strict=True))
+        for row in table.itertuples(index=False)
+    )
+    return (
+        f"<h2 id={path.stem}>{html.escape(title)}</h2><p class=note>tables/{path.name}</p>"
+        f"<table><tr>{head}{''.join(rows)}</table>"
+    )
+
+
+def _cell(value: object) -> str:
+    if pd.isna(value):
+        return ""
+    return f"{value:.4g}" if isinstance(value, float) else html.escape(str(value))
 
 
 def _figure(path: Path) -> str:
     image = base64.b64encode(path.read_bytes()).decode("ascii")
     name = f"Fig. {int(path.stem[3:])}" if path.stem.startswith("fig") else path.stem.replace("_", " ")
     caption = html.escape(f"{name}. {CAPTIONS.get(path.stem, '')}")
+    with Image.open(path) as picture:
+        width = round(picture.width * CSS_DPI / DPI)  # as large as it was drawn, not as many pixels as it has
     alt = html.escape(CAPTIONS.get(path.stem, name), quote=True)
     return (
-        f'<figure id={path.stem}><img alt="{alt}" src="data:image/png;base64,{image}">'
+        f'<figure id={path.stem}><img alt="{alt}" width={width} src="data:image/png;base64,{image}">'
         f"<figcaption>{caption}</figcaption></figure>"
     )
 

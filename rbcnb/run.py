@@ -1,6 +1,7 @@
 """A run: the folder that one execution of the notebooks fills, and the names of what lies in it.
 
-``cells.csv`` (found), ``truth.csv`` (labels of the smears), ``labelled.csv``, ``crops.npy``, ``splits_<protocol>.csv``,
+``cells.csv`` (found), ``truth.csv`` (labels of the smears), ``labelled.csv``, ``crops.npy``,
+``smear.png`` (the first one), ``splits_<protocol>.csv``,
 ``tables/*.csv``, ``figures/*.png``, ``trials/`` (the store of `rbcnb.study`), ``notebooks/``,
 ``run.json``, ``report.html``.
 """
@@ -13,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
+from PIL import Image
 
 from rbcnb import __version__
 from rbcnb.files import write_whole
@@ -27,6 +29,7 @@ _MADE_BY = {
     "cells.csv": "01_segmentation",
     "truth.csv": "01_segmentation",
     "crops.npy": "01_segmentation",
+    "smear.png": "01_segmentation",
     "labelled.csv": "02_labelling_audit",
     "splits_paper.csv": "04_cv_tuning",
     "splits_honest.csv": "04_cv_tuning",
@@ -87,6 +90,16 @@ class Run:
         """Reads the crops, all or those at *rows*; mapped, so that only what is asked for is read."""
         crops = np.load(self._path("crops.npy"), mmap_mode="r")
         return np.array(crops if rows is None else crops[rows])
+
+    def save_image(self, image: np.ndarray, name: str) -> None:
+        """Writes an image [H, W, 3] uint8 RGB to ``<name>.png``."""
+        with write_whole(self.folder / f"{name}.png") as part:
+            Image.fromarray(image).save(part)
+
+    def load_image(self, name: str) -> np.ndarray:
+        """Reads ``<name>.png`` as [H, W, 3] uint8 RGB."""
+        with Image.open(self._path(f"{name}.png")) as image:
+            return np.array(image.convert("RGB"))
 
     def save_figure(self, figure: Figure, name: str) -> Figure:
         """Writes ``figures/<name>.png`` that tells in its text fields what it was drawn from; returns the figure."""

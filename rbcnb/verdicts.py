@@ -108,8 +108,7 @@ def judge_claims(differences: pd.DataFrame, *, margin: float) -> pd.DataFrame:
     rows = []
     for claim, evidence in believed.groupby("claim", sort=False):
         texts = [
-            f"{row.first} - {row.second}, {row.architecture}{'' if pd.isna(row.rho) else f', rho {row.rho:g}'}: "
-            f"{row.mean:+.3f} [{row.low:+.3f}, {row.high:+.3f}]"
+            f"{row.contrast.replace(chr(10), ', ')}: {row.mean:+.3f} [{row.low:+.3f}, {row.high:+.3f}]"
             for row in evidence.itertuples()
         ]
         rows.append(

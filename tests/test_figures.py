@@ -15,6 +15,7 @@ from sklearn.metrics import auc, roc_auc_score
 
 from rbcnb import figures
 from rbcnb.columns import CLASSES
+from rbcnb.curves import loss_shares
 from rbcnb.paper import CONFUSION, TABLE1, TABLE3, relative_improvement
 from rbcnb.style import colours_of
 
@@ -127,6 +128,9 @@ def summary(**answer):
 CROPS = RNG.integers(0, 256, (7, 16, 16, 3), dtype=np.uint8)
 LABELS = ["normal", "codocyte", "normal", "normal", "codocyte", "normal", "hypochromia"]
 DRAWN = {
+    "loss_shares": lambda: figures.plot_loss_shares(
+        loss_shares({"normal": 80, "codocyte": 20}, {"normal": 0.9, "codocyte": 0.4}, gammas=[0, 2])
+    ),
     "fig01": lambda: figures.plot_focal_curves(),
     "fig02": lambda: figures.plot_residual_block(block()),
     "fig03": lambda: figures.plot_resnet(stages()),

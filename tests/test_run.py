@@ -41,6 +41,12 @@ def test_what_is_missing_is_named_with_its_maker(tmp_path):
         run.load_table("choices")
 
 
+def test_images_come_back_as_they_were(tmp_path):
+    image = np.arange(5 * 4 * 3, dtype=np.uint8).reshape(5, 4, 3)
+    Run.at(tmp_path).save_image(image, "smear")
+    np.testing.assert_array_equal(Run.at(tmp_path).load_image("smear"), image)
+
+
 def test_the_data_hash_follows_the_data(tmp_path):
     run = Run.at(tmp_path)
     assert run.data_hash() == "none"
