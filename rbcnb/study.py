@@ -16,10 +16,12 @@ import joblib
 import numpy as np
 import pandas as pd
 
+from rbcnb.columns import FOLD, LABEL
 from rbcnb.files import write_whole
+from rbcnb.protocols import images_per_fit
 from rbcnb.trial import Trial, TrialResult, hash_data, run_trial
 
-PROGRESS_EVERY_S = 5.0
+PROGRESS_EVERY_S = 10.0
 
 
 class StudyError(RuntimeError):
@@ -105,19 +107,21 @@ def _row(record: dict) -> dict:
     return {"method": trial.method, **record["trial"], **record["scores"], **kept}
 
 
-def _work(trial: Trial, cells: pd.DataFrame, crops: np.ndarray, store: Path, data: str, threads: int) -> str | None:
-    """Runs and stores one trial in a worker; returns what went wrong, if anything did."""
+def _work(
+    number: int, trial: Trial, cells: pd.DataFrame, crops: np.ndarray, store: Path, data: str
+) -> tuple[int, str | None]:
+    """Runs and stores one trial in a worker, with one thread; returns its number and what went wrong, if anything."""
     import torch
 
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
     try:
         store_result(run_trial(trial, cells, crops), store, data=data)
     except (ArithmeticError, RuntimeError, ValueError, TypeError) as error:
-        return f"{trial}: {type(error).__name__}: {error}"
+        return number, f"{trial}: {type(error).__name__}: {error}"
     finally:
-        torch.set_num_threads(before)
-    return None
+        torch.set_num_threads(threads)
+    return number, None
 
 
 def default_jobs() -> int:
@@ -180,19 +184,21 @@ def _train(
     jobs: int,
     say: Callable[[str], None],
 ) -> list[str]:
-    # The longest first, so that no worker sits idle behind one that started late; folds watch, finals only train.
-    trials = sorted(trials, key=lambda trial: -(trial.epochs * (3 if trial.resample == "over" else 1)))
-    jobs = min(jobs, len(trials))
-    work = (joblib.delayed(_work)(trial, cells, crops, store, data, 1) for trial in trials)
+    counts, n_folds = cells[LABEL].value_counts().to_dict(), max(2, int(cells[FOLD].max()) + 1)
+    costs = [images_per_fit(trial, counts, n_folds=n_folds) for trial in trials]
+    # The longest first, so that no worker sits idle behind one that started late.
+    order = sorted(range(len(trials)), key=lambda i: -costs[i])
+    work = (joblib.delayed(_work)(i, trials[i], cells, crops, store, data) for i in order)
     start = last = time.monotonic()
-    errors = []
-    results = joblib.Parallel(n_jobs=jobs, return_as="generator_unordered", max_nbytes="1M")(work)
-    for done, error in enumerate(results, start=1):
+    errors, spent = [], 0.0
+    results = joblib.Parallel(n_jobs=min(jobs, len(trials)), return_as="generator_unordered", max_nbytes="1M")(work)
+    for done, (number, error) in enumerate(results, start=1):
         if error:
             errors.append(error)
+        spent += costs[number]
         now = time.monotonic()
         if now - last >= PROGRESS_EVERY_S and done < len(trials):
-            left = (now - start) / done * (len(trials) - done)
+            left = (now - start) * (sum(costs) / spent - 1)
             say(f"study: {done} of {len(trials)} trials, {now - start:.0f} s, about {left:.0f} s left")
             last = now
     return errors
