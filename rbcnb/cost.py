@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -19,8 +19,11 @@ from rbcnb.protocols import (
     method_trial,
     protocol_names,
 )
+from rbcnb.smears import SmearError, load_smears
 from rbcnb.trial import Trial
 
+_TYPICAL_DIAMETER_PX = 40.0  # of a cell, where it is left to be estimated
+_SEGMENT_S = 0.3  # to find and cut the cells of a smear, beside its upscaling
 _NOTEBOOK_S = 8.0  # kernel start, imports and figures of a notebook that trains nothing
 _WORKER_S = 6.0  # start of the worker processes of a notebook that trains
 
@@ -110,12 +113,10 @@ def _of(trial: Trial, method: str) -> Trial:
 
 def expected_cells(values: Mapping[str, Any]) -> tuple[dict[str, int], int, float]:
     """Labelled cells per class, number of smears, and pixels per smear that the parameters will bring."""
-    from rbcnb.smears import load_smears
-
     smears = load_smears(
         values["smears"],
         data=values["data"] or None,
-        n=values["n_smears"] or None,
+        n=values["n_smears"] if values["smears"] == "synthetic" else values["max_smears"] or None,
         seed=values["seed"],
         n_cells=values["cells_per_smear"],
         types=values["types"],
@@ -132,18 +133,33 @@ def expected_cells(values: Mapping[str, Any]) -> tuple[dict[str, int], int, floa
     return counts, n_smears, pixels / max(1, n_smears)
 
 
-def estimate(values: Mapping[str, Any], *, jobs: int) -> dict[str, float]:
-    """Seconds that each notebook ("01" to "06") will about take.
+def estimate(values: Mapping[str, Any], *, notebooks: Collection[str], jobs: int) -> dict[str, float]:
+    """Seconds that each of *notebooks* will about take; measures only what these need.
 
     Args:
         values: parameters of all notebooks together.
+        notebooks: numbers, "01" to "06".
         jobs: trials side by side.
+
+    Raises:
+        SmearError: a smear source is not there, or has no labels and the notebooks need them.
     """
+    seconds = dict.fromkeys(notebooks, _NOTEBOOK_S)
+    training = set(notebooks) & {"04", "05", "06"}
+    if not set(notebooks) - {"03"}:
+        return seconds
     available, n_smears, pixels = expected_cells(values)
-    scale = values["size_px"] / (values["diameter_px"] or 40.0)
-    seconds = dict.fromkeys(("01", "02", "03", "04", "05", "06"), _NOTEBOOK_S)
-    seconds["01"] += n_smears * (0.3 + upscaling_seconds(pixels, scale, method=values["upscale"]))
-    speed = {name: measure_throughput(name, values["size_px"]) for name in values["architectures"]}
-    for notebook, images in study_images(values, available).items():
-        seconds[notebook] += _WORKER_S + sum(n / speed[name] for name, n in images.items()) / jobs
+    if not available and set(notebooks) - {"01", "03"}:
+        raise SmearError(
+            f"{values['smears']}: no smear has labelled cells to train on; put a labels.csv with the columns "
+            "smear,x_px,y_px,label beside the images, or run --only 01 to find the cells alone"
+        )
+    if "01" in seconds:
+        scale = values["size_px"] / (values["diameter_px"] or _TYPICAL_DIAMETER_PX)
+        seconds["01"] += n_smears * (_SEGMENT_S + upscaling_seconds(pixels, scale, method=values["upscale"]))
+    if training:
+        speed = {name: measure_throughput(name, values["size_px"]) for name in values["architectures"]}
+        for notebook, images in study_images(values, available).items():
+            if notebook in training:
+                seconds[notebook] += _WORKER_S + sum(n / speed[name] for name, n in images.items()) / jobs
     return seconds

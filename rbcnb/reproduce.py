@@ -186,10 +186,11 @@ def _execute(
     from rbcnb.cost import estimate
     from rbcnb.study import default_jobs
 
-    expected = estimate(merged, jobs=merged["jobs"] or default_jobs())
+    numbers = [path.stem[:2] for path in pending]
+    expected = estimate(merged, notebooks=numbers, jobs=merged["jobs"] or default_jobs())
     record["estimated_s"] = {name: round(seconds, 1) for name, seconds in expected.items()}
-    left = sum(expected[path.stem[:2]] for path in pending)
-    say(f"{len(pending)} notebooks to run into {run.folder}; at most about {duration(left)} on this machine")
+    left = sum(expected.values())
+    say(f"{len(pending)} notebooks to run into {run.folder}; about {duration(left)} on this machine")
     for number, path in enumerate(pending, start=1):
         say(f"[{number}/{len(pending)}] {path.stem} ...")
         start = time.perf_counter()
@@ -208,7 +209,7 @@ def _execute(
         record["data_hash"] = run.data_hash()
         run.save_record(record)
         left -= expected[path.stem[:2]]
-        more = f"; at most about {duration(left)} left" if number < len(pending) else ""
+        more = f"; about {duration(left)} left" if number < len(pending) else ""
         say(f"[{number}/{len(pending)}] {path.stem}: {seconds:.0f} s{more}")
 
 

@@ -36,7 +36,7 @@ def _check(cells: pd.DataFrame, protocol: str) -> None:
         raise SplitError(f"need two classes of at least two cells, have {counts.to_dict()}; add smears")
 
 
-def assign_splits(cells: pd.DataFrame, *, protocol: str, seed: int, n_folds: int = N_FOLDS) -> pd.DataFrame:
+def assign_splits(cells: pd.DataFrame, *, protocol: str, seed: int, n_folds: int | None = N_FOLDS) -> pd.DataFrame:
     """Adds ``split`` (dev or test, 70/30) and ``fold`` (0..n_folds-1 within dev, -1 in test) to the cells.
 
     ``paper``: both at random over cells, not stratified (section 4.2; Fig. 11's test set has
@@ -47,7 +47,7 @@ def assign_splits(cells: pd.DataFrame, *, protocol: str, seed: int, n_folds: int
         cells: one row per cell with ``smear``, ``cell``, ``label`` and ``group``.
         protocol: "paper" or "honest".
         seed: of the random draws; the same table and seed give the same split.
-        n_folds: number of folds on the dev cells.
+        n_folds: number of folds on the dev cells; None makes none, and every ``fold`` is -1.
 
     Returns:
         A copy of *cells* with the two columns.
@@ -59,24 +59,29 @@ def assign_splits(cells: pd.DataFrame, *, protocol: str, seed: int, n_folds: int
     out = cells.copy()
     if protocol == "paper":
         dev, test = train_test_split(np.arange(len(out)), test_size=TEST_FRACTION, random_state=seed, shuffle=True)
-        dev = np.sort(dev)
-        folds = KFold(n_folds, shuffle=True, random_state=seed).split(dev)
     else:
         dev, test = _grouped_split(out, seed)
-        if out[GROUP].iloc[dev].nunique() < n_folds:
-            raise SplitError(
-                f"{out[GROUP].iloc[dev].nunique()} groups are left to make {n_folds} grouped folds of; "
-                "add smears or ask for fewer folds"
-            )
-        splitter = StratifiedGroupKFold(n_folds, shuffle=True, random_state=seed)
-        folds = splitter.split(dev, out[LABEL].iloc[dev], out[GROUP].iloc[dev])
+    dev = np.sort(dev)
     out[SPLIT] = DEV
     out[FOLD] = NO_FOLD
     split_at, fold_at = out.columns.get_loc(SPLIT), out.columns.get_loc(FOLD)
     out.iloc[test, split_at] = TEST
-    for fold, (_, held_out) in enumerate(folds):
-        out.iloc[dev[held_out], fold_at] = fold
+    if n_folds is not None:
+        for fold, held_out in enumerate(_folds(out.iloc[dev], protocol, seed, n_folds)):
+            out.iloc[dev[held_out], fold_at] = fold
     return out
+
+
+def _folds(dev: pd.DataFrame, protocol: str, seed: int, n_folds: int) -> list[np.ndarray]:
+    """The row numbers within *dev* that each fold holds out."""
+    units, what = (len(dev), "cells") if protocol == "paper" else (dev[GROUP].nunique(), "smears (groups)")
+    if units < n_folds:
+        raise SplitError(f"{units} {what} are left to make {n_folds} folds of; add smears or ask for fewer folds")
+    if protocol == "paper":
+        folds = KFold(n_folds, shuffle=True, random_state=seed).split(dev)
+    else:
+        folds = StratifiedGroupKFold(n_folds, shuffle=True, random_state=seed).split(dev, dev[LABEL], dev[GROUP])
+    return [held_out for _, held_out in folds]
 
 
 def _grouped_split(cells: pd.DataFrame, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -117,8 +122,9 @@ def ladder_rung(
     """The cells of one rung of Table 2, split.
 
     ``paper``: cells are removed from the whole data set and what is left is split anew at random (section 5), so every
-    rung has another test set. ``honest``: *cells* are split already; the test set stays as it is, and only dev cells
-    are removed (``split`` becomes "unused"), each rung keeping the same share of a class as its counts keep of *base*.
+    rung has another test set; it has no folds, as nothing is tuned there. ``honest``: *cells* are split already; the
+    test set stays as it is, and only dev cells are removed (``split`` becomes "unused"), each rung keeping the same
+    share of a class as its counts keep of *base*.
 
     Args:
         cells: for ``paper`` the labelled cells; for ``honest`` the output of `assign_splits`.
@@ -131,7 +137,7 @@ def ladder_rung(
         A table with ``split`` and ``fold``.
     """
     if protocol == "paper":
-        return assign_splits(draw_counts(cells, counts, seed=seed), protocol="paper", seed=seed)
+        return assign_splits(draw_counts(cells, counts, seed=seed), protocol="paper", seed=seed, n_folds=None)
     out = cells.copy()
     dev = out[out[SPLIT] == DEV]
     available = dev[LABEL].value_counts()

@@ -112,11 +112,19 @@ def test_a_folder_of_ones_own_smears_with_one_bad_file(tmp_path):
     labelled = pd.read_csv(tmp_path / "run" / "labelled.csv")
     assert labelled["smear"].nunique() == 6
     assert set(labelled["label"]) == {"codocyte", "hypochromia", "normal"}
+    (folder / "labels.csv").unlink()
+    bare = reproduce(tmp_path / "bare", "--smears", str(folder))
+    assert bare.returncode == 2
+    assert "no smear has labelled cells to train on; put a labels.csv" in bare.stderr
+    assert reproduce(tmp_path / "bare", "--smears", str(folder), "--only", "01").returncode == 1  # the torn file
+    assert len(pd.read_csv(tmp_path / "bare" / "cells.csv")) > 100
 
 
 @pytest.mark.skipif("RBCNB_CHULA" not in os.environ, reason="set RBCNB_CHULA to a folder with Chula RBC-12 to run it")
 def test_real_smears(tmp_path):
-    done = reproduce(tmp_path / "run", "--smears", "chula", "--data", os.environ["RBCNB_CHULA"], "--set", "n_smears=24")
+    done = reproduce(
+        tmp_path / "run", "--smears", "chula", "--data", os.environ["RBCNB_CHULA"], "--set", "max_smears=24"
+    )
     assert done.returncode == 0, done.stderr[-3000:]
     assert {path.name for path in (tmp_path / "run" / "figures").iterdir()} >= FIGURES
     detection = pd.read_csv(tmp_path / "run" / "tables" / "detection.csv")
