@@ -23,8 +23,8 @@ from tqdm import tqdm
 from rbcnb import __version__, superres
 from rbcnb.columns import BORDER, FOUND, SMEAR
 from rbcnb.files import write_whole
+from rbcnb.images import IMAGE_SUFFIXES, images_in, read_image
 from rbcnb.segmentation import FinderSpec, segment_smear
-from rbcnb.smears import IMAGE_SUFFIXES, read_image
 
 CROP_SCALE = "crop_scale"  # pixels of the crop per pixel of the smear
 COLUMNS = (*FOUND, BORDER, CROP_SCALE)
@@ -104,7 +104,7 @@ def expand_inputs(paths: Iterable[str | Path]) -> tuple[list[Path], list[tuple[s
     files, errors = [], []
     for path in map(Path, paths):
         if path.is_dir():
-            inside = sorted(p for p in path.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES and p.name[0] != ".")
+            inside = images_in(path)
             if not inside:
                 errors.append((str(path), f"no image in this folder; put smears there as {', '.join(IMAGE_SUFFIXES)}"))
             files += inside

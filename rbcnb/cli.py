@@ -31,6 +31,9 @@ def build_parser() -> argparse.ArgumentParser:
     reproduce.add_argument("--smears", help="synthetic (default), chula, or a folder of images with a labels.csv")
     reproduce.add_argument("--data", metavar="DIR", help="where Chula RBC-12 lies; get it with: rbcnb fetch chula")
     reproduce.add_argument(
+        "--types", metavar="NAME[,NAME]", help="cell types of Chula RBC-12 (default codocyte,hypochromia,normal)"
+    )
+    reproduce.add_argument(
         "--protocol", choices=("paper", "honest", "both"), help="whose splits and choices (default both)"
     )
     reproduce.add_argument("--out", metavar="RUN", help=f"folder of the run (default {DEFAULT_OUT}/PROFILE-SMEARS)")
@@ -85,22 +88,21 @@ def _overrides(options: argparse.Namespace) -> dict[str, Any]:
 
     given = {name: getattr(options, name) for name in ("smears", "data", "protocol")}
     values = {name: value for name, value in given.items() if value is not None}
-    if values.get("smears") not in (None, "synthetic", "chula"):
-        values["smears"] = str(Path(values["smears"]).expanduser().resolve())
-    if "data" in values:
-        values["data"] = str(Path(values["data"]).expanduser().resolve())
+    if options.types:
+        values["types"] = [name.strip() for name in options.types.split(",")]
     for setting in options.settings:
         name, equals, text = setting.partition("=")
         if not equals:
             raise ValueError(f"--set {setting}: write NAME=VALUE")
-        values[name] = yaml.safe_load(text)
+        try:
+            values[name] = yaml.safe_load(text)
+        except yaml.YAMLError as error:
+            raise ValueError(f"--set {setting}: not readable as YAML ({error.problem})") from None
     return values
 
 
 def _reproduce(options: argparse.Namespace) -> int:
-    from rbcnb.parameters import ParameterError
     from rbcnb.reproduce import ReproductionError, reproduce, skipped_files
-    from rbcnb.smears import SmearError
 
     try:
         overrides = _overrides(options)
@@ -112,7 +114,7 @@ def _reproduce(options: argparse.Namespace) -> int:
             only=options.only.split(",") if options.only else (),
             jobs=options.jobs,
         )
-    except (ParameterError, SmearError, ValueError) as error:
+    except (ValueError, OSError) as error:  # ParameterError, SmearError and SplitError are ValueErrors
         print(f"rbcnb reproduce: {error}", file=sys.stderr)
         return 2
     except ReproductionError as error:

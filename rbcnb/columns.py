@@ -28,6 +28,8 @@ TARGET = "target"
 PRED = "pred"
 PROB = "prob_"  # prefix: one column of probabilities per class
 
+SCORES = ("accuracy", "macro_f1", "auroc")  # of Tables 1 and 3
+
 # In the paper's order: class 0, 1, 2 of Figs. 8, 10 and 11 and of Table 2.
 CODOCYTE, HYPOCHROMIA, NORMAL = "codocyte", "hypochromia", "normal"
 CLASSES = (CODOCYTE, HYPOCHROMIA, NORMAL)

@@ -12,10 +12,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, NullLocator
 
+from rbcnb.columns import SCORES
 from rbcnb.pictures import class_legend, draw_circles, draw_class_strip, show_image
 from rbcnb.style import CYCLE, DASHES, colours_of, cycle, new_figure, rc, readable, require
-
-SCORES = ("accuracy", "macro_f1", "auroc")
 
 
 def plot_alpha_sweep(results: pd.DataFrame, reference: pd.DataFrame, *, score: str = "macro_f1") -> Figure:
@@ -61,20 +60,24 @@ def _rho_axis(ax: Axes, rhos: Sequence[float]) -> None:
 
 
 def plot_relative_improvement(
-    table: pd.DataFrame, published: pd.DataFrame | None = None, *, intervals: pd.DataFrame | None = None
+    table: pd.DataFrame,
+    published: pd.DataFrame | None = None,
+    *,
+    title: str = "this run",
+    intervals: pd.DataFrame | None = None,
 ) -> Figure:
     """Fig. 13: relative improvement of focal loss over cross entropy in percent, against rho; published beside ours.
 
     *table* and *published*: rho, accuracy, macro_f1, auroc (``paper.relative_improvement``). *intervals*: rho, score,
-    low, high in percent, drawn as bars on *table*'s panel.
+    low, high in percent, drawn as bars on *table*'s panel, which is called *title*.
     """
     require(table, ["rho", *SCORES], "table")
-    panels = [("this run" if published is not None else "", table, intervals)]
+    panels = [(title, table, intervals)]
     if published is not None:
         panels.insert(0, ("published", published, None))
     with rc():
         figure, axes = new_figure(max(4.9 * len(panels), 6.2), 4.0, 1, len(panels), sharey=True)
-        for ax, (title, values, bars) in zip(axes.flat, panels, strict=True):
+        for ax, (name, values, bars) in zip(axes.flat, panels, strict=True):
             ax.axhline(0, color="#444444", lw=1)
             values = values.sort_values("rho")
             for score, colour, dash, marker in zip(SCORES, CYCLE, DASHES, "os^", strict=False):
@@ -83,7 +86,7 @@ def plot_relative_improvement(
                     own = bars[bars["score"] == score]
                     ax.vlines(own["rho"], own["low"], own["high"], color=colour, lw=1.2)
             _rho_axis(ax, list(values["rho"]))
-            ax.set_title(title)
+            ax.set_title(name)
             ax.set_ylabel("relative improvement (%)")
             ax.yaxis.set_tick_params(labelleft=True)
         figure.legend(*axes.flat[0].get_legend_handles_labels(), loc="outside lower center", ncols=len(SCORES))

@@ -2,8 +2,9 @@
 
 import math
 import time
+from collections import Counter
 from collections.abc import Collection, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -12,14 +13,15 @@ from rbcnb.columns import CLASSES, LABEL
 from rbcnb.protocols import (
     BASE_RHO,
     METHODS,
-    candidate_settings,
     images_per_fit,
     in_folds,
     ladder,
     method_trial,
     protocol_names,
+    settings_of,
 )
 from rbcnb.smears import SmearError, load_smears
+from rbcnb.splits import MIN_GROUPS, TEST_FRACTION, SplitError
 from rbcnb.trial import Trial
 
 _TYPICAL_DIAMETER_PX = 40.0  # of a cell, where it is left to be estimated
@@ -89,9 +91,7 @@ def study_images(values: Mapping[str, Any], available: Mapping[str, int]) -> dic
         seeds = 1 if protocol == "paper" else values["n_seeds"]
         for architecture in values["architectures"]:
             trial = Trial(architecture=architecture, protocol=protocol, epochs=values["epochs"])
-            candidates = candidate_settings(
-                trial, alphas=values["alphas"], gamma=values["gamma"], learning_rates=values["learning_rates"]
-            )
+            candidates = settings_of(trial, values)
             tuned = in_folds(candidates, values["n_folds"])
             finals = candidates if protocol == "paper" else [_of(trial, method) for method in METHODS] * seeds
             climbing = [_of(trial, method) for method in ("focal", "cross_entropy")] * seeds
@@ -111,8 +111,18 @@ def _of(trial: Trial, method: str) -> Trial:
     return replace(method_trial(trial, method, alpha=1.0, gamma=2.0), fold=None)
 
 
-def expected_cells(values: Mapping[str, Any]) -> tuple[dict[str, int], int, float]:
-    """Labelled cells per class, number of smears, and pixels per smear that the parameters will bring."""
+@dataclass(frozen=True)
+class Expected:
+    """What the smear source will bring, before any smear is segmented."""
+
+    n_cells: dict[str, int]  # class -> labelled cells
+    n_groups: int  # groups of smears with labelled cells
+    n_smears: int
+    image_px: float  # pixels per smear
+
+
+def expected_cells(values: Mapping[str, Any]) -> Expected:
+    """Counts smears, groups and labelled cells of the parameters' source."""
     smears = load_smears(
         values["smears"],
         data=values["data"] or None,
@@ -122,15 +132,35 @@ def expected_cells(values: Mapping[str, Any]) -> tuple[dict[str, int], int, floa
         types=values["types"],
         errors=[],
     )
-    counts: dict[str, int] = {}
-    n_smears, pixels = 0, 0
+    n_cells: Counter[str] = Counter()
+    groups, sizes = set(), []
     for smear in smears:
-        n_smears += 1
-        pixels += smear.image.shape[0] * smear.image.shape[1]
-        if smear.truth is not None:
-            for name, n in smear.truth[LABEL].value_counts().items():
-                counts[name] = counts.get(name, 0) + int(n)
-    return counts, n_smears, pixels / max(1, n_smears)
+        sizes.append(smear.image.shape[0] * smear.image.shape[1])
+        if smear.truth is not None and len(smear.truth):
+            groups.add(smear.group)
+            n_cells.update(smear.truth[LABEL])
+    return Expected(dict(n_cells), len(groups), len(sizes), sum(sizes) / max(1, len(sizes)))
+
+
+def check_enough(expected: Expected, values: Mapping[str, Any]) -> None:
+    """Refuses what is bound to fail later, hours into a run perhaps.
+
+    Raises:
+        SmearError: no labelled cells at all.
+        SplitError: too few smears for the honest protocol's folds.
+    """
+    if not expected.n_cells:
+        raise SmearError(
+            f"{values['smears']}: no smear has labelled cells to train on; put a labels.csv with the columns "
+            "smear,x_px,y_px,label beside the images, or run --only 01 to find the cells alone"
+        )
+    n_dev = expected.n_groups - math.ceil(TEST_FRACTION * expected.n_groups)
+    if "honest" in protocol_names(values["protocol"]) and (n_dev < values["n_folds"] or expected.n_groups < MIN_GROUPS):
+        raise SplitError(
+            f"{expected.n_groups} smears (groups) with labels: the honest protocol keeps smears whole, tests on "
+            f"{expected.n_groups - n_dev} and has {n_dev} left for {values['n_folds']} folds; add smears, "
+            "--set n_folds to fewer, or take --protocol paper"
+        )
 
 
 def estimate(values: Mapping[str, Any], *, notebooks: Collection[str], jobs: int) -> dict[str, float]:
@@ -142,24 +172,23 @@ def estimate(values: Mapping[str, Any], *, notebooks: Collection[str], jobs: int
         jobs: trials side by side.
 
     Raises:
-        SmearError: a smear source is not there, or has no labels and the notebooks need them.
+        SmearError, SplitError: the smears are not there, or too few for what the notebooks will do (`check_enough`).
     """
     seconds = dict.fromkeys(notebooks, _NOTEBOOK_S)
-    training = set(notebooks) & {"04", "05", "06"}
-    if not set(notebooks) - {"03"}:
+    if set(notebooks) <= {"03"}:
         return seconds
-    available, n_smears, pixels = expected_cells(values)
-    if not available and set(notebooks) - {"01", "03"}:
-        raise SmearError(
-            f"{values['smears']}: no smear has labelled cells to train on; put a labels.csv with the columns "
-            "smear,x_px,y_px,label beside the images, or run --only 01 to find the cells alone"
-        )
+    expected = expected_cells(values)
     if "01" in seconds:
         scale = values["size_px"] / (values["diameter_px"] or _TYPICAL_DIAMETER_PX)
-        seconds["01"] += n_smears * (_SEGMENT_S + upscaling_seconds(pixels, scale, method=values["upscale"]))
+        upscaling_s = upscaling_seconds(expected.image_px, scale, method=values["upscale"])
+        seconds["01"] += expected.n_smears * (_SEGMENT_S + upscaling_s)
+    training = {"04", "05", "06"} & set(notebooks)
+    if training or "02" in seconds:
+        check_enough(expected, values)
     if training:
         speed = {name: measure_throughput(name, values["size_px"]) for name in values["architectures"]}
-        for notebook, images in study_images(values, available).items():
-            if notebook in training:
-                seconds[notebook] += _WORKER_S + sum(n / speed[name] for name, n in images.items()) / jobs
+        images = study_images(values, expected.n_cells)
+        for notebook in training:
+            train_s = sum(n / speed[name] for name, n in images[notebook].items()) / jobs
+            seconds[notebook] += _WORKER_S + train_s
     return seconds

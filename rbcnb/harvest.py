@@ -7,8 +7,8 @@ import joblib
 import numpy as np
 import pandas as pd
 
-from rbcnb.columns import CELL, CROP, FOUND, GROUP, LABEL, RADIUS, SMEAR, X, Y
-from rbcnb.segmentation import FinderSpec, segment_smear
+from rbcnb.columns import BORDER, CELL, CROP, FOUND, GROUP, LABEL, RADIUS, SMEAR, X, Y
+from rbcnb.segmentation import FinderSpec, Segmentation, segment_smear
 from rbcnb.smears import Smear
 
 DIAMETER = "diameter_px"  # of a typical cell, given or estimated
@@ -49,6 +49,19 @@ def harvest(smears: Iterable[Smear], spec: FinderSpec, *, jobs: int = 1) -> Harv
         truth=truth,
         smears=pd.DataFrame([part[3] for part in parts]),
     )
+
+
+def first_example(smears: Iterable[Smear], spec: FinderSpec) -> tuple[Smear, Segmentation]:
+    """The first of *smears* with a whole cell in it, and what Algorithm 1 makes of it, step by step (Fig. 7).
+
+    Raises:
+        ValueError: no whole cell is found in any.
+    """
+    for smear in smears:
+        steps = segment_smear(smear.image, spec, keep=True)
+        if not steps.cells[BORDER].all():
+            return smear, steps
+    raise ValueError("no whole cell was found in the first smears; give the cell diameter (diameter_px)")
 
 
 def _one(smear: Smear, spec: FinderSpec) -> tuple[pd.DataFrame, np.ndarray, pd.DataFrame, dict]:

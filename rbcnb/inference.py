@@ -3,16 +3,19 @@
 The unit of chance is the smear (its cells share stain, focus and reader) and the seed: both are drawn anew.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+from scipy import stats
 
 from rbcnb.columns import CELL, GROUP, PRED, SMEAR, TARGET, classes_of_predictions
 
 N_BOOTSTRAP = 2000
 SUPPORTED, NOT_SUPPORTED, INCONCLUSIVE = "supported", "not supported", "inconclusive"
+NOT_JUDGED = "one run, not judged"  # nobody knows how far another seed would have fallen
 
 
 @dataclass(frozen=True)
@@ -56,10 +59,13 @@ def paired_macro_f1(
     level: float = 0.95,
     n_bootstrap: int = N_BOOTSTRAP,
 ) -> Difference:
-    """Macro F1 of *first* minus *second*, seed by seed on the same cells, with a bootstrap percentile interval.
+    """Macro F1 of *first* minus *second*, seed by seed on the same cells, with a t interval over smears and seeds.
 
-    Smears (``group``) and seeds are drawn anew with replacement, both methods alike, so that what a hard smear or a
-    lucky seed does to both of them cancels.
+    Both methods meet the same smears and seeds, so what a hard smear or a lucky seed does to both cancels. The variance
+    of the mean has two parts: of smears, by a bootstrap over groups, times G / (G - 1); of seeds, the sample variance
+    of the seeds' differences over S. Degrees of freedom by Satterthwaite. A plain percentile bootstrap would be too
+    narrow with a handful of smears and seeds. With one seed the second part is unknown and the interval covers smears
+    alone; `judge_gain` and `judge_alike` then refuse.
 
     Args:
         first: predictions tables, one per seed.
@@ -69,7 +75,7 @@ def paired_macro_f1(
         n_bootstrap: draws.
 
     Raises:
-        ValueError: the tables do not speak of the same cells, or the seeds do not pair.
+        ValueError: the tables do not speak of the same cells, the seeds do not pair, or there is one group only.
     """
     if len(first) != len(second) or not first:
         raise ValueError(f"seeds do not pair: {len(first)} tables against {len(second)}")
@@ -80,24 +86,31 @@ def paired_macro_f1(
     classes = classes_of_predictions(first[0].columns)
     one, other = confusion_stack(first, classes), confusion_stack(second, classes)
     n_seeds, n_groups = one.shape[:2]
-    mean = (macro_f1_of_counts(one.sum(axis=1)) - macro_f1_of_counts(other.sum(axis=1))).mean()
+    if n_groups < 2:
+        raise ValueError("the held-out cells are of one smear: no interval over smears; add smears")
+    by_seed = macro_f1_of_counts(one.sum(axis=1)) - macro_f1_of_counts(other.sum(axis=1))
 
     rng = np.random.default_rng(seed)
     weights = rng.multinomial(n_groups, np.full(n_groups, 1 / n_groups), size=n_bootstrap).astype(float)
-    seeds = rng.integers(n_seeds, size=(n_bootstrap, n_seeds))
-    drawn = [np.einsum("bg,sgij->bsij", weights, stack) for stack in (one, other)]
-    by_seed = macro_f1_of_counts(drawn[0]) - macro_f1_of_counts(drawn[1])
-    draws = np.take_along_axis(by_seed, seeds, axis=1).mean(axis=1)
-    low, high = np.quantile(draws, [(1 - level) / 2, (1 + level) / 2])
-    return Difference(float(mean), float(low), float(high), level, n_seeds, n_groups)
+    drawn = [macro_f1_of_counts(np.einsum("bg,sgij->bsij", weights, stack)) for stack in (one, other)]
+    of_groups = float(np.var((drawn[0] - drawn[1]).mean(axis=1))) * n_groups / (n_groups - 1)
+    of_seeds = float(np.var(by_seed, ddof=1)) / n_seeds if n_seeds > 1 else 0.0
+    reach = 0.0
+    if variance := of_groups + of_seeds:
+        freedom = variance**2 / (of_groups**2 / (n_groups - 1) + of_seeds**2 / max(1, n_seeds - 1))
+        reach = float(stats.t.ppf((1 + level) / 2, freedom)) * math.sqrt(variance)
+    mean = float(by_seed.mean())
+    return Difference(mean, mean - reach, mean + reach, level, n_seeds, n_groups)
 
 
 def judge_gain(difference: Difference, *, margin: float) -> str:
     """Whether "the first is better" is supported, not supported, or left open by an interval.
 
     Supported: the interval lies above 0 and reaches *margin*. Not supported: it excludes a gain of *margin*. Otherwise
-    inconclusive: the data allow both a gain worth having and none.
+    inconclusive: the data allow both a gain worth having and none. A single run is not judged.
     """
+    if difference.n_seeds < 2:
+        return NOT_JUDGED
     if difference.high < margin:
         return NOT_SUPPORTED
     return SUPPORTED if difference.low > 0 else INCONCLUSIVE
@@ -105,6 +118,8 @@ def judge_gain(difference: Difference, *, margin: float) -> str:
 
 def judge_alike(difference: Difference, *, margin: float) -> str:
     """Whether "the two are in line" is supported: the interval lies within +-*margin*; not: wholly outside."""
+    if difference.n_seeds < 2:
+        return NOT_JUDGED
     if -margin < difference.low and difference.high < margin:
         return SUPPORTED
     return NOT_SUPPORTED if difference.low > margin or difference.high < -margin else INCONCLUSIVE

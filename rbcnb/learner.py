@@ -20,9 +20,10 @@ from torch import Tensor
 from rbcnb.losses import build_loss
 from rbcnb.metrics import macro_f1
 from rbcnb.models import build_model, normalise
+from rbcnb.published import SETTINGS
 from rbcnb.trial import Trial
 
-MAX_ROTATION_DEG = 15.0  # section 4.2
+MAX_ROTATION_DEG = SETTINGS["rotation_degrees"]
 EVALUATION_BATCH = 128  # without gradients: as many as fit comfortably at 224 px
 CURVE_COLUMNS = ("epoch", "train_loss", "train_ce", "valid_loss", "valid_ce", "valid_macro_f1")
 

@@ -1,9 +1,11 @@
 """Parameters of the notebooks: what each notebook's own ``parameters`` cell declares, and values checked against it.
 
-A parameters cell is annotated plain literals, one a line, and a comment may list the values allowed::
+A parameters cell is annotated plain literals, one a line, and a comment may list the values allowed
+or the least one::
 
     protocol: str = "both"  # one of: paper, honest, both
     alphas: list[float] = [0.5, 1.0, 1.5]  # weights of the focal loss, Eq. (4)
+    epochs: int = 10  # the most that may be chosen, at least 1
 
 papermill itself only warns of an unknown name and passes a wrong type on; here both end the run before a kernel starts.
 """
@@ -35,6 +37,7 @@ class Parameter:
     default: Any
     comment: str
     choices: tuple[str, ...] = ()
+    minimum: float | None = None
 
 
 def read_parameters(notebook: str | Path) -> dict[str, Parameter]:
@@ -59,12 +62,14 @@ def read_parameters(notebook: str | Path) -> dict[str, Parameter]:
             raise ParameterError(f"{where}: type {type_name!r} is not one of {', '.join(_TYPES)} or a list of one")
         comment = lines[node.end_lineno - 1][node.end_col_offset :].strip().lstrip("#").strip()
         listed = re.search(r"one of: ([\w, ]+)", comment)
+        least = re.search(r"at least ([\d.]*\d)", comment)
         declared[node.target.id] = Parameter(
             name=node.target.id,
             type_name=type_name,
             default=ast.literal_eval(node.value),
             comment=comment,
             choices=tuple(choice.strip() for choice in listed[1].split(",")) if listed else (),
+            minimum=float(least[1]) if least else None,
         )
     return declared
 
@@ -101,6 +106,8 @@ def _check_scalar(parameter: Parameter, value: Any) -> Any:
         )
     if parameter.choices and value not in parameter.choices:
         raise ParameterError(f"{parameter.name}: {value!r} is not one of {', '.join(parameter.choices)}")
+    if parameter.minimum is not None and value < parameter.minimum:
+        raise ParameterError(f"{parameter.name}: must be at least {parameter.minimum:g}, got {value!r}")
     return value
 
 
@@ -149,7 +156,7 @@ def load_profile(profile: str | Path, folder: Path) -> dict[str, Any]:
         names = ", ".join(sorted(found.stem for found in folder.glob("*.yaml")))
         raise ParameterError(f"no profile {str(profile)!r}; known: {names}, or the path of a .yaml file")
     try:
-        values = yaml.safe_load(path.read_text())
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except yaml.YAMLError as error:
         raise ParameterError(f"{path}: not readable as YAML: {error}") from None
     if not isinstance(values, dict):

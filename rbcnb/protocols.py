@@ -2,12 +2,15 @@
 
 ``paper`` (section 4.2 and Table 1): seven alphas of the focal loss, cross entropy alone and on re-sampled cells; the
 number of epochs is where the validation loss, averaged over folds, is least; alpha is read off the test set.
-``honest``: every method tries equally many settings; setting and epoch are both chosen by macro F1 on the inner folds.
+``honest``: every method tries equally many settings, at the same learning rates; setting and epoch are both chosen by
+macro F1 on the inner folds.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields, replace
+from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from rbcnb.columns import CLASSES, CODOCYTE, FOLD, NORMAL, class_names
@@ -16,7 +19,7 @@ from rbcnb.splits import PROTOCOLS, TEST_FRACTION, SplitError
 from rbcnb.trial import Trial, expand_grid
 
 METHODS = ("focal", "cross_entropy", "under_sampling", "over_sampling")
-SETTINGS = tuple(field.name for field in fields(Trial) if field.name not in (FOLD, "epochs", "seed"))
+SETTING_FIELDS = tuple(field.name for field in fields(Trial) if field.name not in (FOLD, "epochs", "seed"))
 BASE_RHO = float(TABLE2.loc[TABLE2["total"].idxmax(), "rho"])  # the rung that is the whole data set
 EVALUATION_COST = 1 / 3  # of an image in a forward pass, in units of one that is trained on
 
@@ -38,33 +41,65 @@ def method_trial(base: Trial, method: str, *, alpha: float, gamma: float) -> Tri
     return replace(base, loss="cross_entropy", alpha=None, gamma=None, resample=resample)
 
 
-def candidate_settings(
-    base: Trial, *, alphas: Sequence[float], gamma: float, learning_rates: Sequence[float]
-) -> list[Trial]:
-    """The settings that a protocol tries for one architecture.
-
-    Under ``paper``, focal loss gets seven chances (its alphas) and every rival one. Under ``honest`` the rivals get as
-    many: each alpha of the focal loss is answered by a learning rate, the knob that they have.
+def paper_settings(base: Trial, *, alphas: Sequence[float], gamma: float) -> list[Trial]:
+    """What the paper tries for one architecture: focal loss once per alpha, each rival once (section 4.2).
 
     Args:
-        base: architecture, protocol, seed and epochs (the most that may be chosen).
-        alphas: of the focal loss.
-        gamma: of the focal loss.
-        learning_rates: tried by the other methods under ``honest``.
-
-    Raises:
-        ValueError: ``honest`` and the budgets differ.
+        base: architecture, seed, learning rate and epochs (the most that may be chosen).
+        alphas: weights of the focal loss.
+        gamma: its focusing parameter.
     """
     focal = expand_grid(method_trial(base, "focal", alpha=1.0, gamma=gamma), alpha=alphas)
-    rivals = [method_trial(base, method, alpha=1.0, gamma=gamma) for method in METHODS if method != "focal"]
+    return focal + [method_trial(base, method, alpha=1.0, gamma=gamma) for method in METHODS if method != "focal"]
+
+
+def honest_settings(
+    base: Trial,
+    *,
+    n_tries: int,
+    learning_rates: Sequence[float],
+    alphas: Sequence[float],
+    gammas: Sequence[float],
+    weight_decays: Sequence[float],
+) -> list[Trial]:
+    """What the honest protocol tries for one architecture: equally many settings per method, at the same rates.
+
+    The learning rate matters to every method, so all go through *learning_rates* in turn. Beside it each try draws a
+    value of the method's own knobs, without repeating one at the same learning rate: alpha and gamma for focal loss,
+    weight decay for the others.
+
+    Args:
+        base: architecture, seed (of the draw, too) and epochs (the most that may be chosen).
+        n_tries: settings per method.
+        learning_rates, alphas, gammas, weight_decays: the values to try.
+
+    Raises:
+        ValueError: there are fewer different settings than tries.
+    """
+    settings = []
+    for method in METHODS:
+        trial = method_trial(base, method, alpha=1.0, gamma=2.0)
+        own = {"alpha": alphas, "gamma": gammas} if method == "focal" else {"weight_decay": weight_decays}
+        knobs = expand_grid(trial, **own)
+        if n_tries > len(knobs) * len(learning_rates):
+            raise ValueError(
+                f"{n_tries} tries per method, but {method} has {len(knobs) * len(learning_rates)} different settings; "
+                "lower n_tries or give more values to try"
+            )
+        rng = np.random.default_rng([base.seed, METHODS.index(method)])
+        orders = [rng.permutation(len(knobs)) for _ in learning_rates]
+        for i in range(n_tries):
+            again, which = divmod(i, len(learning_rates))
+            settings.append(replace(knobs[orders[which][again]], learning_rate=learning_rates[which]))
+    return settings
+
+
+def settings_of(base: Trial, knobs: Mapping[str, Any]) -> list[Trial]:
+    """What the protocol of *base* tries for its architecture, from the parameters of notebook 04 by name."""
     if base.protocol == "paper":
-        return focal + rivals
-    if len(learning_rates) != len(alphas):
-        raise ValueError(
-            f"{len(alphas)} alphas but {len(learning_rates)} learning rates: under the honest protocol every method "
-            "tries equally many settings; make the two lists equally long"
-        )
-    return focal + [trial for rival in rivals for trial in expand_grid(rival, learning_rate=learning_rates)]
+        return paper_settings(base, alphas=knobs["alphas"], gamma=knobs["gamma"])
+    names = ("n_tries", "learning_rates", "alphas", "gammas", "weight_decays")
+    return honest_settings(base, **{name: knobs[name] for name in names})
 
 
 def in_folds(trials: Iterable[Trial], n_folds: int) -> list[Trial]:
@@ -85,10 +120,15 @@ def choose_settings(curves: pd.DataFrame, *, protocol: str) -> pd.DataFrame:
         One row per chosen setting: ``architecture``, ``method``, the other settings of a `Trial`, ``epochs``, and at
         that epoch the means over folds ``valid_loss`` and ``valid_macro_f1``.
     """
-    settings = ["method", *SETTINGS]
-    means = curves.groupby([*settings, "epoch"], dropna=False, as_index=False, sort=False)[
-        ["valid_loss", "valid_macro_f1"]
-    ].mean()
+    settings = ["method", *SETTING_FIELDS]
+    grouped = curves.groupby([*settings, "epoch"], dropna=False, sort=False)
+    means = grouped[["valid_loss", "valid_macro_f1"]].mean().assign(n_folds=grouped.size()).reset_index()
+    # A fit that diverged left no curve: its setting is out, rather than judged by the folds that went well.
+    means = means[means["n_folds"] == curves["fold"].nunique()].drop(columns="n_folds")
+    if missing := set(curves["method"]) - set(means["method"]):
+        raise ValueError(
+            f"no setting of {', '.join(sorted(missing))} came through on every fold; lower its learning rate"
+        )
     means = means.rename(columns={"epoch": "epochs"})
     if protocol == "paper":
         best = means.groupby(settings, dropna=False, sort=False)["valid_loss"].idxmin()
@@ -109,12 +149,12 @@ def chosen_trials(chosen: pd.DataFrame, *, seeds: Sequence[int], rho: float | No
     """The final fits (no fold held out) of chosen settings, each once per seed.
 
     Args:
-        chosen: rows with the ``SETTINGS`` of a `Trial` and ``epochs``, as from `choose_settings` or `best_settings`.
+        chosen: rows with ``SETTING_FIELDS`` and ``epochs``, as from `choose_settings` or `best_settings`.
         seeds: the same for every setting, so that methods pair.
         rho: rung of the ladder that the fits are for; None for the whole data set.
     """
     trials = []
-    for record in chosen[[*SETTINGS, "epochs"]].drop_duplicates().astype(object).to_dict(orient="records"):
+    for record in chosen[[*SETTING_FIELDS, "epochs"]].drop_duplicates().astype(object).to_dict(orient="records"):
         record = {name: None if pd.isna(value) else value for name, value in record.items()}
         record |= {name: int(record[name]) for name in ("epochs", "batch_size")}
         record |= {"pretrained": bool(record["pretrained"]), "rho": rho}
@@ -131,7 +171,7 @@ def best_settings(results: pd.DataFrame) -> pd.DataFrame:
     Args:
         results: final fits of `rbcnb.study.run_study`, of one protocol.
     """
-    by = ["architecture", "method", *(name for name in SETTINGS if name != "architecture"), "epochs"]
+    by = ["architecture", "method", *(name for name in SETTING_FIELDS if name != "architecture"), "epochs"]
     means = results.groupby(by, dropna=False, sort=False)["macro_f1"].transform("mean")
     best = results.assign(mean=means).groupby(["architecture", "method"], sort=False)["mean"].transform("max")
     kept = results[means == best]

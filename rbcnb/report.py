@@ -2,6 +2,7 @@
 
 import base64
 import html
+import re
 from pathlib import Path
 
 import pandas as pd
@@ -23,8 +24,8 @@ CAPTIONS = {
     "fig07": "Algorithm 1: smear, equalised, circles, one cell, padded.",
     "fig08": "Cells of each class.",
     "fig09": "The course of this study, with its own numbers.",
-    "fig10": "ROC per class, cross entropy against focal loss.",
-    "fig11": "Confusion matrices on the test set.",
+    "fig10": "ROC per class, cross entropy against focal loss (protocol and first seed as titled).",
+    "fig11": "Confusion matrices on the test set (protocol and first seed as titled).",
     "fig12": "Training losses: each run's own, and the cross entropy of both.",
     "fig13": "Relative improvement of focal loss over cross entropy against the imbalance ratio.",
     "alpha_sweep": "Macro F1 on the test set against alpha, with the other methods as lines.",
@@ -84,7 +85,8 @@ def write_report(run: Run) -> Path:
 
 
 def _ordered(folder: Path, pattern: str, order: list[str]) -> list[Path]:
-    found = sorted(folder.glob(pattern)) if folder.is_dir() else []
+    # A name that starts with a dot is what a killed process had not finished writing.
+    found = [path for path in folder.glob(pattern) if not path.name.startswith(".")] if folder.is_dir() else []
     return sorted(found, key=lambda path: (order.index(path.stem) if path.stem in order else len(order), path.stem))
 
 
@@ -104,7 +106,10 @@ def _provenance(run: Run, record: dict) -> str:
 
 
 def _table(path: Path) -> str:
-    table = pd.read_csv(path, keep_default_na=True)
+    try:
+        table = pd.read_csv(path)
+    except pd.errors.EmptyDataError:
+        return ""
     title = TABLES.get(path.stem, path.stem.replace("_", " "))
     if table.empty:
         return ""
@@ -128,7 +133,8 @@ def _cell(value: object) -> str:
 
 def _figure(path: Path) -> str:
     image = base64.b64encode(path.read_bytes()).decode("ascii")
-    name = f"Fig. {int(path.stem[3:])}" if path.stem.startswith("fig") else path.stem.replace("_", " ")
+    numbered = re.fullmatch(r"fig(\d+)", path.stem)
+    name = f"Fig. {int(numbered[1])}" if numbered else path.stem.replace("_", " ")
     caption = html.escape(f"{name}. {CAPTIONS.get(path.stem, '')}")
     with Image.open(path) as picture:
         width = round(picture.width * CSS_DPI / DPI)  # as large as it was drawn, not as many pixels as it has

@@ -32,6 +32,8 @@ PACKAGES = (
 )
 # Parameters that say where and how fast, not what: changing them alone makes no notebook stale.
 _PLACES = ("run", "jobs")
+# Parameters that may name a folder.
+_FOLDERS = ("smears", "data")
 # 03 reads nothing of the run: neither does it wait for anything nor is it waited for.
 _ALONE = ("03",)
 
@@ -62,8 +64,10 @@ def find_notebooks(only: Sequence[str] = ()) -> list[Path]:
 
 
 def code_stamp() -> str:
-    """Digest of the package's own source."""
-    digest = hashlib.blake2b(digest_size=8)
+    """Digest of the package's own source, of the versions it runs on, and of whether Waifu2x is to be had."""
+    from rbcnb.superres import find_models
+
+    digest = hashlib.blake2b(json.dumps([versions(), str(find_models())]).encode(), digest_size=8)
     for path in sorted(Path(__file__).parent.glob("*.py")):
         digest.update(path.read_bytes())
     return digest.hexdigest()
@@ -71,27 +75,43 @@ def code_stamp() -> str:
 
 def source_stamp(smears: str, data: str) -> str:
     """What the smears are: names, sizes and times of their files; synthetic smears follow from the parameters."""
-    if smears == "synthetic":
-        return smears
-    named = data if smears == "chula" else smears
-    if not named:
-        return ""  # loading the smears will say what is missing
-    folder = Path(named).expanduser()
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
-    listing = [(str(p.relative_to(folder)), p.stat().st_size, p.stat().st_mtime_ns) for p in files]
+    from rbcnb.images import images_in
+
+    if smears == "synthetic" or (smears == "chula" and not data):
+        return smears  # what is missing, loading the smears will say
+    files: list[Path] = []
+    if smears == "chula":
+        files = sorted(path for part in ("Dataset", "Label") for path in (Path(data) / part).glob("*.*"))
+    elif Path(smears).is_dir():
+        files = [*images_in(Path(smears)), *Path(smears).glob("labels.csv")]
+    listing = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in files]
     return hashlib.blake2b(json.dumps(listing).encode(), digest_size=8).hexdigest()
 
 
 def fingerprints(
-    notebooks: Sequence[Path], parameters: Mapping[str, Mapping[str, Any]], *, source: str
+    notebooks: Sequence[Path],
+    parameters: Mapping[str, Mapping[str, Any]],
+    *,
+    source: str,
+    recorded: Mapping[str, str] | None = None,
 ) -> dict[str, str]:
-    """One digest per notebook over all that its outcome depends on."""
+    """One digest per notebook over all that its outcome depends on.
+
+    Args:
+        notebooks: in order.
+        parameters: of each notebook.
+        source: `source_stamp`.
+        recorded: notebook -> digest it was last run with, for those that will not be run now: what later ones build on
+            is what is there, not what would be planned.
+    """
     code, upstream, stamps = code_stamp(), source, {}
     for path in notebooks:
         own = {name: value for name, value in parameters[path.stem].items() if name not in _PLACES}
-        parts = [code, path.read_text(), own, "" if path.stem[:2] in _ALONE else upstream]
-        stamps[path.stem] = hashlib.blake2b(json.dumps(parts, sort_keys=True).encode(), digest_size=8).hexdigest()
-        if path.stem[:2] not in _ALONE:
+        alone = path.stem[:2] in _ALONE
+        parts = [code, path.read_text(encoding="utf-8"), own, "" if alone else upstream]
+        planned = hashlib.blake2b(json.dumps(parts, sort_keys=True).encode(), digest_size=8).hexdigest()
+        stamps[path.stem] = (recorded or {}).get(path.stem, planned)
+        if not alone:
             upstream = stamps[path.stem]
     return stamps
 
@@ -139,18 +159,21 @@ def reproduce(
     declared: dict[str, dict[str, Parameter]] = {path.stem: read_parameters(path) for path in paths}
     values = {**load_profile(profile, notebooks_folder() / "profiles"), **(overrides or {})}
     values |= {"run": str(run.folder)} | ({} if jobs is None else {"jobs": jobs})
+    values |= {name: str(_absolute(value)) for name, value in values.items() if name in _FOLDERS and _is_folder(value)}
     parameters = check_parameters(values, declared)
     merged = {name: value for own in parameters.values() for name, value in own.items()}
-    stamps = fingerprints(paths, parameters, source=source_stamp(merged["smears"], merged["data"]))
 
     record = run.load_record()
     done = record.get("notebooks", {})
-    pending = [
-        path for path in paths if path.stem in chosen and not _is_done(run, done.get(path.stem), stamps[path.stem])
-    ]
+    left_alone = {
+        path.stem: done.get(path.stem, {}).get("fingerprint", "") for path in paths if path.stem not in chosen
+    }
+    source = source_stamp(merged["smears"], merged["data"])
+    stamps = fingerprints(paths, parameters, source=source, recorded=left_alone)
+    pending = [path for path in paths if path.stem in chosen and not _is_done(run, path.stem, done, stamps)]
     record |= {
         "profile": str(profile),
-        "parameters": parameters,
+        "parameters": record.get("parameters", {}) | {path.stem: parameters[path.stem] for path in pending},
         "seeds": {name: value for name, value in merged.items() if "seed" in name},
         "versions": versions(),
         "machine": f"{platform.platform()}, {platform.processor() or platform.machine()}",
@@ -169,8 +192,21 @@ def reproduce(
     return run
 
 
-def _is_done(run: Run, entry: Mapping[str, Any] | None, stamp: str) -> bool:
-    return bool(entry) and entry["fingerprint"] == stamp and (run.folder / entry["file"]).exists()
+def _is_folder(value: Any) -> bool:
+    return isinstance(value, str) and value not in ("", "synthetic", "chula")
+
+
+def _absolute(path: str) -> Path:
+    """A path as the caller means it: kernels run in another folder."""
+    return Path(path).expanduser().resolve()
+
+
+def _is_done(run: Run, name: str, done: Mapping[str, Any], stamps: Mapping[str, str]) -> bool:
+    """*name* was run as it would be now, and what it made is still there."""
+    entry = done.get(name)
+    if not entry or entry["fingerprint"] != stamps[name] or run.missing_results(name):
+        return False
+    return (run.folder / entry["file"]).exists()
 
 
 def _execute(
@@ -185,7 +221,10 @@ def _execute(
 ) -> None:
     from rbcnb.cost import estimate
     from rbcnb.study import default_jobs
+    from rbcnb.superres import usable_method
 
+    if usable_method(merged["upscale"] if merged["upscale"] != "none" else "bicubic") != merged["upscale"] != "none":
+        say("Waifu2x cannot run here (ncnn or its model files are missing): upscaling bicubically")
     numbers = [path.stem[:2] for path in pending]
     expected = estimate(merged, notebooks=numbers, jobs=merged["jobs"] or default_jobs())
     record["estimated_s"] = {name: round(seconds, 1) for name, seconds in expected.items()}
@@ -221,8 +260,8 @@ def _run_notebook(source: Path, target: Path, parameters: dict[str, Any]) -> Non
     target.parent.mkdir(parents=True, exist_ok=True)
     try:
         papermill.execute_notebook(
-            str(source),
-            str(target),
+            _verbatim(source),
+            _verbatim(target),
             parameters=parameters,
             kernel_name="python3",
             progress_bar=False,
@@ -242,6 +281,11 @@ def _run_notebook(source: Path, target: Path, parameters: dict[str, Any]) -> Non
             f"{source.stem}: its kernel died, most often for want of memory; try --jobs 1. "
             "What is finished is kept; the same command carries on from there."
         ) from None
+
+
+def _verbatim(path: Path) -> str:
+    """papermill fills in braces in a path; doubled ones stay as they are."""
+    return str(path).replace("{", "{{").replace("}", "}}")
 
 
 class _Indented:

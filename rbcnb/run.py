@@ -6,6 +6,7 @@
 ``run.json``, ``report.html``.
 """
 
+import functools
 import hashlib
 import json
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from rbcnb import __version__
+from rbcnb.columns import GROUP, LABEL, SMEAR
 from rbcnb.files import write_whole
 
 
@@ -31,11 +33,20 @@ _MADE_BY = {
     "crops.npy": "01_segmentation",
     "smear.png": "01_segmentation",
     "labelled.csv": "02_labelling_audit",
-    "splits_paper.csv": "04_cv_tuning",
-    "splits_honest.csv": "04_cv_tuning",
+    "ladder.csv": "02_labelling_audit",
     "tables/choices.csv": "04_cv_tuning",
     "tables/table1.csv": "05_final_evaluation",
+    "final_trials.csv": "05_final_evaluation",
+    "tables/table3.csv": "06_imbalance_study",
+    "tables/verdict.csv": "06_imbalance_study",
 }
+
+
+@functools.lru_cache(maxsize=16)
+def _digest(path: Path, _size: int, _time_ns: int) -> str:
+    """Digest of a file, read again only when its size or time has changed."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=8)).hexdigest()
 
 
 @dataclass(frozen=True)
@@ -57,7 +68,7 @@ class Run:
     def _path(self, name: str) -> Path:
         path = self.folder / name
         if not path.exists():
-            made_by = _MADE_BY.get(name)
+            made_by = "04_cv_tuning" if name.startswith("splits_") else _MADE_BY.get(name)
             mend = f"run notebook {made_by} first, with the same run folder" if made_by else "run the earlier notebooks"
             raise MissingResultError(f"{path}: not there; {mend}")
         return path
@@ -70,8 +81,9 @@ class Run:
 
     def load_csv(self, name: str) -> pd.DataFrame:
         """Reads ``<name>.csv``."""
-        # Cell and smear names such as "1" or "NA" stay what they are.
-        return pd.read_csv(self._path(f"{name}.csv"), dtype={"smear": str, "group": str}, keep_default_na=True)
+        # Names such as "1" or "NA" stay what they are; only an empty field is missing.
+        names = dict.fromkeys((SMEAR, GROUP, LABEL), str)
+        return pd.read_csv(self._path(f"{name}.csv"), dtype=names, keep_default_na=False, na_values=[""])
 
     def save_table(self, table: pd.DataFrame, name: str) -> pd.DataFrame:
         """Writes a result table to ``tables/<name>.csv`` and returns it, to be shown."""
@@ -110,19 +122,19 @@ class Run:
 
     def data_hash(self) -> str:
         """Digest of cells, labels and crops as they lie in the run; "none" before there are any."""
-        digest = hashlib.blake2b(digest_size=8)
-        found = [name for name in ("cells.csv", "labelled.csv", "crops.npy") if (self.folder / name).exists()]
-        for name in found:
-            with (self.folder / name).open("rb") as file:
-                for block in iter(lambda: file.read(1 << 20), b""):
-                    digest.update(block)
-        return digest.hexdigest() if found else "none"
+        found = [path for name in ("cells.csv", "labelled.csv", "crops.npy") if (path := self.folder / name).exists()]
+        digests = [_digest(path, path.stat().st_size, path.stat().st_mtime_ns) for path in found]
+        return hashlib.blake2b("".join(digests).encode(), digest_size=8).hexdigest() if found else "none"
+
+    def missing_results(self, notebook: str) -> list[str]:
+        """Files that *notebook* (its name without suffix) makes for later ones and that are not there."""
+        return [name for name, maker in _MADE_BY.items() if maker == notebook and not (self.folder / name).exists()]
 
     def load_record(self) -> dict:
         """``run.json``: parameters, versions, data hash and seconds per notebook; empty when there is none yet."""
         path = self.folder / "run.json"
         try:
-            return json.loads(path.read_text())
+            return json.loads(path.read_text(encoding="utf-8"))
         except FileNotFoundError:
             return {}
         except json.JSONDecodeError as error:
@@ -133,4 +145,4 @@ class Run:
     def save_record(self, record: dict) -> None:
         """Writes ``run.json``."""
         with write_whole(self.folder / "run.json") as part:
-            part.write_text(json.dumps(record, indent=1, sort_keys=True) + "\n")
+            part.write_text(json.dumps(record, indent=1, sort_keys=True) + "\n", encoding="utf-8")

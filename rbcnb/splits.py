@@ -12,10 +12,12 @@ import pandas as pd
 from sklearn.model_selection import GroupShuffleSplit, KFold, StratifiedGroupKFold, train_test_split
 
 from rbcnb.columns import CELL, CROP, DEV, FOLD, GROUP, LABEL, NO_FOLD, SMEAR, SPLIT, TEST, UNUSED
+from rbcnb.published import SETTINGS
 
 PROTOCOLS = ("paper", "honest")
-TEST_FRACTION = 0.3  # section 4.2
-N_FOLDS = 5  # section 4.2
+TEST_FRACTION = SETTINGS["test_fraction"]
+N_FOLDS = SETTINGS["n_folds"]
+MIN_GROUPS = 4  # of an honest split: two on either side
 _CANDIDATES = 200  # grouped splits drawn, of which the one nearest to 30 % of every class is kept
 
 
@@ -87,8 +89,8 @@ def _folds(dev: pd.DataFrame, protocol: str, seed: int, n_folds: int) -> list[np
 def _grouped_split(cells: pd.DataFrame, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Of many random grouped 70/30 splits, the one whose test set holds most nearly 30 % of each class."""
     n_groups = cells[GROUP].nunique()
-    if n_groups < 4:
-        raise SplitError(f"only {n_groups} smears (groups): an honest split needs at least 4; add smears")
+    if n_groups < MIN_GROUPS:
+        raise SplitError(f"only {n_groups} smears (groups): an honest split needs at least {MIN_GROUPS}; add smears")
     classes = pd.get_dummies(cells[LABEL]).to_numpy(dtype=float)
     draws = GroupShuffleSplit(_CANDIDATES, test_size=TEST_FRACTION, random_state=seed)
     best, best_miss = None, math.inf

@@ -31,29 +31,26 @@ class StudyError(RuntimeError):
 def store_result(result: TrialResult, store: Path, *, data: str) -> str:
     """Writes one finished trial into *store* and returns its key."""
     key = result.trial.key(data)
-    record = {
-        "key": key,
-        "data": data,
-        "trial": asdict(result.trial),
-        "scores": result.scores,
-        "curves": result.curves.to_dict(orient="list"),
-        "n_train": result.n_train,
-        "seconds": result.seconds,
-        "device": result.device,
-    }
     with write_whole(store / f"{key}.parquet") as part:
         result.predictions.to_parquet(part, index=False)
-    with write_whole(store / f"{key}.json") as part:
-        part.write_text(json.dumps(record, indent=1))
+    facts = {name: getattr(result, name) for name in ("scores", "n_train", "seconds", "device")}
+    _write_record(result.trial, store, data=data, curves=result.curves.to_dict(orient="list"), error="", **facts)
     return key
+
+
+def _write_record(trial: Trial, store: Path, *, data: str, **facts: object) -> None:
+    record = {"key": trial.key(data), "data": data, "trial": asdict(trial), **facts}
+    with write_whole(store / f"{record['key']}.json") as part:
+        part.write_text(json.dumps(record, indent=1), encoding="utf-8")
 
 
 def load_record(store: Path, key: str) -> dict | None:
     """A stored trial's record, or None when it is not finished (or its file is damaged, and must be made again)."""
     try:
-        return json.loads((store / f"{key}.json").read_text())
+        record = json.loads((store / f"{key}.json").read_text(encoding="utf-8"))
     except (FileNotFoundError, json.JSONDecodeError):
         return None
+    return record if record["error"] or (store / f"{key}.parquet").exists() else None
 
 
 def load_predictions(store: str | Path, key: str) -> pd.DataFrame:
@@ -90,6 +87,8 @@ def load_curves(store: str | Path, keys: Sequence[str]) -> pd.DataFrame:
         record = load_record(Path(store), key)
         if record is None:
             raise FileNotFoundError(f"{store}: no finished trial {key}; run the study that makes it")
+        if record["error"]:
+            continue  # it has no curve, and whoever chooses by curves must do without it
         trial = Trial(**record["trial"])
         settings = {name: value for name, value in asdict(trial).items() if name != "epochs"}
         frames.append(pd.DataFrame(record["curves"]).assign(key=key, method=trial.method, **settings))
@@ -103,7 +102,7 @@ def _with_numbers(table: pd.DataFrame) -> pd.DataFrame:
 
 def _row(record: dict) -> dict:
     trial = Trial(**record["trial"])
-    kept = {name: record[name] for name in ("key", "data", "n_train", "seconds", "device")}
+    kept = {name: record[name] for name in ("key", "data", "n_train", "seconds", "device", "error")}
     return {"method": trial.method, **record["trial"], **record["scores"], **kept}
 
 
@@ -117,6 +116,12 @@ def _work(
     torch.set_num_threads(1)
     try:
         store_result(run_trial(trial, cells, crops), store, data=data)
+    except FloatingPointError as error:
+        if trial.fold is None:
+            return number, f"{trial}: {error}"
+        # On a fold a setting that diverges has lost, and that is a result: kept, so that nobody fits it again.
+        nothing = {"scores": {}, "curves": {}, "n_train": 0, "seconds": 0.0, "device": ""}
+        _write_record(trial, store, data=data, error=str(error), **nothing)
     except (ArithmeticError, RuntimeError, ValueError, TypeError) as error:
         return number, f"{trial}: {type(error).__name__}: {error}"
     finally:
@@ -153,7 +158,8 @@ def run_study(
         say: takes a line of progress every few seconds; None prints it.
 
     Returns:
-        Settings, scores, ``key``, ``n_train``, ``seconds`` and ``device`` of every trial.
+        Settings, scores, ``key``, ``n_train``, ``seconds``, ``device`` and ``error`` of every trial. A fit on a fold
+        whose loss diverged has its reason in ``error`` and no scores.
 
     Raises:
         StudyError: trials failed; it names each with its reason. All others are done and stored.
@@ -171,7 +177,10 @@ def run_study(
                 f"{len(errors)} of {len(missing)} trials failed, the rest is stored:\n" + "\n".join(errors)
             )
     say(f"study: {len(set(keys))} trials, {len(missing)} trained, {len(set(keys)) - len(missing)} taken from the store")
-    return _with_numbers(pd.DataFrame([_row(load_record(store, key)) for key in keys]))
+    rows = pd.DataFrame([_row(load_record(store, key)) for key in keys])
+    if diverged := int(rows["error"].astype(bool).sum()):
+        say(f"study: {diverged} of {len(rows)} fits diverged; their settings are out")
+    return _with_numbers(rows)
 
 
 def _train(

@@ -22,7 +22,7 @@ ORANGE, SKY, BLACK, GREY = "#E69F00", "#56B4E9", "#000000", "#7F7F7F"
 CYCLE = (BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY, BLACK)
 DASHES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (8, 2)), (0, (1, 1)))
 
-VERDICT_COLOURS = {"supported": BLUE, "not supported": VERMILLION, "inconclusive": GREY}
+VERDICT_COLOURS = {"supported": BLUE, "not supported": VERMILLION, "inconclusive": GREY, "one run, not judged": SKY}
 METHOD_COLOURS = {"focal": BLUE, "cross_entropy": VERMILLION, "over_sampling": GREEN, "under_sampling": PURPLE}
 CLASS_COLOURS = {CODOCYTE: VERMILLION, HYPOCHROMIA: BLUE, NORMAL: GREEN}
 _NAMES = {

@@ -4,12 +4,12 @@ from collections.abc import Mapping
 
 import pandas as pd
 
-from rbcnb.columns import CLASSES, LABEL, SPLIT, TEST, UNUSED, class_names
+from rbcnb.columns import CLASSES, LABEL, SCORES, SPLIT, TEST, UNUSED, class_names
 from rbcnb.paper import TABLE1, TABLE2, TABLE3
 from rbcnb.protocols import METHODS
 from rbcnb.splits import imbalance_ratio
+from rbcnb.style import readable
 
-SCORES = ("accuracy", "macro_f1", "auroc")
 PUBLISHED = "published"
 TABLE1_COLUMNS = (
     "protocol",
@@ -86,6 +86,11 @@ def table3(results: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     ]
     columns = ["protocol", "rho", "architecture", "method", *SCORES, "macro_f1_sd", "n_seeds"]
     return pd.concat(parts, ignore_index=True).reindex(columns=columns)
+
+
+def under(rows: pd.DataFrame, protocol: str) -> pd.DataFrame:
+    """*rows* with the protocol told beside the architecture, for figures that name a panel by it."""
+    return rows.assign(architecture=rows["architecture"].map(readable) + f", {protocol} protocol")
 
 
 def majority_baseline(cells: pd.DataFrame) -> pd.DataFrame:

@@ -3,6 +3,8 @@
 torch and fastai are imported when a trial runs, not when it is described, so that planning a study costs nothing.
 """
 
+import ast
+import functools
 import hashlib
 import itertools
 import json
@@ -10,6 +12,7 @@ import time
 import warnings
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,10 +22,20 @@ from rbcnb.columns import CELL, DEV, FOLD, GROUP, LABEL, PRED, SMEAR, SPLIT, TAR
 from rbcnb.metrics import score_predictions
 from rbcnb.splits import oversample, undersample
 
-# Part of every trial's key: raise it when a change of the code changes what a trial results in.
-RESULTS_VERSION = 1
+# The modules that a trial's result depends on: a change of their code, comments aside, makes every trial a new one.
+_CODE = ("learner", "losses", "metrics", "models", "splits", "trial")
 
 RESAMPLING = ("none", "under", "over")
+
+
+@functools.cache
+def code_stamp() -> str:
+    """Digest of the code that trials are run by, as Python parses it: layout and comments do not count."""
+    digest = hashlib.blake2b(digest_size=8)
+    for name in _CODE:
+        source = (Path(__file__).parent / f"{name}.py").read_text(encoding="utf-8")
+        digest.update(ast.dump(ast.parse(source)).encode())
+    return digest.hexdigest()
 
 
 @dataclass(frozen=True)
@@ -65,7 +78,7 @@ class Trial:
 
     def key(self, data: str) -> str:
         """Name of this trial's result on the data hashed as *data* (`hash_data`): 16 hexadecimal digits."""
-        spec = json.dumps([RESULTS_VERSION, data, asdict(self)], sort_keys=True)
+        spec = json.dumps([code_stamp(), data, asdict(self)], sort_keys=True)
         return hashlib.blake2b(spec.encode(), digest_size=8).hexdigest()
 
 
@@ -95,9 +108,9 @@ def expand_grid(base: Trial, **axes: Iterable[Any]) -> list[Trial]:
 
 
 def hash_data(cells: pd.DataFrame, crops: np.ndarray) -> str:
-    """Digest of all that a trial reads of its data: labels, split, folds and every pixel; 16 hexadecimal digits."""
+    """Digest of all that a trial reads of its data: labels, groups, split and every pixel; 16 hexadecimal digits."""
     digest = hashlib.blake2b(digest_size=8)
-    digest.update(cells[[SMEAR, CELL, LABEL, SPLIT, FOLD]].to_csv(index=False).encode())
+    digest.update(cells[[SMEAR, CELL, GROUP, LABEL, SPLIT, FOLD]].to_csv(index=False).encode())
     digest.update(str(crops.shape).encode())
     digest.update(np.ascontiguousarray(crops))
     return digest.hexdigest()

@@ -7,6 +7,7 @@ import pandas as pd
 
 from rbcnb.inference import (
     INCONCLUSIVE,
+    NOT_JUDGED,
     NOT_SUPPORTED,
     SUPPORTED,
     Difference,
@@ -90,6 +91,8 @@ def _contrast(comparison: Comparison, architecture: str, protocol: str, rho: flo
 
 def combine(verdicts: Sequence[str]) -> str:
     """A claim about several comparisons: supported if all are, not supported if one is not, else inconclusive."""
+    if NOT_JUDGED in verdicts:
+        return NOT_JUDGED
     if NOT_SUPPORTED in verdicts:
         return NOT_SUPPORTED
     return SUPPORTED if set(verdicts) == {SUPPORTED} else INCONCLUSIVE

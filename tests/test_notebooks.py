@@ -8,6 +8,7 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
@@ -106,17 +107,23 @@ def test_a_folder_of_ones_own_smears_with_one_bad_file(tmp_path):
         truths.append(smear.truth[["x_px", "y_px", "label"]].assign(smear=smear.name))
     pd.concat(truths).to_csv(folder / "labels.csv", index=False)
     (folder / "torn.png").write_bytes(b"\x89PNG\r\n\x1a\n then nothing")
+    Image.fromarray(np.full((60, 60, 3), 215, np.uint8)).save(folder / "00_blank.png")
     done = reproduce(tmp_path / "run", "--smears", str(folder), "--only", "01,02")
     assert done.returncode == 1  # done, but something was left out
     assert "torn.png" in done.stderr
     labelled = pd.read_csv(tmp_path / "run" / "labelled.csv")
     assert labelled["smear"].nunique() == 6
     assert set(labelled["label"]) == {"codocyte", "hypochromia", "normal"}
+    one = reproduce(tmp_path / "run", "--smears", str(folder), "--protocol", "honest")
+    assert one.returncode == 1
+    assert "cell " not in one.stderr
+    assert set(pd.read_csv(tmp_path / "run" / "tables" / "table1.csv")["protocol"]) == {"published", "honest"}
+    (folder / "torn.png").unlink()
     (folder / "labels.csv").unlink()
     bare = reproduce(tmp_path / "bare", "--smears", str(folder))
     assert bare.returncode == 2
     assert "no smear has labelled cells to train on; put a labels.csv" in bare.stderr
-    assert reproduce(tmp_path / "bare", "--smears", str(folder), "--only", "01").returncode == 1  # the torn file
+    assert reproduce(tmp_path / "bare", "--smears", str(folder), "--only", "01").returncode == 0
     assert len(pd.read_csv(tmp_path / "bare" / "cells.csv")) > 100
 
 

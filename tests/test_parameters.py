@@ -13,7 +13,7 @@ SOURCE = """\
 run: str = "runs"  # folder of the run
 protocol: str = "both"  # one of: paper, honest, both
 alphas: list[float] = [0.5, 1.0]
-epochs: int = 10
+epochs: int = 10  # at least 1
 pretrained: bool = False
 margin: float = 0.02"""
 
@@ -68,6 +68,7 @@ def test_right_values_pass(declared, name, value, expected):
         ("pretrained", 1, "pretrained: expected bool, got int"),
         ("alphas", 0.5, r"alphas: expected a list\[float\], got 0.5; write \[0.5\]"),
         ("alphas", ["a"], "alphas: expected float, got str"),
+        ("epochs", 0, "epochs: must be at least 1, got 0"),
         ("alphas", [], "alphas: the list is empty"),
         ("protocol", "fair", "protocol: 'fair' is not one of paper, honest, both"),
         ("run", None, "run: expected str, got NoneType"),

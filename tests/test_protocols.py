@@ -7,17 +7,20 @@ import pytest
 
 from rbcnb.protocols import (
     best_settings,
-    candidate_settings,
     choose_settings,
     chosen_trials,
     images_per_fit,
     in_folds,
     process_table,
     protocol_names,
+    settings_of,
 )
 from rbcnb.trial import Trial
 
-GRID = {"alphas": [0.5, 1.0, 1.5], "gamma": 2.0, "learning_rates": [1e-4, 1e-3, 1e-2]}
+KNOBS = {
+    "alphas": [0.5, 1.0, 1.5], "gamma": 2.0, "n_tries": 4, "learning_rates": [1e-4, 1e-3], "gammas": [1.0, 3.0],
+    "weight_decays": [0.0, 1e-3],
+}  # fmt: skip
 
 
 def curves_of(trials: list[Trial], losses: dict, f1s: dict) -> pd.DataFrame:
@@ -33,7 +36,7 @@ def curves_of(trials: list[Trial], losses: dict, f1s: dict) -> pd.DataFrame:
 
 
 def test_paper_tries_each_alpha_and_each_rival_once():
-    settings = candidate_settings(Trial(), **GRID)
+    settings = settings_of(Trial(), KNOBS)
     assert [(t.method, t.alpha) for t in settings] == [
         ("focal", 0.5), ("focal", 1.0), ("focal", 1.5),
         ("cross_entropy", None), ("under_sampling", None), ("over_sampling", None),
@@ -42,14 +45,37 @@ def test_paper_tries_each_alpha_and_each_rival_once():
     assert {t.learning_rate for t in settings} == {1e-3}
 
 
-def test_honest_gives_every_method_the_same_number_of_tries():
+def test_honest_gives_every_method_the_same_tries_at_the_same_learning_rates():
     base = Trial(protocol="honest")
-    settings = candidate_settings(base, **GRID)
-    tries = pd.Series([t.method for t in settings]).value_counts()
-    assert set(tries) == {3}
+    settings = settings_of(base, KNOBS)
+    tries = {name: [t for t in settings if t.method == name] for name in {t.method for t in settings}}
     assert len(tries) == 4
-    with pytest.raises(ValueError, match="3 alphas but 2 learning rates"):
-        candidate_settings(base, **{**GRID, "learning_rates": [1e-3, 1e-2]})
+    for some in tries.values():
+        assert [t.learning_rate for t in some] == [1e-4, 1e-3, 1e-4, 1e-3]
+        assert len(set(some)) == 4
+    assert {(t.alpha, t.gamma) for t in tries["focal"]} <= {(a, g) for a in (0.5, 1.0, 1.5) for g in (1.0, 3.0)}
+    assert {t.weight_decay for t in tries["cross_entropy"]} == {0.0, 1e-3}
+    assert {t.weight_decay for t in tries["focal"]} == {0.0}
+    assert settings == settings_of(base, KNOBS)
+    assert settings != settings_of(dataclasses.replace(base, seed=1), KNOBS)
+    with pytest.raises(ValueError, match="5 tries per method, but cross_entropy has 4 different settings"):
+        settings_of(base, {**KNOBS, "n_tries": 5})
+
+
+def test_a_setting_that_diverged_on_a_fold_is_out():
+    focal = Trial(loss="focal", alpha=0.5, gamma=2.0)
+    trials = in_folds([focal, dataclasses.replace(focal, alpha=1.0)], 2)
+    flat = {("focal", 0.5): [0, 0], ("focal", 1.0): [1, 2]}
+    curves = curves_of(trials, flat, flat)
+    torn = curves[~((curves["alpha"] == 0.5) & (curves["fold"] == 1))]
+    assert choose_settings(torn, protocol="paper")["alpha"].tolist() == [1.0]
+    with pytest.raises(ValueError, match="no setting of cross_entropy came through on every fold"):
+        choose_settings(
+            pd.concat(
+                [torn, curves_of([Trial(fold=0)], {("cross_entropy", None): [1, 1]}, {("cross_entropy", None): [1, 1]})]
+            ),
+            protocol="paper",
+        )
 
 
 def test_folds_repeat_each_setting():
@@ -119,14 +145,14 @@ def test_best_settings_keeps_every_seed_of_the_best_mean():
 
 def test_process_table_counts_what_was_tried():
     base = Trial(protocol="honest")
-    trials = in_folds(candidate_settings(base, **GRID), 5)
+    trials = in_folds(settings_of(base, KNOBS), 5)
     chosen = pd.DataFrame(
         {"architecture": "small", "method": ["focal", "over_sampling"], "alpha": [0.5, None], "epochs": [4, 7]}
     )
     table = process_table(trials, chosen)
-    assert table["settings"].tolist() == [3, 3]
-    assert table["trials"].tolist() == [15, 15]
-    paper = in_folds(candidate_settings(Trial(), **GRID), 5)
+    assert table["settings"].tolist() == [4, 4]
+    assert table["trials"].tolist() == [20, 20]
+    paper = in_folds(settings_of(Trial(), KNOBS), 5)
     several = pd.DataFrame({"architecture": "small", "method": "focal", "alpha": [0.5, 1.0], "epochs": [4, 7]})
     assert process_table(paper, several)[["settings", "trials"]].to_numpy().tolist() == [[1, 5], [1, 5]]
 

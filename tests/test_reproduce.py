@@ -6,16 +6,18 @@ from pathlib import Path
 import pytest
 
 from rbcnb import reproduce
-from rbcnb.cost import study_images
+from rbcnb.cost import Expected, check_enough, study_images
 from rbcnb.parameters import ParameterError
-from rbcnb.protocols import candidate_settings, images_per_fit, in_folds
+from rbcnb.protocols import images_per_fit, in_folds, settings_of
 from rbcnb.report import write_report
 from rbcnb.run import Run
+from rbcnb.smears import SmearError
+from rbcnb.splits import SplitError
 from rbcnb.trial import Trial
 
 VALUES = {
     "protocol": "both", "architectures": ["small"], "alphas": [0.5, 1.5], "gamma": 2.0, "learning_rates": [1e-3, 1e-2],
-    "epochs": 4, "n_folds": 3, "n_seeds": 2,
+    "epochs": 4, "n_folds": 3, "n_seeds": 2, "n_tries": 2, "gammas": [2.0], "weight_decays": [0.0],
 }  # fmt: skip
 COUNTS = {"codocyte": 345, "hypochromia": 356, "normal": 2691}
 
@@ -55,11 +57,51 @@ def test_place_and_speed_make_nothing_stale_and_other_smears_make_all_but_the_le
 
 def test_the_stamp_of_a_folder_follows_its_files(tmp_path):
     (tmp_path / "a.png").write_bytes(b"1")
+    (tmp_path / "runs").mkdir()
     one = reproduce.source_stamp(str(tmp_path), "")
+    (tmp_path / "runs" / "cells.csv").write_text("a run inside the folder is none of its smears")
     assert one == reproduce.source_stamp(str(tmp_path), "")
+    (tmp_path / "labels.csv").write_text("smear,x_px,y_px,label\n")
+    assert one != reproduce.source_stamp(str(tmp_path), "")
+    (tmp_path / "labels.csv").unlink()
     (tmp_path / "b.png").write_bytes(b"2")
     assert reproduce.source_stamp(str(tmp_path), "") != one
     assert reproduce.source_stamp("synthetic", "") == "synthetic"
+
+
+def test_what_is_left_alone_counts_as_it_was_last_run(parameters):
+    """--only 05 after a change builds on the old 04; a later full run must see that 05 is stale."""
+    first = stamps(parameters)
+    planned = {name: {**own, "seed": 1} for name, own in parameters.items()}
+    paths = reproduce.find_notebooks()
+    recorded = {name: stamp for name, stamp in first.items() if not name.startswith("05")}
+    only_05 = reproduce.fingerprints(paths, planned, source="synthetic", recorded=recorded)
+    assert {name for name in first if only_05[name] != first[name]} == {"05_final_evaluation"}
+    assert only_05["05_final_evaluation"] != stamps(planned)["05_final_evaluation"]
+
+
+def test_done_means_that_the_results_are_there_too(tmp_path):
+    run = Run.at(tmp_path)
+    name = "01_segmentation"
+    done = {name: {"fingerprint": "f", "file": "notebooks/01_segmentation.ipynb"}}
+    made = ["cells.csv", "truth.csv", "crops.npy", "smear.png"]
+    assert run.missing_results(name) == made
+    for file in (*made, done[name]["file"]):
+        assert not reproduce._is_done(run, name, done, {name: "f"})
+        (tmp_path / file).parent.mkdir(exist_ok=True)
+        (tmp_path / file).write_text("x")
+    assert reproduce._is_done(run, name, done, {name: "f"})
+    assert not reproduce._is_done(run, name, done, {name: "g"})
+
+
+def test_too_little_is_said_before_anything_runs():
+    few = Expected({"normal": 50, "codocyte": 9}, n_groups=6, n_smears=6, image_px=1e5)
+    with pytest.raises(SplitError, match=r"6 smears \(groups\) with labels: .* tests on 2 and has 4 left for 5 folds"):
+        check_enough(few, {"protocol": "both", "n_folds": 5, "smears": "x"})
+    check_enough(few, {"protocol": "paper", "n_folds": 5, "smears": "x"})
+    check_enough(few, {"protocol": "both", "n_folds": 4, "smears": "x"})
+    with pytest.raises(SmearError, match="x: no smear has labelled cells"):
+        check_enough(Expected({}, 0, 6, 1e5), {"protocol": "paper", "n_folds": 5, "smears": "x"})
 
 
 @pytest.mark.parametrize(
@@ -73,8 +115,7 @@ def test_cost_adds_up_every_fit():
     images = study_images(VALUES, COUNTS)
     expected = 0.0
     for protocol in ("paper", "honest"):
-        grid = {"alphas": [0.5, 1.5], "gamma": 2.0, "learning_rates": [1e-3, 1e-2]}
-        trials = in_folds(candidate_settings(Trial(protocol=protocol, epochs=4), **grid), 3)
+        trials = in_folds(settings_of(Trial(protocol=protocol, epochs=4), VALUES), 3)
         expected += sum(images_per_fit(trial, COUNTS, n_folds=3) for trial in trials)
     assert images["04"]["small"] == pytest.approx(expected)
     # Paper: five finals; honest: four methods at two seeds. No finals on folds.
@@ -94,6 +135,9 @@ def test_the_report_opens_offline_and_holds_everything(tmp_path):
     run.save_table(pd.DataFrame({"claim": ["a < b & c"], "verdict": ["inconclusive"]}), "verdict")
     run.save_table(pd.DataFrame({"x": [1.5]}), "table1")
     run.save_figure(plot_focal_curves(), "fig01")
+    run.save_table(pd.DataFrame(), "empty")
+    (run.folder / "figures" / ".fig02.77.part.png").write_bytes(b"half of a")  # what a killed run leaves behind
+    (run.folder / "tables" / ".table2.77.part.csv").write_text("half of a")
     run.save_record({
         "profile": "smoke",
         "parameters": {"01_segmentation": {"smears": "synthetic"}, "02_labelling_audit": {}},
@@ -103,6 +147,7 @@ def test_the_report_opens_offline_and_holds_everything(tmp_path):
     assert "a &lt; b &amp; c" in page
     assert page.index("inconclusive") < page.index("data:image/png;base64,") < page.index("tables/table1.csv")
     assert "http" not in page
+    assert ".part" not in page
     assert "not of dogs" in page
     assert "3 s" in page
     assert "not done" in page

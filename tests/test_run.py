@@ -14,12 +14,18 @@ from rbcnb.run import MissingResultError, Run
 
 def test_tables_come_back_as_they_were(tmp_path):
     run = Run.at(tmp_path / "a")
-    table = pd.DataFrame({"smear": ["1", "01.png"], "group": ["1", "1"], "x_px": [1.5, 2.0], "alpha": [np.nan, 0.5]})
-    assert run.save_csv(table, "cells") is table
-    pd.testing.assert_frame_equal(
-        run.load_csv("cells").astype({"smear": object, "group": object}),
-        table.astype(object).astype({"x_px": float, "alpha": float}),
+    table = pd.DataFrame(
+        {
+            "smear": ["1", "NA"],
+            "group": ["01", "01"],
+            "label": ["2", "None"],
+            "x_px": [1.5, 2.0],
+            "alpha": [np.nan, 0.5],
+        }
     )
+    assert run.save_csv(table, "cells") is table
+    pd.testing.assert_frame_equal(run.load_csv("cells"), table, check_dtype=False)
+    assert run.load_csv("cells")["label"].tolist() == ["2", "None"]
     run.save_table(table, "table1")
     assert (tmp_path / "a" / "tables" / "table1.csv").exists()
 

@@ -80,7 +80,7 @@ def test_what_a_killed_study_left_behind_is_made_again(split_data, tmp_path):
     trials = expand_grid(FAST, fold=range(2))
     first, _ = run(trials, split_data, tmp_path)
     lost, torn = first["key"]
-    os.remove(tmp_path / f"{lost}.json")  # killed between predictions and record
+    os.remove(tmp_path / f"{lost}.parquet")
     record = tmp_path / f"{torn}.json"
     record.write_text(record.read_text()[:40])  # a disk that lied
     second, said = run(trials, split_data, tmp_path)
@@ -94,6 +94,20 @@ def test_a_failing_trial_is_named_and_the_others_are_kept(split_data, tmp_path):
         run([bad, FAST], split_data, tmp_path)
     _, said = run([FAST], split_data, tmp_path)
     assert said[-1] == "study: 1 trials, 0 trained, 1 taken from the store"
+
+
+def test_a_fit_that_diverges_on_a_fold_is_a_result_and_a_final_one_an_error(split_data, tmp_path):
+    wild = dataclasses.replace(FAST, learning_rate=1e30, fold=0)
+    rows, said = run([wild, dataclasses.replace(FAST, fold=0)], split_data, tmp_path)
+    assert "became" in rows["error"][0]
+    assert rows["error"][1] == ""
+    assert rows["macro_f1"].isna().tolist() == [True, False]
+    assert said[-1] == "study: 1 of 2 fits diverged; their settings are out"
+    assert load_curves(tmp_path, list(rows["key"]))["key"].unique().tolist() == [rows["key"][1]]
+    _, said = run([wild], split_data, tmp_path)
+    assert said[0] == "study: 1 trials, 0 trained, 1 taken from the store"
+    with pytest.raises(StudyError, match="training loss became"):
+        run([dataclasses.replace(wild, fold=None)], split_data, tmp_path)
 
 
 def test_predictions_pair_by_seed(split_data, tmp_path):

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from rbcnb.inference import INCONCLUSIVE, NOT_SUPPORTED, SUPPORTED
+from rbcnb.inference import INCONCLUSIVE, NOT_JUDGED, NOT_SUPPORTED, SUPPORTED
 from rbcnb.paper import CLAIMS
 from rbcnb.verdicts import BASE, LADDER, combine, compare_methods, judge_claims
 
@@ -59,6 +59,7 @@ def test_the_honest_protocol_is_believed_where_there_is_one(tables):
         ([SUPPORTED, SUPPORTED], SUPPORTED),
         ([SUPPORTED, INCONCLUSIVE], INCONCLUSIVE),
         ([SUPPORTED, INCONCLUSIVE, NOT_SUPPORTED], NOT_SUPPORTED),
+        ([SUPPORTED, NOT_JUDGED], NOT_JUDGED),
     ],
 )
 def test_a_claim_about_several_needs_all(verdicts, expected):
