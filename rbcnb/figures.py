@@ -239,15 +239,24 @@ def plot_training_loss(curves: pd.DataFrame) -> Figure:
 
 
 def _draw_curves(ax: Axes, curves: pd.DataFrame, column: str) -> None:
-    colours = colours_of(curves["method"])
+    """*column* against epoch, a line per method: the mean of its fits, and a band from the lowest to the highest."""
+    import seaborn as sns  # here, as it takes longer to import than everything else that draws
+
+    colours = {readable(method): colour for method, colour in colours_of(curves["method"]).items()}
+    sns.lineplot(
+        curves.assign(method=curves["method"].map(readable)),
+        x="epoch",
+        y=column,
+        hue="method",
+        style="method",
+        palette=colours,
+        errorbar=("pi", 100),
+        # A line through one epoch cannot be seen.
+        markers=curves["epoch"].nunique() < 3,
+        ax=ax,
+    )
+    ax.legend(title=None)
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
-    for (method, rows), dash in zip(curves.groupby("method", sort=False), cycle(DASHES, len(colours)), strict=True):
-        by_epoch = rows.groupby("epoch")[column]
-        mean = by_epoch.mean()
-        marker = "o" if len(mean) < 3 else None  # a line through one epoch cannot be seen
-        ax.plot(mean.index, mean, color=colours[method], ls=dash, marker=marker, label=readable(method))
-        if by_epoch.size().max() > 1:
-            ax.fill_between(mean.index, by_epoch.min(), by_epoch.max(), color=colours[method], alpha=0.15, lw=0)
 
 
 def plot_validation_curves(curves: pd.DataFrame, chosen_epoch: Mapping[str, int] | None = None) -> Figure:

@@ -28,7 +28,10 @@ def texts(ax):
 
 
 def line_of(ax, label):
-    return next(line for line in ax.get_lines() if line.get_label() == label)
+    """The line that the legend calls *label*; seaborn labels an empty stand-in of the same colour instead of it."""
+    handles, labels = ax.get_legend_handles_labels()
+    colour = mpl.colors.to_rgba(handles[labels.index(label)].get_color())
+    return next(line for line in ax.lines if mpl.colors.to_rgba(line.get_color()) == colour and len(line.get_ydata()))
 
 
 def smear(height=60, width=80):
