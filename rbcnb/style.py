@@ -80,9 +80,14 @@ class SelfShowingFigure(Figure):
             super().draw(renderer)
 
     def _repr_png_(self) -> bytes:
-        stream = io.BytesIO()
-        self.savefig(stream, format="png")
-        return stream.getvalue()
+        return png(self)
+
+
+def png(figure: Figure) -> bytes:
+    """*figure* as the bytes of a PNG file."""
+    stream = io.BytesIO()
+    figure.savefig(stream, format="png")
+    return stream.getvalue()
 
 
 def new_figure(

@@ -5,9 +5,13 @@ from collections.abc import Callable
 import ipywidgets as widgets
 from matplotlib.figure import Figure
 
+from rbcnb.style import png
+
 
 def explore(figure: Callable[..., Figure], **controls: widgets.Widget) -> widgets.VBox:
     """Sliders over *figure*: a box of *controls* and the figure drawn from their values, redrawn when one changes.
+
+    The figure is an image widget: quicker than an output area, and a headless run has no output area to wait for.
 
     Args:
         figure: takes the controls' values by name and returns a figure; never shows or saves it.
@@ -16,18 +20,18 @@ def explore(figure: Callable[..., Figure], **controls: widgets.Widget) -> widget
     Returns:
         A box to be displayed by the cell that calls this; nothing waits for it, and headless runs pass through.
     """
-    output = widgets.interactive_output(figure_png(figure), controls)
-    return widgets.VBox([widgets.HBox(list(controls.values())), output])
 
+    def drawn() -> bytes:
+        return png(figure(**{name: control.value for name, control in controls.items()}))
 
-def figure_png(figure: Callable[..., Figure]) -> Callable[..., None]:
-    """*figure* as a callback that displays what it returns."""
-    from IPython.display import display
+    image = widgets.Image(value=drawn(), format="png", layout=widgets.Layout(max_width="100%"))
 
-    def draw(**values: object) -> None:
-        display(figure(**values))
+    def redraw(_change: object) -> None:
+        image.value = drawn()
 
-    return draw
+    for control in controls.values():
+        control.observe(redraw, names="value")
+    return widgets.VBox([widgets.HBox(list(controls.values())), image])
 
 
 def slider(name: str, value: float, low: float, high: float, step: float) -> widgets.FloatSlider:

@@ -9,6 +9,7 @@ import pytest
 
 from rbcnb.curves import focal_curve, loss_shares
 from rbcnb.figures import plot_focal_curves
+from rbcnb.style import png
 from rbcnb.widgets import explore, slider
 
 
@@ -36,9 +37,13 @@ def test_explorer_redraws_from_its_controls():
 
     control = slider("gamma", 2.0, 0.0, 5.0, 0.1)
     box = explore(figure, gamma=control)
-    assert isinstance(box, widgets.VBox)
+    image = box.children[1]
+    assert isinstance(image, widgets.Image)
+    before = image.value
+    assert before == png(plot_focal_curves((0.0, 2.0)))
     control.value = 3.0
     assert seen == [2.0, 3.0]
+    assert image.value == png(plot_focal_curves((0.0, 3.0))) != before
 
 
 def test_the_curves_need_no_torch():
