@@ -79,7 +79,8 @@ def detection_table(
         if not exhaustive:
             scores |= dict.fromkeys(("n_false", "precision", "f1_score"), np.nan)
         rows.append({SMEAR: smear.smear, **scores})
-    return pd.DataFrame(rows, columns=[SMEAR, "n_truth", "n_hits", "n_false", "precision", "recall", "f1_score"])
+    scores = ("n_truth", "n_hits", "n_false", "precision", "recall", "f1_score")
+    return pd.DataFrame(rows, columns=[SMEAR, *scores]).astype(dict.fromkeys(scores, float))
 
 
 def twin_readings(truth: pd.DataFrame, *, max_distance_px: float = 15.0) -> pd.DataFrame:
