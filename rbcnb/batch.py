@@ -12,6 +12,7 @@ import os
 import shutil
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -25,6 +26,7 @@ from rbcnb.columns import BORDER, FOUND, SMEAR
 from rbcnb.files import write_whole
 from rbcnb.images import IMAGE_SUFFIXES, images_in, read_image
 from rbcnb.segmentation import FinderSpec, segment_smear
+from rbcnb.workers import in_worker
 
 CROP_SCALE = "crop_scale"  # pixels of the crop per pixel of the smear
 COLUMNS = (*FOUND, BORDER, CROP_SCALE)
@@ -70,9 +72,11 @@ def segment_files(
     out.mkdir(parents=True, exist_ok=True)
 
     # Processes share the cores among them instead of each taking all.
+    jobs = min(jobs, max(1, len(images)))
     threads = max(1, (os.cpu_count() or 1) // jobs) if jobs > 1 else None
-    parallel = joblib.Parallel(n_jobs=min(jobs, max(1, len(images))), return_as="generator")
-    outcomes = parallel(joblib.delayed(_try_image)(path, out, spec, threads) for path in images)
+    try_one = _try_image if jobs == 1 else partial(in_worker, _try_image)
+    parallel = joblib.Parallel(n_jobs=jobs, return_as="generator")
+    outcomes = parallel(joblib.delayed(try_one)(path, out, spec, threads) for path in images)
     tables, n_resumed = [], 0
     for path, outcome in zip(
         images, tqdm(outcomes, total=len(images), unit="image", disable=not progress), strict=True

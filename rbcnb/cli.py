@@ -4,6 +4,7 @@ Heavy imports wait until a command needs them: ``rbcnb --help`` answers at once.
 """
 
 import argparse
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -68,6 +69,8 @@ def build_parser() -> argparse.ArgumentParser:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command; returns the exit code: 0 done, 1 something failed and was reported, 2 wrong usage."""
     options = build_parser().parse_args(arguments)
+    # A scheduler's "please stop" ends a run as Ctrl-C does: kernels and workers are closed, not left behind.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     run = {"reproduce": _reproduce, "segment": _segment, "fetch": _fetch}[options.command]
     try:
         return run(options)

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import partial
 
 import joblib
 import numpy as np
@@ -10,6 +11,7 @@ import pandas as pd
 from rbcnb.columns import BORDER, CELL, CROP, FOUND, GROUP, LABEL, RADIUS, SMEAR, X, Y
 from rbcnb.segmentation import FinderSpec, Segmentation, segment_smear
 from rbcnb.smears import Smear
+from rbcnb.workers import in_worker
 
 DIAMETER = "diameter_px"  # of a typical cell, given or estimated
 TRUTH_COLUMNS = (SMEAR, GROUP, X, Y, RADIUS, LABEL)
@@ -31,7 +33,8 @@ def harvest(smears: Iterable[Smear], spec: FinderSpec, *, jobs: int = 1) -> Harv
     Raises:
         ValueError: there are no smears, or no cell is found in any.
     """
-    work = (joblib.delayed(_one)(smear, spec) for smear in smears)
+    run_one = _one if jobs == 1 else partial(in_worker, _one)
+    work = (joblib.delayed(run_one)(smear, spec) for smear in smears)
     parts = list(joblib.Parallel(n_jobs=jobs, return_as="generator")(work))
     if not parts:
         raise ValueError("there are no smears to segment")

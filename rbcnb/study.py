@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 
 import joblib
@@ -20,6 +21,7 @@ from rbcnb.columns import FOLD, LABEL
 from rbcnb.files import write_whole
 from rbcnb.protocols import images_per_fit
 from rbcnb.trial import Trial, TrialResult, hash_data, run_trial
+from rbcnb.workers import in_worker
 
 PROGRESS_EVERY_S = 10.0
 
@@ -197,10 +199,12 @@ def _train(
     costs = [images_per_fit(trial, counts, n_folds=n_folds) for trial in trials]
     # The longest first, so that no worker sits idle behind one that started late.
     order = sorted(range(len(trials)), key=lambda i: -costs[i])
-    work = (joblib.delayed(_work)(i, trials[i], cells, crops, store, data) for i in order)
+    jobs = min(jobs, len(trials))
+    run_one = _work if jobs == 1 else partial(in_worker, _work)  # one at a time is done in this process
+    work = (joblib.delayed(run_one)(i, trials[i], cells, crops, store, data) for i in order)
     start = last = time.monotonic()
     errors, spent = [], 0.0
-    results = joblib.Parallel(n_jobs=min(jobs, len(trials)), return_as="generator_unordered", max_nbytes="1M")(work)
+    results = joblib.Parallel(n_jobs=jobs, return_as="generator_unordered", max_nbytes="1M")(work)
     for done, (number, error) in enumerate(results, start=1):
         if error:
             errors.append(error)

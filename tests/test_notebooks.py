@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import psutil
 import pytest
 from PIL import Image
 
@@ -44,8 +45,12 @@ def finished(tmp_path_factory) -> Path:
     while time.monotonic() < deadline and process.poll() is None and len(list(out.glob("trials/*.json"))) < 3:
         time.sleep(0.05)
     assert process.poll() is None, "the run ended before it could be killed"
+    offspring = psutil.Process(process.pid).children(recursive=True)
+    assert len(offspring) >= 3  # a kernel and two workers at least
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
+    _, alive = psutil.wait_procs(offspring, timeout=20)
+    assert not alive, "what a killed run had started goes on without it"
     kept = {path: path.stat().st_mtime_ns for path in out.glob("trials/*.json")}
     assert len(kept) >= 3
     done = reproduce(out)
