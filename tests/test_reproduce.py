@@ -13,6 +13,7 @@ from rbcnb.report import write_report
 from rbcnb.run import Run
 from rbcnb.smears import SmearError
 from rbcnb.splits import SplitError
+from rbcnb.stamps import fingerprints, source_stamp
 from rbcnb.trial import Trial
 
 VALUES = {
@@ -23,7 +24,7 @@ COUNTS = {"codocyte": 345, "hypochromia": 356, "normal": 2691}
 
 
 def stamps(parameters: dict, *, source: str = "synthetic") -> dict[str, str]:
-    return reproduce.fingerprints(reproduce.find_notebooks(), parameters, source=source)
+    return fingerprints(reproduce.find_notebooks(), parameters, source=source)
 
 
 @pytest.fixture
@@ -58,15 +59,15 @@ def test_place_and_speed_make_nothing_stale_and_other_smears_make_all_but_the_le
 def test_the_stamp_of_a_folder_follows_its_files(tmp_path):
     (tmp_path / "a.png").write_bytes(b"1")
     (tmp_path / "runs").mkdir()
-    one = reproduce.source_stamp(str(tmp_path), "")
+    one = source_stamp(str(tmp_path), "")
     (tmp_path / "runs" / "cells.csv").write_text("a run inside the folder is none of its smears")
-    assert one == reproduce.source_stamp(str(tmp_path), "")
+    assert one == source_stamp(str(tmp_path), "")
     (tmp_path / "labels.csv").write_text("smear,x_px,y_px,label\n")
-    assert one != reproduce.source_stamp(str(tmp_path), "")
+    assert one != source_stamp(str(tmp_path), "")
     (tmp_path / "labels.csv").unlink()
     (tmp_path / "b.png").write_bytes(b"2")
-    assert reproduce.source_stamp(str(tmp_path), "") != one
-    assert reproduce.source_stamp("synthetic", "") == "synthetic"
+    assert source_stamp(str(tmp_path), "") != one
+    assert source_stamp("synthetic", "") == "synthetic"
 
 
 def test_what_is_left_alone_counts_as_it_was_last_run(parameters):
@@ -75,7 +76,7 @@ def test_what_is_left_alone_counts_as_it_was_last_run(parameters):
     planned = {name: {**own, "seed": 1} for name, own in parameters.items()}
     paths = reproduce.find_notebooks()
     recorded = {name: stamp for name, stamp in first.items() if not name.startswith("05")}
-    only_05 = reproduce.fingerprints(paths, planned, source="synthetic", recorded=recorded)
+    only_05 = fingerprints(paths, planned, source="synthetic", recorded=recorded)
     assert {name for name in first if only_05[name] != first[name]} == {"05_final_evaluation"}
     assert only_05["05_final_evaluation"] != stamps(planned)["05_final_evaluation"]
 
