@@ -10,9 +10,7 @@ from PIL import Image
 
 from rbcnb.files import write_whole
 from rbcnb.run import Run
-from rbcnb.style import DPI
-
-CSS_DPI = 96  # pixels of a page to the inch
+from rbcnb.style import CSS_DPI, DPI
 
 CAPTIONS = {
     "fig01": "Focal loss against the probability of the true class (Eq. 4); gamma = 0 is cross entropy.",

@@ -64,6 +64,7 @@ _RC = {
     "ytick.labelsize": 9,
 }
 DPI = 144
+CSS_DPI = 96  # pixels of a page to the inch
 
 
 def rc() -> AbstractContextManager:

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import ipywidgets as widgets
 from matplotlib.figure import Figure
 
-from rbcnb.style import png
+from rbcnb.style import CSS_DPI, png
 
 
 def explore(figure: Callable[..., Figure], **controls: widgets.Widget) -> widgets.VBox:
@@ -21,13 +21,16 @@ def explore(figure: Callable[..., Figure], **controls: widgets.Widget) -> widget
         A box to be displayed by the cell that calls this; nothing waits for it, and headless runs pass through.
     """
 
-    def drawn() -> bytes:
-        return png(figure(**{name: control.value for name, control in controls.items()}))
+    def drawn() -> Figure:
+        return figure(**{name: control.value for name, control in controls.items()})
 
-    image = widgets.Image(value=drawn(), format="png", layout=widgets.Layout(max_width="100%"))
+    first = drawn()
+    # As wide as it was drawn, in a page's pixels: else the box would stretch it to its own width.
+    layout = widgets.Layout(width=f"{first.get_figwidth() * CSS_DPI:.0f}px", max_width="100%", align_self="flex-start")
+    image = widgets.Image(value=png(first), format="png", layout=layout)
 
     def redraw(_change: object) -> None:
-        image.value = drawn()
+        image.value = png(drawn())
 
     for control in controls.values():
         control.observe(redraw, names="value")
