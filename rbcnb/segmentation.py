@@ -38,7 +38,7 @@ UPSCALERS = (*superres.METHODS, "none")
 class FinderSpec:
     """How cells are found. Lengths are relative to the cell diameter, so one spec serves every magnification.
 
-    The paper names the steps but none of their parameters; those below were measured on Chula RBC-12.
+    The paper names the steps but none of their parameters; those below were tuned on Chula RBC-12.
     """
 
     method: str = "paper"  # a name in METHODS
@@ -141,8 +141,7 @@ def hough_cells(upscaled: np.ndarray, spec: FinderSpec, *, diameter_px: float) -
 
     The upscaled image is equalised at its full size. The Hough transform reads that image reduced to cells of
     ``working_px``: it thresholds gradients per pixel, which shrink by the scale, so that the thresholds that serve at
-    40 px a cell find nothing at 224 px. With thresholds divided by the scale, the transform at 224 px finds the same
-    cells some thirty times as slowly (Chula RBC-12).
+    40 px a cell find nothing at 224 px.
 
     Returns circles [N, 3] float (x, y, radius; pixels of *upscaled*) and the stages "grey" and "equalised".
     """

@@ -22,7 +22,7 @@ _FOLDER = "models-upconv_7_photo"
 _PARAM, _WEIGHTS = "scale2.0x_model.param", "scale2.0x_model.bin"
 _INPUT, _OUTPUT = "Input1", "Eltwise4"
 _CONTEXT_PX = 7  # input pixels on each side that one output pixel sees; also what the network shaves off
-_TILE_PX = 128  # input pixels a tile: about 0.2 GB in all; larger tiles are no faster (measured)
+_TILE_PX = 128  # input pixels a tile: bounds the memory of the network, whatever the image
 
 
 class Waifu2xUnavailable(RuntimeError):  # noqa: N818 - names a state of the machine, like concurrent.futures' CancelledError
@@ -69,7 +69,7 @@ def waifu2x(
     size = _output_size(image, scale)
     if scale <= 1:
         return _resize(image, size, cv2.INTER_AREA)
-    net = _network(_model_folder(models), _threads(threads))
+    net = _network(model_folder(models), _threads(threads))
     for _ in range(math.ceil(math.log2(scale) - 1e-9)):
         image = _double(net, image)
     return _resize(image, size, cv2.INTER_AREA)
@@ -99,7 +99,7 @@ def usable_method(method: str, *, models: str | Path | None = None) -> str:
         raise ValueError(f"unknown upscaling method {method!r}: choose one of {', '.join(METHODS)}")
     if method == "waifu2x":
         try:
-            _network(_model_folder(models), _threads(None))
+            _network(model_folder(models), _threads(None))
         except Waifu2xUnavailable as error:
             _warn_once(f"{error} Upscaling bicubically instead.")
             return "bicubic"
@@ -117,7 +117,8 @@ def _models_in(folder: Path) -> Path | None:
     return None
 
 
-def _model_folder(models: str | Path | None) -> Path:
+def model_folder(models: str | Path | None) -> Path:
+    """The folder of the model files in or below *models*, or `find_models` for None; raises Waifu2xUnavailable."""
     if models is not None:
         if found := _models_in(Path(models)):
             return found
@@ -145,8 +146,6 @@ def _network(folder: Path, threads: int):
     # Full precision on every processor: half precision moves grey levels.
     net.opt.use_fp16_packed = net.opt.use_fp16_storage = net.opt.use_fp16_arithmetic = False
     net.opt.use_bf16_storage = False
-    # Of the three Winograd transforms, F(4,3) alone is the fastest for these layers (measured).
-    net.opt.use_winograd23_convolution = net.opt.use_winograd63_convolution = False
     if net.load_param(str(folder / _PARAM)) != 0 or net.load_model(str(folder / _WEIGHTS)) != 0:
         raise Waifu2xUnavailable(f"The Waifu2x model in {folder} cannot be read: fetch {_PARAM} and {_WEIGHTS} again.")
     return net

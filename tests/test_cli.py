@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from rbcnb import superres
 from rbcnb.cli import main
 from rbcnb.smears import synthetic_smears
 
@@ -74,6 +75,26 @@ def test_segment_writes_the_table_and_goes_past_a_bad_file(tmp_path, capsys):
     assert (distance.min(axis=0) < 8).mean() > 0.8
     (folder / "bad.png").unlink()
     assert main(arguments) == 0
+
+
+def test_a_models_folder_is_used_or_refused(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv(superres.MODELS_ENV, "")  # restored afterwards, whatever the command sets
+    arguments = [
+        "segment",
+        str(tmp_path),
+        "--out",
+        str(tmp_path / "out"),
+        "--upscale",
+        "none",
+        "--models",
+        str(tmp_path),
+    ]
+    assert main(arguments) == 2
+    assert f"--models {tmp_path}: No Waifu2x model" in capsys.readouterr().err
+    for name in ("scale2.0x_model.param", "scale2.0x_model.bin"):
+        (tmp_path / name).write_bytes(b"")
+    assert main(arguments) == 1  # the folder is taken; it holds no image
+    assert superres.find_models() == tmp_path.resolve()
 
 
 def test_segment_refuses_impossible_settings(tmp_path, capsys):
