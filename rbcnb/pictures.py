@@ -14,7 +14,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Circle
 
 from rbcnb.columns import LABEL, RADIUS, X, Y, class_names
-from rbcnb.style import BLACK, ORANGE, bare, colours_of, new_figure, rc, readable
+from rbcnb.style import BLACK, GREY, ORANGE, bare, colours_of, new_figure, rc, readable
 
 
 def show_image(ax: Axes, image: np.ndarray, title: str = "", **options) -> None:
@@ -30,11 +30,12 @@ def show_image(ax: Axes, image: np.ndarray, title: str = "", **options) -> None:
 def draw_circles(ax: Axes, cells: pd.DataFrame, *, scale: float = 1.0, colour: str = ORANGE) -> None:
     """Draw the *cells* on an image that is *scale* times as large as the one they were found in.
 
-    With a ``label`` column each class has its own colour. Pixel centres are whole numbers, hence the half pixels.
+    With a ``label`` column each class has its own colour, and cells without a label are grey. Pixel centres are whole
+    numbers, hence the half pixels.
     """
     centres = (cells[[X, Y]].to_numpy(float) + 0.5) * scale - 0.5
     colours = colours_of(class_names(cells[LABEL])) if LABEL in cells else {}
-    edges = [colours.get(label, colour) for label in cells[LABEL]] if LABEL in cells else colour
+    edges = [colours.get(label, GREY) for label in cells[LABEL]] if LABEL in cells else colour
     circles = [Circle(centre, radius * scale) for centre, radius in zip(centres, cells[RADIUS], strict=True)]
     # Circles that leave the image are cut off there; they must not widen the axes.
     ax.add_collection(PatchCollection(circles, facecolor="none", edgecolor=edges, linewidth=1.4), autolim=False)

@@ -146,6 +146,8 @@ def _network(folder: Path, threads: int):
     # Full precision on every processor: half precision moves grey levels.
     net.opt.use_fp16_packed = net.opt.use_fp16_storage = net.opt.use_fp16_arithmetic = False
     net.opt.use_bf16_storage = False
+    # One transform, not ncnn's choice of three: which one runs can tip a grey level, and with it the crops' digest.
+    net.opt.use_winograd23_convolution = net.opt.use_winograd63_convolution = False
     if net.load_param(str(folder / _PARAM)) != 0 or net.load_model(str(folder / _WEIGHTS)) != 0:
         raise Waifu2xUnavailable(f"The Waifu2x model in {folder} cannot be read: fetch {_PARAM} and {_WEIGHTS} again.")
     return net
