@@ -1,17 +1,11 @@
 """Blood smears rendered from optical density, with the truth of every cell known.
 
-A stained cell absorbs light by Beer and Lambert: what passes is ``10 ** -(absorption x thickness)``, separately in each
-colour channel. Along a ray densities add, so two overlapping cells are darker by the product of what each lets through.
-A smear is therefore the sum of the cells' thickness maps, seen through one stain, one lamp, one lens and one sensor.
+Optical densities add along a ray, so a smear is a sum: the thickness of every red cell (`rbcnb.discs`) times a stain's
+absorption, and what else lies there (`rbcnb.debris`), seen through one lens, lamp, sensor and file (`rbcnb.optics`).
+A typical cell's diameter is 7 um, a dog's, at any ``diameter_px``.
 
-Cells differ in where their haemoglobin sits (``thickness_um``):
-
-- normal: the biconcave disc of Evans and Fung (1972), more or less flattened by drying, its pallor under half of the
-  diameter;
-- hypochromia: a thin rim around a pallor wider than half of the diameter;
-- codocyte (target cell): such a rim, with a mound of haemoglobin in the middle of the pallor.
-
-``difficulty`` moves the classes' shapes towards each other and adds overlap, blur and noise; labels stay exact.
+``difficulty`` moves the classes' shapes towards each other, spreads stain, light and focus from smear to smear, and
+adds overlap, dirt, blur and noise; labels stay exact.
 """
 
 from collections.abc import Sequence
@@ -19,20 +13,17 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from scipy.ndimage import gaussian_filter
 
-from rbcnb.columns import BORDER, CLASSES, CODOCYTE, HYPOCHROMIA, LABEL, NORMAL, RADIUS, X, Y
+from rbcnb import optics
+from rbcnb.columns import BORDER, CLASSES, LABEL, RADIUS, X, Y
+from rbcnb.debris import KINDS, draw_debris
+from rbcnb.discs import draw_patch
+from rbcnb.placement import cells_over_the_border, overlap_fractions, place_cells
 
+DIAMETER_UM = 7.0  # of a dog's red cell
 OVERLAP = "overlap"  # fraction of the cell's own area that other cells cover
+KIND = "kind"
 PAPER_COUNTS = (345, 356, 2691)  # Table 2 of the paper, in the order of CLASSES
-
-# Evans and Fung (1972), Microvascular Research 4: thickness of a red cell at 300 mosmol, in um, rho = r / R.
-EVANS_FUNG_UM = (0.81, 7.83, -4.39)
-
-# Decadic absorption per um of dried cell, for red, green and blue: eosin takes green most, red least.
-EOSIN = np.array([0.022, 0.082, 0.060])
-PLATELET = np.array([0.100, 0.190, 0.070])  # azure granules: purple
-DUST = np.array([0.160, 0.160, 0.165])  # neutral
 
 
 @dataclass(frozen=True)
@@ -63,6 +54,37 @@ class SmearSpec:
         if len(ratio) != len(CLASSES) or min(ratio) < 0 or not np.isfinite(sum(ratio)) or not sum(ratio) > 0:
             raise ValueError(f"class_ratio needs one weight >= 0 for each of {CLASSES}, not all 0, not {ratio}")
 
+    @property
+    def um_per_px(self) -> float:
+        return DIAMETER_UM / self.diameter_px
+
+
+@dataclass(frozen=True, eq=False)
+class Slide:
+    """How one smear was stained, lit, focused and photographed."""
+
+    stain_per_um: np.ndarray  # [3], density of 1 um of red cell
+    white: np.ndarray  # [3], what the sensor reads where nothing absorbs; 1 saturates
+    lamp_slope: np.ndarray  # [2,3], along x and y
+    vignette: float
+    focus_um: float  # signed distance of the smear from the plane in focus
+    relief_um: float  # standard deviation of the cells' own heights
+    refraction: float  # index of a cell minus that of what surrounds it
+    halo: float
+    mottle: float  # standard deviation of the stain within a cell, relative
+    noise: float
+    quality: int  # of the JPEG file
+
+
+@dataclass(frozen=True, eq=False)
+class Scene:
+    """A rendered smear with all that is known of it."""
+
+    image: np.ndarray  # [H,W,3] uint8 RGB
+    truth: pd.DataFrame  # x_px, y_px, radius_px, label, border, overlap: one row per red cell
+    debris: pd.DataFrame  # x_px, y_px, radius_px, kind: white cells, platelets and so on
+    slide: Slide
+
 
 def render_smear(spec: SmearSpec, *, seed: int | Sequence[int]) -> tuple[np.ndarray, pd.DataFrame]:
     """Render one smear: image [H,W,3] uint8 RGB and its truth, one row per cell whose centre lies in the image.
@@ -71,79 +93,79 @@ def render_smear(spec: SmearSpec, *, seed: int | Sequence[int]) -> tuple[np.ndar
     of the cell's area), ``label``, ``border`` (that circle leaves the image), ``overlap`` (fraction of the cell's own
     area that other cells cover).
     """
+    scene = render_scene(spec, seed=seed)
+    return scene.image, scene.truth
+
+
+def render_scene(spec: SmearSpec, *, seed: int | Sequence[int]) -> Scene:
+    """Like `render_smear`, with the debris and the slide's own settings beside it."""
     rng = np.random.default_rng(seed)
+    slide = draw_slide(spec.difficulty, rng)
+    size = (spec.width_px, spec.height_px)
+    debris = _draw_debris_table(spec, rng)
+    obstacles = debris.loc[debris[KIND] == "white_cell", [X, Y, RADIUS]].to_numpy()
+
     labels = rng.permutation(np.repeat(CLASSES, largest_remainder(spec.n_cells, spec.class_ratio)))
-    spread = np.clip(rng.normal(0, 0.05 + 0.05 * spec.difficulty, spec.n_cells), -0.3, 0.3)
+    spread = np.clip(rng.normal(0, 0.05 + 0.06 * spec.difficulty, spec.n_cells), -0.3, 0.3)
     radii = 0.5 * spec.diameter_px * np.exp(spread)
-    centres = _place(radii, spec, rng)
-    outer_centres, outer_radii = _cells_over_the_border(spec, rng)
+    centres = place_cells(radii, size, difficulty=spec.difficulty, obstacles=obstacles, rng=rng)
+    outer_centres, outer_radii = cells_over_the_border(spec.n_cells, spec.diameter_px, size, rng)
     outer_labels = rng.choice(CLASSES, size=len(outer_radii), p=np.divide(spec.class_ratio, sum(spec.class_ratio)))
 
-    margin = int(np.ceil(3 * spec.diameter_px))  # so that whole cells fit, and blur meets no edge
-    canvas = (spec.height_px + 2 * margin, spec.width_px + 2 * margin)
-    path_um, count, masks = np.zeros(canvas), np.zeros(canvas, np.int32), []
-    for (x, y), radius, label in zip(
-        np.concatenate([centres, outer_centres]),
-        np.concatenate([radii, outer_radii]),
-        np.concatenate([labels, outer_labels]),
-        strict=True,
-    ):
-        left, top, patch = _cell_patch(x + margin, y + margin, radius, str(label), spec, rng)
-        window = (slice(top, top + patch.shape[0]), slice(left, left + patch.shape[1]))
-        inside = patch > 0
-        # Cells lie at different heights: some are out of focus where their neighbours are sharp.
-        defocus = abs(rng.normal(0, 0.3 + 2.0 * spec.difficulty)) * spec.diameter_px / 40
-        path_um[window] += gaussian_filter(patch, defocus, truncate=3, mode="constant")
-        count[window] += inside
-        masks.append((window, inside))
-    overlap = [np.mean(count[window][inside] > 1) for window, inside in masks[: spec.n_cells]]
+    circles = pd.DataFrame(
+        {
+            X: np.concatenate([centres[:, 0], outer_centres[:, 0]]),
+            Y: np.concatenate([centres[:, 1], outer_centres[:, 1]]),
+            RADIUS: np.concatenate([radii, outer_radii]),
+            LABEL: np.concatenate([labels, outer_labels]).astype(object),
+        }
+    )
+    margin = int(np.ceil(spec.diameter_px)) + 8  # cells whose centre is inside lie on the canvas whole
+    path, fringe, areas = _red_cells(circles, margin, slide, spec, rng)
+    overlap = overlap_fractions(areas, path.shape)[: spec.n_cells]
+    density = path[..., None] * slide.stain_per_um.astype(np.float32)
+    density += fringe[..., None]
+    for thing in debris.itertuples(index=False):
+        patch = draw_debris(thing.kind, 2 * thing.radius_px, um_per_px=spec.um_per_px, rng=rng)
+        _add(
+            density,
+            patch,
+            round(thing.x_px) + margin - patch.shape[1] // 2,
+            round(thing.y_px) + margin - patch.shape[0] // 2,
+        )
+    image = _photograph(density, margin, slide, spec, rng)
 
-    density = path_um[..., None] * _stain(rng, spec)
-    density += _distractors(canvas, margin, spec, rng)
-    image = _expose(density, margin, spec, rng)
-
-    x, y = centres.T if spec.n_cells else (np.zeros(0), np.zeros(0))
-    out = (x - radii < 0) | (y - radii < 0) | (x + radii > spec.width_px - 1) | (y + radii > spec.height_px - 1)
-    truth = pd.DataFrame({X: x, Y: y, RADIUS: radii, LABEL: labels.astype(object), BORDER: out, OVERLAP: overlap})
-    return image, truth
+    truth = circles[: spec.n_cells].copy()
+    x, y = truth[X], truth[Y]
+    truth[BORDER] = (x - radii < 0) | (y - radii < 0) | (x + radii > size[0] - 1) | (y + radii > size[1] - 1)
+    truth[OVERLAP] = overlap
+    return Scene(image, truth, debris, slide)
 
 
-def thickness_um(rho: np.ndarray, label: str, *, difficulty: float, rng: np.random.Generator) -> np.ndarray:
-    """Effective haemoglobin path [um] at relative radius *rho* of one randomly drawn cell of class *label*; 0 outside.
+def draw_slide(difficulty: float, rng: np.random.Generator) -> Slide:
+    """One slide; at difficulty 0 well stained, evenly lit and in focus, at 1 anything a laboratory may send.
 
-    Every cell is drawn between the textbook form of its class and the border to its neighbour: a normal cell's pallor
-    grows towards half of the diameter, a hypochromic one's shrinks towards it, a codocyte's mound fades. *difficulty*
-    sets how many come near the border; none crosses it.
+    The ranges hold what was read off Chula RBC-12's images as a population (benchmarks/synthetic.py compares them).
     """
-    u = rng.random()
-    amount = np.exp(rng.normal(0, 0.04 + 0.18 * difficulty))
-    if label == NORMAL:
-        doubt = u ** (1 / max(difficulty, 1e-3))
-        centre = rng.uniform(1.5, 2.1) * (1 - doubt) + 0.7 * doubt
-        spread = 1 + 0.3 * doubt * rng.random()
-        return amount * 0.88 * biconcave_um(np.clip(rho, 0, 1) ** spread, centre_um=centre)
-    doubt = u ** (0.5 / max(difficulty, 1e-3))
-    floor = rng.uniform(0.15, 0.25) + 0.2 * doubt
-    half = rng.uniform(0.66, 0.76) * (1 - doubt) + 0.52 * doubt
-    rim = _rim(rho, floor=floor, half=half, width=rng.uniform(0.25, 0.35) + 0.15 * doubt)
-    if label == HYPOCHROMIA:
-        return amount * rng.uniform(1.9, 2.3) * rim
-    if label == CODOCYTE:
-        height = rng.uniform(0.7, 1.0) * (1 - doubt) + 0.08 * doubt
-        mound = height * (1 - floor) * np.exp(-((rho / rng.uniform(0.22, 0.36)) ** 2))
-        return amount * rng.uniform(1.7, 2.4) * np.where(rho < 1, rim + mound, 0)
-    raise ValueError(f"no optical model for class {label!r}; classes are {', '.join(CLASSES)}")
-
-
-def biconcave_um(rho: np.ndarray, *, centre_um: float = EVANS_FUNG_UM[0]) -> np.ndarray:
-    """Thickness [um] of the Evans-Fung disc at relative radius *rho*, 0 at the edge; drying lifts ``centre_um``."""
-    t = np.clip(rho, 0, 1) ** 2
-    return np.sqrt(1 - t) * (centre_um + EVANS_FUNG_UM[1] * t + EVANS_FUNG_UM[2] * t**2)
-
-
-def transmit(density: np.ndarray) -> np.ndarray:
-    """Beer-Lambert: the fraction of light that passes an optical density (decadic)."""
-    return 10.0**-density
+    d = difficulty
+    strength = optics.EOSIN_PER_UM * np.exp(np.clip(rng.normal(0, 0.02 + 0.38 * d), -1.0, 0.8))
+    hue = np.array([rng.uniform(-0.22, 0.38) * d, 0, rng.uniform(-0.22, 0.14) * d])
+    exposure = rng.uniform(0.84, 0.90) * np.exp(-rng.uniform(0, 0.5) * d)
+    tint = np.exp([rng.uniform(-0.24, 0.12) * d, 0, rng.uniform(-0.20, 0.14) * d])
+    slope = rng.normal(0, 0.01 + 0.02 * d, (2, 1)) + rng.normal(0, 0.003 + 0.007 * d, (2, 3))
+    return Slide(
+        stain_per_um=strength * (optics.EOSIN + hue),
+        white=np.minimum(exposure * np.array([1.0, 0.985, 0.975]) * tint, 1.0),
+        lamp_slope=slope,
+        vignette=rng.uniform(0, 0.04 + 0.08 * d),
+        focus_um=rng.normal(0, 0.05 + 0.40 * d),
+        relief_um=0.05 + 0.35 * d * rng.random(),
+        refraction=rng.uniform(0.005, 0.04),
+        halo=rng.uniform(0, 0.3),
+        mottle=rng.uniform(0, 0.02 + 0.08 * d),
+        noise=rng.uniform(0.006, 0.012 + 0.010 * d),
+        quality=int(rng.integers(97 - round(20 * d), 99)),
+    )
 
 
 def largest_remainder(total: int, weights: Sequence[float]) -> np.ndarray:
@@ -154,134 +176,52 @@ def largest_remainder(total: int, weights: Sequence[float]) -> np.ndarray:
     return counts
 
 
-def _rim(rho: np.ndarray, *, floor: float, half: float, width: float) -> np.ndarray:
-    step = np.clip((rho - half) / width + 0.5, 0, 1)
-    edge = np.sqrt(1 - np.clip(rho, 0, 1) ** 6)
-    return edge * (floor + (1 - floor) * step**2 * (3 - 2 * step))
+def _draw_debris_table(spec: SmearSpec, rng: np.random.Generator) -> pd.DataFrame:
+    """What lies between the cells, with as many of each kind as chance has it; dirtier as it gets more difficult."""
+    rows = []
+    for kind, (rate, diameters_um) in KINDS.items():
+        dirt = 1.0 if kind in ("white_cell", "platelet") else 0.3 + 1.4 * spec.difficulty
+        for _ in range(rng.poisson(dirt * rate * spec.n_cells)):
+            x, y = rng.uniform(0, [spec.width_px - 1, spec.height_px - 1])
+            rows.append((x, y, rng.uniform(*diameters_um) / spec.um_per_px / 2, kind))
+    return pd.DataFrame(rows, columns=[X, Y, RADIUS, KIND]).astype({X: float, Y: float, RADIUS: float, KIND: object})
 
 
-def _place(radii: np.ndarray, spec: SmearSpec, rng: np.random.Generator, tries: int = 60) -> np.ndarray:
-    """Centres [N,2]: most cells apart, some touching or overlapping another; where there is no room, the best try."""
-    size = np.array([spec.width_px - 1, spec.height_px - 1], float)
-    centres = np.zeros((len(radii), 2))
-    for i, radius in enumerate(radii):
-        attached = i > 0 and rng.random() < 0.15 + 0.2 * spec.difficulty
-        best, best_gap = None, -np.inf
-        for _ in range(tries):
-            others = np.ones(i, bool)
-            if attached:
-                partner = rng.integers(i)
-                reach = (radius + radii[partner]) * rng.uniform(0.9 - 0.3 * spec.difficulty, 1.0)
-                angle = rng.uniform(0, 2 * np.pi)
-                centre = centres[partner] + reach * np.array([np.cos(angle), np.sin(angle)])
-                others[partner] = False
-                if (centre < 0).any() or (centre > size).any():
-                    continue
-            else:
-                centre = rng.uniform(0, size)
-            distance = np.hypot(*(centres[:i][others] - centre).T)
-            gap = np.min(distance / (radii[:i][others] + radius), initial=np.inf)
-            if gap > best_gap:
-                best, best_gap = centre, gap
-            if gap >= 1.02:
-                break
-        centres[i] = rng.uniform(0, size) if best is None else best
-    return centres
+def _red_cells(
+    circles: pd.DataFrame, margin: int, slide: Slide, spec: SmearSpec, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray, list[tuple[int, int, np.ndarray]]]:
+    """Thickness and fringe density [H,W] of all cells on a canvas with a margin, and each cell's area on it."""
+    # Cells lie at different heights, here in five planes: some are out of focus where their neighbours are sharp.
+    steps = np.linspace(-1.6, 1.6, 5)
+    planes = np.zeros((len(steps), spec.height_px + 2 * margin, spec.width_px + 2 * margin), np.float32)
+    nearest = np.abs(rng.normal(0, 1, (len(circles), 1)) - steps).argmin(axis=1)
+    areas = []
+    for cell, plane in zip(circles.itertuples(index=False), nearest, strict=True):
+        left, top, patch, area = draw_patch(
+            cell.x_px + margin, cell.y_px + margin, cell.radius_px, cell.label, difficulty=spec.difficulty, rng=rng
+        )
+        _add(planes[plane], patch, left, top)
+        areas.append((left, top, area))
+    heights = slide.focus_um + slide.relief_um * steps
+    path, fringe = optics.focus(planes, heights, um_per_px=spec.um_per_px, contrast=slide.refraction)
+    grain = optics.blur(rng.standard_normal(path.shape, dtype=np.float32), 0.3 / spec.um_per_px)
+    path *= 1 + np.float32(slide.mottle / grain.std()) * grain
+    return np.maximum(path, 0, out=path), fringe, areas
 
 
-def _cells_over_the_border(spec: SmearSpec, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Cells of the same density in the strip of one radius around the image: centres [M,2] outside it, radii [M]."""
-    radius = 0.5 * spec.diameter_px
-    strip = (spec.width_px + 2 * radius) * (spec.height_px + 2 * radius) / (spec.width_px * spec.height_px) - 1
-    number = rng.poisson(0.5 * spec.n_cells * strip)
-    centres = rng.uniform(0, [spec.width_px - 1, spec.height_px - 1], (number, 2))
-    side, depth = rng.integers(0, 4, number), rng.uniform(0.3, 1.0, number) * radius
-    centres[:, 0] = np.select([side == 0, side == 1], [-depth, spec.width_px - 1 + depth], centres[:, 0])
-    centres[:, 1] = np.select([side == 2, side == 3], [-depth, spec.height_px - 1 + depth], centres[:, 1])
-    return centres, np.full(number, radius)
+def _photograph(
+    density: np.ndarray, margin: int, slide: Slide, spec: SmearSpec, rng: np.random.Generator
+) -> np.ndarray:
+    """Image [H,W,3] uint8 of the canvas, the margin cut off."""
+    light = optics.halo(optics.transmit(density), sd_px=0.4 / spec.um_per_px, strength=slide.halo)
+    light = light[margin:-margin, margin:-margin]
+    light = light * optics.lamp(light.shape[:2], slope=slide.lamp_slope, vignette=slide.vignette)
+    light *= slide.white.astype(np.float32)
+    return optics.compress(optics.expose(light, noise=slide.noise, rng=rng), slide.quality)
 
 
-def _cell_patch(
-    x: float, y: float, radius: float, label: str, spec: SmearSpec, rng: np.random.Generator
-) -> tuple[int, int, np.ndarray]:
-    """One cell's thickness map [um] and the canvas position of its left top corner."""
-    d = spec.difficulty
-    stretch = np.sqrt(
-        1 + min(abs(rng.normal(0, 0.06 + 0.10 * d)), 0.5)
-    )  # axes radius * stretch and radius / stretch: same area
-    rotation, phases = rng.uniform(0, 2 * np.pi, 2), rng.uniform(0, 2 * np.pi, 3)
-    bumps = rng.normal(0, 0.008 + 0.014 * d, 3)
-    half = int(np.ceil(radius * stretch * 1.15 + 0.1 * spec.diameter_px)) + 2  # room for blur
-    left, top = round(x) - half, round(y) - half
-    dy, dx = np.mgrid[top : top + 2 * half + 1, left : left + 2 * half + 1] - np.array([y, x]).reshape(2, 1, 1)
-    cos, sin = np.cos(rotation[0]), np.sin(rotation[0])
-    u = (dx * cos + dy * sin) / (radius * stretch)
-    v = (dy * cos - dx * sin) * stretch / radius
-    angle = np.arctan2(v, u)
-    outline = 1 + sum(b * np.cos((k + 2) * angle + p) for k, (b, p) in enumerate(zip(bumps, phases, strict=True)))
-    outline /= np.sqrt(1 + np.sum(bumps**2) / 2)  # keeps the area that radius_px states
-    rho = np.hypot(u, v) / outline
-    # The pallor and the mound may sit off centre, while the outline stays where it is.
-    off = rng.normal(0, 0.03 + 0.05 * d, 2) * np.clip(1 - rho**2, 0, 1)[..., None]
-    inner = np.where(rho < 1, np.minimum(np.hypot(u - off[..., 0], v - off[..., 1]) / outline, 1), 1)
-    patch = thickness_um(inner, label, difficulty=d, rng=rng)
-    tilt = rng.normal(0, 0.04 + 0.08 * d)
-    patch = patch * np.clip(1 + tilt * (u * np.cos(rotation[1]) + v * np.sin(rotation[1])), 0.2, None)
-    return left, top, np.where(rho < 1, np.maximum(patch, 1e-6), 0)
-
-
-def _stain(rng: np.random.Generator, spec: SmearSpec) -> np.ndarray:
-    """Absorption per um of this smear's stain: strength and hue drift from slide to slide."""
-    return EOSIN * np.exp(
-        rng.normal(0, 0.02 + 0.28 * spec.difficulty) + rng.normal(0, 0.02 + 0.10 * spec.difficulty, 3)
-    )
-
-
-def _distractors(canvas: tuple[int, int], margin: int, spec: SmearSpec, rng: np.random.Generator) -> np.ndarray:
-    """Density [H,W,3] of a few platelets (purple, granular) and specks of dust (neutral, soft)."""
-    density = np.zeros((*canvas, 3))
-    unit = spec.diameter_px
-    for number, absorption, size in (
-        (rng.poisson(spec.n_cells / 25), PLATELET, (0.08, 0.14)),
-        (rng.poisson(spec.n_cells / 60), DUST, (0.03, 0.07)),
-    ):
-        for _ in range(number):
-            sd = unit * rng.uniform(*size)
-            x, y = rng.uniform(margin, [canvas[1] - margin, canvas[0] - margin])
-            half = int(np.ceil(3.5 * sd)) + 1
-            rows, columns = np.ogrid[round(y) - half : round(y) + half + 1, round(x) - half : round(x) + half + 1]
-            squared = ((rows - y) ** 2 + (columns - x) ** 2) / sd**2
-            grain = gaussian_filter(rng.normal(0, 1, squared.shape), 0.04 * unit)
-            blob = np.exp(-((squared / 2) ** 2)) * np.clip(1 + 0.3 * grain / (grain.std() + 1e-9), 0.2, None)
-            window = (slice(rows[0, 0], rows[-1, 0] + 1), slice(columns[0, 0], columns[0, -1] + 1))
-            density[window] += (rng.uniform(1.0, 2.2) * blob)[..., None] * absorption
-    return density
-
-
-def _expose(density: np.ndarray, margin: int, spec: SmearSpec, rng: np.random.Generator) -> np.ndarray:
-    """Light through the density, lens, lamp and sensor: image [H,W,3] uint8, the margin cut off."""
-    d = spec.difficulty
-    sd = spec.diameter_px / 40 * rng.uniform(0.6, 0.9 + 1.1 * d)
-    halo = rng.uniform(0, 0.35)  # light bent at the edge of a cell gathers around it
-    light = transmit(density)
-    inside = (slice(margin, -margin), slice(margin, -margin))
-    sharp, wide = (
-        np.stack([gaussian_filter(light[..., c], width, truncate=3)[inside] for c in range(3)], axis=-1)
-        for width in (sd, 2.5 * sd)
-    )
-    light = (1 + halo) * sharp - halo * wide
-
-    rows = np.linspace(-1, 1, spec.height_px)[:, None]
-    columns = np.linspace(-1, 1, spec.width_px)[None, :]
-    slope_x, slope_y = rng.normal(0, 0.02 + 0.04 * d, 2)
-    vignette = rng.uniform(0, 0.06 + 0.08 * d)
-    lamp = 1 + slope_x * columns + slope_y * rows - vignette * (columns**2 + rows**2) / 2
-    white = (
-        (0.86 + rng.uniform(-1, 1) * (0.02 + 0.08 * d))
-        * np.array([1.0, 0.975, 0.965])
-        * np.exp(rng.normal(0, 0.015 + 0.02 * d, 3))
-    )
-    light = light * lamp[..., None] * white
-
-    noise = rng.normal(0, 1, light.shape) * (0.006 + 0.010 * d) * np.sqrt(np.clip(light, 0.02, None))
-    return np.clip(np.rint(255 * (light + noise)), 0, 255).astype(np.uint8)
+def _add(canvas: np.ndarray, patch: np.ndarray, left: int, top: int) -> None:
+    """Adds *patch* to *canvas* at (left, top) as far as it lies on it."""
+    row, column = max(-top, 0), max(-left, 0)
+    view = canvas[max(top, 0) : max(top + patch.shape[0], 0), max(left, 0) : max(left + patch.shape[1], 0)]
+    view += patch[row : row + view.shape[0], column : column + view.shape[1]]

@@ -1,73 +1,24 @@
 import dataclasses
+from concurrent.futures import ThreadPoolExecutor
 
+import cv2
 import numpy as np
 import pytest
 
-from rbcnb.columns import BORDER, CLASSES, CODOCYTE, HYPOCHROMIA, LABEL, NORMAL, RADIUS, X, Y
+from rbcnb.columns import BORDER, CODOCYTE, HYPOCHROMIA, LABEL, NORMAL, RADIUS, X, Y
+from rbcnb.debris import KINDS, draw_debris
 from rbcnb.synthesis import (
+    KIND,
     OVERLAP,
     PAPER_COUNTS,
     SmearSpec,
-    biconcave_um,
+    draw_slide,
     largest_remainder,
+    render_scene,
     render_smear,
-    thickness_um,
-    transmit,
 )
 
 SMALL = SmearSpec(height_px=150, width_px=200, n_cells=12, diameter_px=30)
-RHO = np.linspace(0, 1, 2001)
-
-
-def test_no_thickness_lets_all_light_pass():
-    np.testing.assert_array_equal(transmit(np.zeros((2, 3))), np.ones((2, 3)))
-
-
-def test_densities_add_where_cells_overlap():
-    a, b = biconcave_um(RHO) * 0.09, biconcave_um(RHO[::-1]) * 0.07
-    np.testing.assert_allclose(transmit(a + b), transmit(a) * transmit(b))
-
-
-def test_evans_fung_disc():
-    """Evans and Fung (1972): 0.81 um thick in the middle, 2.57 um at most, 94 um^3 for a radius of 3.91 um."""
-    profile = biconcave_um(RHO)
-    assert profile[0] == pytest.approx(0.81)
-    assert profile[-1] == 0
-    assert profile.max() == pytest.approx(2.57, abs=0.02)
-    volume = np.trapezoid(profile * 2 * np.pi * RHO, RHO) * 3.91**2
-    assert volume == pytest.approx(94, abs=2)
-
-
-def pallor_diameter(profile: np.ndarray) -> float:
-    """Width of the pale middle, as a fraction of the diameter, at half of its depth below the thickest ring."""
-    top = int(np.argmax(profile))
-    pale = profile[:top] < (profile[:top].min() + profile[top]) / 2
-    return float(RHO[:top][pale].max()) if pale.any() else 0.0
-
-
-@pytest.mark.parametrize("difficulty", [0, 0.5, 1])
-def test_pallor_defines_normal_and_hypochromic_cells(difficulty):
-    rng = np.random.default_rng(0)
-    normal = [pallor_diameter(thickness_um(RHO, NORMAL, difficulty=difficulty, rng=rng)) for _ in range(100)]
-    pale = [pallor_diameter(thickness_um(RHO, HYPOCHROMIA, difficulty=difficulty, rng=rng)) for _ in range(100)]
-    assert max(normal) < 0.5 < min(pale)
-
-
-@pytest.mark.parametrize("difficulty", [0, 0.5, 1])
-def test_only_codocytes_have_a_mound(difficulty):
-    rng = np.random.default_rng(1)
-    for label in CLASSES:
-        for _ in range(50):
-            profile = thickness_um(RHO, label, difficulty=difficulty, rng=rng)
-            inner = profile[: int(0.5 * len(RHO))]
-            assert (inner[0] > 1.02 * inner.min()) == (label == CODOCYTE)
-            assert profile[-1] == pytest.approx(0, abs=1e-9)
-            assert profile.min() >= 0
-
-
-def test_an_unknown_class_is_named():
-    with pytest.raises(ValueError, match="acanthocyte"):
-        thickness_um(RHO, "acanthocyte", difficulty=0.5, rng=np.random.default_rng(0))
 
 
 def test_same_spec_and_seed_give_the_same_bytes():
@@ -76,6 +27,22 @@ def test_same_spec_and_seed_give_the_same_bytes():
     assert image.tobytes() == again.tobytes()
     assert truth.equals(truth_again)
     assert not np.array_equal(image, render_smear(SMALL, seed=8)[0])
+
+
+def test_bytes_do_not_depend_on_threads():
+    before = cv2.getNumThreads()
+    try:
+        images = []
+        for threads in (1, 4):
+            cv2.setNumThreads(threads)
+            images.append(render_smear(SmearSpec(), seed=2)[0])
+    finally:
+        cv2.setNumThreads(before)
+    assert np.array_equal(*images)
+    with ThreadPoolExecutor(4) as pool:
+        drawn = list(pool.map(lambda seed: render_smear(SMALL, seed=seed)[0], range(8)))
+    for seed, image in enumerate(drawn):
+        assert np.array_equal(image, render_smear(SMALL, seed=seed)[0])
 
 
 def test_image_and_truth():
@@ -120,11 +87,63 @@ def test_radius_is_that_of_the_area_covered():
     assert np.median(measured) == pytest.approx(1, abs=0.03)
 
 
-def test_overlap_counts_what_other_cells_cover():
+def test_overlap_grows_with_the_crowd():
     crowded = dataclasses.replace(SMALL, n_cells=60, difficulty=1.0)
     assert render_smear(crowded, seed=0)[1][OVERLAP].mean() > 0.3
     alone = render_smear(SmearSpec(height_px=400, width_px=400, n_cells=1), seed=1)[1]
     assert alone[OVERLAP].tolist() == [0.0]
+
+
+def test_magnification_changes_pixels_and_not_the_smear():
+    """The same seed at twice the magnification shows cells of twice the size, in micrometres the same."""
+    spec = SmearSpec(height_px=200, width_px=300, n_cells=10, diameter_px=30)
+    twice = dataclasses.replace(spec, height_px=400, width_px=600, diameter_px=60)
+    small, large = render_scene(spec, seed=4).truth, render_scene(twice, seed=4).truth
+    np.testing.assert_allclose(small[RADIUS] * spec.um_per_px, large[RADIUS] * twice.um_per_px)
+    assert 2 * np.median(small[RADIUS]) * spec.um_per_px == pytest.approx(7, rel=0.1)
+
+
+def test_difficulty_spreads_stain_light_and_focus():
+    spread = []
+    for difficulty in (0.0, 0.5, 1.0):
+        slides = [draw_slide(difficulty, np.random.default_rng(seed)) for seed in range(200)]
+        assert all((s.stain_per_um > 0).all() and (s.white <= 1).all() and (s.white > 0.2).all() for s in slides)
+        assert all(1 <= s.quality <= 100 for s in slides)
+        spread.append(
+            [
+                np.std([f(s) for s in slides])
+                for f in (lambda s: s.white[0], lambda s: s.stain_per_um[1], lambda s: s.focus_um)
+            ]
+        )
+    assert (np.diff(spread, axis=0) > 0).all()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_debris_only_absorbs_and_stays_in_its_patch(kind):
+    rng = np.random.default_rng(5)
+    for diameter_um in KINDS[kind][1]:
+        patch = draw_debris(kind, diameter_um / 0.175, um_per_px=0.175, rng=rng)
+        assert patch.shape[0] == patch.shape[1]
+        assert patch.shape[2] == 3
+        assert patch.min() >= 0
+        assert patch.any()
+        assert patch[[0, -1]].max() < 0.05 * patch.max()
+
+
+def test_white_cells_are_larger_than_red_ones_and_no_truth_of_theirs():
+    spec = SmearSpec(n_cells=150)
+    scenes = [render_scene(spec, seed=seed) for seed in range(8)]
+    assert all(
+        len(scene.truth) == 150 and set(scene.truth[LABEL]) <= {CODOCYTE, HYPOCHROMIA, NORMAL} for scene in scenes
+    )
+    white = [cell for scene in scenes for cell in scene.debris.itertuples() if cell.kind == "white_cell"]
+    assert white
+    assert min(cell.radius_px for cell in white) * 2 * spec.um_per_px >= 10
+    for scene in scenes:  # a nucleus takes red light, which red cells let through
+        for cell in scene.debris[scene.debris[KIND] == "white_cell"].itertuples():
+            x, y, r = round(cell.x_px), round(cell.y_px), int(0.6 * cell.radius_px)
+            patch = scene.image[max(y - r, 0) : y + r, max(x - r, 0) : x + r, 0]
+            assert np.percentile(patch, 5) < 0.6 * np.median(scene.image[..., 0])
 
 
 def test_class_counts_follow_the_ratio():
