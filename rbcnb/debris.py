@@ -44,7 +44,7 @@ def _white_cell(diameter_px: float, um_per_px: float, rng: np.random.Generator) 
         size = radius * (rng.uniform(0.24, 0.36) if lobes > 1 else rng.uniform(0.55, 0.85))
         distance = np.hypot(u - away * np.cos(where), (v - away * np.sin(where)) * rng.uniform(0.85, 1.2))
         nucleus = np.maximum(nucleus, np.clip((size - distance) / (0.10 * radius) + 0.5, 0, 1))
-    pale = rng.uniform(0.06, 0.16) * _grain(u.shape, 0.25 / um_per_px, 0.35, rng) * cytoplasm
+    pale = rng.uniform(0.06, 0.16) * _grain(u.shape, 0.25 / um_per_px, 0.25, rng) * cytoplasm
     dark = rng.uniform(0.45, 0.75) * _grain(u.shape, 0.5 / um_per_px, 0.15, rng) * nucleus
     granules = np.array([rng.uniform(0.3, 0.7), 1.0, rng.uniform(0.4, 0.7)])
     return (pale[..., None] * granules + (dark * cytoplasm)[..., None] * AZURE).astype(np.float32)

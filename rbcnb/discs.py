@@ -53,7 +53,7 @@ def draw_disc(label: str, *, difficulty: float, rng: np.random.Generator) -> Dis
     edge = _edge(rng.uniform(6, 10 + 10 * difficulty))
     if label == NORMAL:
         doubt = u ** (1 / max(difficulty, 1e-3))
-        centre = rng.uniform(1.0, 2.0 + 0.4 * difficulty) * (1 - doubt) + 0.7 * doubt
+        centre = rng.uniform(1.1, 2.1 + 0.5 * difficulty) * (1 - doubt) + 0.7 * doubt
         spread = 1 + 0.3 * difficulty * rng.random()
         top = np.argmax(biconcave_um(_RHO, centre_um=centre))
         # Drying pulls the round edge down to a step: outside of its thickest ring the cell is as thick as there.

@@ -12,7 +12,7 @@ import numpy as np
 EOSIN = np.array([0.30, 1.00, 0.68])
 AZURE = np.array([0.62, 1.00, 0.40])  # nuclei, platelets, precipitate: purple
 NEUTRAL = np.array([0.97, 1.00, 1.00])  # dust
-EOSIN_PER_UM = 0.088  # density of green light in 1 um of a dried, stained red cell
+EOSIN_PER_UM = 0.080  # density of green light in 1 um of a dried, stained red cell
 
 # Standard deviation of the blur [um] by 1 um out of focus. Less than the cone of a 1.25 NA objective spreads, since
 # the condenser is stopped down for contrast.

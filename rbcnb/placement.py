@@ -29,11 +29,11 @@ def place_cells(
         others = np.arange(i)
         if row_left and i > first:
             partner, angles = i - 1, row_angle + rng.normal(0, 0.15, _TRIES)
-            reach = rng.uniform(0.35, 0.7, _TRIES)
+            reach = rng.uniform(0.4, 0.75, _TRIES)
         elif i > first and rng.random() < 0.06 + 0.10 * difficulty:
             partner, angles = int(rng.integers(first, i)), rng.uniform(0, 2 * np.pi, _TRIES)
-            reach = rng.uniform(0.95 - 0.30 * difficulty, 1.01, _TRIES)
-            if rng.random() < 0.15 * difficulty:
+            reach = rng.uniform(0.95 - 0.25 * difficulty, 1.01, _TRIES)
+            if rng.random() < 0.10 * difficulty:
                 row_left, row_angle = int(rng.integers(2, 5)), angles[0]
         else:
             partner = None

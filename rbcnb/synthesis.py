@@ -148,9 +148,9 @@ def draw_slide(difficulty: float, rng: np.random.Generator) -> Slide:
     The ranges hold what was read off Chula RBC-12's images as a population (benchmarks/synthetic.py compares them).
     """
     d = difficulty
-    strength = optics.EOSIN_PER_UM * np.exp(np.clip(rng.normal(0, 0.02 + 0.38 * d), -1.0, 0.8))
-    hue = np.array([rng.uniform(-0.22, 0.38) * d, 0, rng.uniform(-0.22, 0.14) * d])
-    exposure = rng.uniform(0.84, 0.90) * np.exp(-rng.uniform(0, 0.5) * d)
+    strength = optics.EOSIN_PER_UM * np.exp(np.clip(rng.normal(-0.15 * d, 0.02 + 0.38 * d), -1.0, 0.7))
+    hue = np.array([rng.uniform(-0.26, 0.38) * d, 0, rng.uniform(-0.22, 0.14) * d])
+    exposure = rng.uniform(0.84, 0.90) * np.exp(rng.uniform(-0.6, 0.1) * d)
     tint = np.exp([rng.uniform(-0.24, 0.12) * d, 0, rng.uniform(-0.20, 0.14) * d])
     slope = rng.normal(0, 0.01 + 0.02 * d, (2, 1)) + rng.normal(0, 0.003 + 0.007 * d, (2, 3))
     return Slide(
@@ -158,9 +158,9 @@ def draw_slide(difficulty: float, rng: np.random.Generator) -> Slide:
         white=np.minimum(exposure * np.array([1.0, 0.985, 0.975]) * tint, 1.0),
         lamp_slope=slope,
         vignette=rng.uniform(0, 0.04 + 0.08 * d),
-        focus_um=rng.normal(0, 0.05 + 0.40 * d),
-        relief_um=0.05 + 0.35 * d * rng.random(),
-        refraction=rng.uniform(0.005, 0.04),
+        focus_um=rng.normal(0, 0.05 + 0.24 * d),
+        relief_um=0.05 + 0.22 * d * rng.random(),
+        refraction=rng.uniform(0.0, 0.02),
         halo=rng.uniform(0, 0.3),
         mottle=rng.uniform(0, 0.02 + 0.08 * d),
         noise=rng.uniform(0.006, 0.012 + 0.010 * d),
