@@ -56,6 +56,7 @@ class SmearSpec:
 
     @property
     def um_per_px(self) -> float:
+        """Size of a pixel, from the diameter of a typical cell."""
         return DIAMETER_UM / self.diameter_px
 
 

@@ -64,3 +64,30 @@ def test_cells_over_the_border_have_their_centre_outside_and_reach_in():
     assert (outside <= radii).all()
     # As many for the area as inside, but for the half that the depth range leaves.
     assert len(radii) == pytest.approx(0.5 * 2000 * (840 * 640 / (800 * 600) - 1), rel=0.25)
+
+
+def longest_rouleau(centres, radius):
+    """Most cells that follow one another on nearly a straight line, each covering a good part of the one before."""
+    steps = np.diff(centres, axis=0)
+    linked = np.hypot(*steps.T) < 0.8 * 2 * radius
+    straight = np.abs(np.angle(np.exp(1j * np.diff(np.arctan2(steps[:, 1], steps[:, 0]))))) < 0.9
+    longest = run = 0
+    for i in range(1, len(steps)):
+        run = run + 1 if linked[i] and linked[i - 1] and straight[i - 1] else 0
+        longest = max(longest, run)
+    return longest + 2 if longest else 0
+
+
+def test_rouleaux_form_where_it_is_difficult():
+    found = []
+    for difficulty in (0, 1):
+        centres = place_cells(
+            np.full(500, 10.0),
+            (1100, 900),
+            difficulty=difficulty,
+            obstacles=np.empty((0, 3)),
+            rng=np.random.default_rng(3),
+        )
+        found.append(longest_rouleau(centres, 10.0))
+    assert found[0] == 0
+    assert found[1] >= 3
