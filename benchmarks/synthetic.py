@@ -14,9 +14,10 @@ about 5 px off centre.
 Classifier: the lesson net (or ``--architecture resnet18``) at 48 px, trained on synthetic cells only, tested on
 Chula's normal, codocyte and hypochromia cells at their natural prevalence. Both sides pass through the pipeline as it
 is: cells are found, matched to the truth (`label_cells`) and cropped, so that centres and radii are a finder's and not
-the truth's. Chula's images are halved by a hash of the twin group: renderer and recipe were chosen on the development
-half, the other half reports. Beside it stand the majority class, and the same net with the same number of crops and
-epochs and the same augmentation, trained on the development half's real cells.
+the truth's. Chula's images are halved by a hash of the twin group: cells and recipe were chosen on the development
+half, ranges of colour, light and sharpness by statistics like `describe` of all images; the other half reports. Beside
+it stand the majority class, and the same net with the same number of crops and epochs and the same augmentation,
+trained on the development half's real cells.
 """
 
 import argparse
