@@ -57,6 +57,11 @@ def build_parser() -> argparse.ArgumentParser:
     segment.add_argument("--out", required=True, metavar="DIR", type=Path, help="for cells.csv and crops/")
     segment.add_argument("--method", default="paper", help="paper: Algorithm 1 as published (default)")
     segment.add_argument("--upscale", default="waifu2x", choices=("waifu2x", "bicubic", "none"))
+    segment.add_argument(
+        "--upscale-where",
+        choices=("smear", "crops"),
+        help="the whole smear before cells are sought, or what crops show (default: smear for paper, else crops)",
+    )
     segment.add_argument("--models", metavar="DIR", help=_MODELS_HELP)
     segment.add_argument("--size", type=_positive, default=224, metavar="PX", help="side of a crop (default 224)")
     segment.add_argument(
@@ -152,7 +157,11 @@ def _segment(options: argparse.Namespace) -> int:
     try:
         _use_models(options.models)
         spec = FinderSpec(
-            method=options.method, upscale=options.upscale, diameter_px=options.diameter, size_px=options.size
+            method=options.method,
+            upscale=options.upscale,
+            upscale_where=options.upscale_where,
+            diameter_px=options.diameter,
+            size_px=options.size,
         )
         report = segment_files(options.paths, options.out, spec=spec, jobs=options.jobs)
     except (ValueError, OSError) as error:
