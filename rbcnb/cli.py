@@ -151,7 +151,7 @@ def _reproduce(options: argparse.Namespace) -> int:
 
 
 def _segment(options: argparse.Namespace) -> int:
-    from rbcnb.batch import segment_files
+    from rbcnb.batch import BatchError, segment_files
     from rbcnb.segmentation import FinderSpec
 
     try:
@@ -167,9 +167,16 @@ def _segment(options: argparse.Namespace) -> int:
     except (ValueError, OSError) as error:
         print(f"rbcnb segment: {error}", file=sys.stderr)
         return 2
+    except BatchError as error:
+        print(f"rbcnb segment: {error}", file=sys.stderr)
+        return 1
     print(f"{report.n_cells} cells in {report.n_images} images: {options.out / 'cells.csv'}")
+    if report.device != "cpu":
+        print(f"upscaled on {report.device}")
+    for file, message in report.notes:
+        print(f"rbcnb segment: note: {file}: {message}", file=sys.stderr)
     for file, message in report.errors:
-        print(f"rbcnb segment: left out: {file}: {message}", file=sys.stderr)
+        print(f"rbcnb segment: left out: {file}: {message.removeprefix(f'{file}: ')}", file=sys.stderr)
     return 1 if report.errors else 0
 
 

@@ -36,6 +36,7 @@ __all__ = [
 
 UPSCALERS = (*superres.METHODS, "none")
 PLACES = ("smear", "crops")
+MAX_UPSCALED_PIXELS = 2**30 // 3  # of a whole smear: 1 GiB
 
 
 @dataclass(frozen=True)
@@ -116,7 +117,7 @@ def segment_smear(image: np.ndarray, spec: FinderSpec | None = None, *, keep: bo
 
     Raises
     ------
-    ValueError : the image is no [H, W, 3] uint8 image.
+    ValueError : the image is no [H, W, 3] uint8 image, or would be over 1 GiB when upscaled as a whole.
     """
     spec = spec or FinderSpec()
     _check_image(image)
@@ -131,6 +132,11 @@ def segment_smear(image: np.ndarray, spec: FinderSpec | None = None, *, keep: bo
     ratio = spec.size_px / diameter_px  # line 2
     stages = {}
     if spec.upscales_smear:  # line 3
+        if (n_pixels := math.prod(superres.output_size(image, ratio))) > MAX_UPSCALED_PIXELS:
+            raise ValueError(
+                f"upscaled as a whole it would have {n_pixels // 10**6} million pixels; upscale its crops alone "
+                "(upscale_where='crops', or --upscale-where crops)"
+            )
         upscaled, scale = superres.upscale(image, ratio, method=spec.upscale, models=spec.models), ratio
         stages["upscaled"] = upscaled
     else:

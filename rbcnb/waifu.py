@@ -6,7 +6,7 @@ tile on the right or below is not computed from the pixels that would be there. 
 computes parts of tiles bit for bit; ``trim`` is its tool.
 """
 
-import ctypes.util
+import ctypes
 import importlib.util
 import os
 from functools import cache, lru_cache
@@ -27,6 +27,7 @@ TRIM_PX = 12  # further input pixels, right and below, that `trim` takes so that
 _FOLDER = "models-upconv_7_photo"
 _PARAM, _WEIGHTS = "scale2.0x_model.param", "scale2.0x_model.bin"
 _INPUT, _OUTPUT = "Input1", "Eltwise4"
+_LOADERS = ("libvulkan.so.1", "libvulkan.so", "vulkan-1.dll", "libvulkan.dylib", "libMoltenVK.dylib")
 _TRIMMED = ("conv2_layer", "conv3_layer", "conv4_layer", "conv5_layer", "conv6_layer")  # whose input is trimmed
 
 
@@ -86,7 +87,7 @@ def crops_device() -> str:
 @cache
 def _vulkan_driver() -> tuple[str, bool]:
     """Name of ncnn's default Vulkan device, and whether that is a GPU (not a driver that computes on the CPU)."""
-    if ctypes.util.find_library("vulkan") is None and ctypes.util.find_library("vulkan-1") is None:
+    if not _has_loader():
         return "", False  # ncnn would say so on stderr, many times
     try:
         import ncnn
@@ -160,6 +161,16 @@ def run(net, tile: np.ndarray) -> np.ndarray:
         )
     values = np.rint(np.array(output).transpose(1, 2, 0) * 255)
     return np.clip(values, 0, 255).astype(np.uint8)
+
+
+def _has_loader() -> bool:
+    for name in _LOADERS:
+        try:
+            ctypes.CDLL(name)
+        except OSError:
+            continue
+        return True
+    return False
 
 
 def _models_in(folder: Path) -> Path | None:
