@@ -13,6 +13,7 @@ from PIL import Image
 
 from rbcnb import batch
 from rbcnb.batch import segment_files
+from rbcnb.cli import main
 from rbcnb.columns import BORDER, CELL, FOUND, RADIUS, SMEAR, X, Y
 from rbcnb.segmentation import FinderSpec, segment_smear
 
@@ -292,3 +293,15 @@ def test_a_smear_too_large_to_upscale_as_a_whole_names_the_mend(tmp_path, monkey
     assert "a.png" in file
     assert "--upscale-where crops" in message
     assert run([tmp_path / "in"], tmp_path / "out", spec=replace(spec, upscale_where="crops")).n_cells == 1
+
+
+def test_the_command_line_says_where_it_upscaled_what_it_noted_and_what_to_mend(folder, tmp_path, capsys):
+    page = Image.fromarray(write_smear(tmp_path / "in/a.png", (50, 60)))
+    page.save(tmp_path / "in/b.tif", save_all=True, append_images=[page])
+    arguments = ["--upscale", "bicubic", "--upscale-where", "crops", "--diameter", "40", "--size", "80"]
+    assert main(["segment", str(tmp_path / "in"), "--out", str(tmp_path / "out"), *arguments]) == 0
+    shown = capsys.readouterr()
+    assert "2 cells in 2 images" in shown.out
+    assert "b.tif: has 2 pages, only the first is read" in shown.err
+    assert main(["segment", str(folder), "--out", str(folder / "notes.txt/out"), *arguments]) == 1
+    assert "notes.txt/out: cannot be written to" in capsys.readouterr().err
