@@ -1,35 +1,47 @@
-"""Algorithm 1 on many files: crops and one table of cells in a folder. Stopped or run again, it carries on.
+"""Cells of many files: crops and one table of cells in a folder. Stopped or run again, it carries on.
 
 DIR/cells.csv            one row per cell of the images of this run
 DIR/crops/<smear>/0000.png    the crop of cell 0 of <smear> (file name without ending), and so on
 DIR/errors.csv           file, message: what could not be segmented; absent if all went well
-DIR/parts/<smear>.json   the cells of one finished image and a key over its bytes and settings
+DIR/parts/<smear>.json   the cells of one finished image, and a key over its bytes, the settings and the code
 """
 
+import errno
 import hashlib
 import json
 import os
 import shutil
+import unicodedata
+import warnings
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
-from functools import partial
+from functools import cache, partial
+from importlib import metadata
 from pathlib import Path
 
 import cv2
 import joblib
 import numpy as np
 import pandas as pd
+from joblib.externals.loky.process_executor import BrokenProcessPool
 from tqdm import tqdm
 
-from rbcnb import __version__, superres
+from rbcnb import superres, waifu
 from rbcnb.columns import BORDER, FOUND, SMEAR
 from rbcnb.files import write_whole
-from rbcnb.images import IMAGE_SUFFIXES, images_in, read_image
+from rbcnb.images import IMAGE_SUFFIXES, decode_image, image_bytes, images_in
 from rbcnb.segmentation import FinderSpec, segment_smear
+from rbcnb.stamps import code_stamp, with_imports
 from rbcnb.workers import in_worker
 
 CROP_SCALE = "crop_scale"  # pixels of the crop per pixel of the smear
 COLUMNS = (*FOUND, BORDER, CROP_SCALE)
+_LONGEST_NAME = 230  # bytes: file systems allow 255, and temporary names are longer than the file's own
+_LIBRARIES = ("ncnn", "numpy", "opencv-python", "opencv-python-headless", "pillow")  # that pixels may depend on
+
+
+class BatchError(RuntimeError):
+    """The batch cannot go on, whatever the file; what is finished is kept. The message says what to mend."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +52,16 @@ class BatchReport:
     n_resumed: int  # of these, taken from an earlier run
     n_cells: int
     errors: tuple[tuple[str, str], ...]  # (file, message)
+    notes: tuple[tuple[str, str], ...]  # (file, message) of images that were segmented, such as "has 2 pages"
+    device: str  # what crops were upscaled on: "cpu", or "vulkan: " and a GPU's name
     cells_csv: Path
+
+
+@dataclass(frozen=True, eq=False)
+class _Outcome:
+    cells: pd.DataFrame
+    notes: list[str]
+    resumed: bool
 
 
 def segment_files(
@@ -53,124 +74,200 @@ def segment_files(
 ) -> BatchReport:
     """Find and crop the cells of image files and of the images in folders; see the module for what *out* then holds.
 
-    A file that fails is reported and never stops the others. An image that an earlier run finished with the same bytes,
-    the same settings and this version of the package is not done again. ``cells.csv`` speaks of the images of this run
-    alone; name all inputs again to add some.
+    A file that fails is reported and never stops the others. An image that an earlier run finished, with the same
+    bytes, settings, code and libraries, is not done again. ``cells.csv`` speaks of the images of this run alone; name
+    all inputs again to add some. Files that share a name (endings aside) would share a folder of crops; most often they
+    are one smear twice, saved in two formats, whose cells would count double. They are left out and reported.
 
-    paths : images, or folders whose PNG, JPEG and TIFF files are taken (not those of folders within).
+    paths : images, or folders whose image files are taken (not those of folders within).
     jobs : images worked on at once, each in a process of its own.
 
-    Raises ValueError, before any work, when two different inputs share a name: their crops would share a folder.
+    Raises BatchError when *out* cannot be written to, or a process dies.
     """
     if jobs < 1:
         raise ValueError(f"jobs must be at least 1, not {jobs}")
-    spec = spec or FinderSpec()
+    spec, device = spec or FinderSpec(), "cpu"
     if spec.upscale in superres.METHODS:  # here, so that the fallback is said once and is part of each image's key
         spec = replace(spec, upscale=superres.usable_method(spec.upscale, models=spec.models))
+        if spec.upscale == "waifu2x" and not spec.upscales_smear:
+            device = waifu.crops_device()
     out = Path(out)
     images, errors = expand_inputs(paths)
-    out.mkdir(parents=True, exist_ok=True)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _unwritable(out, error) from error
 
     # Processes share the cores among them instead of each taking all.
     jobs = min(jobs, max(1, len(images)))
     threads = max(1, (os.cpu_count() or 1) // jobs) if jobs > 1 else None
     try_one = _try_image if jobs == 1 else partial(in_worker, _try_image)
     parallel = joblib.Parallel(n_jobs=jobs, return_as="generator")
-    outcomes = parallel(joblib.delayed(try_one)(path, out, spec, threads) for path in images)
-    tables, n_resumed = [], 0
-    for path, outcome in zip(
-        images, tqdm(outcomes, total=len(images), unit="image", disable=not progress), strict=True
-    ):
-        if isinstance(outcome, str):
-            errors.append((str(path), outcome))
-        else:
-            table, resumed = outcome
-            tables.append(table)
-            n_resumed += resumed
+    outcomes = parallel(joblib.delayed(try_one)(path, out, spec, device, threads) for path in images)
+    tables, notes, n_resumed = [], [], 0
+    bar = tqdm(outcomes, total=len(images), unit="image", disable=not progress)
+    try:
+        for path, outcome in zip(images, bar, strict=True):
+            if isinstance(outcome, str):
+                errors.append((str(path), outcome))
+            else:
+                tables.append(outcome.cells)
+                notes += [(str(path), note) for note in outcome.notes]
+                n_resumed += outcome.resumed
+    except BrokenProcessPool as error:
+        raise BatchError(
+            "a process died, most likely for want of memory; what is finished is kept: run the same command again with "
+            "fewer --jobs, or cut the largest images into tiles"
+        ) from error
 
     full = [table for table in tables if len(table)]
     cells = pd.concat(full, ignore_index=True) if full else pd.DataFrame(columns=list(COLUMNS))
-    with write_whole(out / "cells.csv") as part:
-        cells.to_csv(part, index=False, float_format="%.4f")
-    if errors:
-        with write_whole(out / "errors.csv") as part:
-            pd.DataFrame(errors, columns=["file", "message"]).to_csv(part, index=False)
-    else:
-        (out / "errors.csv").unlink(missing_ok=True)
-    return BatchReport(len(tables), n_resumed, len(cells), tuple(errors), out / "cells.csv")
+    try:
+        with write_whole(out / "cells.csv") as part:
+            cells.to_csv(part, index=False, float_format="%.4f")
+        if errors:
+            with write_whole(out / "errors.csv") as part:
+                pd.DataFrame(errors, columns=["file", "message"]).to_csv(part, index=False)
+        else:
+            (out / "errors.csv").unlink(missing_ok=True)
+    except OSError as error:
+        raise _unwritable(out, error) from error
+    return BatchReport(len(tables), n_resumed, len(cells), tuple(errors), tuple(notes), device, out / "cells.csv")
 
 
 def expand_inputs(paths: Iterable[str | Path]) -> tuple[list[Path], list[tuple[str, str]]]:
-    """Files and folders -> image files (each once; a folder's by name), and (path, message) for what holds no image.
+    """Files and folders -> image files (each once; a folder's by name), and (path, message) for what cannot be done.
 
-    Raises ValueError when two files share a name, endings aside and in whatever case.
+    Files that share a name, endings aside and in whatever case, are all left out: their cells could not be told apart.
     """
     files, errors = [], []
     for path in map(Path, paths):
         if path.is_dir():
-            inside = images_in(path)
-            if not inside:
-                errors.append((str(path), f"no image in this folder; put smears there as {', '.join(IMAGE_SUFFIXES)}"))
-            files += inside
+            found, wrong = _in_folder(path)
+            files += found
+            errors += wrong
         elif path.exists():
             files.append(path)
         else:
-            errors.append((str(path), "no such file or folder; check the path"))
-    chosen: dict[str, Path] = {}
+            errors.append((str(path), "no such file or folder, or a link that leads nowhere; check the path"))
+    namesakes: dict[str, dict[Path, Path]] = {}
     for path in files:
-        first = chosen.setdefault(path.stem.casefold(), path)
-        if first.resolve() != path.resolve():
-            raise ValueError(
-                f"{first} and {path} have the same name, so their cells could not be told apart: "
-                "rename one, or segment them into two folders"
-            )
-    return list(chosen.values()), errors
+        name = unicodedata.normalize("NFC", path.stem).casefold()
+        namesakes.setdefault(name, {}).setdefault(path.resolve(), path)
+    chosen = []
+    for same in namesakes.values():
+        first, *others = same.values()
+        if others:
+            for path in same.values():
+                other = others[0] if path is first else first
+                errors.append(
+                    (str(path), f"has the same name as {other}; rename one, or segment them into two folders")
+                )
+        elif len(os.fsencode(first.stem)) > _LONGEST_NAME:
+            errors.append((str(first), f"its name is too long for a folder of crops; keep to {_LONGEST_NAME} bytes"))
+        else:
+            chosen.append(first)
+    return chosen, errors
 
 
-def _try_image(path: Path, out: Path, spec: FinderSpec, threads: int | None) -> tuple[pd.DataFrame, bool] | str:
-    """The table of one image and whether an earlier run made it, or the message of what went wrong."""
+def _in_folder(folder: Path) -> tuple[list[Path], list[tuple[str, str]]]:
+    try:
+        inside = images_in(folder)
+        broken = [path for path in sorted(folder.iterdir()) if path.suffix.lower() in IMAGE_SUFFIXES and _dangles(path)]
+    except OSError as error:
+        return [], [(str(folder), f"cannot be listed ({error.strerror}); check who may read it")]
+    errors = [(str(path), "a link that leads nowhere; mend or remove it") for path in broken]
+    if not inside and not errors:
+        errors = [(str(folder), f"no image in this folder; put smears there as {', '.join(IMAGE_SUFFIXES)}")]
+    return inside, errors
+
+
+def _dangles(path: Path) -> bool:
+    return path.is_symlink() and not path.exists()
+
+
+def _try_image(path: Path, out: Path, spec: FinderSpec, device: str, threads: int | None) -> _Outcome | str:
+    """What came of one image, or the message of what went wrong with it."""
     if threads is not None:
         cv2.setNumThreads(threads)
     try:
-        return _segment_image(path, out, spec)
+        return _segment_image(path, out, spec, device)
+    except BatchError:
+        raise
+    except (MemoryError, cv2.error) as error:
+        if isinstance(error, cv2.error) and "memory" not in str(error).lower():
+            return f"{path}: {error}"
+        return f"{path}: not enough memory; run fewer --jobs, use --upscale-where crops, or cut it into tiles"
     except Exception as error:  # whatever ails one file, the others are still to be done
-        return str(error) or type(error).__name__
+        message = str(error) or type(error).__name__
+        return message if str(path) in message else f"{path}: {message}"
 
 
-def _segment_image(path: Path, out: Path, spec: FinderSpec) -> tuple[pd.DataFrame, bool]:
+def _segment_image(path: Path, out: Path, spec: FinderSpec, device: str) -> _Outcome:
     part, crops = out / "parts" / f"{path.stem}.json", out / "crops" / path.stem
-    key = _key(path, spec)
-    if (table := _finished(part, crops, key)) is not None:
-        return table, True
+    data = image_bytes(path)
+    key = _key(data, path.name, spec, device)
+    if (finished := _finished(part, crops, key)) is not None:
+        return finished
 
-    found = segment_smear(read_image(path), spec)
-    table = found.cells.assign(**{SMEAR: path.name, CROP_SCALE: spec.size_px / found.diameter_px})[list(COLUMNS)]
-    # The part says "finished", so it goes first and comes last.
-    part.unlink(missing_ok=True)
-    _write_crops(crops, found.crops)
-    with write_whole(part) as temporary:
-        temporary.write_text(json.dumps({"key": key, "cells": table.to_dict("list")}), encoding="utf-8")
-    return table, False
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        image = decode_image(data, path)
+    notes = [str(warning.message).removeprefix(f"{path}: ") for warning in caught]
+    del data
+    found = segment_smear(image, spec)
+    table = found.cells.assign(**{SMEAR: path.name, CROP_SCALE: spec.size_px / found.diameter_px})
+    rest = [name for name in table.columns if name not in (*FOUND, CROP_SCALE)]
+    table = table[[*FOUND, *rest, CROP_SCALE]]
+    saved = {"key": key, "device": device, "notes": notes, "cells": table.to_dict("list")}
+    try:
+        # The part says "finished", so it goes first and comes last.
+        part.unlink(missing_ok=True)
+        _write_crops(crops, found.crops)
+        with write_whole(part) as temporary:
+            temporary.write_text(json.dumps(saved), encoding="utf-8")
+    except OSError as error:
+        raise _unwritable(out, error) from error
+    return _Outcome(table, notes, False)
 
 
-def _key(path: Path, spec: FinderSpec) -> str:
-    digest = hashlib.sha256(json.dumps([__version__, path.name, asdict(spec)], default=str).encode())
-    if path.is_file():
-        digest.update(path.read_bytes())
+def _unwritable(out: Path, error: OSError) -> BatchError:
+    mend = "free some space" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "check who may write there"
+    return BatchError(
+        f"{out}: cannot be written to ({error.strerror}); {mend}, or choose another --out. What is finished is kept: "
+        "the same command carries on"
+    )
+
+
+def _key(data: bytes, name: str, spec: FinderSpec, device: str) -> str:
+    digest = hashlib.sha256(json.dumps([_stamp(), name, asdict(spec), device], default=str).encode())
+    digest.update(data)
     return digest.hexdigest()
 
 
-def _finished(part: Path, crops: Path, key: str) -> pd.DataFrame | None:
-    """The table of an earlier run, if it is of the same image and settings and all its crops are still there."""
+@cache
+def _stamp() -> list[str]:
+    """What code and which libraries make a table and its crops."""
+    versions = []
+    for name in _LIBRARIES:
+        try:
+            versions.append(f"{name} {metadata.version(name)}")
+        except metadata.PackageNotFoundError:
+            continue
+    return [code_stamp("batch", *with_imports("images", "segmentation")), *versions]
+
+
+def _finished(part: Path, crops: Path, key: str) -> _Outcome | None:
+    """What an earlier run made, if of the same image and settings, and if all its crops are still there."""
     try:
         saved = json.loads(part.read_text(encoding="utf-8"))
         if saved["key"] != key:
             return None
-        table = pd.DataFrame(saved["cells"], columns=list(COLUMNS))
+        table, notes = pd.DataFrame(saved["cells"]), list(saved["notes"])
     except (OSError, ValueError, KeyError, TypeError):  # none, or damaged: the image is done again
         return None
     present = {path.name for path in crops.glob("*.png")}
-    return table if present == {_crop_name(cell) for cell in range(len(table))} else None
+    return _Outcome(table, notes, True) if present == {_crop_name(cell) for cell in range(len(table))} else None
 
 
 def _write_crops(folder: Path, crops: np.ndarray) -> None:

@@ -57,6 +57,11 @@ def build_parser() -> argparse.ArgumentParser:
     segment.add_argument("--out", required=True, metavar="DIR", type=Path, help="for cells.csv and crops/")
     segment.add_argument("--method", default="paper", help="paper: Algorithm 1 as published (default)")
     segment.add_argument("--upscale", default="waifu2x", choices=("waifu2x", "bicubic", "none"))
+    segment.add_argument(
+        "--upscale-where",
+        choices=("smear", "crops"),
+        help="the whole smear before cells are sought, or what crops show (default: smear for paper, else crops)",
+    )
     segment.add_argument("--models", metavar="DIR", help=_MODELS_HELP)
     segment.add_argument("--size", type=_positive, default=224, metavar="PX", help="side of a crop (default 224)")
     segment.add_argument(
@@ -146,21 +151,32 @@ def _reproduce(options: argparse.Namespace) -> int:
 
 
 def _segment(options: argparse.Namespace) -> int:
-    from rbcnb.batch import segment_files
+    from rbcnb.batch import BatchError, segment_files
     from rbcnb.segmentation import FinderSpec
 
     try:
         _use_models(options.models)
         spec = FinderSpec(
-            method=options.method, upscale=options.upscale, diameter_px=options.diameter, size_px=options.size
+            method=options.method,
+            upscale=options.upscale,
+            upscale_where=options.upscale_where,
+            diameter_px=options.diameter,
+            size_px=options.size,
         )
         report = segment_files(options.paths, options.out, spec=spec, jobs=options.jobs)
     except (ValueError, OSError) as error:
         print(f"rbcnb segment: {error}", file=sys.stderr)
         return 2
+    except BatchError as error:
+        print(f"rbcnb segment: {error}", file=sys.stderr)
+        return 1
     print(f"{report.n_cells} cells in {report.n_images} images: {options.out / 'cells.csv'}")
+    if report.device != "cpu":
+        print(f"upscaled on {report.device}")
+    for file, message in report.notes:
+        print(f"rbcnb segment: note: {file}: {message}", file=sys.stderr)
     for file, message in report.errors:
-        print(f"rbcnb segment: left out: {file}: {message}", file=sys.stderr)
+        print(f"rbcnb segment: left out: {file}: {message.removeprefix(f'{file}: ')}", file=sys.stderr)
     return 1 if report.errors else 0
 
 

@@ -1,23 +1,35 @@
 """Images on disk: what a smear is, how its file is read, and which files hold the same bytes."""
 
 import hashlib
+import io
 import re
 import threading
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
 
+import cv2
 import numpy as np
 import pandas as pd
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageChops, UnidentifiedImageError
 
 from rbcnb.columns import X, Y
 
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp")
 MAX_PIXELS = 200_000_000  # a decoded smear of this size fills 600 MB
 _PILLOW_LIMIT = threading.Lock()
+_PLANES, _BITS = 284, 258  # TIFF's tags PlanarConfiguration and BitsPerSample
+_ORIENTATION = 0x0112  # EXIF's tag, and how each of its values is undone
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 
 
 class SmearError(ValueError):
@@ -35,37 +47,49 @@ class Smear:
 
 
 def read_image(path: str | Path) -> np.ndarray:
-    """Read a PNG, JPEG, TIFF or BMP as [H,W,3] uint8 RGB, upright by its EXIF orientation.
+    """Read a PNG, JPEG, TIFF, BMP or WebP as [H,W,3] uint8 RGB, upright by its EXIF orientation.
 
-    Grey, palette, CMYK and 1-bit images become RGB. Of 16-bit samples the high byte is kept, so that 65535 becomes 255
-    (a camera's 12 bits in a 16-bit file come out dark: scale such files beforehand). Transparent pixels are laid on
-    white. Of a file with several pages the first is read, with a warning. Raises ``SmearError`` for anything else.
+    Grey, palette, CMYK and 1-bit images become RGB. 16-bit samples keep their 8 highest bits; where none reaches 2**14,
+    the file is taken for a camera's 14, 12, 10 or 8 bits, with a warning. Transparent pixels are laid
+    on white. Of a file with several pages the first is read, with a warning. Raises ``SmearError`` for anything else.
     """
+    return decode_image(image_bytes(path), path)
+
+
+def image_bytes(path: str | Path) -> bytes:
+    """The bytes of an image file; raises ``SmearError`` where there are none."""
     path = Path(path)
     if not path.is_file():
         raise SmearError(f"{path}: no such file; check the path")
-    if path.stat().st_size == 0:
-        raise SmearError(f"{path}: the file is empty; copy it again from its source")
     try:
-        stream = path.open("rb")
+        data = path.read_bytes()
+    except FileNotFoundError as error:  # it went away just now
+        raise SmearError(f"{path}: no such file; check the path") from error
     except OSError as error:
         raise SmearError(f"{path}: cannot be opened ({error.strerror}); check who may read it") from error
-    with stream:
-        try:
-            return _decode(stream, path)
-        except (SmearError, MemoryError):
-            raise
-        except UnidentifiedImageError as error:
-            raise SmearError(f"{path}: not an image that can be read; save it as PNG, JPEG or TIFF") from error
-        except Exception as error:  # damaged bytes make Pillow raise OSError, SyntaxError, struct.error and more
-            raise SmearError(f"{path}: damaged or cut short ({error}); copy it again from its source") from error
+    if not data:
+        raise SmearError(f"{path}: the file is empty; copy it again from its source")
+    return data
 
 
-def _decode(stream: BinaryIO, path: Path) -> np.ndarray:
+def decode_image(data: bytes, path: str | Path) -> np.ndarray:
+    """The image whose file *path* holds *data*, as `read_image` gives it."""
+    path = Path(path)
+    try:
+        return _decode(data, path)
+    except (SmearError, MemoryError):
+        raise
+    except UnidentifiedImageError as error:
+        raise SmearError(f"{path}: not an image that can be read; save it as PNG, JPEG or TIFF") from error
+    except Exception as error:  # damaged bytes make Pillow raise OSError, SyntaxError, struct.error and more
+        raise SmearError(f"{path}: damaged or cut short ({error}); copy it again from its source") from error
+
+
+def _decode(data: bytes, path: Path) -> np.ndarray:
     with _PILLOW_LIMIT:  # Pillow's own limit is one number for all threads; ours is checked before a pixel is decoded
         before, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
         try:
-            image = Image.open(stream, formats=("PNG", "JPEG", "TIFF", "BMP"))
+            image = Image.open(io.BytesIO(data), formats=("PNG", "JPEG", "TIFF", "BMP", "WEBP"))
         finally:
             Image.MAX_IMAGE_PIXELS = before
     if image.width * image.height > MAX_PIXELS:
@@ -73,18 +97,53 @@ def _decode(stream: BinaryIO, path: Path) -> np.ndarray:
             f"{path}: {image.width} x {image.height} is over {MAX_PIXELS // 10**6} million pixels; cut it into tiles"
         )
     if (pages := getattr(image, "n_frames", 1)) > 1:
-        warnings.warn(f"{path}: has {pages} pages, only the first is read", stacklevel=3)
+        warnings.warn(f"{path}: has {pages} pages, only the first is read", stacklevel=4)
+    tags = getattr(image, "tag_v2", {})
+    if tags.get(_PLANES) == 2 and max(tags.get(_BITS, (8,))) > 8:  # Pillow and OpenCV both give wrong pixels
+        raise SmearError(f"{path}: its 16-bit colours lie in separate planes; save it interleaved, or as 8-bit PNG")
+    deep = image.mode in ("RGB", "RGBA", "LA") and any(";16" in str(tile.args) for tile in image.tile)
     image.load()
-    image = ImageOps.exif_transpose(image)
+    orientation = image.getexif().get(_ORIENTATION)
     if image.mode == "F" or image.mode.startswith("I"):
         values = np.asarray(image)
         if image.mode == "F" or values.min() < 0 or values.max() > 65535:
             raise SmearError(f"{path}: its samples are not 8 or 16 bit; save it as 8-bit PNG or TIFF")
-        return np.repeat((values >> 8).astype(np.uint8)[..., None], 3, axis=-1)
+        image = Image.fromarray(_eight_bits(values.astype(np.uint16), path))
+    elif deep:
+        image = _deep_colour(data, image, path)
+    if image.format == "JPEG" and image.mode == "CMYK" and "adobe" not in image.info:
+        image = ImageChops.invert(image)  # Pillow takes ink for upside down, as Adobe writes it, marked or not
     if image.has_transparency_data:
         image = image.convert("RGBA")
+        if image.getextrema()[3][1] == 0:
+            raise SmearError(f"{path}: every pixel is transparent; save it without an alpha channel")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-    return np.array(image.convert("RGB"))
+    image = image.convert("RGB")
+    if orientation in _TURNS:
+        image = image.transpose(_TURNS[orientation])
+    return np.array(image)
+
+
+def _deep_colour(data: bytes, image: Image.Image, path: Path) -> Image.Image:
+    """A 16-bit colour image in 8 bits; Pillow itself drops the low byte, and with it all that a 12-bit camera saw."""
+    pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    if pixels is None or pixels.dtype != np.uint16 or pixels.shape[:2] != (image.height, image.width):
+        return image  # a layout that OpenCV does not know
+    if pixels.ndim == 2 or pixels.shape[2] not in (3, 4):
+        return image
+    colour = _eight_bits(np.ascontiguousarray(pixels[..., 2::-1]), path)
+    if pixels.shape[2] == 4:
+        colour = np.dstack([colour, (pixels[..., 3] >> 8).astype(np.uint8)])
+    return Image.fromarray(colour)
+
+
+def _eight_bits(values: np.ndarray, path: Path) -> np.ndarray:
+    """uint16 samples -> uint8 by the highest bit that any of them uses, taken for a depth of 8, 10, 12, 14 or 16."""
+    used = int(values.max()).bit_length()
+    bits = next(bits for bits in (8, 10, 12, 14, 16) if used <= bits) if used else 16
+    if bits < 16:
+        warnings.warn(f"{path}: its 16-bit samples use {used} bits, read as a camera's {bits}", stacklevel=5)
+    return (values >> (bits - 8)).astype(np.uint8)
 
 
 def images_in(folder: Path) -> list[Path]:

@@ -16,9 +16,11 @@ from rbcnb import superres
 from rbcnb.columns import BORDER, CELL, RADIUS, X, Y
 from rbcnb.diameter import estimate_diameter
 from rbcnb.matching import coordinates, detection_scores, match_cells
+from rbcnb.windows import upscaled_windows
 
 __all__ = [
     "METHODS",
+    "PLACES",
     "UPSCALERS",
     "FinderSpec",
     "Segmentation",
@@ -29,9 +31,12 @@ __all__ = [
     "hough_cells",
     "match_cells",
     "segment_smear",
+    "upscaled_crops",
 ]
 
 UPSCALERS = (*superres.METHODS, "none")
+PLACES = ("smear", "crops")
+MAX_UPSCALED_PIXELS = 2**30 // 3  # of a whole smear: 1 GiB
 
 
 @dataclass(frozen=True)
@@ -43,6 +48,7 @@ class FinderSpec:
 
     method: str = "paper"  # a name in METHODS
     upscale: str = "waifu2x"  # "waifu2x", "bicubic", or "none": cells are found in the smear as it is
+    upscale_where: str | None = None  # "smear", "crops"; None: "smear" for the paper's method, "crops" for any other
     models: str | None = None  # folder of Waifu2x's model files; None: superres.find_models()
     diameter_px: float | None = None  # CellDiameter, in pixels of the smear; None: estimate_diameter of each image
     size_px: int = 224  # ExpectedCellDiameter: side of a crop
@@ -61,6 +67,10 @@ class FinderSpec:
             raise ValueError(f"unknown method {self.method!r}: choose one of {', '.join(METHODS)}")
         if self.upscale not in UPSCALERS:
             raise ValueError(f"unknown upscale {self.upscale!r}: choose one of {', '.join(UPSCALERS)}")
+        if self.upscale_where not in (None, *PLACES):
+            raise ValueError(
+                f"unknown upscale_where {self.upscale_where!r}: choose one of {', '.join(PLACES)}, or None"
+            )
         if self.diameter_px is not None and not 2 <= self.diameter_px < float("inf"):
             raise ValueError(f"diameter_px must be at least 2 pixels, or None to estimate it, not {self.diameter_px!r}")
         if isinstance(self.size_px, bool) or not isinstance(self.size_px, int) or self.size_px < 8:
@@ -75,6 +85,11 @@ class FinderSpec:
         if not self.radius_min < self.radius_max < float("inf"):
             raise ValueError(f"radius_max ({self.radius_max!r}) must be greater than radius_min ({self.radius_min!r})")
 
+    @property
+    def upscales_smear(self) -> bool:
+        """Whether the whole smear is upscaled before cells are sought, as in the paper."""
+        return self.upscale != "none" and (self.upscale_where or PLACES[self.method != "paper"]) == "smear"
+
 
 @dataclass(frozen=True, eq=False)
 class Segmentation:
@@ -87,20 +102,22 @@ class Segmentation:
 
 
 def segment_smear(image: np.ndarray, spec: FinderSpec | None = None, *, keep: bool = False) -> Segmentation:
-    """Run Algorithm 1 on one smear, upscaling it once.
+    """Run Algorithm 1 on one smear.
 
     Crops are cut in colour from the upscaled image, before grey and equalisation: the cells of Fig. 8 have their
-    natural colours. With ``upscale="none"`` cells are found in the smear as it is, and each crop alone is enlarged
-    bicubically.
+    natural colours. ``upscale_where="smear"`` is the paper's order: the whole smear is upscaled, then cells are sought
+    in it. With "crops" they are sought in the smear as it is, and only what the crops show is upscaled: for the same
+    circles the same crops, sooner and in bounded memory. With ``upscale="none"`` cells are found in the smear as it is,
+    and each crop alone is enlarged bicubically.
 
     Parameters
     ----------
     image : [H, W, 3] uint8 RGB.
-    keep : also return the images between, for Figs. 6 and 7 (several times the memory).
+    keep : also return the images between, for Figs. 6 and 7 (several times the memory); "upscaled" where there is one.
 
     Raises
     ------
-    ValueError : the image is no [H, W, 3] uint8 image.
+    ValueError : the image is no [H, W, 3] uint8 image, or would be over 1 GiB when upscaled as a whole.
     """
     spec = spec or FinderSpec()
     _check_image(image)
@@ -113,18 +130,24 @@ def segment_smear(image: np.ndarray, spec: FinderSpec | None = None, *, keep: bo
             return Segmentation(_cells_table(np.empty((0, 3)), image.shape), empty, float("nan"))
 
     ratio = spec.size_px / diameter_px  # line 2
-    if spec.upscale == "none":
-        upscaled, scale, enlarge = image, 1.0, ratio
+    stages = {}
+    if spec.upscales_smear:  # line 3
+        if (n_pixels := math.prod(superres.output_size(image, ratio))) > MAX_UPSCALED_PIXELS:
+            raise ValueError(
+                f"upscaled as a whole it would have {n_pixels // 10**6} million pixels; upscale its crops alone "
+                "(upscale_where='crops', or --upscale-where crops)"
+            )
+        upscaled, scale = superres.upscale(image, ratio, method=spec.upscale, models=spec.models), ratio
+        stages["upscaled"] = upscaled
     else:
-        upscaled, scale, enlarge = (
-            superres.upscale(image, ratio, method=spec.upscale, models=spec.models),
-            ratio,
-            1.0,
-        )  # line 3
-    circles, stages = METHODS[spec.method](upscaled, spec, diameter_px=diameter_px * scale)  # lines 4 to 6
+        upscaled, scale = image, 1.0
+    circles, steps = METHODS[spec.method](upscaled, spec, diameter_px=diameter_px * scale)  # lines 4 to 6
     cells = _cells_table(_magnified(circles, 1 / scale), image.shape)
-    crops = crop_cells(upscaled, cells, spec.size_px, scale=scale, enlarge=enlarge)  # lines 7 to 15
-    return Segmentation(cells, crops, diameter_px, {"upscaled": upscaled, **stages} if keep else {})
+    if spec.upscales_smear or spec.upscale == "none":  # lines 7 to 15
+        crops = crop_cells(upscaled, cells, spec.size_px, scale=scale, enlarge=ratio / scale)
+    else:
+        crops = upscaled_crops(image, cells, spec.size_px, ratio, method=spec.upscale, models=spec.models)
+    return Segmentation(cells, crops, diameter_px, stages | steps if keep else {})
 
 
 def find_cells(image: np.ndarray, spec: FinderSpec | None = None) -> pd.DataFrame:
@@ -189,8 +212,8 @@ def crop_cells(
     """
     circles = _magnified(coordinates(cells, [X, Y, RADIUS]), scale)
     crops = np.zeros((len(circles), size_px, size_px, 3), np.uint8)
-    for crop, (x, y, radius) in zip(crops, circles, strict=True):
-        square = _square(image, x, y, max(1, round(2 * radius)))
+    for crop, circle in zip(crops, circles, strict=True):
+        square = _square(image, *_corner(circle))
         if enlarge != 1:
             square = superres.bicubic(square, enlarge)
         side = square.shape[0]
@@ -203,9 +226,49 @@ def crop_cells(
     return crops
 
 
-def _square(image: np.ndarray, x: float, y: float, side: int) -> np.ndarray:
-    """The [side, side, 3] pixels around (x, y), zero outside the image."""
-    left, top = math.floor(x + 1 - side / 2), math.floor(y + 1 - side / 2)  # nearest pixels; halves go right and below
+def upscaled_crops(
+    image: np.ndarray,
+    cells: pd.DataFrame,
+    size_px: int,
+    scale: float,
+    *,
+    method: str,
+    models: str | None = None,
+) -> np.ndarray:
+    """``crop_cells(superres.upscale(image, scale), cells, size_px, scale=scale)``, upscaling only what crops show.
+
+    image : [H, W, 3] uint8 RGB, the smear whose pixels the table speaks of.
+    method, models : as of `superres.upscale`; how equal the pixels are, `upscaled_windows` says.
+    """
+    circles = _magnified(coordinates(cells, [X, Y, RADIUS]), scale)
+    height, width = superres.output_size(image, scale)
+    crops = np.zeros((len(circles), size_px, size_px, 3), np.uint8)
+    boxes, views = [], []
+    for crop, circle in zip(crops, circles, strict=True):
+        left, top, side = _corner(circle)
+        shift = max(0, (side - size_px) // 2)  # of a square larger than the crop the centre is kept
+        left, top, side = left + shift, top + shift, min(side, size_px)
+        start = (size_px - side) // 2
+        box = max(top, 0), max(left, 0), min(top + side, height), min(left + side, width)
+        if box[0] < box[2] and box[1] < box[3]:
+            row, column = start + box[0] - top, start + box[1] - left
+            boxes.append(box)
+            views.append(crop[row : row + box[2] - box[0], column : column + box[3] - box[1]])
+    windows = upscaled_windows(image, boxes, scale, method=method, models=models)
+    for view, window in zip(views, windows, strict=True):
+        view[:] = window
+    return crops
+
+
+def _corner(circle: np.ndarray) -> tuple[int, int, int]:
+    """Left, top and side of the square of pixels around a circle (x, y, radius); halves go right and below."""
+    x, y, radius = circle
+    side = max(1, round(2 * radius))
+    return math.floor(x + 1 - side / 2), math.floor(y + 1 - side / 2), side
+
+
+def _square(image: np.ndarray, left: int, top: int, side: int) -> np.ndarray:
+    """A square of pixels [side, side, 3], zero outside the image."""
     square = np.zeros((side, side, 3), np.uint8)
     inside = image[max(top, 0) : max(top + side, 0), max(left, 0) : max(left + side, 0)]
     row, column = max(-top, 0), max(-left, 0)

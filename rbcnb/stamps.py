@@ -1,5 +1,7 @@
 """What a notebook's outcome depends on, as digests: the package, the smears, the parameters, and what came before."""
 
+import ast
+import functools
 import hashlib
 import json
 import platform
@@ -28,6 +30,36 @@ PACKAGES = (
 _PLACES = ("run", "jobs")
 # 03 reads nothing of the run: neither does it wait for anything nor is it waited for.
 _ALONE = ("03",)
+
+
+@functools.cache
+def code_stamp(*modules: str) -> str:
+    """Digest of the code of *modules* of this package, as Python parses it: layout and comments do not count."""
+    digest = hashlib.blake2b(digest_size=8)
+    for name in modules:
+        digest.update(ast.dump(_parsed(name)).encode())
+    return digest.hexdigest()
+
+
+@functools.cache
+def with_imports(*modules: str) -> tuple[str, ...]:
+    """*modules* of this package and all that they import from it, directly or not, by name."""
+    found: set[str] = set()
+    waiting = list(modules)
+    while waiting:
+        if (name := waiting.pop()) in found:
+            continue
+        found.add(name)
+        for node in ast.walk(_parsed(name)):
+            if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "rbcnb":
+                inner = node.module.partition(".")[2]
+                names = [inner] if inner else [alias.name for alias in node.names]
+                waiting += [inner for inner in names if (Path(__file__).parent / f"{inner}.py").is_file()]
+    return tuple(sorted(found))
+
+
+def _parsed(module: str) -> ast.Module:
+    return ast.parse((Path(__file__).parent / f"{module}.py").read_text(encoding="utf-8"))
 
 
 def package_stamp() -> str:

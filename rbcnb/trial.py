@@ -3,8 +3,6 @@
 torch and fastai are imported when a trial runs, not when it is described, so that planning a study costs nothing.
 """
 
-import ast
-import functools
 import hashlib
 import itertools
 import json
@@ -12,7 +10,6 @@ import time
 import warnings
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,21 +18,12 @@ import pandas as pd
 from rbcnb.columns import CELL, DEV, FOLD, GROUP, LABEL, PRED, SMEAR, SPLIT, TARGET, TEST, class_names, prob_columns
 from rbcnb.metrics import score_predictions
 from rbcnb.splits import oversample, undersample
+from rbcnb.stamps import code_stamp
 
 # The modules that a trial's result depends on: a change of their code, comments aside, makes every trial a new one.
 _CODE = ("learner", "losses", "metrics", "models", "splits", "trial")
 
 RESAMPLING = ("none", "under", "over")
-
-
-@functools.cache
-def code_stamp() -> str:
-    """Digest of the code that trials are run by, as Python parses it: layout and comments do not count."""
-    digest = hashlib.blake2b(digest_size=8)
-    for name in _CODE:
-        source = (Path(__file__).parent / f"{name}.py").read_text(encoding="utf-8")
-        digest.update(ast.dump(ast.parse(source)).encode())
-    return digest.hexdigest()
 
 
 @dataclass(frozen=True)
@@ -78,7 +66,7 @@ class Trial:
 
     def key(self, data: str) -> str:
         """Name of this trial's result on the data hashed as *data* (`hash_data`): 16 hexadecimal digits."""
-        spec = json.dumps([code_stamp(), data, asdict(self)], sort_keys=True)
+        spec = json.dumps([code_stamp(*_CODE), data, asdict(self)], sort_keys=True)
         return hashlib.blake2b(spec.encode(), digest_size=8).hexdigest()
 
 

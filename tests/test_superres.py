@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
-from rbcnb import superres
+from rbcnb import superres, waifu
 
 
 @pytest.fixture(scope="module")
@@ -14,7 +14,7 @@ def network():
     if folder is None:
         pytest.skip("no Waifu2x model files on this machine")
     pytest.importorskip("ncnn")
-    return superres._network(folder, 1)
+    return waifu.network(folder, 1)
 
 
 def picture(height, width, *, seed=0):
@@ -39,9 +39,9 @@ def test_every_method_gives_exactly_the_rounded_size(shape, scale):
 
 def test_tiles_change_nothing(network):
     image = picture(90, 130)
-    whole = superres._double(network, image, tile_px=1000).astype(int)
+    whole = waifu.double(network, image, tile_px=1000).astype(int)
     for tile_px in (32, 47):
-        tiled = superres._double(network, image, tile_px=tile_px).astype(int)
+        tiled = waifu.double(network, image, tile_px=tile_px).astype(int)
         # Sums in another order differ in the seventh digit, which tips a rounding once in some ten thousand values.
         assert np.abs(tiled - whole).max() <= 1
         assert np.mean(tiled != whole) < 1e-3
