@@ -69,6 +69,18 @@ def build_parser() -> argparse.ArgumentParser:
     )
     segment.add_argument("--jobs", type=_positive, default=1, metavar="N", help="images side by side (default 1)")
 
+    results = commands.add_parser("results", help="list, export, merge and prune finished trials", allow_abbrev=False)
+    results.add_argument("stores", nargs="+", metavar="STORE", type=Path, help="a run's folder, or its folder trials")
+    results.add_argument("--export", metavar="FILE", type=Path, help="write all rows as .csv or .parquet")
+    results.add_argument("--merge-into", metavar="STORE", type=Path, help="copy what this store lacks into it first")
+    results.add_argument(
+        "--prune",
+        action="append",
+        default=[],
+        choices=("failed", "stale", "torn"),
+        help="remove trials that failed, that other code made, or halves of them; may be repeated",
+    )
+
     fetch = commands.add_parser("fetch", help="download a public data set", allow_abbrev=False)
     fetch.add_argument("dataset", choices=("chula",), help="Chula RBC-12: human smears, 12 cell types, MIT licence")
     fetch.add_argument("--out", default="data/chula-rbc-12", metavar="DIR", type=Path)
@@ -80,7 +92,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = build_parser().parse_args(arguments)
     # A scheduler's "please stop" ends a run as Ctrl-C does: kernels and workers are closed, not left behind.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    run = {"reproduce": _reproduce, "segment": _segment, "fetch": _fetch}[options.command]
+    run = {"reproduce": _reproduce, "segment": _segment, "results": _results, "fetch": _fetch}[options.command]
     try:
         return run(options)
     except KeyboardInterrupt:
@@ -178,6 +190,17 @@ def _segment(options: argparse.Namespace) -> int:
     for file, message in report.errors:
         print(f"rbcnb segment: left out: {file}: {message.removeprefix(f'{file}: ')}", file=sys.stderr)
     return 1 if report.errors else 0
+
+
+def _results(options: argparse.Namespace) -> int:
+    from rbcnb.listing import manage_results
+
+    try:
+        print(manage_results(options.stores, export=options.export, into=options.merge_into, prune=options.prune))
+    except (ValueError, OSError) as error:
+        print(f"rbcnb results: {error}", file=sys.stderr)
+        return 2
+    return 0
 
 
 def _fetch(options: argparse.Namespace) -> int:

@@ -34,26 +34,28 @@ def measure_throughput(architecture: str, size_px: int, *, batch_size: int = 32,
     """Images per second of a training step (forward, backward, Adam) with one thread, or on the GPU if there is one."""
     import torch
 
-    from rbcnb.models import build_model
+    from rbcnb.engine import choose_engine, prepare
+    from rbcnb.models import build_model, normalise
 
-    device = "cuda" if torch.cuda.is_available() else "cpu"
+    engine = choose_engine()
+    device = engine.device
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        with torch.random.fork_rng(devices=[device] if device == "cuda" else []):
-            model = build_model(architecture, len(CLASSES)).to(device).train()
-        optimiser = torch.optim.Adam(model.parameters())
-        images = torch.zeros(batch_size, 3, size_px, size_px, device=device)
+        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+            model = prepare(build_model(architecture, len(CLASSES)), engine).train()
+        optimiser = torch.optim.Adam(model.parameters(), fused=True)
+        images = normalise(torch.zeros(batch_size, size_px, size_px, 3, dtype=torch.uint8, device=device))
         targets = torch.zeros(batch_size, dtype=torch.long, device=device)
 
         def step() -> None:
             optimiser.zero_grad()
             torch.nn.functional.cross_entropy(model(images), targets).backward()
             optimiser.step()
-            if device == "cuda":
+            if device.type == "cuda":
                 torch.cuda.synchronize()
 
-        if size_px <= 64 or device == "cuda":
+        if size_px <= 64 or device.type == "cuda":
             step()  # the first step allocates; at 224 px on a CPU it takes many seconds, and the excess is lost in them
         start, steps = time.perf_counter(), 0
         while (seconds := time.perf_counter() - start) < at_least_s or not steps:

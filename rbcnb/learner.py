@@ -4,19 +4,22 @@ The crops are one uint8 tensor on the device; a batch is an index look-up, norma
 """
 
 from collections.abc import Iterator
-from functools import partial
+from functools import cached_property, partial
+from itertools import pairwise
+from typing import NamedTuple
 
 import cv2
 import numpy as np
 import pandas as pd
 import torch
 import torch.nn.functional as F
-from fastai.callback.core import Callback, TrainEvalCallback
+from fastai.callback.core import Callback, CancelBatchException, TrainEvalCallback
 from fastai.data.core import DataLoaders
 from fastai.learner import Learner
 from fastai.optimizer import OptimWrapper
 from torch import Tensor
 
+from rbcnb.engine import Engine, bare_model, prepare
 from rbcnb.losses import build_loss
 from rbcnb.metrics import macro_f1
 from rbcnb.models import build_model, normalise
@@ -24,13 +27,8 @@ from rbcnb.published import SETTINGS
 from rbcnb.trial import Trial
 
 MAX_ROTATION_DEG = SETTINGS["rotation_degrees"]
-EVALUATION_BATCH = 128  # without gradients: as many as fit comfortably at 224 px
+EVALUATION_BATCH = 128  # at most; without gradients, four times a training batch fits as well
 CURVE_COLUMNS = ("epoch", "train_loss", "train_ce", "valid_loss", "valid_ce", "valid_macro_f1")
-
-
-def default_device() -> torch.device:
-    """The first CUDA device, else the CPU."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def rotate_flip(crops: np.ndarray, *, seed: int) -> np.ndarray:
@@ -55,6 +53,14 @@ def rotate_flip(crops: np.ndarray, *, seed: int) -> np.ndarray:
     return out
 
 
+class Part(NamedTuple):
+    """Cells that are served at once."""
+
+    rows: slice  # of the epoch's order
+    batch: int  # cells of the batch that they belong to
+    last: bool  # of that batch
+
+
 class CropLoader:
     """Batches of (normalised images [B, 3, S, S], targets [B]) from tensors that already live on the device.
 
@@ -63,25 +69,42 @@ class CropLoader:
         targets: int64 [N], on the same device.
         batch_size: cells per batch.
         seed: of the shuffling, which differs per epoch; None keeps the order and every cell.
+        part_size: most cells served at once, where a whole batch does not fit in memory; see `AccumulateCallback`.
     """
 
     n_inp = 1  # fastai: the first item of a batch is the input
 
-    def __init__(self, crops: Tensor, targets: Tensor, *, batch_size: int, seed: int | None = None) -> None:
+    def __init__(
+        self, crops: Tensor, targets: Tensor, *, batch_size: int, seed: int | None = None, part_size: int | None = None
+    ) -> None:
         self.crops, self.targets, self.bs = crops, targets, batch_size
+        self.part_size = min(part_size or batch_size, batch_size)
         self.generator = None if seed is None else torch.Generator().manual_seed(seed)
 
     def __len__(self) -> int:
-        n_batches, rest = divmod(len(self.targets), self.bs)
+        return len(self.parts)
+
+    @cached_property
+    def parts(self) -> list[Part]:
+        """What an epoch serves, in its order."""
+        n = len(self.targets)
+        batches = [range(start, min(start + self.bs, n)) for start in range(0, n, self.bs)]
         # Batch norm cannot normalise a training batch of one cell: such a rest waits for another epoch's order.
-        return n_batches + (rest > (0 if self.generator is None or n_batches == 0 else 1))
+        if self.generator is not None and len(batches) > 1 and len(batches[-1]) == 1:
+            batches.pop()
+        served = []
+        for batch in batches:
+            n_parts = -(-len(batch) // self.part_size)  # whose sizes differ by one at most
+            edges = [batch.start + len(batch) * i // n_parts for i in range(n_parts + 1)]
+            served += [Part(slice(*edge), len(batch), edge[1] == batch.stop) for edge in pairwise(edges)]
+        return served
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         n = len(self.targets)
         order = torch.arange(n) if self.generator is None else torch.randperm(n, generator=self.generator)
         order = order.to(self.crops.device)
-        for batch in range(len(self)):
-            rows = order[batch * self.bs : (batch + 1) * self.bs]
+        for part in self.parts:
+            rows = order[part.rows]
             yield normalise(self.crops[rows]), self.targets[rows]
 
     def to(self, device: torch.device) -> "CropLoader":
@@ -98,8 +121,8 @@ class CurveCallback(Callback):
 
     order = 10
 
-    def before_fit(self) -> None:
-        self.rows: list[dict[str, float]] = []
+    def __init__(self) -> None:
+        self.rows: list[dict[str, float]] = []  # of the epochs done; `rbcnb.checkpoint.resume` fills it
 
     def before_epoch(self) -> None:
         self.sums = {True: torch.zeros(3, dtype=torch.float64), False: torch.zeros(3, dtype=torch.float64)}
@@ -111,13 +134,16 @@ class CurveCallback(Callback):
         cross_entropy = F.cross_entropy(self.pred.detach(), self.y)
         if self.training and not torch.isfinite(self.loss_grad):
             raise FloatingPointError(f"the training loss became {self.loss_grad.item()} in epoch {self.epoch + 1}")
-        self.sums[self.training] += torch.tensor([n * self.loss_grad.item(), n * cross_entropy.item(), n])
+        sums = [n * self.loss_grad.item(), n * cross_entropy.item(), n]
+        self.sums[self.training] += torch.tensor(sums, dtype=torch.float64)
         if not self.training:
             self.preds.append(self.pred.argmax(dim=1))
             self.targets.append(self.y)
 
     def after_epoch(self) -> None:
         train_loss, train_ce, n_train = self.sums[True].tolist()
+        if not n_train:
+            return  # an epoch that was done before the fit was stopped and resumed
         valid_loss, valid_ce, n_valid = self.sums[False].tolist()
         row = {"epoch": self.epoch + 1, "train_loss": train_loss / n_train, "train_ce": train_ce / n_train}
         if n_valid:
@@ -126,13 +152,29 @@ class CurveCallback(Callback):
         self.rows.append(row)
 
     @property
-    def curves(self) -> pd.DataFrame:
+    def table(self) -> pd.DataFrame:
         """One row per epoch, ``CURVE_COLUMNS``; the ``valid_*`` are NaN where nothing was held out."""
         return pd.DataFrame(self.rows, columns=list(CURVE_COLUMNS))
 
 
-def build_learner(trial: Trial, train: CropLoader, valid: CropLoader, *, n_classes: int) -> Learner:
-    """A fastai ``Learner`` for one trial: its network, its loss, torch's Adam.
+class AccumulateCallback(Callback):
+    """Steps once per batch where it is served in parts: their gradients add up to that of the batch's mean loss.
+
+    Batch norm still normalises each part by itself.
+    """
+
+    order, run_valid = CurveCallback.order + 1, False
+
+    def after_loss(self) -> None:
+        self.learn.loss_grad = self.learn.loss_grad * (len(self.y) / self.dls.train.parts[self.iter].batch)
+
+    def before_step(self) -> None:
+        if not self.dls.train.parts[self.iter].last:
+            raise CancelBatchException  # neither a step nor gradients set to zero
+
+
+def build_learner(trial: Trial, train: CropLoader, valid: CropLoader, *, n_classes: int, engine: Engine) -> Learner:
+    """A fastai ``Learner`` for one trial: its network, its loss, torch's Adam; its curves are in ``learner.curve``.
 
     torch's Adam (eps 1e-8, betas 0.9 and 0.999, no decay) is the published optimiser; fastai's own differs in all
     three. The initial weights come from torch's global generator: `rbcnb.trial.run_trial` seeds it.
@@ -142,24 +184,28 @@ def build_learner(trial: Trial, train: CropLoader, valid: CropLoader, *, n_class
         train: shuffled batches.
         valid: batches in order; may be empty.
         n_classes: outputs of the network.
+        engine: how the device computes.
     """
-    device = train.crops.device
+    model = build_model(trial.architecture, n_classes, pretrained=trial.pretrained)
     return Learner(
-        DataLoaders(train, valid, device=device),
-        build_model(trial.architecture, n_classes, pretrained=trial.pretrained),
+        DataLoaders(train, valid, device=engine.device),
+        prepare(model, engine),
         loss_func=build_loss(trial),
-        opt_func=partial(OptimWrapper, opt=torch.optim.Adam),
+        opt_func=partial(OptimWrapper, opt=partial(torch.optim.Adam, fused=True)),
         lr=trial.learning_rate,
         wd=trial.weight_decay,
         default_cbs=False,
-        cbs=[TrainEvalCallback(), CurveCallback()],
+        cbs=[TrainEvalCallback(), CurveCallback(), *([AccumulateCallback()] if train.part_size < train.bs else [])],
     )
 
 
 def predict_probabilities(model: torch.nn.Module, loader: CropLoader) -> np.ndarray:
-    """Softmax probabilities, float64 [N, C], of the loader's cells in its order; leaves the model in eval mode."""
-    model.eval()
+    """Softmax probabilities, float64 [N, C], of the loader's cells in its order; leaves the model in eval mode.
+
+    Always in float32: bfloat16's logits have three digits, and ranks of confident cells would tie.
+    """
+    model = bare_model(model).eval()
     with torch.inference_mode():
-        # float64 before the softmax: rows sum to 1 within 1e-15, and ranks of confident cells do not tie.
+        # float64 before the softmax: rows sum to 1 within 1e-15.
         logits = torch.cat([model(images).double() for images, _ in loader])
     return logits.softmax(dim=1).cpu().numpy()

@@ -182,10 +182,10 @@ def describe_block(*, size_px: int = 224) -> pd.DataFrame:
 
 
 def normalise(crops: Tensor) -> Tensor:
-    """uint8 crops [N, S, S, 3] to float32 [N, 3, S, S] with ImageNet's channel means and deviations.
+    """uint8 crops [N, S, S, 3] to float32 [N, 3, S, S], channels last in memory, by ImageNet's means and deviations.
 
     The constants suit pretrained weights and are harmless without; they hold no information about any data set here.
     """
     mean = torch.tensor([0.485, 0.456, 0.406], device=crops.device)
     std = torch.tensor([0.229, 0.224, 0.225], device=crops.device)
-    return ((crops.to(torch.float32) / 255 - mean) / std).permute(0, 3, 1, 2).contiguous()
+    return ((crops.to(torch.float32) / 255 - mean) / std).permute(0, 3, 1, 2)

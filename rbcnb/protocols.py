@@ -111,7 +111,7 @@ def choose_settings(curves: pd.DataFrame, *, protocol: str) -> pd.DataFrame:
     """Which settings are fitted for good, and for how many epochs, from the folds' validation curves.
 
     Args:
-        curves: `rbcnb.study.load_curves` of one protocol's fold trials.
+        curves: `rbcnb.store.load_curves` of one protocol's fold trials.
         protocol: "paper": each setting at its least mean validation loss. "honest": per architecture and method the
             setting and epoch of the highest mean macro F1; of equals the fewest epochs. Losses are never compared
             between methods.

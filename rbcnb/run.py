@@ -2,7 +2,7 @@
 
 ``cells.csv`` (found), ``truth.csv`` (labels of the smears), ``labelled.csv``, ``crops.npy``,
 ``smear.png`` (the first one), ``splits_<protocol>.csv``,
-``tables/*.csv``, ``figures/*.png``, ``trials/`` (the store of `rbcnb.study`), ``notebooks/``,
+``tables/*.csv``, ``figures/*.png``, ``trials/`` (a store, see `rbcnb.store`), ``notebooks/``,
 ``run.json``, ``report.html``.
 """
 

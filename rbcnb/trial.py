@@ -21,9 +21,10 @@ from rbcnb.splits import oversample, undersample
 from rbcnb.stamps import code_stamp
 
 # The modules that a trial's result depends on: a change of their code, comments aside, makes every trial a new one.
-_CODE = ("learner", "losses", "metrics", "models", "splits", "trial")
+_CODE = ("engine", "learner", "losses", "metrics", "models", "splits", "trial")
 
 RESAMPLING = ("none", "under", "over")
+PRECISIONS = ("auto", "float32", "bf16")
 
 
 @dataclass(frozen=True)
@@ -44,8 +45,11 @@ class Trial:
     fold: int | None = None  # held out within dev; None fits on all dev cells and scores the test cells
     protocol: str = "paper"  # which protocol's splits the cells table carries
     rho: float | None = None  # rung of the imbalance ladder that the cells table carries; None for the whole data set
+    precision: str = "auto"  # of matrix products: "float32", "bf16", or "auto": what the device is good at
 
     def __post_init__(self) -> None:
+        if self.precision not in PRECISIONS:
+            raise ValueError(f"precision must be one of {PRECISIONS}, got {self.precision!r}")
         if self.resample not in RESAMPLING:
             raise ValueError(f"resample must be one of {RESAMPLING}, got {self.resample!r}")
         given = {self.alpha is not None, self.gamma is not None}
@@ -80,7 +84,8 @@ class TrialResult:
     predictions: pd.DataFrame  # per held-out cell: smear, cell, group, target, pred, prob_<class>
     n_train: int  # cells trained on per epoch, after re-sampling
     seconds: float
-    device: str
+    engine: str  # device and precision
+    part_size: int  # cells of a batch that were in memory at once: batch_size, unless that was too much
 
 
 def expand_grid(base: Trial, **axes: Iterable[Any]) -> list[Trial]:
@@ -120,14 +125,27 @@ def training_rows(trial: Trial, cells: pd.DataFrame) -> tuple[np.ndarray, np.nda
     return np.flatnonzero(train), np.flatnonzero(held_out)
 
 
-def run_trial(trial: Trial, cells: pd.DataFrame, crops: np.ndarray, *, device: str | None = None) -> TrialResult:
+def run_trial(
+    trial: Trial,
+    cells: pd.DataFrame,
+    crops: np.ndarray,
+    *,
+    device: str | None = None,
+    strict: bool = False,
+    checkpoint: str | Path | None = None,
+) -> TrialResult:
     """Fits one trial and predicts the cells it holds out (its fold, or the test set when ``fold`` is None).
+
+    A batch that does not fit in memory is served in halves, quarters ..., with the gradients added up.
 
     Args:
         trial: the settings.
         cells: one row per cell with ``label``, ``split`` and ``fold``; its order is the crops' order.
         crops: uint8 [len(cells), S, S, 3].
         device: "cpu", "cuda", ...; None takes a GPU if there is one.
+        strict: ask a GPU for the same numbers every time.
+        checkpoint: file for the state of a long fit after an epoch. A fit that finds one there goes on from it, on a
+            CPU to the same numbers as if it had never stopped.
 
     Returns:
         Scores, curves and predictions. Same trial, data and thread count on a CPU: same numbers.
@@ -135,20 +153,15 @@ def run_trial(trial: Trial, cells: pd.DataFrame, crops: np.ndarray, *, device: s
     Raises:
         ValueError: the table does not fit the crops or the trial.
         FloatingPointError: the loss became NaN or infinite.
+        MemoryError: not even two cells at once fit in memory.
     """
     import torch
 
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="`torch.jit.script`")  # fastai's use of it, not ours to mend
-        from rbcnb.learner import (
-            EVALUATION_BATCH,
-            CropLoader,
-            CurveCallback,
-            build_learner,
-            default_device,
-            predict_probabilities,
-            rotate_flip,
-        )
+        from rbcnb.checkpoint import CheckpointCallback, resume
+        from rbcnb.engine import choose_engine, out_of_memory, repeatable
+        from rbcnb.learner import EVALUATION_BATCH, CropLoader, build_learner, predict_probabilities, rotate_flip
 
     if len(cells) != len(crops):
         raise ValueError(f"{len(cells)} cells but {len(crops)} crops: they must stand in the same order, one each")
@@ -165,26 +178,43 @@ def run_trial(trial: Trial, cells: pd.DataFrame, crops: np.ndarray, *, device: s
         train_crops = np.concatenate([train_crops, rotate_flip(train_crops[extra], seed=trial.seed)])
         train_targets = np.concatenate([train_targets, train_targets[extra]])
 
-    place = torch.device(device) if device else default_device()
+    engine = choose_engine(device, precision=trial.precision, strict=strict)
 
-    def loader(images: np.ndarray, labels: np.ndarray, batch_size: int, seed: int | None) -> CropLoader:
-        return CropLoader(torch.from_numpy(images), torch.from_numpy(labels), batch_size=batch_size, seed=seed).to(
-            place
-        )
+    def loader(images: np.ndarray, labels: np.ndarray, batch_size: int, **options: int) -> CropLoader:
+        tensors = torch.from_numpy(images), torch.from_numpy(labels)
+        return CropLoader(*tensors, batch_size=batch_size, **options).to(engine.device)
 
-    fit_loader = loader(train_crops, train_targets, trial.batch_size, trial.seed)
-    score_loader = loader(crops[held_out], targets[held_out], EVALUATION_BATCH, None)
-    # A final fit never looks at the test set before it is over; a fold is watched every epoch, to choose their number.
-    watched = (
-        loader(crops[held_out[:0]], targets[held_out[:0]], EVALUATION_BATCH, None)
-        if trial.fold is None
-        else score_loader
-    )
-    with torch.random.fork_rng(devices=[place] if place.type == "cuda" else []):
-        torch.manual_seed(trial.seed)
-        learner = build_learner(trial, fit_loader, watched, n_classes=len(classes))
-        learner.fit(trial.epochs)
-    probabilities = predict_probabilities(learner.model, score_loader)
+    def fit(part_size: int) -> tuple[np.ndarray, pd.DataFrame]:
+        """Probabilities of the held-out cells and the curves, with *part_size* cells in memory at once."""
+        fitted = loader(train_crops, train_targets, trial.batch_size, seed=trial.seed, part_size=part_size)
+        evaluation = min(EVALUATION_BATCH, 4 * part_size)
+        scored = loader(crops[held_out], targets[held_out], evaluation)
+        # A final fit never looks at the test set before it is over; a fold is watched every epoch, to choose how many.
+        watched = scored if trial.fold is not None else loader(crops[held_out[:0]], targets[held_out[:0]], evaluation)
+        devices = [engine.device] if engine.device.type == "cuda" else []
+        with torch.random.fork_rng(devices=devices), repeatable(engine):
+            torch.manual_seed(trial.seed)
+            learner = build_learner(trial, fitted, watched, n_classes=len(classes), engine=engine)
+            done = 0
+            if checkpoint is not None:
+                done = resume(learner, checkpoint)
+                learner.add_cb(CheckpointCallback(checkpoint))
+            learner.fit(trial.epochs, start_epoch=done)
+            return predict_probabilities(learner.model, scored), learner.curve.table
+
+    part_size = trial.batch_size
+    while True:
+        try:
+            probabilities, curves = fit(part_size)
+            break
+        except (RuntimeError, MemoryError) as error:
+            if not out_of_memory(error):
+                raise
+            if part_size <= 2:  # batch norm cannot do with one
+                raise MemoryError(f"{engine.device} has no memory for two cells at once: {error}") from error
+        part_size = max(2, part_size // 2)
+        if engine.device.type == "cuda":
+            torch.cuda.empty_cache()
 
     names = np.array(classes)
     predictions = cells.iloc[held_out][[SMEAR, CELL, GROUP]].reset_index(drop=True)
@@ -194,9 +224,10 @@ def run_trial(trial: Trial, cells: pd.DataFrame, crops: np.ndarray, *, device: s
     return TrialResult(
         trial=trial,
         scores=score_predictions(predictions),
-        curves=next(cb for cb in learner.cbs if isinstance(cb, CurveCallback)).curves,
+        curves=curves,
         predictions=predictions,
         n_train=len(train_targets),
         seconds=time.perf_counter() - start,
-        device=str(place),
+        engine=str(engine),
+        part_size=part_size,
     )

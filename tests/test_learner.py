@@ -5,10 +5,13 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from rbcnb.learner import CropLoader, CurveCallback, build_learner, predict_probabilities, rotate_flip
+from rbcnb.engine import choose_engine
+from rbcnb.learner import CropLoader, build_learner, predict_probabilities, rotate_flip
 from rbcnb.losses import focal_loss
 from rbcnb.models import normalise
 from rbcnb.trial import Trial
+
+CPU = choose_engine("cpu", precision="float32")
 
 
 def loader(n: int, *, batch_size: int = 4, seed: int | None = None) -> CropLoader:
@@ -64,7 +67,7 @@ def test_rotation_and_flips_keep_what_they_should():
 
 
 def test_optimiser_is_torch_adam_with_the_papers_settings():
-    learner = build_learner(Trial(), loader(12, seed=0), loader(0), n_classes=3)
+    learner = build_learner(Trial(), loader(12, seed=0), loader(0), n_classes=3, engine=CPU)
     learner.create_opt()
     learner.fit(1)
     optimiser = learner.opt.opt
@@ -77,12 +80,12 @@ def test_a_fit_equals_a_plain_torch_loop():
     """fastai adds nothing: two epochs give the weights of the loop that anyone would write by hand."""
     trial = Trial(loss="focal", alpha=0.75, gamma=2.0, learning_rate=3e-3)
     torch.manual_seed(0)
-    learner = build_learner(trial, loader(20, seed=5), loader(8), n_classes=3)
+    learner = build_learner(trial, loader(20, seed=5), loader(8), n_classes=3, engine=CPU)
     torch.manual_seed(0)
-    model = build_learner(trial, loader(20, seed=5), loader(8), n_classes=3).model
+    model = build_learner(trial, loader(20, seed=5), loader(8), n_classes=3, engine=CPU).model
     learner.fit(2)
 
-    optimiser = torch.optim.Adam(model.parameters(), lr=3e-3)
+    optimiser = torch.optim.Adam(model.parameters(), lr=3e-3, fused=True)
     batches = loader(20, seed=5)
     means = []
     for _ in range(2):
@@ -98,7 +101,7 @@ def test_a_fit_equals_a_plain_torch_loop():
     for ours, theirs in zip(learner.model.parameters(), model.parameters(), strict=True):
         assert torch.equal(ours, theirs)
 
-    curves = next(cb for cb in learner.cbs if isinstance(cb, CurveCallback)).curves
+    curves = learner.curve.table
     np.testing.assert_allclose(curves["train_loss"], means, rtol=1e-6)
     model.eval()
     with torch.no_grad():
@@ -114,14 +117,14 @@ def test_a_fit_equals_a_plain_torch_loop():
 
 
 def test_nothing_held_out_leaves_validation_empty():
-    learner = build_learner(Trial(), loader(12, seed=0), loader(0), n_classes=3)
+    learner = build_learner(Trial(), loader(12, seed=0), loader(0), n_classes=3, engine=CPU)
     learner.fit(1)
-    curves = next(cb for cb in learner.cbs if isinstance(cb, CurveCallback)).curves
+    curves = learner.curve.table
     assert curves[["valid_loss", "valid_ce", "valid_macro_f1"]].isna().all(axis=None)
     assert curves["train_loss"].notna().all()
 
 
 def test_a_loss_that_is_no_number_ends_the_fit_with_its_epoch():
-    learner = build_learner(Trial(learning_rate=1e30), loader(40, seed=0), loader(0), n_classes=3)
+    learner = build_learner(Trial(learning_rate=1e30), loader(40, seed=0), loader(0), n_classes=3, engine=CPU)
     with pytest.raises(FloatingPointError, match=r"training loss became .* in epoch"):
         learner.fit(5)

@@ -6,9 +6,11 @@ import os
 import pandas as pd
 import pytest
 
+from rbcnb import study
 from rbcnb.metrics import score_predictions
 from rbcnb.splits import assign_splits
-from rbcnb.study import StudyError, load_curves, load_predictions, predictions_by_method, run_study
+from rbcnb.store import load_curves, load_predictions, predictions_by_method, results_table
+from rbcnb.study import Outcome, StudyError, progress_line, run_study
 from rbcnb.trial import Trial, expand_grid
 
 FAST = Trial(epochs=2)
@@ -88,12 +90,38 @@ def test_what_a_killed_study_left_behind_is_made_again(split_data, tmp_path):
     pd.testing.assert_frame_equal(first.drop(columns="seconds"), second.drop(columns="seconds"), check_exact=True)
 
 
-def test_a_failing_trial_is_named_and_the_others_are_kept(split_data, tmp_path):
-    bad = dataclasses.replace(FAST, fold=9)
-    with pytest.raises(StudyError, match=r"1 of 2 trials failed(.|\n)*fold=9(.|\n)*nothing to score in fold 9"):
-        run([bad, FAST], split_data, tmp_path)
+def test_a_failing_trial_is_a_row_and_the_others_are_kept(split_data, tmp_path, monkeypatch):
+    flaky = dataclasses.replace(FAST, fold=0)
+    fit = study.run_trial
+
+    def fails_on_folds(trial, *data, **options):
+        if trial.fold is not None:
+            raise OSError("the disk is away")
+        return fit(trial, *data, **options)
+
+    monkeypatch.setattr(study, "run_trial", fails_on_folds)
+    with pytest.raises(StudyError, match=r"1 of 2 trials failed(.|\n)*fold=0(.|\n)*OSError: the disk is away"):
+        run([flaky, FAST], split_data, tmp_path)
+    rows = results_table(tmp_path).sort_values("fold")
+    assert rows["error"].tolist() == ["OSError: the disk is away", ""]
     _, said = run([FAST], split_data, tmp_path)
     assert said[-1] == "study: 1 trials, 0 trained, 1 taken from the store"
+    # Unlike a fit that diverged, one that failed by chance is tried again.
+    monkeypatch.setattr(study, "run_trial", fit)
+    rows, said = run([flaky, FAST], split_data, tmp_path)
+    assert said[-1] == "study: 2 trials, 1 trained, 1 taken from the store"
+    assert rows["error"].tolist() == ["", ""]
+
+
+def test_progress_tells_done_running_left_and_the_best_fold():
+    trials = expand_grid(FAST, fold=[0, 1, None])
+    done = [Outcome(1, macro_f1=0.25), Outcome(2, macro_f1=0.9)]
+    line = progress_line([*trials, FAST, FAST], done, [1.0, 2.0, 3.0, 4.0, 5.0], jobs=2, spent_s=10)
+    assert line == (
+        "study: 2 of 5 trials done, 2 running, 1 waiting, 10 s, about 20 s left, "
+        "best macro F1 on a fold 0.250 (cross_entropy)"
+    )  # the test set's 0.9 is not told
+    assert progress_line(trials, [Outcome(0, error="no")], [1.0] * 3, jobs=1, spent_s=5).endswith("left, 1 failed")
 
 
 def test_a_fit_that_diverges_on_a_fold_is_a_result_and_a_final_one_an_error(split_data, tmp_path):

@@ -40,6 +40,7 @@ def test_grid_is_the_product_of_its_axes():
         ({"loss": "focal"}, "alpha and gamma belong to the focal loss"),
         ({"epochs": 0}, "epochs must be at least 1"),
         ({"learning_rate": 0.0}, "learning_rate must be positive"),
+        ({"precision": "fp8"}, "precision must be one of"),
     ],
 )
 def test_impossible_settings_are_named(wrong, message):
@@ -59,7 +60,7 @@ def test_key_depends_on_every_field_and_on_the_data():
     others = {
         "architecture": "resnet18", "alpha": 0.5, "gamma": 1.0, "resample": "over", "learning_rate": 0.1,
         "weight_decay": 0.1, "batch_size": 8, "epochs": 3, "pretrained": True, "seed": 1, "fold": 0,
-        "protocol": "honest", "rho": 2.03,
+        "protocol": "honest", "rho": 2.03, "precision": "bf16",
     }  # fmt: skip
     assert set(others) | {"loss"} == {field.name for field in dataclasses.fields(Trial)}
     keys = {dataclasses.replace(base, **{name: value}).key("d") for name, value in others.items()}

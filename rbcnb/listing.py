@@ -1,0 +1,65 @@
+"""What `rbcnb results` does: a store of trials as a table to read, to export, to merge and to prune."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from rbcnb.files import write_whole
+from rbcnb.store import merge_stores, prune_store, results_table
+
+STORE_FOLDER = "trials"  # in a run's folder
+SUMMARY_COLUMNS = ("architecture", "protocol", "method")
+
+
+def manage_results(
+    stores: Sequence[Path], *, export: Path | None = None, into: Path | None = None, prune: Sequence[str] = ()
+) -> str:
+    """Merges *stores* into *into*, prunes, exports the rows, and returns a summary to print, in this order.
+
+    Args:
+        stores: runs' folders, or stores.
+        export: file for the rows of all stores, ``.csv`` or ``.parquet``.
+        into: store that is given what it lacks; it is the one that is then pruned, exported and summed up.
+        prune: see `rbcnb.store.prune_store`.
+
+    Raises:
+        FileNotFoundError: a store is no folder.
+        ValueError: *export* has another ending.
+    """
+    if export is not None and export.suffix not in (".csv", ".parquet"):
+        raise ValueError(f"--export {export}: name a file that ends in .csv or .parquet")
+    stores, told = [store_in(path) for path in stores], []
+    if into is not None:
+        told.append(f"{merge_stores(stores, into)} trials copied to {into}")
+        stores = [into]
+    for store in stores if prune else ():
+        told.append(f"{len(prune_store(store, prune))} files removed from {store}")
+    rows = pd.concat([results_table(store) for store in stores], ignore_index=True)
+    if export is not None:
+        with write_whole(export) as part:
+            rows.to_csv(part, index=False) if export.suffix == ".csv" else rows.to_parquet(part, index=False)
+        told.append(f"{len(rows)} rows: {export}")
+    return "\n".join([*told, summary(rows)])
+
+
+def store_in(path: Path) -> Path:
+    """The store at *path*, or in the run at *path*; raises FileNotFoundError where there is neither."""
+    if not path.is_dir():
+        raise FileNotFoundError(f"{path}: no such folder; name a run's folder, or its folder {STORE_FOLDER}")
+    return path / STORE_FOLDER if (path / STORE_FOLDER).is_dir() else path
+
+
+def summary(rows: pd.DataFrame) -> str:
+    """Rows of `results_table` as text: a line per architecture, protocol and method; folds apart from final fits."""
+    if rows.empty:
+        return "no trials"
+    table = rows.assign(fit=rows["fold"].isna().map({True: "final", False: "fold"}), failed=rows["error"] != "")
+    lines = table.groupby([*SUMMARY_COLUMNS, "fit"], sort=True).agg(
+        trials=("key", "size"),
+        failed=("failed", "sum"),
+        macro_f1_mean=("macro_f1", "mean"),
+        macro_f1_best=("macro_f1", "max"),
+        hours=("seconds", lambda seconds: seconds.sum() / 3600),
+    )
+    return lines.round(3).reset_index().to_string(index=False)

@@ -1,0 +1,188 @@
+"""Finished trials on disk: a folder, two files a trial, each row there the moment its fit is done.
+
+``<key>.parquet`` holds the predictions, ``<key>.json`` settings, scores and curves, written last and whole: a trial
+that has its JSON is complete. Two processes that share a store at worst fit the same trial at the same time and write
+the same result twice. ``<key>.ckpt`` is the state of a long fit under way.
+
+A fit that failed leaves its reason. One that diverged on a fold has lost, and that is a result; any other failure is
+tried again by the next study that asks for the trial.
+"""
+
+import json
+import re
+import shutil
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, fields
+from pathlib import Path
+
+import pandas as pd
+
+from rbcnb.files import write_whole
+from rbcnb.trial import Trial, TrialResult, code_stamp
+
+PRUNABLE = ("failed", "stale", "torn")
+_FACTS = ("scores", "n_train", "seconds", "engine", "part_size")
+_NAME = re.compile(r"[0-9a-f]{16}")
+
+
+def store_result(result: TrialResult, store: Path, *, data: str) -> str:
+    """Writes one finished trial into *store* and returns its key."""
+    key = result.trial.key(data)
+    with write_whole(store / f"{key}.parquet") as part:
+        result.predictions.to_parquet(part, index=False)
+    facts = {name: getattr(result, name) for name in _FACTS}
+    _write_record(result.trial, store, data=data, curves=result.curves.to_dict(orient="list"), **facts)
+    checkpoint_of(store, key).unlink(missing_ok=True)
+    return key
+
+
+def store_failure(trial: Trial, store: Path, *, data: str, error: str, retry: bool) -> None:
+    """Writes why a trial has no result, and whether it is worth another try."""
+    nothing = {"scores": {}, "n_train": 0, "seconds": 0.0, "engine": "", "part_size": 0}
+    _write_record(trial, store, data=data, curves={}, error=error, retry=retry, **nothing)
+
+
+def _write_record(
+    trial: Trial, store: Path, *, data: str, error: str = "", retry: bool = False, **facts: object
+) -> None:
+    record = {"key": trial.key(data), "data": data, "code": code_stamp(), "trial": asdict(trial)}
+    with write_whole(store / f"{record['key']}.json") as part:
+        part.write_text(json.dumps(record | {"error": error, "retry": retry} | facts, indent=1), encoding="utf-8")
+
+
+def load_record(store: Path, key: str) -> dict | None:
+    """A trial's record, or None when it is not in the store (or its file is damaged, and must be made again)."""
+    try:
+        record = json.loads((store / f"{key}.json").read_text(encoding="utf-8"))
+        return record if record["error"] or (store / f"{key}.parquet").exists() else None
+    except (FileNotFoundError, ValueError, KeyError, TypeError):
+        return None
+
+
+def checkpoint_of(store: Path, key: str) -> Path:
+    """Where the state of a long fit is kept while it runs."""
+    return store / f"{key}.ckpt"
+
+
+def load_predictions(store: str | Path, key: str) -> pd.DataFrame:
+    """A stored trial's held-out predictions, one row per cell."""
+    return pd.read_parquet(Path(store) / f"{key}.parquet")
+
+
+def predictions_by_method(results: pd.DataFrame, store: str | Path) -> dict[tuple[str, str], list[pd.DataFrame]]:
+    """(architecture, method) -> the predictions of its fits, one table per seed, seeds ascending.
+
+    Args:
+        results: rows of `rbcnb.study.run_study`, one setting per architecture and method.
+        store: the store they lie in.
+
+    Raises:
+        ValueError: a method has several fits of one seed, so that seeds would not pair.
+    """
+    found = {}
+    for (architecture, method), rows in results.groupby(["architecture", "method"], sort=False):
+        if rows["seed"].duplicated().any():
+            raise ValueError(f"{architecture}, {method}: several settings of one seed; choose one (best_settings)")
+        found[architecture, method] = [load_predictions(store, key) for key in rows.sort_values("seed")["key"]]
+    return found
+
+
+def load_curves(store: str | Path, keys: Sequence[str]) -> pd.DataFrame:
+    """The per-epoch curves of stored trials, one row per trial and epoch, with the trial's settings as columns.
+
+    Raises:
+        FileNotFoundError: a key is not in the store.
+    """
+    frames = []
+    for key in keys:
+        record = load_record(Path(store), key)
+        if record is None:
+            raise FileNotFoundError(f"{store}: no finished trial {key}; run the study that makes it")
+        if record["error"]:
+            continue  # it has no curve, and whoever chooses by curves must do without it
+        trial = Trial(**record["trial"])
+        settings = {name: value for name, value in asdict(trial).items() if name != "epochs"}
+        frames.append(pd.DataFrame(record["curves"]).assign(key=key, method=trial.method, **settings))
+    return _with_numbers(pd.concat(frames, ignore_index=True))
+
+
+def results_table(store: str | Path, keys: Sequence[str] | None = None) -> pd.DataFrame:
+    """One row per stored trial: ``method``, settings, scores, and how it was made: ``key``, ``data``, ``seconds``...
+
+    keys : the trials to show, in this order; None shows all that can be read, by key.
+    """
+    store = Path(store)
+    records = [load_record(store, key) for key in (_keys(store) if keys is None else keys)]
+    return _with_numbers(pd.DataFrame([_row(record) for record in records if record and _readable(record)]))
+
+
+def merge_stores(sources: Sequence[str | Path], target: str | Path) -> int:
+    """Copies what *target* lacks from *sources*; returns the number of trials copied. A result replaces a failure.
+
+    Raises:
+        FileNotFoundError: a source is no folder.
+    """
+    target, copied = Path(target), 0
+    for source in map(Path, sources):
+        if not source.is_dir():
+            raise FileNotFoundError(f"{source}: no such store; give the folder `trials` of a run")
+        for key in _keys(source):
+            theirs, ours = load_record(source, key), load_record(target, key)
+            if theirs is None or (ours and (theirs["error"] or not ours["error"])):
+                continue
+            for suffix in (".json",) if theirs["error"] else (".parquet", ".json"):
+                with write_whole(target / f"{key}{suffix}") as part:
+                    shutil.copyfile(source / f"{key}{suffix}", part)
+            copied += 1
+    return copied
+
+
+def prune_store(store: str | Path, what: Sequence[str]) -> list[Path]:
+    """Removes files of *store* and returns them. Nothing may be training into the store meanwhile.
+
+    what : of ``PRUNABLE``: "failed" (trials with a reason instead of a result), "stale" (made by other code than this
+        package's: no study will ask for them again), "torn" (halves, and checkpoints of fits that ended).
+    """
+    if unknown := set(what) - set(PRUNABLE):
+        raise ValueError(f"cannot prune {', '.join(sorted(unknown))}; choose from {', '.join(PRUNABLE)}")
+    store = Path(store)
+    doomed = []
+    for path in sorted(store.iterdir()):
+        key, record = path.stem, load_record(store, path.stem)
+        if path.name.startswith(".") and ".part" in path.name:
+            reason = "torn"
+        elif not _NAME.fullmatch(key):
+            continue
+        elif record is None:
+            reason = "" if path.suffix == ".ckpt" else "torn"
+        elif record["error"]:
+            reason = "failed"
+        elif path.suffix == ".ckpt":
+            reason = "torn"
+        else:
+            reason = "stale" if record.get("code") != code_stamp() else ""
+        if reason in what:
+            doomed.append(path)
+    for path in doomed:
+        path.unlink(missing_ok=True)
+    return doomed
+
+
+def _keys(store: Path) -> Iterator[str]:
+    return (path.stem for path in sorted(store.glob("*.json")) if _NAME.fullmatch(path.stem))
+
+
+def _readable(record: dict) -> bool:
+    """Whether this version of the package knows all settings of a record."""
+    return set(record["trial"]) <= {field.name for field in fields(Trial)}
+
+
+def _row(record: dict) -> dict:
+    trial = Trial(**record["trial"])
+    kept = {name: record[name] for name in ("key", "data", *_FACTS[1:], "error")}
+    return {"method": trial.method, **record["trial"], **record["scores"], **kept}
+
+
+def _with_numbers(table: pd.DataFrame) -> pd.DataFrame:
+    """Settings that a trial may lack (None) as NaN, so that their columns are numbers whoever lacks them."""
+    return table.astype({field.name: float for field in fields(Trial) if field.default is None and field.name in table})

@@ -1,0 +1,123 @@
+"""A store of trials is listed, merged and pruned without losing a result."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from rbcnb.cli import main
+from rbcnb.store import (
+    checkpoint_of,
+    load_record,
+    merge_stores,
+    prune_store,
+    results_table,
+    store_failure,
+    store_result,
+)
+from rbcnb.trial import Trial, TrialResult
+
+TRIAL = Trial(epochs=1, precision="float32")
+
+
+def result(trial: Trial, macro_f1: float = 0.5) -> TrialResult:
+    return TrialResult(
+        trial=trial,
+        scores={"macro_f1": macro_f1, "accuracy": 0.75},
+        curves=pd.DataFrame({"epoch": [1], "train_loss": [0.5]}),
+        predictions=pd.DataFrame({"smear": ["a.png"], "target": ["normal"], "pred": ["normal"]}),
+        n_train=10,
+        seconds=36.0,
+        engine="cpu float32",
+        part_size=32,
+    )
+
+
+@pytest.fixture
+def store(tmp_path):
+    """Two folds, one of which diverged, and a final fit."""
+    folder = tmp_path / "run" / "trials"
+    store_result(result(TRIAL, 0.5), folder, data="d")
+    store_result(result(dataclasses.replace(TRIAL, fold=0), 0.25), folder, data="d")
+    diverged = dataclasses.replace(TRIAL, fold=1)
+    store_failure(diverged, folder, data="d", error="the training loss became nan in epoch 1", retry=False)
+    return folder
+
+
+def names(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_a_row_per_trial_with_numbers_where_there_are_any(store):
+    rows = results_table(store).set_index("fold").sort_index()
+    assert rows["macro_f1"].tolist() == [0.25, pytest.approx(np.nan, nan_ok=True), 0.5]
+    assert rows["error"].str.contains("became nan").tolist() == [False, True, False]
+    assert rows["alpha"].dtype == float
+    assert set(rows["engine"]) == {"cpu float32", ""}
+    key = TRIAL.key("d")
+    assert results_table(store, [key])["key"].tolist() == [key]
+
+
+def test_merging_adds_what_is_lacking_and_prefers_results_to_failures(store, tmp_path):
+    other = tmp_path / "other"
+    failed_here = dataclasses.replace(TRIAL, fold=0)
+    store_failure(failed_here, other, data="d", error="OSError: no disk", retry=True)
+    store_result(result(TRIAL, 0.99), other, data="d")
+    assert merge_stores([store], other) == 2  # fold 0 in the place of its failure, and fold 1's divergence
+    assert load_record(other, failed_here.key("d"))["scores"]["macro_f1"] == 0.25
+    assert load_record(other, TRIAL.key("d"))["scores"]["macro_f1"] == 0.99  # its own is kept
+    assert merge_stores([store], other) == 0
+    assert names(other) == names(store)
+    with pytest.raises(FileNotFoundError, match="no such store"):
+        merge_stores([tmp_path / "nowhere"], other)
+
+
+def test_pruning_removes_what_is_named_and_nothing_else(store):
+    whole = set(names(store))
+    key = TRIAL.key("d")
+    (store / "0123456789abcdef.parquet").write_bytes(b"")  # a half
+    (store / ".0123456789abcdef.77.part.json").write_bytes(b"")
+    checkpoint_of(store, key).write_bytes(b"")  # of a fit that ended
+    checkpoint_of(store, "f" * 16).write_bytes(b"")  # of one that has not
+    (store / "notes.txt").write_text("mine")
+    record = json.loads((store / f"{key}.json").read_text())
+    (store / f"{key}.json").write_text(json.dumps(record | {"code": "of last year"}))
+    assert {path.name for path in prune_store(store, ["torn"])} == {
+        "0123456789abcdef.parquet", ".0123456789abcdef.77.part.json", f"{key}.ckpt",
+    }  # fmt: skip
+    assert set(names(store)) == whole | {"f" * 16 + ".ckpt", "notes.txt"}
+    assert {path.name for path in prune_store(store, ["stale"])} == {f"{key}.json", f"{key}.parquet"}
+    assert len(prune_store(store, ["failed"])) == 1
+    assert results_table(store)["fold"].tolist() == [0.0]
+    with pytest.raises(ValueError, match="cannot prune everything; choose from failed, stale, torn"):
+        prune_store(store, ["everything"])
+
+
+def test_damaged_and_foreign_records_are_passed_over(store):
+    (store / "0123456789abcdef.json").write_text("{")
+    record = json.loads((store / f"{TRIAL.key('d')}.json").read_text())
+    record["trial"]["knob_of_next_year"] = 1
+    (store / "fedcba9876543210.json").write_text(json.dumps(record))
+    (store / "fedcba9876543210.parquet").write_bytes(b"")
+    assert len(results_table(store)) == 3
+
+
+def test_command_lists_exports_merges_and_prunes(store, tmp_path, capsys):
+    assert main(["results", str(store.parent)]) == 0
+    told = capsys.readouterr().out.splitlines()
+    assert told[0].split() == [
+        "architecture", "protocol", "method", "fit", "trials", "failed", "macro_f1_mean", "macro_f1_best", "hours",
+    ]  # fmt: skip
+    assert told[1].split() == ["small", "paper", "cross_entropy", "final", "1", "0", "0.50", "0.50", "0.01"]
+    assert told[2].split() == ["small", "paper", "cross_entropy", "fold", "2", "1", "0.25", "0.25", "0.01"]
+    out = tmp_path / "all.csv"
+    assert main(["results", str(store), "--merge-into", str(tmp_path / "one"), "--export", str(out)]) == 0
+    assert "3 trials copied" in capsys.readouterr().out
+    assert len(pd.read_csv(out)) == 3
+    assert main(["results", str(store), "--prune", "failed"]) == 0
+    assert "1 files removed" in capsys.readouterr().out
+    assert main(["results", str(tmp_path / "nowhere")]) == 2
+    assert "no such folder" in capsys.readouterr().err
+    assert main(["results", str(store), "--export", "all.xlsx"]) == 2
