@@ -18,7 +18,8 @@ from pathlib import Path
 import pandas as pd
 
 from rbcnb.files import write_whole
-from rbcnb.trial import Trial, TrialResult, code_stamp
+from rbcnb.stamps import code_stamp
+from rbcnb.trial import TRIAL_CODE, Trial, TrialResult
 
 PRUNABLE = ("failed", "stale", "torn")
 _FACTS = ("scores", "n_train", "seconds", "engine", "part_size")
@@ -45,7 +46,7 @@ def store_failure(trial: Trial, store: Path, *, data: str, error: str, retry: bo
 def _write_record(
     trial: Trial, store: Path, *, data: str, error: str = "", retry: bool = False, **facts: object
 ) -> None:
-    record = {"key": trial.key(data), "data": data, "code": code_stamp(), "trial": asdict(trial)}
+    record = {"key": trial.key(data), "data": data, "code": code_stamp(*TRIAL_CODE), "trial": asdict(trial)}
     with write_whole(store / f"{record['key']}.json") as part:
         part.write_text(json.dumps(record | {"error": error, "retry": retry} | facts, indent=1), encoding="utf-8")
 
@@ -160,7 +161,7 @@ def prune_store(store: str | Path, what: Sequence[str]) -> list[Path]:
         elif path.suffix == ".ckpt":
             reason = "torn"
         else:
-            reason = "stale" if record.get("code") != code_stamp() else ""
+            reason = "stale" if record.get("code") != code_stamp(*TRIAL_CODE) else ""
         if reason in what:
             doomed.append(path)
     for path in doomed:

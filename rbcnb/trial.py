@@ -10,6 +10,7 @@ import time
 import warnings
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,7 +22,7 @@ from rbcnb.splits import oversample, undersample
 from rbcnb.stamps import code_stamp
 
 # The modules that a trial's result depends on: a change of their code, comments aside, makes every trial a new one.
-_CODE = ("engine", "learner", "losses", "metrics", "models", "splits", "trial")
+TRIAL_CODE = ("engine", "learner", "losses", "metrics", "models", "splits", "trial")
 
 RESAMPLING = ("none", "under", "over")
 PRECISIONS = ("auto", "float32", "bf16")
@@ -70,7 +71,7 @@ class Trial:
 
     def key(self, data: str) -> str:
         """Name of this trial's result on the data hashed as *data* (`hash_data`): 16 hexadecimal digits."""
-        spec = json.dumps([code_stamp(*_CODE), data, asdict(self)], sort_keys=True)
+        spec = json.dumps([code_stamp(*TRIAL_CODE), data, asdict(self)], sort_keys=True)
         return hashlib.blake2b(spec.encode(), digest_size=8).hexdigest()
 
 
