@@ -63,25 +63,21 @@ def focal_loss(
     settings = {"label_smoothing": label_smoothing} | ({} if soft else {"ignore_index": ignore_index})
     if gamma == 0 and not per_class:
         return alpha * F.cross_entropy(logits, targets, reduction=reduction, **settings)
-    if gamma == 0 and (soft or label_smoothing):
+    if gamma == 0:
         loss = F.cross_entropy(logits, targets, weight=alpha.to(logits), reduction="none", **settings)
     elif soft or label_smoothing:
         loss = _soft_focal(logits, targets, alpha if per_class else None, gamma, ignore_index, label_smoothing)
     else:
-        if gamma == 0:
-            loss = F.cross_entropy(logits, targets, ignore_index=ignore_index, reduction="none")
-        else:
-            if torch.is_autocast_enabled(logits.device.type):
-                logits = logits.float() if logits.dtype != torch.float64 else logits  # as autocast does for losses
-            loss, _ = _HardFocal.apply(logits, targets, float(gamma), ignore_index)
+        if torch.is_autocast_enabled(logits.device.type) and logits.dtype != torch.float64:
+            logits = logits.float()  # as autocast does for cross entropy
+        loss, _ = _HardFocal.apply(logits, targets, float(gamma), ignore_index)
         if per_class:
             loss = alpha.to(loss)[targets.where(targets != ignore_index, 0)] * loss
-    if not per_class:
-        loss = alpha * loss
-    # Half-precision rows are added up in float32, so that a long batch does not overflow.
+    scale = 1.0 if per_class else alpha
     if reduction == "none":
-        return loss.to(logits.dtype)
-    total = loss.sum(dtype=torch.promote_types(loss.dtype, torch.float32))
+        return (scale * loss).to(logits.dtype)
+    # Half-precision rows are added up in float32, so that a long batch does not overflow.
+    total = scale * loss.sum(dtype=torch.promote_types(loss.dtype, torch.float32))
     if reduction == "mean":
         total = total / (loss.numel() if soft else (targets != ignore_index).sum())
     return total.to(logits.dtype)
@@ -122,7 +118,7 @@ def _slope(ce: Tensor, gamma: float) -> Tensor:
     """d loss / d ce = ``q^gamma (1 + gamma p_t ce / q)``, with p_t / q = 1 / (e^ce - 1), its limits included."""
     info = torch.finfo(ce.dtype)
     ce = ce.clamp(info.tiny, info.max)
-    return _power_of_q(ce, gamma) * (gamma * (ce / torch.expm1(ce)) + 1)
+    return (-torch.expm1(-ce)) ** gamma * (gamma * (ce / torch.expm1(ce)) + 1)
 
 
 class _HardFocal(torch.autograd.Function):
@@ -138,7 +134,7 @@ class _HardFocal(torch.autograd.Function):
         log_p = logits.t().contiguous().log_softmax(0).t() if _class_major(logits) else logits.log_softmax(1)
         ce = F.nll_loss(log_p, targets, ignore_index=ignore_index, reduction="none")
         ce = ce.to(torch.promote_types(ce.dtype, torch.float32))
-        return _power_of_q(ce, gamma).mul_(ce), ce
+        return torch.expm1(-ce).neg_().pow_(gamma).mul_(ce), ce
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple, output: tuple[Tensor, Tensor]) -> None:
@@ -152,17 +148,18 @@ class _HardFocal(torch.autograd.Function):
         if grad is None:
             return None, None, None, None
         logits, targets, ce = ctx.saved_tensors
-        ignored = targets == ctx.ignore_index
-        target = targets.masked_fill(ignored, 0).unsqueeze(1)
         if torch.is_grad_enabled():  # somebody differentiates the gradient: out of plain operations, then
+            ignored = targets == ctx.ignore_index
+            target = targets.masked_fill(ignored, 0).unsqueeze(1)
             ce = F.cross_entropy(logits, targets, ignore_index=ctx.ignore_index, reduction="none").to(ce.dtype)
             c = (grad * _slope(ce, ctx.gamma)).masked_fill(ignored, 0).unsqueeze(1)
             p = logits.softmax(1)
             return (c * (p - torch.zeros_like(p).scatter(1, target, 1.0))).to(logits.dtype), None, None, None
         class_major = _class_major(logits)
         p = logits.t().contiguous().softmax(0).t() if class_major else logits.softmax(1)
-        p.scatter_(1, target, torch.expm1(-ce).to(p.dtype).unsqueeze(1))  # p_t - 1 without its cancellation
-        del target
+        ignored = targets == ctx.ignore_index
+        # p_t - 1 without its cancellation
+        p.scatter_(1, targets.masked_fill(ignored, 0).unsqueeze(1), torch.expm1(-ce).to(p.dtype).unsqueeze(1))
         c = _slope(ce, ctx.gamma).mul_(grad).masked_fill_(ignored, 0).unsqueeze(1)
         # The product goes back to the logits' own layout: autograd would copy it there.
         return torch.mul(p, c, out=torch.empty_like(logits) if class_major else p), None, None, None
