@@ -70,7 +70,12 @@ def focal_loss(
     else:
         if torch.is_autocast_enabled(logits.device.type) and logits.dtype != torch.float64:
             logits = logits.float()  # as autocast does for cross entropy
-        loss, _ = _HardFocal.apply(logits, targets, float(gamma), ignore_index)
+        if not torch.compiler.is_compiling() and torch._C._are_functorch_transforms_active():
+            # Under torch.func (vmap, jvp, hessian) out of plain operations, which it knows how to transform.
+            ce = F.cross_entropy(logits, targets, ignore_index=ignore_index, reduction="none")
+            loss = _power_of_q(ce, gamma) * ce
+        else:
+            loss = _HardFocal.apply(logits, targets, float(gamma), ignore_index)
         if per_class:
             loss = alpha.to(loss)[targets.where(targets != ignore_index, 0)] * loss
     scale = 1.0 if per_class else alpha
@@ -122,31 +127,22 @@ def _slope(ce: Tensor, gamma: float) -> Tensor:
 
 
 class _HardFocal(torch.autograd.Function):
-    """Logits [N, C, ...] and indices [N, ...] to the rows' losses and cross entropies [N, ...], at least float32.
+    """Logits [N, C, ...] and indices [N, ...] to the rows' losses [N, ...], at least float32.
 
     Saves the logits, not their log-softmax: two buffers of their size at the peak, where `F.cross_entropy` has three.
     """
 
-    generate_vmap_rule = True
-
     @staticmethod
-    def forward(logits: Tensor, targets: Tensor, gamma: float, ignore_index: int) -> tuple[Tensor, Tensor]:
+    def forward(ctx: Any, logits: Tensor, targets: Tensor, gamma: float, ignore_index: int) -> Tensor:
         log_p = logits.t().contiguous().log_softmax(0).t() if _class_major(logits) else logits.log_softmax(1)
         ce = F.nll_loss(log_p, targets, ignore_index=ignore_index, reduction="none")
         ce = ce.to(torch.promote_types(ce.dtype, torch.float32))
-        return torch.expm1(-ce).neg_().pow_(gamma).mul_(ce), ce
+        ctx.gamma, ctx.ignore_index = gamma, ignore_index
+        ctx.save_for_backward(logits, targets, ce)
+        return torch.expm1(-ce).neg_().pow_(gamma).mul_(ce)
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple, output: tuple[Tensor, Tensor]) -> None:
-        logits, targets, ctx.gamma, ctx.ignore_index = inputs
-        ctx.mark_non_differentiable(output[1])
-        ctx.set_materialize_grads(False)
-        ctx.save_for_backward(logits, targets, output[1])
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor | None, _: None) -> tuple[Tensor | None, None, None, None]:
-        if grad is None:
-            return None, None, None, None
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None]:
         logits, targets, ce = ctx.saved_tensors
         if torch.is_grad_enabled():  # somebody differentiates the gradient: out of plain operations, then
             ignored = targets == ctx.ignore_index

@@ -312,6 +312,19 @@ def test_per_sample_gradients_by_vmap(batch):
     torch.testing.assert_close(each, x.grad)
 
 
+def test_forward_mode_and_hessian(batch):
+    logits, targets = batch[0][:2], batch[1][:2]
+
+    def loss(x):
+        return focal_loss(x, targets)
+
+    x = logits.clone().requires_grad_()
+    direction = torch.ones_like(logits).cumsum(1)
+    (gradient,) = torch.autograd.grad(loss(x), x)
+    torch.testing.assert_close(torch.func.jvp(loss, (logits,), (direction,))[1], (gradient * direction).sum())
+    torch.testing.assert_close(torch.func.hessian(loss)(logits), torch.autograd.functional.hessian(loss, logits))
+
+
 def test_compiled_equals_eager(batch):
     logits, targets = batch[0].float(), batch[1]
     compiled = torch.compile(lambda x, t: focal_loss(x, t, gamma=1.5), backend="aot_eager")
