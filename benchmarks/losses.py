@@ -197,6 +197,7 @@ def main() -> None:
         times: dict[str, list[float]] = {name: [] for name in steps}
         for _ in range(max(3, RUNS[shape] // (5 if options.quick else 1))):
             for name, step in steps.items():
+                step()  # warm, for each alike: what ran just before has emptied the caches
                 start = time.perf_counter()
                 step()
                 times[name].append(time.perf_counter() - start)
