@@ -19,7 +19,7 @@ from fastai.learner import Learner
 from fastai.optimizer import OptimWrapper
 from torch import Tensor
 
-from rbcnb.engine import Engine, bare_model, prepare
+from rbcnb.engine import Engine, bare_model, choose_engine, prepare
 from rbcnb.losses import build_loss
 from rbcnb.metrics import macro_f1
 from rbcnb.models import build_model, normalise
@@ -173,7 +173,17 @@ class AccumulateCallback(Callback):
             raise CancelBatchException  # neither a step nor gradients set to zero
 
 
-def build_learner(trial: Trial, train: CropLoader, valid: CropLoader, *, n_classes: int, engine: Engine) -> Learner:
+class EpochCallback(Callback):
+    """Tells a loss that changes during the fit (deferred re-weighting) which epoch begins."""
+
+    def before_epoch(self) -> None:
+        if hasattr(self.learn.loss_func, "begin_epoch"):
+            self.learn.loss_func.begin_epoch(self.epoch, self.n_epoch)
+
+
+def build_learner(
+    trial: Trial, train: CropLoader, valid: CropLoader, *, n_classes: int, engine: Engine | None = None
+) -> Learner:
     """A fastai ``Learner`` for one trial: its network, its loss, torch's Adam; its curves are in ``learner.curve``.
 
     torch's Adam (eps 1e-8, betas 0.9 and 0.999, no decay) is the published optimiser; fastai's own differs in all
@@ -181,21 +191,24 @@ def build_learner(trial: Trial, train: CropLoader, valid: CropLoader, *, n_class
 
     Args:
         trial: the settings; ``build_loss`` alone unpacks alpha and gamma.
-        train: shuffled batches.
+        train: shuffled batches; its class counts are the prior that the loss may need.
         valid: batches in order; may be empty.
         n_classes: outputs of the network.
-        engine: how the device computes.
+        engine: how the device computes; None: the trial's precision, where the crops are.
     """
+    engine = engine or choose_engine(str(train.crops.device), precision=trial.precision)
+    counts = torch.bincount(train.targets, minlength=n_classes).tolist()
     model = build_model(trial.architecture, n_classes, pretrained=trial.pretrained)
+    accumulate = [AccumulateCallback()] if train.part_size < train.bs else []
     return Learner(
         DataLoaders(train, valid, device=engine.device),
         prepare(model, engine),
-        loss_func=build_loss(trial),
+        loss_func=build_loss(trial, class_counts=counts),
         opt_func=partial(OptimWrapper, opt=partial(torch.optim.Adam, fused=True)),
         lr=trial.learning_rate,
         wd=trial.weight_decay,
         default_cbs=False,
-        cbs=[TrainEvalCallback(), CurveCallback(), *([AccumulateCallback()] if train.part_size < train.bs else [])],
+        cbs=[TrainEvalCallback(), EpochCallback(), CurveCallback(), *accumulate],
     )
 
 
