@@ -14,7 +14,7 @@ OPAQUE = 0.9  # in green; no red cell is so dense: what is, is a nucleus, a fibr
 FAINTEST = 0.03  # between stained and background: fainter than a pale cell, stronger than noise
 NUCLEAR = 0.45  # blue over green: haemoglobin and eosin absorb more blue than this, the dyes of nuclei less
 _DARKEST_LAMP = 110  # green level; a background lit by a lamp is brighter
-_FIT_PX = 160  # longer side of the reduced image through whose bright pixels the background is laid
+_FIT_PX = 112  # longer side of the reduced image through whose bright pixels the background is laid
 _LOG10 = np.log10(np.arange(256, dtype=np.float32) + 1)
 
 
@@ -56,7 +56,7 @@ def measure_field(image: np.ndarray, *, sigma_px: float = 1.0) -> Field:
     """Density of *image* [H, W, 3] uint8 RGB with cells darker than the background, smoothed by *sigma_px*."""
     smooth = cv2.GaussianBlur(image, (0, 0), sigma_px) if sigma_px > 0 else image
     background, used = _background(image)
-    rgb = background - _LOG10[smooth]
+    rgb = cv2.subtract(background, cv2.LUT(smooth, _LOG10)).reshape(image.shape)
     small = _reduced(rgb, _FIT_PX)
     # What shading the surface could not follow: smoothed over the unstained pixels alone.
     weight = (np.abs(small[..., 1]) < 3 * _spread(small[..., 1][used])).astype(np.float32)
@@ -75,7 +75,7 @@ def _background(image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     than the background, while darker may be cells.
     """
     small = _reduced(image, _FIT_PX)
-    logs = _LOG10[small].reshape(-1, 3)
+    logs = cv2.LUT(small, _LOG10).reshape(-1, 3)
     y, x = np.meshgrid(*(np.linspace(-1, 1, side) for side in small.shape[:2]), indexing="ij")
     terms = np.stack([np.ones_like(x), x, y, x * x, x * y, y * y], axis=-1).reshape(-1, 6)
     green = logs[:, 1]
@@ -97,6 +97,7 @@ def _background(image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 def _typical(rgb: np.ndarray) -> tuple[float, float, tuple[float, float]]:
     """Threshold, level and hue of `Field`."""
+    noise = _noise(rgb[..., 1])
     step = max(1, round((rgb.shape[0] * rgb.shape[1] / 80_000) ** 0.5))
     rgb = rgb[::step, ::step]  # enough for medians
     green = rgb[..., 1]
@@ -107,7 +108,7 @@ def _typical(rgb: np.ndarray) -> tuple[float, float, tuple[float, float]]:
     threshold = cv2.threshold(levels, 0, 255, cv2.THRESH_BINARY | cv2.THRESH_OTSU)[0] * 0.6 / 255
     above = lit[lit > threshold]
     below = lit[lit <= threshold]
-    if not len(above) or above.mean() - below.mean() < max(FAINTEST, 3 * _spread(below)):
+    if not len(above) or above.mean() - below.mean() < max(FAINTEST, 3 * noise):
         return threshold, 0.0, (0.0, 0.0)
     level = float(np.median(above))
     # Overlaps and dirt are denser, edges and pallor fainter.
@@ -119,6 +120,12 @@ def _typical(rgb: np.ndarray) -> tuple[float, float, tuple[float, float]]:
 def _spread(values: np.ndarray) -> float:
     """A standard deviation that outliers do not move, at least that of rounding to whole grey levels."""
     return max(1.4826 * float(np.median(np.abs(values - np.median(values)))), 0.003) if values.size else 0.003
+
+
+def _noise(green: np.ndarray) -> float:
+    """The standard deviation of noise in smoothed *green* [H, W], from its flattest pixels two columns apart."""
+    steps = np.abs(green[:: max(1, len(green) // 200), 2:] - green[:: max(1, len(green) // 200), :-2])
+    return float(np.percentile(steps, 30)) / 0.43 if steps.size else 0.0
 
 
 def _reduced(image: np.ndarray, longest_px: int) -> np.ndarray:
@@ -138,7 +145,7 @@ def _blob_area(mask: np.ndarray) -> float:
         left, top, width, height = cv2.boundingRect(contour)
         whole = left > 0 and top > 0 and left + width < mask.shape[1] and top + height < mask.shape[0]
         area = cv2.contourArea(contour)
-        small = 5 <= min(width, height) and max(width, height) <= 0.4 * max(mask.shape)
+        small = min(width, height) >= 5 and max(width, height) <= 0.4 * max(mask.shape)
         if whole and small and area > 0.9 * cv2.contourArea(cv2.convexHull(contour)) and width < 2 * height < 4 * width:
             total += area
     return total

@@ -35,7 +35,7 @@ class Found:
     circles: np.ndarray  # [N, 3] float: x, y, radius
     score: np.ndarray  # [N] float, 0 to 1: share of the circle with an edge of a cell
     double: np.ndarray  # [N] bool: may hold two cells
-    stages: dict[str, np.ndarray]  # "density" [H, W] float32, "stained" [H, W] bool, at the working size
+    stages: dict[str, np.ndarray]  # "density" [H, W] uint8, "stained" [H, W] bool, at the working size
 
 
 def find_hybrid(image: np.ndarray, spec, *, diameter_px: float) -> Found:
@@ -46,7 +46,7 @@ def find_hybrid(image: np.ndarray, spec, *, diameter_px: float) -> Found:
     field = measure_field(small, sigma_px=max(0.025 * diameter, 0.6))
     height, width = small.shape[:2]
     if field.level == 0 or field.hue[1] < NUCLEAR:
-        nothing = {"density": field.density, "stained": np.zeros((height, width), bool)}
+        nothing = {"density": _shown(field), "stained": np.zeros((height, width), bool)}
         return Found(np.empty((0, 3)), np.empty(0), np.empty(0, bool), nothing)
 
     lack, foreign = _foreign(field, spec, diameter)
@@ -75,7 +75,12 @@ def find_hybrid(image: np.ndarray, spec, *, diameter_px: float) -> Found:
     keep = red & inside
     scale = np.divide(image.shape[1::-1], (width, height))  # whole sides: not exactly the factor asked for
     circles = np.column_stack([(found[:, :2] + 0.5) * scale - 0.5, found[:, 2] * scale.mean()])[keep]
-    return Found(circles, score[keep], double[keep], {"density": field.density, "stained": stained > 0})
+    return Found(circles, score[keep], double[keep], {"density": _shown(field), "stained": stained > 0})
+
+
+def _shown(field: Field) -> np.ndarray:
+    """Density as a picture [H, W] uint8, white where it is twice a typical cell's."""
+    return np.clip(field.density * (127 / max(field.level, 1e-6)), 0, 255).astype(np.uint8)
 
 
 def _stained(field: Field, spec, diameter: float) -> np.ndarray:

@@ -198,7 +198,8 @@ def hybrid_cells(upscaled: np.ndarray, spec: FinderSpec, *, diameter_px: float) 
     return np.column_stack([found.circles, found.score, found.double]), found.stages
 
 
-# name -> finder(upscaled, spec, *, diameter_px) -> (circles [N, 3] in pixels of upscaled, or [N, 5] with score and double, stages)
+# name -> finder(upscaled, spec, *, diameter_px) -> (circles [N, 3], or [N, 5] with score and double, in pixels of
+# upscaled; stages)
 METHODS: dict[str, Callable[..., tuple[np.ndarray, dict]]] = {"hybrid": hybrid_cells, "paper": hough_cells}
 
 
