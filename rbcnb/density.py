@@ -12,7 +12,7 @@ import numpy as np
 
 OPAQUE = 0.9  # in green; no red cell is so dense: what is, is a nucleus, a fibre or the edge of the field of view
 FAINTEST = 0.03  # between stained and background: fainter than a pale cell, stronger than noise
-NUCLEAR = 0.45  # blue over green: haemoglobin and eosin absorb more blue than this, the dyes of nuclei less
+NUCLEAR = 0.42  # blue over green: haemoglobin and eosin absorb more blue than this, the dyes of nuclei less
 _DARKEST_LAMP = 110  # green level; a background lit by a lamp is brighter
 _FIT_PX = 112  # longer side of the reduced image through whose bright pixels the background is laid
 _LOG10 = np.log10(np.arange(256, dtype=np.float32) + 1)
@@ -42,6 +42,7 @@ def is_dark_field(image: np.ndarray) -> bool:
     """Whether the cells of *image* [H, W, 3] uint8 are brighter than a dark background.
 
     Both halves of Otsu's split are searched for small round blobs, and the half with more of them holds the cells.
+    In doubt, as in a crowd without single cells, the smear is taken for a bright field.
     """
     green = _reduced(image, 2 * _FIT_PX)[..., 1]
     green = cv2.GaussianBlur(np.ascontiguousarray(green), (0, 0), 1.0)
@@ -110,9 +111,13 @@ def _typical(rgb: np.ndarray) -> tuple[float, float, tuple[float, float]]:
     below = lit[lit <= threshold]
     if not len(above) or above.mean() - below.mean() < max(FAINTEST, 3 * noise):
         return threshold, 0.0, (0.0, 0.0)
-    level = float(np.median(above))
+    pixels = rgb[(green < OPAQUE) & (green > threshold)]
+    haemoglobin = pixels[:, 2] >= NUCLEAR * pixels[:, 1]
+    if haemoglobin.mean() > 0.1:  # else there are only nuclei and platelets, and they are what is typical
+        pixels = pixels[haemoglobin]
+    level = float(np.median(pixels[:, 1]))
     # Overlaps and dirt are denser, edges and pallor fainter.
-    typical = rgb[(green > max(threshold, 0.7 * level)) & (green < 2 * level)]
+    typical = pixels[(pixels[:, 1] > 0.7 * level) & (pixels[:, 1] < 2 * level)]
     hue = np.median(typical[:, (0, 2)] / typical[:, 1:2], axis=0) if len(typical) else np.ones(2)
     return threshold, level, (float(hue[0]), float(hue[1]))
 
