@@ -40,7 +40,7 @@ class Found:
 
 def find_hybrid(image: np.ndarray, spec, *, diameter_px: float) -> Found:
     """Find the red cells of *image* [H, W, 3] uint8 RGB; *spec* is a `rbcnb.segmentation.FinderSpec`."""
-    factor = min(spec.working_px / diameter_px, _LARGEST_ENLARGEMENT)
+    factor = min(spec.density_px / diameter_px, _LARGEST_ENLARGEMENT)
     small = _resized(upright(image), factor)
     diameter = diameter_px * factor
     field = measure_field(small, sigma_px=max(0.025 * diameter, 0.6))

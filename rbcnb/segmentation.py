@@ -57,6 +57,7 @@ class FinderSpec:
     radius_min: float = 0.6  # of half a diameter
     radius_max: float = 1.15
     # Of "hybrid" alone:
+    density_px: float = 32.0  # cell diameter at which it works
     stain: float = 0.42  # stained is what has this share of the density around it
     evidence: float = 0.95  # least share of a circle with an edge, plus half the share of its disc that is stained
     apart: float = 0.55  # least distance between two circles of a cluster, in diameters
@@ -91,8 +92,9 @@ class FinderSpec:
                 raise ValueError(f"{name} must be a positive number, not {getattr(self, name)!r}")
         if not 0 <= self.blur < float("inf"):
             raise ValueError(f"blur must be zero or a positive number, not {self.blur!r}")
-        if not 8 <= self.working_px < float("inf"):
-            raise ValueError(f"working_px must be at least 8 pixels, not {self.working_px!r}")
+        for name in ("working_px", "density_px"):
+            if not 8 <= getattr(self, name) < float("inf"):
+                raise ValueError(f"{name} must be at least 8 pixels, not {getattr(self, name)!r}")
         if not self.radius_min < self.radius_max < float("inf"):
             raise ValueError(f"radius_max ({self.radius_max!r}) must be greater than radius_min ({self.radius_min!r})")
 

@@ -63,9 +63,7 @@ def test_f1_on_real_smears(half, floor):
         if int(hashlib.sha256(path.read_bytes()).hexdigest()[:8], 16) % 2 != half:
             continue
         image, truth = read_image(path), read_chula_labels(Path(root, "Label", f"{name}.txt"))
-        scores = detection_scores(
-            find_cells(image, SPEC), truth, max_distance=18, image_shape=image.shape, margin=20
-        )
+        scores = detection_scores(find_cells(image, SPEC), truth, max_distance=18, image_shape=image.shape, margin=20)
         total += [scores[name] for name in ("n_truth", "n_hits", "n_false")]
     assert 2 * total[1] / total.sum() >= floor
 
@@ -128,7 +126,7 @@ def test_synthetic_smears_are_told_from_their_negatives(seed):
 
 def test_density_is_even_under_uneven_light():
     image = picture(*grid()).astype(float)
-    rows, columns = np.mgrid[-1 : 1 : 240j, -1 : 1 : 320j]
+    rows, columns = np.mgrid[-1:1:240j, -1:1:320j]
     shaded = np.rint(image * (0.85 + 0.1 * columns - 0.05 * rows**2)[..., None]).astype(np.uint8)
     even, uneven = measure_field(picture(*grid())), measure_field(shaded)
     assert uneven.level == pytest.approx(even.level, rel=0.05)
