@@ -133,7 +133,8 @@ def segment_smear(image: np.ndarray, spec: FinderSpec | None = None, *, keep: bo
             diameter_px = estimate_diameter(image)
         except ValueError:  # nothing that looks like a cell: an empty field is no error
             empty = np.empty((0, spec.size_px, spec.size_px, 3), np.uint8)
-            return Segmentation(_cells_table(np.empty((0, 3)), image.shape), empty, float("nan"))
+            none = np.empty((0, 5 if spec.method == "hybrid" else 3))
+            return Segmentation(_cells_table(none, image.shape), empty, float("nan"))
 
     ratio = spec.size_px / diameter_px  # line 2
     if spec.upscale == "none":
