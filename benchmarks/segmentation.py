@@ -14,7 +14,8 @@ Chula RBC-12 is read from --data or the environment variable RBCNB_CHULA: the im
 names, split in two halves by the digest of the file (byte-identical twins stay together). Parameters of `hybrid` were
 chosen on half 0. "rare" is the recall of codocytes and hypochromic cells over all labelled images (--rare).
 
-Speed is cells found per second of one thread: the median over interleaved rounds, and its ratio to `paper`.
+Speed is cells found per second of processor time, one thread: the median over interleaved rounds, and its ratio to
+`paper`.
 """
 
 import argparse
@@ -141,9 +142,9 @@ def compare(smears: list[tuple], *, rounds: int) -> pd.DataFrame:
     methods = finders()
     for _ in range(rounds):
         for name, find in methods.items():
-            start = time.perf_counter()
+            start = time.process_time()
             cells = [find(smear[1]) for smear in smears]
-            speeds.setdefault(name, []).append(sum(map(len, cells)) / (time.perf_counter() - start))
+            speeds.setdefault(name, []).append(sum(map(len, cells)) / (time.process_time() - start))
             if len(speeds[name]) == 1:
                 for source in sources:
                     chosen = [i for i, smear in enumerate(smears) if smear[0] == source]

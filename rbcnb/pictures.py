@@ -109,12 +109,18 @@ def plot_segmentation_steps(
 
 
 def plot_detections(
-    image: np.ndarray, cells: pd.DataFrame, truth: pd.DataFrame | None = None, *, max_distance: float, title: str = ""
+    image: np.ndarray,
+    cells: pd.DataFrame,
+    truth: pd.DataFrame | None = None,
+    *,
+    max_distance: float,
+    exhaustive: bool = True,
+    title: str = "",
 ) -> Figure:
     """The *cells* found in *image* [H,W,3]; against *truth* (x_px, y_px): found, false, split, missed and merged.
 
     *max_distance*: of a hit, in pixels. Marks differ in colour, line and shape, so that colour alone tells nothing.
-    Without *truth* all circles are alike.
+    Where the truth is not *exhaustive*, a cell without a label is no mistake. Without *truth* all circles are alike.
     """
     empty = pd.DataFrame(columns=[X, Y], dtype=float)
     names, fates = classify_matches(cells, empty if truth is None else truth, max_distance=max_distance)
@@ -130,8 +136,10 @@ def plot_detections(
         handles = []
         for name, (colour, line) in circles.items():
             chosen = cells[names == name]
+            if name == FALSE and not exhaustive:
+                name, colour = "no label", GREY
             draw_circles(ax, chosen.drop(columns=LABEL, errors="ignore"), colour=colour)
-            ax.collections[-1].set(linestyle=line, linewidth=1.4 if name == FOUND else 2.4)
+            ax.collections[-1].set(linestyle=line, linewidth=2.4 if name in (SPLIT, FALSE) else 1.4)
             handles.append(Line2D([], [], color=colour, ls=line, label=f"{name} ({len(chosen)})"))
         for name, (colour, mark) in crosses.items() if truth is not None else ():
             points = truth.loc[fates == name, [X, Y]].to_numpy(float)

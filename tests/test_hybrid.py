@@ -52,7 +52,7 @@ def test_f1_on_synthetic_smears(difficulty, floor):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("half", "floor"), [(0, 0.96), (1, 0.955)])
+@pytest.mark.parametrize(("half", "floor"), [(0, 0.963), (1, 0.962)])
 def test_f1_on_real_smears(half, floor):
     root = os.environ.get("RBCNB_CHULA")
     if not root:
