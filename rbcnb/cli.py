@@ -55,7 +55,11 @@ def build_parser() -> argparse.ArgumentParser:
     segment = commands.add_parser("segment", help="find and crop the cells of images", allow_abbrev=False)
     segment.add_argument("paths", nargs="+", metavar="IMAGE_OR_FOLDER", type=Path)
     segment.add_argument("--out", required=True, metavar="DIR", type=Path, help="for cells.csv and crops/")
-    segment.add_argument("--method", default="paper", help="paper: Algorithm 1 as published (default)")
+    segment.add_argument(
+        "--method",
+        default="hybrid",
+        help="hybrid: the better finder (default); paper: Algorithm 1 as published",
+    )
     segment.add_argument("--upscale", default="waifu2x", choices=("waifu2x", "bicubic", "none"))
     segment.add_argument(
         "--upscale-where",

@@ -28,6 +28,7 @@ from rbcnb.diagrams import plot_densenet, plot_process, plot_residual_block, plo
 from rbcnb.pictures import (
     plot_class_examples,
     plot_contact_sheet,
+    plot_detections,
     plot_segmentation_steps,
     plot_smears,
     plot_upscaling,
@@ -54,6 +55,7 @@ __all__ = [
     "plot_confusion",
     "plot_contact_sheet",
     "plot_densenet",
+    "plot_detections",
     "plot_differences",
     "plot_focal_curves",
     "plot_loss_shares",

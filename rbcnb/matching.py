@@ -9,7 +9,9 @@ from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
 
-from rbcnb.columns import X, Y
+from rbcnb.columns import RADIUS, X, Y
+
+FOUND, SPLIT, FALSE, MISSED, MERGED = "found", "split", "false", "missed", "merged"
 
 
 def match_cells(cells: pd.DataFrame, truth: pd.DataFrame, *, max_distance: float) -> np.ndarray:
@@ -74,6 +76,25 @@ def detection_scores(
         "recall": n_hits / n_truth if n_truth else math.nan,
         "f1_score": 2 * n_hits / (n_truth + n_hits + n_false) if n_truth + n_false else math.nan,
     }
+
+
+def classify_matches(cells: pd.DataFrame, truth: pd.DataFrame, *, max_distance: float) -> tuple[np.ndarray, np.ndarray]:
+    """What became of each cell [len(cells)] and of each true one [len(truth)], as words.
+
+    A cell is ``found`` where `match_cells` pairs it; else ``split`` where a true cell within *max_distance* has another
+    partner, a second circle on one cell; else ``false``. A true cell is ``found`` where it is paired; else ``merged``
+    where its centre lies in the circle of a cell that is paired with another, one circle on two cells; else ``missed``.
+    """
+    partner = match_cells(cells, truth, max_distance=max_distance)
+    hit = np.zeros(len(truth), bool)
+    hit[partner[partner >= 0]] = True
+    distance = np.linalg.norm(coordinates(cells, [X, Y])[:, None] - coordinates(truth, [X, Y])[None], axis=2)
+    again = ((distance <= max_distance) & hit).any(axis=1)
+    inside = ((distance <= coordinates(cells, [RADIUS])) & (partner >= 0)[:, None]).any(axis=0)
+    return (
+        np.where(partner >= 0, FOUND, np.where(again, SPLIT, FALSE)).astype(object),
+        np.where(hit, FOUND, np.where(inside, MERGED, MISSED)).astype(object),
+    )
 
 
 def coordinates(table: pd.DataFrame, columns: list[str]) -> np.ndarray:

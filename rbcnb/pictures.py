@@ -14,7 +14,8 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Circle
 
 from rbcnb.columns import LABEL, RADIUS, X, Y, class_names
-from rbcnb.style import BLACK, GREY, ORANGE, bare, colours_of, new_figure, rc, readable
+from rbcnb.matching import FALSE, FOUND, MERGED, MISSED, SPLIT, classify_matches
+from rbcnb.style import BLACK, BLUE, GREY, ORANGE, PURPLE, VERMILLION, bare, colours_of, new_figure, rc, readable
 
 
 def show_image(ax: Axes, image: np.ndarray, title: str = "", **options) -> None:
@@ -80,11 +81,13 @@ def plot_segmentation_steps(
     padded: np.ndarray,
     *,
     scale: float | None = None,
+    step: str = "equalised",
 ) -> Figure:
     """Fig. 7, Algorithm 1 step by step: (a) smear, (b) equalised, (c) circles found, (d) one cell, (e) zero-padded.
 
     *cells* are in the smear's native pixels; *scale* is pixels of *equalised* per native pixel (default: the ratio of
-    *equalised*'s width to *original*'s). (d) and (e) share one scale, so that the padding shows.
+    *equalised*'s width to *original*'s); *step* names what was made of the smear. (d) and (e) share one scale, so that
+    the padding shows.
     """
     scale = equalised.shape[1] / original.shape[1] if scale is None else scale
     aspect = original.shape[0] / original.shape[1]
@@ -92,7 +95,7 @@ def plot_segmentation_steps(
         figure, axes = new_figure(12.0, 2.9 * aspect + 0.6, 1, 5, width_ratios=[2, 2, 2, 1, 1])
         a, b, c, d, e = axes.flat
         show_image(a, original, "(a) smear")
-        show_image(b, equalised, "(b) equalised")
+        show_image(b, equalised, f"(b) {step}")
         show_image(c, equalised, f"(c) {len(cells)} circles found")
         draw_circles(c, cells, scale=scale)
         height, width = padded.shape[:2]
@@ -102,6 +105,50 @@ def plot_segmentation_steps(
             ax.set_xlim(-0.5 - margin_x, image.shape[1] - 0.5 + margin_x)
             ax.set_ylim(image.shape[0] - 0.5 + margin_y, -0.5 - margin_y)
             ax.spines[:].set(visible=True, color="#BBBBBB", linestyle=":")
+    return figure
+
+
+def plot_detections(
+    image: np.ndarray,
+    cells: pd.DataFrame,
+    truth: pd.DataFrame | None = None,
+    *,
+    max_distance: float,
+    exhaustive: bool = True,
+    title: str = "",
+) -> Figure:
+    """The *cells* found in *image* [H,W,3]; against *truth* (x_px, y_px): found, false, split, missed and merged.
+
+    *max_distance*: of a hit, in pixels. Marks differ in colour, line and shape, so that colour alone tells nothing.
+    Where the truth is not *exhaustive*, a cell without a label is no mistake. Without *truth* all circles are alike.
+    """
+    empty = pd.DataFrame(columns=[X, Y], dtype=float)
+    names, fates = classify_matches(cells, empty if truth is None else truth, max_distance=max_distance)
+    if truth is None:
+        names[:] = FOUND
+    aspect = image.shape[0] / image.shape[1]
+    circles = {FOUND: (BLUE, "-"), SPLIT: (PURPLE, "--"), FALSE: (VERMILLION, ":")}
+    crosses = {MISSED: (VERMILLION, "x"), MERGED: (BLACK, "^")}
+    with rc():
+        figure, axes = new_figure(7.2, 7.2 * aspect + 0.6)
+        ax = axes[0, 0]
+        show_image(ax, image, title)
+        handles = []
+        for name, (colour, line) in circles.items():
+            chosen = cells[names == name]
+            if name == FALSE and not exhaustive:
+                name, colour = "no label", GREY
+            draw_circles(ax, chosen.drop(columns=LABEL, errors="ignore"), colour=colour)
+            ax.collections[-1].set(linestyle=line, linewidth=2.4 if name in (SPLIT, FALSE) else 1.4)
+            handles.append(Line2D([], [], color=colour, ls=line, label=f"{name} ({len(chosen)})"))
+        for name, (colour, mark) in crosses.items() if truth is not None else ():
+            points = truth.loc[fates == name, [X, Y]].to_numpy(float)
+            style = {"color": colour, "marker": mark, "ls": "", "ms": 9, "mew": 2.4, "mfc": "none"}
+            ax.plot(*points.T, **style, label=f"{name} ({len(points)})")
+            handles.append(ax.lines[-1])
+        ax.set(xlim=(-0.5, image.shape[1] - 0.5), ylim=(image.shape[0] - 0.5, -0.5))
+        shown = handles if truth is not None else handles[:1]
+        ax.legend(handles=shown, loc="upper center", bbox_to_anchor=(0.5, 0.0), ncols=len(shown))
     return figure
 
 

@@ -13,8 +13,9 @@ import numpy as np
 import pandas as pd
 
 from rbcnb import superres
-from rbcnb.columns import BORDER, CELL, RADIUS, X, Y
+from rbcnb.columns import BORDER, CELL, DOUBLE, RADIUS, SCORE, X, Y
 from rbcnb.diameter import estimate_diameter
+from rbcnb.hybrid import find_hybrid
 from rbcnb.matching import coordinates, detection_scores, match_cells
 from rbcnb.windows import upscaled_windows
 
@@ -61,6 +62,14 @@ class FinderSpec:
     votes: float = 0.3  # accumulator threshold, in edge pixels per pixel of diameter
     radius_min: float = 0.6  # of half a diameter
     radius_max: float = 1.15
+    # Of "hybrid" alone:
+    density_px: float = 32.0  # cell diameter at which it works
+    stain: float = 0.42  # stained is what has this share of the density around it
+    evidence: float = 0.95  # least share of a circle with an edge, plus half the share of its disc that is stained
+    apart: float = 0.55  # least distance between two circles of a cluster, in diameters
+    fuse: float = 1.3  # two circles on an area without dents are one cell up to this size, in areas of a typical cell
+    remnant: float = 0.4  # smallest stained area without a circle that is a cell, in areas of a typical cell
+    nucleus: float = 0.2  # least density of blue that nuclei and platelets lack, in densities of a typical cell
 
     def __post_init__(self) -> None:
         if self.method not in METHODS:
@@ -75,13 +84,27 @@ class FinderSpec:
             raise ValueError(f"diameter_px must be at least 2 pixels, or None to estimate it, not {self.diameter_px!r}")
         if isinstance(self.size_px, bool) or not isinstance(self.size_px, int) or self.size_px < 8:
             raise ValueError(f"size_px must be a whole number of at least 8 pixels, not {self.size_px!r}")
-        for name in ("clahe_clip", "clahe_tile", "min_distance", "edge", "votes", "radius_min"):
+        for name in (
+            "clahe_clip",
+            "clahe_tile",
+            "min_distance",
+            "edge",
+            "votes",
+            "radius_min",
+            "stain",
+            "evidence",
+            "apart",
+            "fuse",
+            "remnant",
+            "nucleus",
+        ):
             if not 0 < getattr(self, name) < float("inf"):
                 raise ValueError(f"{name} must be a positive number, not {getattr(self, name)!r}")
         if not 0 <= self.blur < float("inf"):
             raise ValueError(f"blur must be zero or a positive number, not {self.blur!r}")
-        if not 8 <= self.working_px < float("inf"):
-            raise ValueError(f"working_px must be at least 8 pixels, not {self.working_px!r}")
+        for name in ("working_px", "density_px"):
+            if not 8 <= getattr(self, name) < float("inf"):
+                raise ValueError(f"{name} must be at least 8 pixels, not {getattr(self, name)!r}")
         if not self.radius_min < self.radius_max < float("inf"):
             raise ValueError(f"radius_max ({self.radius_max!r}) must be greater than radius_min ({self.radius_min!r})")
 
@@ -127,7 +150,8 @@ def segment_smear(image: np.ndarray, spec: FinderSpec | None = None, *, keep: bo
             diameter_px = estimate_diameter(image)
         except ValueError:  # nothing that looks like a cell: an empty field is no error
             empty = np.empty((0, spec.size_px, spec.size_px, 3), np.uint8)
-            return Segmentation(_cells_table(np.empty((0, 3)), image.shape), empty, float("nan"))
+            none = np.empty((0, 5 if spec.method == "hybrid" else 3))
+            return Segmentation(_cells_table(none, image.shape), empty, float("nan"))
 
     ratio = spec.size_px / diameter_px  # line 2
     stages = {}
@@ -191,8 +215,18 @@ def hough_cells(upscaled: np.ndarray, spec: FinderSpec, *, diameter_px: float) -
     return _magnified(circles, factors), {"grey": grey, "equalised": equalised}
 
 
-# name -> finder(upscaled, spec, *, diameter_px) -> (circles [N, 3] in pixels of upscaled, stages)
-METHODS: dict[str, Callable[..., tuple[np.ndarray, dict]]] = {"paper": hough_cells}
+def hybrid_cells(upscaled: np.ndarray, spec: FinderSpec, *, diameter_px: float) -> tuple[np.ndarray, dict]:
+    """Single cells whole, circles inside clusters, and what is left of the stain: `rbcnb.hybrid`.
+
+    Returns circles [N, 5] float (x, y, radius, score, double) and the stages "density" and "stained".
+    """
+    found = find_hybrid(upscaled, spec, diameter_px=diameter_px)
+    return np.column_stack([found.circles, found.score, found.double]), found.stages
+
+
+# name -> finder(upscaled, spec, *, diameter_px) -> (circles [N, 3], or [N, 5] with score and double, in pixels of
+# upscaled; stages)
+METHODS: dict[str, Callable[..., tuple[np.ndarray, dict]]] = {"hybrid": hybrid_cells, "paper": hough_cells}
 
 
 def crop_cells(
@@ -279,15 +313,16 @@ def _square(image: np.ndarray, left: int, top: int, side: int) -> np.ndarray:
 def _magnified(circles: np.ndarray, scale: float | np.ndarray) -> np.ndarray:
     """Circles [N, 3] (x, y, radius) in an image *scale* times as large; *scale* is one number, or one each for x, y."""
     centres = (circles[:, :2] + 0.5) * scale - 0.5
-    return np.column_stack([centres, circles[:, 2] * np.mean(scale)])
+    return np.column_stack([centres, circles[:, 2] * np.mean(scale), circles[:, 3:]])
 
 
 def _cells_table(circles: np.ndarray, shape: tuple[int, ...]) -> pd.DataFrame:
     """Circles [N, 3] in pixels of the smear -> the table of cells, in reading order."""
     circles = circles[np.lexsort((circles[:, 0], circles[:, 1]))]
-    x, y, radius = circles.T
+    x, y, radius, *more = circles.T
     border = (x < radius) | (y < radius) | (x + radius > shape[1] - 1) | (y + radius > shape[0] - 1)
-    return pd.DataFrame({CELL: np.arange(len(circles)), X: x, Y: y, RADIUS: radius, BORDER: border})
+    cells = pd.DataFrame({CELL: np.arange(len(circles)), X: x, Y: y, RADIUS: radius, BORDER: border})
+    return cells.assign(**{SCORE: more[0], DOUBLE: more[1] > 0}) if more else cells
 
 
 def _check_image(image: np.ndarray) -> None:

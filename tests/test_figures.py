@@ -140,6 +140,7 @@ DRAWN = {
     "fig04": lambda: figures.plot_densenet(stages("_DenseLayer", 6)),
     "fig05": lambda: figures.plot_smears([smear(), smear()], ["a.png", "b.png"]),
     "fig06": lambda: figures.plot_upscaling(smear(10, 10), smear(50, 50), smear(50, 50)),
+    "detections": lambda: figures.plot_detections(smear(), found_cells(), found_cells()[:1], max_distance=5),
     "fig07": lambda: figures.plot_segmentation_steps(
         smear(), smear(180, 240)[..., 0], found_cells(), smear(20, 20), smear(22, 22)
     ),

@@ -1,0 +1,288 @@
+"""The hybrid finder: single cells whole, circles inside clusters, and what is left of the stain.
+
+1. Density over an even field (`rbcnb.density`), thresholded at a share of what is stained around each pixel, so that a
+   pale cell beside a dark one keeps its outline; rings are closed and their pallor is filled.
+2. Nuclei, platelets and dirt are taken out by colour: the dyes of nuclei absorb less blue for their green than
+   haemoglobin with eosin does, and dirt absorbs red as much as green.
+3. A stained area of a cell's size without dents is one cell, whatever its shape.
+4. Everything else is explained by circles (`rbcnb.circles`): the best supported first, each must show an edge or be
+   stained, and add something new. Two circles whose stain together is of a cell's size and without dents are one cell.
+5. Stained areas far from every circle and large enough are cells too.
+
+Lengths are relative to the cell diameter, densities to the smear's own.
+"""
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from scipy.spatial import cKDTree
+
+from rbcnb.circles import edge_pixels, fit_circles, gradients, propose_circles
+from rbcnb.density import NUCLEAR, OPAQUE, Field, measure_field, upright
+
+_STEEP = 4.0  # slope of a full edge, in levels of density per diameter
+_LACK_BLUE = 0.02  # least density of blue lacking for a nucleus: less is the noise of JPEG's colours
+_DIRT = 0.35  # red beyond that of the cells, in levels
+_RADII = (0.65, 1.25)  # of circles inside clusters, in halves of the diameter; whole cells may have any
+_LARGEST_ENLARGEMENT = 4.0  # of a smear with tiny cells
+
+
+@dataclass(frozen=True, eq=False)
+class Found:
+    """What the finder returns, in pixels of its image."""
+
+    circles: np.ndarray  # [N, 3] float: x, y, radius
+    score: np.ndarray  # [N] float, 0 to 1: share of the circle with an edge of a cell
+    double: np.ndarray  # [N] bool: may hold two cells
+    stages: dict[str, np.ndarray]  # "density" [H, W] uint8, "stained" [H, W] bool, at the working size
+
+
+def find_hybrid(image: np.ndarray, spec, *, diameter_px: float) -> Found:
+    """Find the red cells of *image* [H, W, 3] uint8 RGB; *spec* is a `rbcnb.segmentation.FinderSpec`."""
+    factor = min(spec.density_px / diameter_px, _LARGEST_ENLARGEMENT)
+    small = _resized(upright(image), factor)
+    diameter = diameter_px * factor
+    field = measure_field(small, sigma_px=max(0.025 * diameter, 0.6))
+    height, width = small.shape[:2]
+    if field.level == 0 or field.hue[1] < NUCLEAR:
+        nothing = {"density": _shown(field), "stained": np.zeros((height, width), bool)}
+        return Found(np.empty((0, 3)), np.empty(0), np.empty(0, bool), nothing)
+
+    lack, foreign = _foreign(field, spec, diameter)
+    loose = _stained(field, spec, diameter) & ~foreign
+    stained = cv2.morphologyEx(loose.astype(np.uint8), cv2.MORPH_OPEN, _disc(0.15 * diameter))
+    whole, wholes, rest = _whole_cells(stained, diameter)
+
+    gx, gy = gradients(field.density / np.float32(field.level))
+    steep = _STEEP / diameter
+    radii = (_RADII[0] * diameter / 2, _RADII[1] * diameter / 2)
+    edges = edge_pixels(gx, gy, 0.4 * steep, 0.8 * steep)
+    edges &= cv2.dilate(wholes, np.ones((7, 7), np.uint8)) == 0
+    circles = propose_circles(gx, gy, edges, radius_px=radii, steep=1.2 * steep)
+    circles, support = fit_circles(circles, gx, gy, radius_px=radii, steep=steep)
+    taken = ((wholes > 0) | foreign, stained > 0, loose)
+    circles, far = _choose(circles, support, taken, spec, diameter)
+    circles, fused = _fuse(circles, rest, spec, diameter)
+    left = _left_over(rest * (far == 0), spec, diameter)
+
+    found = np.concatenate([whole, circles, left])
+    _, score = fit_circles(found, gx, gy, radius_px=radii, steep=steep)
+    double = np.concatenate([whole[:, 2] > 0.62 * diameter, fused, np.zeros(len(left), bool)])
+    x, y = (np.clip(found[:, i], 0, side - 1).astype(int) for i, side in enumerate((width, height)))
+    red = lack[y, x] < max(spec.nucleus * field.level, _LACK_BLUE)
+    inside = (found[:, 0] >= 0) & (found[:, 1] >= 0) & (found[:, 0] <= width - 1) & (found[:, 1] <= height - 1)
+    keep = red & inside
+    scale = np.divide(image.shape[1::-1], (width, height))  # whole sides: not exactly the factor asked for
+    circles = np.column_stack([(found[:, :2] + 0.5) * scale - 0.5, found[:, 2] * scale.mean()])[keep]
+    return Found(circles, score[keep], double[keep], {"density": _shown(field), "stained": stained > 0})
+
+
+def _shown(field: Field) -> np.ndarray:
+    """Density as a picture [H, W] uint8, white where it is twice a typical cell's."""
+    return np.clip(field.density * (127 / max(field.level, 1e-6)), 0, 255).astype(np.uint8)
+
+
+def _stained(field: Field, spec, diameter: float) -> np.ndarray:
+    """Mask [H, W] of what is at least a share of the density around it, pallor filled."""
+    around = cv2.dilate(field.density, _disc(0.5 * diameter))
+    around = np.clip(cv2.blur(around, _box(0.3 * diameter)), 0.5 * field.level, field.level)
+    mask = field.density > spec.stain * around
+    # Pale rims are broken here and there: holes are looked for behind closed gaps, and bring their rim with them.
+    closed = cv2.morphologyEx(mask.astype(np.uint8), cv2.MORPH_CLOSE, _disc(0.15 * diameter)) > 0
+    pallor = _pallor(closed, diameter)
+    rims = (cv2.dilate(pallor.astype(np.uint8), _disc(0.25 * diameter)) > 0) & (closed | pallor)
+    return mask | _pallor(mask, diameter) | rims
+
+
+def _pallor(mask: np.ndarray, diameter: float) -> np.ndarray:
+    """The holes of *mask* that are a cell's own: small, or round up to the size of a cell. Gaps between cells are not
+    round."""
+    count, labels, stats, _ = cv2.connectedComponentsWithStats((~mask).astype(np.uint8), connectivity=4)
+    holes = stats[:, cv2.CC_STAT_AREA] < 0.02 * diameter**2
+    for i in np.flatnonzero(~holes & (stats[:, cv2.CC_STAT_AREA] < 0.9 * diameter**2)):
+        left, top, width, height = stats[i, :4]
+        inside = left > 0 and top > 0 and left + width < mask.shape[1] and top + height < mask.shape[0]
+        if inside and min(width, height) > 0.4 * max(width, height):
+            outline = _outline(labels[top : top + height, left : left + width] == i)
+            holes[i] = cv2.contourArea(outline) > 0.88 * cv2.contourArea(cv2.convexHull(outline))
+    holes[0] = False  # the mask itself
+    return holes[labels] if count > 1 else np.zeros_like(mask)
+
+
+def _foreign(field: Field, spec, diameter: float) -> tuple[np.ndarray, np.ndarray]:
+    """Density of blue that lacks [H, W], over half a diameter, and the mask [H, W] of nuclei, platelets and dirt."""
+    colours = cv2.blur(field.rgb, _box(0.15 * diameter))
+    red, green, blue = cv2.split(colours)
+    lack = field.hue[1] * green - blue
+    foreign = (lack > max(1.25 * spec.nucleus * field.level, _LACK_BLUE)) | (green > OPAQUE)
+    foreign |= red - field.hue[0] * green > _DIRT * field.level
+    opened = cv2.morphologyEx(foreign.astype(np.uint8), cv2.MORPH_OPEN, _disc(0.2 * diameter))
+    return cv2.blur(lack, _box(0.5 * diameter)), cv2.dilate(opened, np.ones((3, 3), np.uint8)) > 0
+
+
+def _whole_cells(stained: np.ndarray, diameter: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Circles [N, 3] of the areas that are one cell each, these areas, and the other areas ([H, W] uint8 0/1)."""
+    count, labels, stats, centres = cv2.connectedComponentsWithStats(stained, connectivity=4)
+    kind = np.zeros(count, np.uint8)  # 1 whole cells, 2 others
+    size = np.pi / 4 * diameter**2
+    areas = stats[:, cv2.CC_STAT_AREA]
+    for i in range(1, count):
+        left, top, width, height = stats[i, :4]
+        if areas[i] < 0.1 * size:
+            continue
+        kind[i] = 2
+        cut = left == 0 or top == 0 or left + width == stained.shape[1] or top + height == stained.shape[0]
+        if not cut and 0.35 * size <= areas[i] < 1.9 * size:
+            outline = _outline(labels[top : top + height, left : left + width] == i)
+            longest = 1.45 if areas[i] > 1.2 * size else 2.2
+            kind[i] = 1 if _is_one_cell(outline, diameter, longest=longest) else 2
+    chosen = np.flatnonzero(kind == 1)
+    circles = np.column_stack([centres[chosen], np.sqrt(areas[chosen] / np.pi)])
+    kinds = kind[labels]
+    return circles, (kinds == 1).astype(np.uint8), (kinds == 2).astype(np.uint8)
+
+
+def _is_one_cell(outline: np.ndarray, diameter: float, *, longest: float) -> bool:
+    """Whether an outline has no dents and is no longer than *longest* times its width."""
+    hull = cv2.convexHull(outline)
+    if cv2.contourArea(outline) <= 0.94 * cv2.contourArea(hull):
+        return False
+    (_, sides, _) = cv2.minAreaRect(outline)
+    if max(sides) >= longest * max(min(sides), 1):
+        return False
+    corners = cv2.convexHull(outline, returnPoints=False)
+    corners[::-1].sort(axis=0)  # convexityDefects wants them in order
+    dents = cv2.convexityDefects(outline, corners) if len(outline) > 4 else None
+    return dents is None or dents.reshape(-1, 4)[:, 3].max() / 256 < 0.06 * diameter
+
+
+def _choose(
+    circles: np.ndarray, support: np.ndarray, masks: tuple[np.ndarray, np.ndarray, np.ndarray], spec, diameter: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """The circles that explain the clusters, greedily, and the mask [H, W] of what lies in or close to one.
+
+    *masks*: what is taken by others, stained areas, and these with thin rims.
+    """
+    taken, stained, loose = masks
+    hopeful = (support >= 0.35) & (support + 0.5 >= spec.evidence)
+    circles, support = circles[hopeful], support[hopeful]
+    windows, inside, values = [], [], []
+    for (x, y, radius), seen in zip(circles, support, strict=True):
+        window, squared = _window(x, y, radius, stained.shape)
+        disc = squared <= radius**2
+        n = disc.sum()
+        if n < 20 or (disc & taken[window]).sum() > 0.3 * n:
+            value = -1.0
+        else:
+            rim = disc & (squared >= (0.72 * radius) ** 2)
+            cover = max((disc & stained[window]).sum() / n, (rim & loose[window]).sum() / max(rim.sum(), 1))
+            sure = seen + 0.5 * cover >= spec.evidence and cover > 0.1
+            value = seen + 0.5 * cover + 0.3 * radius / diameter if sure else -1.0
+        windows.append(window)
+        inside.append(disc)
+        values.append(value)
+    explained, far = np.zeros(stained.shape, bool), np.zeros(stained.shape, np.uint8)
+    chosen: list[int] = []
+    for i in np.argsort(-np.array(values), kind="stable"):
+        if values[i] < 0:
+            break
+        apart = np.hypot(*(circles[chosen, :2] - circles[i, :2]).T) if chosen else np.array([np.inf])
+        disc, window = inside[i], windows[i]
+        if apart.min() < spec.apart * diameter or (disc & ~explained[window]).sum() < 0.5 * disc.sum():
+            continue
+        explained[window] |= disc
+        x, y, radius = circles[i]
+        cv2.circle(far, (round(x), round(y)), round(1.15 * radius), 1, cv2.FILLED)
+        chosen.append(int(i))
+    return circles[chosen], far
+
+
+def _fuse(circles: np.ndarray, rest: np.ndarray, spec, diameter: float) -> tuple[np.ndarray, np.ndarray]:
+    """Replace two circles by one where their stain together looks like one cell -> circles, and which were fused."""
+    circles, fused = circles.copy(), np.zeros(len(circles), bool)
+    if len(circles) < 2:
+        return circles, fused
+    owner = np.full(rest.shape, -1, np.int32)
+    power = np.full(rest.shape, np.inf, np.float32)
+    for i, (x, y, radius) in enumerate(circles):
+        window, squared = _window(x, y, 1.35 * radius, rest.shape)
+        nearer = (squared - radius**2 < power[window]) & (rest[window] > 0)
+        power[window][nearer] = (squared - radius**2)[nearer]
+        owner[window][nearer] = i
+    pairs = cKDTree(circles[:, :2]).query_pairs(diameter, output_type="ndarray")
+    pairs = pairs[np.argsort(np.linalg.norm(circles[pairs[:, 0], :2] - circles[pairs[:, 1], :2], axis=1))]
+    gone = np.zeros(len(circles), bool)
+    for i, j in pairs:
+        if gone[i] or gone[j]:
+            continue
+        middle = (circles[i] + circles[j]) / 2
+        window, _ = _window(middle[0], middle[1], 1.5 * diameter, rest.shape)
+        both = (owner[window] == i) | (owner[window] == j)
+        area = both.sum()
+        if not 0.05 * diameter**2 < area <= spec.fuse * np.pi / 4 * diameter**2:
+            continue
+        outlines, _ = cv2.findContours(both.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+        hull = cv2.contourArea(cv2.convexHull(np.concatenate(outlines)))
+        if max(map(cv2.contourArea, outlines)) < 0.92 * hull:
+            continue
+        rows, columns = np.nonzero(both)
+        circles[i] = columns.mean() + window[1].start, rows.mean() + window[0].start, np.sqrt(area / np.pi)
+        owner[window][both] = i
+        fused[i], gone[j] = True, True
+    return circles[~gone], fused[~gone]
+
+
+def _left_over(left: np.ndarray, spec, diameter: float) -> np.ndarray:
+    """Circles [N, 3] for the stained areas that no circle explains, several for a large one."""
+    left = cv2.morphologyEx(left.astype(np.uint8), cv2.MORPH_OPEN, _disc(0.2 * diameter))
+    count, labels, stats, centres = cv2.connectedComponentsWithStats(left, connectivity=4)
+    size = np.pi / 4 * diameter**2
+    found = []
+    for i in range(1, count):
+        x, y, width, height, area = stats[i]
+        cut = x == 0 or y == 0 or x + width == left.shape[1] or y + height == left.shape[0]
+        if area < spec.remnant * size * (0.7 if cut else 1.0):
+            continue
+        if area < 1.5 * size:
+            found.append((*centres[i], np.sqrt(area / np.pi)))
+            continue
+        piece = cv2.copyMakeBorder((labels[y : y + height, x : x + width] == i).astype(np.uint8), 1, 1, 1, 1, 0)
+        distance = cv2.distanceTransform(piece, cv2.DIST_L2, 5)
+        for _ in range(2 * round(area / size)):
+            _, depth, _, (column, row) = cv2.minMaxLoc(distance)
+            if depth < 0.2 * diameter:
+                break
+            found.append((column + x - 1, row + y - 1, min(depth, 0.65 * diameter)))
+            cv2.circle(distance, (column, row), round(0.7 * diameter), 0, cv2.FILLED)
+    return np.array(found, float).reshape(-1, 3)
+
+
+def _window(x: float, y: float, reach: float, shape: tuple[int, ...]) -> tuple[tuple[slice, slice], np.ndarray]:
+    """The window of an image within *reach* of (x, y), and the squared distances [h, w] float32 of its pixels."""
+    top, bottom = (int(np.clip(v, 0, shape[0])) for v in (y - reach, y + reach + 2))
+    left, right = (int(np.clip(v, 0, shape[1])) for v in (x - reach, x + reach + 2))
+    rows = np.arange(top - y, bottom - y - 0.5, dtype=np.float32)
+    columns = np.arange(left - x, right - x - 0.5, dtype=np.float32)
+    return (slice(top, bottom), slice(left, right)), np.add.outer(rows * rows, columns * columns)
+
+
+def _outline(mask: np.ndarray) -> np.ndarray:
+    """The longest outline of *mask* [h, w] bool."""
+    outlines, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+    return max(outlines, key=cv2.contourArea)
+
+
+def _disc(diameter: float) -> np.ndarray:
+    return cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (int(diameter) | 1,) * 2)
+
+
+def _box(side: float) -> tuple[int, int]:
+    return (int(side) | 1,) * 2
+
+
+def _resized(image: np.ndarray, factor: float) -> np.ndarray:
+    if abs(factor - 1) < 0.02:
+        return image
+    size = tuple(max(1, round(factor * side)) for side in image.shape[1::-1])
+    return cv2.resize(image, size, interpolation=cv2.INTER_AREA if factor < 1 else cv2.INTER_CUBIC)
