@@ -64,6 +64,12 @@ def build_parser() -> argparse.ArgumentParser:
     )
     segment.add_argument("--jobs", type=_positive, default=1, metavar="N", help="images side by side (default 1)")
 
+    lesson = commands.add_parser("lesson", help="open the loss lesson, notebook 3, as a page", allow_abbrev=False)
+    lesson.add_argument(
+        "--port", type=int, default=0, metavar="N", help="of the page on 127.0.0.1 (default: a free one)"
+    )
+    lesson.add_argument("--no-browser", action="store_true", help="print the address and open nothing")
+
     fetch = commands.add_parser("fetch", help="download a public data set", allow_abbrev=False)
     fetch.add_argument("dataset", choices=("chula",), help="Chula RBC-12: human smears, 12 cell types, MIT licence")
     fetch.add_argument("--out", default="data/chula-rbc-12", metavar="DIR", type=Path)
@@ -75,7 +81,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = build_parser().parse_args(arguments)
     # A scheduler's "please stop" ends a run as Ctrl-C does: kernels and workers are closed, not left behind.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    run = {"reproduce": _reproduce, "segment": _segment, "fetch": _fetch}[options.command]
+    run = {"reproduce": _reproduce, "segment": _segment, "lesson": _lesson, "fetch": _fetch}[options.command]
     try:
         return run(options)
     except KeyboardInterrupt:
@@ -162,6 +168,19 @@ def _segment(options: argparse.Namespace) -> int:
     for file, message in report.errors:
         print(f"rbcnb segment: left out: {file}: {message}", file=sys.stderr)
     return 1 if report.errors else 0
+
+
+def _lesson(options: argparse.Namespace) -> int:
+    from rbcnb.lesson import LessonError, show_lesson
+
+    try:
+        show_lesson(port=options.port, browse=not options.no_browser, say=lambda line: print(line, flush=True))
+    except LessonError as error:
+        print(f"rbcnb lesson: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("rbcnb lesson: ended", file=sys.stderr)
+    return 0
 
 
 def _fetch(options: argparse.Namespace) -> int:
