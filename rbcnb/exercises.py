@@ -4,6 +4,7 @@ A check never raises and waits for nothing, so a notebook with its exercises uns
 """
 
 import functools
+import textwrap
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -24,7 +25,7 @@ class Verdict:
         return self.passed
 
     def __repr__(self) -> str:
-        return f"{'Right' if self.passed else 'Not yet'}: {self.told}"
+        return textwrap.fill(f"{'Right' if self.passed else 'Not yet'}: {self.told}", width=90)
 
 
 def _checked(hint: str) -> Callable[[Callable], Callable[..., Verdict]]:
@@ -47,7 +48,7 @@ def _checked(hint: str) -> Callable[[Callable], Callable[..., Verdict]]:
 def _differs(found: object, wanted: np.ndarray, *, where: str, tolerance: float = 1e-9) -> str:
     """What is wrong with *found*, or nothing."""
     if found is None:
-        return "there is no answer yet; replace the '...' or None."
+        return "there is no answer yet; replace the None."
     found = np.asarray(found, dtype=float)
     if found.shape != wanted.shape:
         return f"{where}: the shape is {found.shape}, it should be {wanted.shape}."

@@ -15,7 +15,7 @@ from scipy.special import ndtr
 
 from rbcnb.curves import focal_curve, focal_gradient, group_shares, modulating_factor
 from rbcnb.live import Drawing
-from rbcnb.priors import posterior_from_focal
+from rbcnb.priors import focal_posterior
 from rbcnb.style import BLACK, BLUE, GREEN, GREY, ORANGE, VERMILLION, new_figure, rc
 
 # Read from the back of a room: what rc() suits to a page is a third larger here.
@@ -24,13 +24,13 @@ _LARGE = {"axes.labelsize": _TEXT, "axes.titlesize": _TEXT, "font.size": _TEXT, 
 _LARGE |= {"lines.linewidth": 2.4}
 P_T = np.concatenate([np.geomspace(1e-4, 0.05, 120, endpoint=False), np.linspace(0.05, 1, 280)])
 GAMMAS = np.linspace(0, 6, 121)
-P_T_NAME = "$p_t$, probability of the true class"
+P_T_NAME = "$p_t$ of the true class (0 to 1)"
 RATIOS = (1 / 3, 0.8, 0.98)  # share of the majority: balanced, the paper's 10:10:80, and worse
 
 
 @contextmanager
 def panels(
-    columns: int, *, rows: int = 1, height_in: float = 4.2, width_in: float = 10.5
+    columns: int, *, rows: int = 1, height_in: float = 4.0, width_in: float = 10.0
 ) -> Iterator[tuple[Figure, list[Axes]]]:
     """A new figure and its axes in the lesson's sizes, for what is drawn inside the context."""
     with rc(), mpl.rc_context(_LARGE):
@@ -55,7 +55,7 @@ def loss_terms() -> tuple[Figure, list, Callable[..., None]]:
             lines += ax.plot(P_T, of(P_T, alpha=1, gamma=2), color=BLUE, label="focal loss, yours")
             ax.set(xlabel=P_T_NAME, ylabel=name, xlim=(0, 1))
         figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper left", ncols=2)
-    tops = (5.0, 2.0, 1.05)
+    tops = (5.0, 2.4, 1.05)
 
     def update(*, alpha: float, gamma: float, log_p_t: bool = False, log_y: bool = False) -> None:
         for ax, line, top, of in zip(axes, lines, tops, terms.values(), strict=True):
@@ -149,7 +149,7 @@ def calibration_map() -> tuple[Figure, list, Callable[..., None]]:
         for ax in axes:
             ax.set(xlim=(0, 1), xlabel="true probability of the class (0 to 1)")
         axes[0].set(ylim=(0, 1), ylabel="probability that the network says (0 to 1)")
-        axes[1].set(ylim=(-0.32, 0.32), ylabel="said minus true (probability)")
+        axes[1].set(ylim=(-0.4, 0.4), ylabel="said minus true (probability)")
         axes[0].plot([0, 1], [0, 1], "--", color=VERMILLION, label="cross entropy: says the truth")
         axes[1].axhline(0, ls="--", color=VERMILLION)
         own = [ax.plot(said, said, color=BLUE, label="focal loss: says less than it knows")[0] for ax in axes]
@@ -157,12 +157,12 @@ def calibration_map() -> tuple[Figure, list, Callable[..., None]]:
         axes[0].legend(loc="upper left")
 
     def update(*, gamma: float) -> None:
-        true = posterior_from_focal(both, gamma=gamma)[:, 0]
+        true = focal_posterior(both, gamma=gamma)[:, 0]
         own[0].set_data(true, said)
         own[1].set_data(true, said - true)
         known = np.linspace(0.05, 0.95, 13)  # a network that knows these says `heard`, from which the map finds them
         heard = np.interp(known, true, said)
-        mapped = posterior_from_focal(np.stack([heard, 1 - heard], axis=1), gamma=gamma)[:, 0]
+        mapped = focal_posterior(np.stack([heard, 1 - heard], axis=1), gamma=gamma)[:, 0]
         back[0].set_data(known, mapped)
         back[1].set_data(known, mapped - known)
 
@@ -183,7 +183,7 @@ def prior_shift() -> tuple[Figure, list, Callable[..., None]]:
 
     names = {"F1 of the rare class": BLUE, "balanced accuracy": ORANGE}
     with panels(2) as (figure, axes):
-        axes[0].set(xlim=(-4, 7), ylim=(0, 0.42), ylabel="cells per unit, where it is used (share)")
+        axes[0].set(xlim=(-4, 7), ylim=(0, 0.42), ylabel="density where it is used (per SD)")
         axes[1].set(xlim=(-4, 7), ylim=(0, 1), ylabel="score (0 to 1)")
         axes[0].set_xlabel("measurement (standard deviations)")
         axes[1].set_xlabel("cut: rare where the measurement lies above (SD)")

@@ -16,7 +16,7 @@ from matplotlib.artist import Artist
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from rbcnb.style import DPI, GREY, SelfShowingFigure, rc
+from rbcnb.style import CSS_DPI, DPI, GREY, SelfShowingFigure, rc
 
 Build = Callable[[], tuple[Figure, Sequence[Artist], Callable[..., None]]]
 
@@ -38,9 +38,11 @@ class Drawing:
         update(**values)
         return figure
 
-    def live(self) -> "LiveFigure":
-        """The same figure held open, to be drawn many times."""
-        return LiveFigure(*self._raised())
+    def live(self, *, dpi: float = CSS_DPI) -> "LiveFigure":
+        """The same figure held open, to be drawn many times; at CSS_DPI a pixel of it is one of the page's."""
+        figure, moving, update = self._raised()
+        figure.set_dpi(dpi)
+        return LiveFigure(figure, moving, update)
 
     def _raised(self) -> tuple[Figure, Sequence[Artist], Callable[..., None]]:
         figure, moving, update = self._build()
@@ -101,7 +103,7 @@ def encode_png(rgba: np.ndarray) -> bytes:
 
 def stills(drawing: Drawing, settings: Sequence[dict[str, Any]], *, columns: int = 1) -> Figure:
     """*drawing* at several *settings* in one figure, for pages that run nothing: each under the values it shows."""
-    pictures = [drawing.live().pixels(**values).copy() for values in settings]
+    pictures = [drawing.live(dpi=DPI).pixels(**values).copy() for values in settings]
     height, width, _ = pictures[0].shape
     rows = -(-len(pictures) // columns)
     head_px = round(0.3 * DPI)

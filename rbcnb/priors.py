@@ -3,7 +3,7 @@
 import numpy as np
 
 
-def posterior_from_focal(probs: np.ndarray, *, gamma: float) -> np.ndarray:
+def focal_posterior(probs: np.ndarray, *, gamma: float) -> np.ndarray:
     """The posterior [..., C] at which focal loss is least when the network says *probs* [..., C].
 
     Charoenphakdee et al. (2021), On Focal Loss for Class-Posterior Probability Estimation, theorem 11.

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from rbcnb.columns import CLASSES
 from rbcnb.lesson_figures import panels
 from rbcnb.live import Drawing
-from rbcnb.priors import posterior_from_focal
+from rbcnb.priors import focal_posterior
 from rbcnb.style import BLACK, BLUE, CLASS_COLOURS, CYCLE, DASHES, ORANGE, VERMILLION, readable
 from rbcnb.toy import EXTENT
 
@@ -94,7 +94,7 @@ def plot_noise_training(
             axes[1].fill_between(
                 100 * np.asarray(noises), score.min(axis=1), score.max(axis=1), color=colour, alpha=0.12
             )
-        axes[0].set(xlabel="step of training", ylabel="share of the gradient from\nwrong labels (%)", ylim=(0, 100))
+        axes[0].set(xlabel="training (steps)", ylabel="share of the gradient from\nwrong labels (%)", ylim=(0, 100))
         axes[1].set(xlabel="labels that are wrong (%)", ylabel="macro F1 on clean new cells (0 to 1)")
         axes[1].set_title(f"mean and range of {len(next(iter(scores.values()))[0])} samples")
         axes[0].legend()
@@ -131,7 +131,7 @@ def calibration_fits(probs: Mapping[float, np.ndarray], truth: np.ndarray) -> Dr
 
         def update(*, gamma: float) -> None:
             for point, text, said in zip(
-                points, texts, (probs[gamma], posterior_from_focal(probs[gamma], gamma=gamma)), strict=True
+                points, texts, (probs[gamma], focal_posterior(probs[gamma], gamma=gamma)), strict=True
             ):
                 point.set_data(*binned(said))
                 text.set_text(f"γ = {gamma:g}\nmean error {np.abs(said - truth).mean():.3f}")
@@ -151,7 +151,7 @@ def decision_map(probs: np.ndarray) -> np.ndarray:
     return (255 * picture).astype(np.uint8).reshape(side, side, 3)
 
 
-def toy_boundaries(fits: "Callable[[float], ToyFits]", names: Sequence[str], *, columns: int = 4) -> Drawing:
+def toy_boundaries(fits: "Callable[[float], ToyFits]", names: Sequence[str], *, columns: int = 5) -> Drawing:
     """Every loss's decisions over the toy, and where the truth's change. Values: majority (a share), step (a state).
 
     Args:
@@ -172,7 +172,7 @@ def toy_boundaries(fits: "Callable[[float], ToyFits]", names: Sequence[str], *, 
                 blank = np.zeros((2, 2, 3), np.uint8)
                 images.append(ax.imshow(blank, origin="lower", extent=EXTENT, aspect="auto", interpolation="nearest"))
                 points.append(
-                    [ax.plot([], [], ".", color=CLASS_COLOURS[c], ms=4, mec=BLACK, mew=0.3)[0] for c in CLASSES]
+                    [ax.plot([], [], ".", color=CLASS_COLOURS[c], ms=6, mec="white", mew=0.4)[0] for c in CLASSES]
                 )
                 edges += ax.plot([], [], ".", color=BLACK, ms=1.4)
                 texts.append(ax.text(0.97, 0.04, "", transform=ax.transAxes, ha="right", fontsize=12))

@@ -18,6 +18,8 @@ from rbcnb.trial import Trial
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 N_CLASSES = len(CLASSES)
+TRUTH = "true posterior"  # among the losses of a `ToyFits`: what none of them can know
+FOCAL = {"alpha": 1.0, "gamma": 2.0}
 
 
 def quadratic(x: np.ndarray) -> np.ndarray:
@@ -53,6 +55,9 @@ def fit_losses(
     optimiser = torch.optim.Adam([weights], lr=learning_rate)
     states = [weights.detach().clone()]
     for step in range(1, steps + 1):
+        for loss in losses.values():
+            if hasattr(loss, "begin_epoch"):  # deferred re-weighting; a step here is a whole batch, hence an epoch
+                loss.begin_epoch(step - 1, steps)
         logits = terms @ weights
         total = sum(loss(own, wanted) for loss, own in zip(losses.values(), logits, strict=True))
         optimiser.zero_grad()
@@ -64,12 +69,10 @@ def fit_losses(
     return dict(zip(losses, kept, strict=True))
 
 
-def registered_losses(*, majority: float, n_cells: int) -> dict[str, Loss]:
-    """Every loss of `rbcnb.losses.LOSSES` at a trial's defaults, told the toy's class counts where it needs them."""
-    return {
-        name: build_loss(Trial(loss=name, **({"alpha": 1.0, "gamma": 2.0} if name == "focal" else {})))
-        for name in LOSSES
-    }
+def registered_losses(class_counts: Sequence[int]) -> dict[str, Loss]:
+    """Every loss of `rbcnb.losses.LOSSES`, focal loss at alpha 1 and gamma 2, for cells of these *class_counts*."""
+    trials = {name: Trial(loss=name, **(FOCAL if name == "focal" else {})) for name in LOSSES}
+    return {name: build_loss(trial, class_counts=class_counts) for name, trial in trials.items()}
 
 
 def probabilities(coefficients: np.ndarray, x: np.ndarray) -> np.ndarray:
@@ -91,16 +94,30 @@ class ToyFits:
 
 
 def fit_toy(
-    losses: Mapping[str, Loss], *, majority: float, n_cells: int, steps: int, every: int, seed: int, side: int = 64
+    losses: Callable[[Sequence[int]], Mapping[str, Loss]],
+    *,
+    majority: float,
+    n_cells: int,
+    steps: int,
+    every: int,
+    seed: int,
+    side: int = 64,
 ) -> ToyFits:
-    """Samples the toy and fits it under *losses* (`fit_losses`); scores on 4000 other cells."""
+    """Samples the toy, fits it under *losses* of its class counts (`fit_losses`), scores on 4000 other cells.
+
+    What the true posterior would say stands among the losses as ``TRUTH``.
+    """
     x, targets = sample_toy(n_cells, majority=majority, seed=seed)
     new, wanted = sample_toy(4000, majority=majority, seed=seed + 1)
     grid = toy_grid(side)
-    fits = fit_losses(losses, x, targets, steps=steps, every=every)
+    fits = fit_losses(losses(np.bincount(targets).tolist()), x, targets, steps=steps, every=every)
     maps = {name: probabilities(states, grid).astype(np.float32) for name, states in fits.items()}
     scores = {name: macro_f1_many(wanted, probabilities(s, new).argmax(axis=-1)) for name, s in fits.items()}
-    return ToyFits(x, targets, toy_posterior(grid, majority=majority), maps, scores)
+    truth = toy_posterior(grid, majority=majority)
+    maps[TRUTH] = np.repeat(truth[None].astype(np.float32), 1 + steps // every, axis=0)
+    best = macro_f1_many(wanted, toy_posterior(new, majority=majority).argmax(axis=-1))
+    scores[TRUTH] = np.full(1 + steps // every, best)
+    return ToyFits(x, targets, truth, maps, scores)
 
 
 def fit_noise(

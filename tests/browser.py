@@ -127,6 +127,17 @@ def open_notebook(page: Any, url: str, *, app: str) -> None:
         page.evaluate("() => void window.jupyterapp.commands.execute('notebook:run-all-cells')")
 
 
+def wait_until_run(page: Any) -> None:
+    """Waits until JupyterLab has run every cell; sliders answer only then, for a kernel does one thing at a time."""
+    page.wait_for_function("!document.body.innerText.includes('[*]')")
+
+
+def shown_picture(page: Any) -> bytes:
+    """The file that the page's first image widget shows."""
+    fetched = "fetch(document.querySelector('.widget-image').src).then(answer => answer.arrayBuffer())"
+    return bytes(page.evaluate(f"{fetched}.then(buffer => [...new Uint8Array(buffer)])"))
+
+
 # In the page: the time from a key's event to the first frame that shows a newly loaded picture.
 _STOPWATCH = """() => {
   window.keyed = null; window.latencies = [];
