@@ -131,6 +131,14 @@ class CurveCallback(Callback):
         return pd.DataFrame(self.rows, columns=list(CURVE_COLUMNS))
 
 
+class EpochCallback(Callback):
+    """Tells a loss that changes during the fit (deferred re-weighting) which epoch begins."""
+
+    def before_epoch(self) -> None:
+        if hasattr(self.learn.loss_func, "begin_epoch"):
+            self.learn.loss_func.begin_epoch(self.epoch, self.n_epoch)
+
+
 def build_learner(trial: Trial, train: CropLoader, valid: CropLoader, *, n_classes: int) -> Learner:
     """A fastai ``Learner`` for one trial: its network, its loss, torch's Adam.
 
@@ -139,20 +147,22 @@ def build_learner(trial: Trial, train: CropLoader, valid: CropLoader, *, n_class
 
     Args:
         trial: the settings; ``build_loss`` alone unpacks alpha and gamma.
-        train: shuffled batches.
+        train: shuffled batches; its class counts are the prior that the loss may need.
         valid: batches in order; may be empty.
         n_classes: outputs of the network.
     """
     device = train.crops.device
+    counts = torch.bincount(train.targets, minlength=n_classes).tolist()
+    loss = build_loss(trial, class_counts=counts)
     return Learner(
         DataLoaders(train, valid, device=device),
         build_model(trial.architecture, n_classes, pretrained=trial.pretrained),
-        loss_func=build_loss(trial),
+        loss_func=loss,
         opt_func=partial(OptimWrapper, opt=torch.optim.Adam),
         lr=trial.learning_rate,
         wd=trial.weight_decay,
         default_cbs=False,
-        cbs=[TrainEvalCallback(), CurveCallback()],
+        cbs=[TrainEvalCallback(), EpochCallback(), CurveCallback()],
     )
 
 

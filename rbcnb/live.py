@@ -103,7 +103,8 @@ def encode_png(rgba: np.ndarray) -> bytes:
 
 def stills(drawing: Drawing, settings: Sequence[dict[str, Any]], *, columns: int = 1) -> Figure:
     """*drawing* at several *settings* in one figure, for pages that run nothing: each under the values it shows."""
-    pictures = [drawing.live(dpi=DPI).pixels(**values).copy() for values in settings]
+    live = drawing.live(dpi=DPI)
+    pictures = [live.pixels(**values).copy() for values in settings]
     height, width, _ = pictures[0].shape
     rows = -(-len(pictures) // columns)
     head_px = round(0.3 * DPI)

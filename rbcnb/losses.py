@@ -1,118 +1,242 @@
-"""Loss functions for imbalanced classes, and the one place where a trial's loss settings are unpacked.
+"""The focal loss's rivals for imbalanced classes, and the one place where a trial's loss settings are unpacked.
 
-A new loss is one function, one line in ``LOSSES`` and one test.
+A new loss is one function, one line in ``LOSSES`` and one test. All take logits [N, C] or [N, C, d1, ...], class
+indices [N] or [N, d1, ...] (-100 is ignored) and ``reduction``; what they must know of the classes is passed in as
+``counts``, the C numbers of training cells n_c, N in all.
+
+Not here: the semi-focal loss that the paper names (Ma et al. 2018, "CHS-NET", PMLR 95:161-175). Its abstract could be
+read, its formula could not, and a guess would bear a name that is not ours.
 """
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from rbcnb.focal import IGNORE_INDEX, FocalLoss, focal_loss
+
 if TYPE_CHECKING:
     from rbcnb.trial import Trial
 
-IGNORE_INDEX = -100  # torch's own default
+__all__ = [
+    "LOSSES",
+    "ClassLoss",
+    "FocalLoss",
+    "balanced_softmax",
+    "build_loss",
+    "class_balanced",
+    "effective_number_weights",
+    "focal_loss",
+    "generalised_dice",
+    "inverse_frequency_weights",
+    "ldam",
+    "ldam_margins",
+    "logit_adjustment",
+    "weighted_cross_entropy",
+]
+
+BETA = 0.9999  # of the effective number, as Cui et al. and Cao et al. have it
+MAX_MARGIN = 0.5  # of LDAM, as Cao et al. have it
+DEFERRED_FROM = 0.8  # share of the epochs before re-weighting begins: 160 of 200 in Cao et al.
 
 
-def focal_loss(
+def inverse_frequency_weights(counts: Sequence[float]) -> Tensor:
+    """``N / (C n_c)``, float64 [C]: every class has the same say, and the mean weight of a training cell is 1."""
+    n = _check_counts(counts)
+    return n.sum() / (len(n) * n)
+
+
+def effective_number_weights(counts: Sequence[float], *, beta: float = BETA) -> Tensor:
+    """``(1 - beta) / (1 - beta^n_c)``, scaled to sum to C, float64 [C] (Cui et al. 2019, CVPR).
+
+    beta = 0 weighs every class alike, beta -> 1 by the inverse of its frequency.
+
+    Raises:
+        ValueError: beta is not in [0, 1).
+    """
+    n = _check_counts(counts)
+    if not 0 <= beta < 1:
+        raise ValueError(f"beta must lie in [0, 1), got {beta}")
+    # 1 - beta^n without cancellation; at beta = 0 it is 1.
+    weights = 1 / -torch.expm1(n * torch.log(torch.tensor(beta, dtype=n.dtype)))
+    return weights * len(n) / weights.sum()
+
+
+def ldam_margins(counts: Sequence[float], *, max_margin: float = MAX_MARGIN) -> Tensor:
+    """Margins ``~ n_c^(-1/4)``, float64 [C], the rarest class's being *max_margin* (Cao et al. 2019, NeurIPS)."""
+    margins = _check_counts(counts) ** -0.25
+    return margins * (max_margin / margins.max())
+
+
+def weighted_cross_entropy(
+    logits: Tensor, targets: Tensor, *, counts: Sequence[float], reduction: str = "mean"
+) -> Tensor:
+    """Cross entropy with `inverse_frequency_weights`; the mean is over weights, as torch's own."""
+    return F.cross_entropy(logits, targets, weight=inverse_frequency_weights(counts).to(logits), reduction=reduction)
+
+
+def class_balanced(
+    logits: Tensor, targets: Tensor, *, counts: Sequence[float], beta: float = BETA, reduction: str = "mean"
+) -> Tensor:
+    """Cross entropy with `effective_number_weights` (Cui et al. 2019); the mean is over weights."""
+    weights = effective_number_weights(counts, beta=beta).to(logits)
+    return F.cross_entropy(logits, targets, weight=weights, reduction=reduction)
+
+
+def ldam(
     logits: Tensor,
     targets: Tensor,
     *,
-    alpha: float | Tensor = 1.0,
-    gamma: float = 2.0,
-    ignore_index: int = IGNORE_INDEX,
+    counts: Sequence[float],
+    max_margin: float = MAX_MARGIN,
+    scale: float = 1.0,
+    weights: Tensor | None = None,
     reduction: str = "mean",
 ) -> Tensor:
-    """Focal loss, Eq. (4) of the paper: ``-alpha (1 - p_t)^gamma log p_t``, with p_t the softmax of the target class.
+    """Label-distribution-aware margin (Cao et al. 2019, NeurIPS): the target's logit must win by its margin.
 
     Args:
-        logits: [N, C] or [N, C, d1, ...] unnormalised scores.
-        targets: [N] or [N, d1, ...] class indices.
-        alpha: a scalar scales the whole loss, as in Eq. (4); a [C] tensor weighs each cell by its class. Either way it
-            stands outside the modulating factor: p_t is never taken from a weighted loss.
-        gamma: focusing parameter, >= 0. At 0 the loss is ``alpha * F.cross_entropy``, bit for bit for a scalar alpha.
-        ignore_index: targets with this value add neither loss nor count.
-        reduction: "none", "sum", or "mean" over the counted targets (not over weights, unlike ``F.cross_entropy``).
+        logits, targets, counts, reduction: as for all losses here.
+        max_margin: of the rarest class.
+        scale: of the logits after the margin. The paper's experiments have 30, on cosines of a normalised last layer;
+            1 is its equation on a network's own logits, which is what a `Trial` fits.
+        weights: [C] class weights, for deferred re-weighting.
+    """
+    margins = ldam_margins(counts, max_margin=max_margin).to(logits)
+    index = targets.masked_fill(targets == IGNORE_INDEX, 0).unsqueeze(1)
+    own = margins[index]
+    shifted = logits.scatter_add(1, index, -own)
+    weights = None if weights is None else weights.to(logits)
+    return F.cross_entropy(scale * shifted, targets, weight=weights, reduction=reduction)
 
-    Returns:
-        A scalar, or a tensor shaped like *targets* for "none".
+
+def logit_adjustment(
+    logits: Tensor, targets: Tensor, *, counts: Sequence[float], tau: float = 1.0, reduction: str = "mean"
+) -> Tensor:
+    """Cross entropy of ``logits + tau log prior`` (Menon et al. 2021, ICLR); predict from the bare logits.
+
+    `rbcnb.priors.adjust_logits` is its post-hoc form, for a network trained with cross entropy.
+    """
+    n = _check_counts(counts)
+    shift = (tau * torch.log(n / n.sum())).to(logits)
+    return F.cross_entropy(logits + shift.view(-1, *[1] * (logits.ndim - 2)), targets, reduction=reduction)
+
+
+def balanced_softmax(logits: Tensor, targets: Tensor, *, counts: Sequence[float], reduction: str = "mean") -> Tensor:
+    """``-log (n_t e^x_t / sum_j n_j e^x_j)`` (Ren et al. 2020, NeurIPS): `logit_adjustment` with tau = 1."""
+    return logit_adjustment(logits, targets, counts=counts, tau=1.0, reduction=reduction)
+
+
+def generalised_dice(logits: Tensor, targets: Tensor, *, counts: Sequence[float], reduction: str = "mean") -> Tensor:
+    """``1 - 2 sum_c w_c sum_n r p / sum_c w_c sum_n (r + p)``, ``w_c = 1 / n_c^2`` (Sudre et al. 2017, DLMIA).
+
+    r are the one-hot targets and p the softmax. Sudre et al. take n_c from the image that is scored; a batch of cells
+    may lack a class, which would make its weight infinite, so n_c is the training count here. For reference: it is a
+    loss of a whole batch, with no parts to give back.
 
     Raises:
-        ValueError: gamma is negative, or reduction is unknown.
+        ValueError: reduction is not "mean".
     """
-    if gamma < 0:
-        raise ValueError(f"gamma must be >= 0, got {gamma}")
-    if reduction not in ("none", "sum", "mean"):
-        raise ValueError(f"reduction must be 'none', 'sum' or 'mean', got {reduction!r}")
-    per_class = isinstance(alpha, Tensor) and alpha.ndim > 0
-    if gamma == 0 and not per_class:
-        return alpha * F.cross_entropy(logits, targets, ignore_index=ignore_index, reduction=reduction)
-
-    cross_entropy = F.cross_entropy(logits, targets, ignore_index=ignore_index, reduction="none")
-    loss = cross_entropy
-    if gamma > 0:
-        # 1 - p_t without the cancellation of 1 - exp(-ce) near p_t = 1.
-        one_minus_pt = -torch.expm1(-cross_entropy)
-        if gamma < 1:
-            # d/dq q^gamma is infinite at q = 0: keep inf * 0 = nan out of the gradient of perfectly classified cells.
-            one_minus_pt = one_minus_pt.clamp_min(torch.finfo(logits.dtype).tiny)
-        loss = one_minus_pt**gamma * cross_entropy
-    counted = targets != ignore_index
-    weight = alpha.to(loss)[targets.where(counted, torch.zeros_like(targets))] if per_class else alpha
-    loss = weight * loss
-    if reduction == "none":
-        return loss
-    return loss.sum() if reduction == "sum" else loss.sum() / counted.sum()
+    if reduction != "mean":
+        raise ValueError(f"the generalised Dice loss belongs to a batch: reduction must be 'mean', got {reduction!r}")
+    weights = _check_counts(counts).to(logits) ** -2
+    weights = weights / weights.sum()
+    counted = (targets != IGNORE_INDEX).unsqueeze(1)
+    p = logits.softmax(1) * counted
+    r = torch.zeros_like(p).scatter(1, targets.unsqueeze(1).where(counted, 0), 1.0) * counted
+    over = [dim for dim in range(logits.ndim) if dim != 1]
+    return 1 - 2 * (weights @ (r * p).sum(over)) / (weights @ (r + p).sum(over))
 
 
-class FocalLoss(torch.nn.Module):
-    """`focal_loss` as fastai wants a loss: picklable, with the activation and decoding of its logits.
+def _check_counts(counts: Sequence[float]) -> Tensor:
+    n = torch.as_tensor(counts, dtype=torch.float64)
+    if n.ndim != 1 or not (n > 0).all():
+        raise ValueError(f"counts must be the positive number of training cells of each class, got {n.tolist()}")
+    return n
 
-    fastai's own ``BaseLoss`` would cast the logits to float32 first, so this stands on ``nn.Module`` instead.
+
+class ClassLoss(torch.nn.Module):
+    """One of the functions above as fastai wants a loss: picklable, with the activation and decoding of its logits.
+
+    Args:
+        function: a module-level function of (logits, targets, *, reduction, ...).
+        reduction: as of the function.
+        **settings: its other keywords.
     """
 
-    def __init__(self, *, alpha: float | Tensor = 1.0, gamma: float = 2.0, reduction: str = "mean") -> None:
+    y_int = True  # fastai's MixUp: mix the losses of two integer targets
+
+    def __init__(self, function: Callable[..., Tensor], *, reduction: str = "mean", **settings: Any) -> None:
         super().__init__()
-        self.alpha, self.gamma, self.reduction = alpha, gamma, reduction
+        self.function, self.reduction, self.settings = function, reduction, settings
 
     def forward(self, logits: Tensor, targets: Tensor) -> Tensor:
-        """[N, C] logits and [N] targets to the loss; see `focal_loss`."""
-        return focal_loss(logits, targets, alpha=self.alpha, gamma=self.gamma, reduction=self.reduction)
+        """Logits and targets to the loss; shapes as in the function."""
+        return self.function(logits, targets, reduction=self.reduction, **self.settings)
 
     def activation(self, logits: Tensor) -> Tensor:
-        """Logits [N, C] to probabilities [N, C]."""
+        """Logits [N, C, ...] to probabilities of the same shape."""
         return logits.softmax(dim=1)
 
     def decodes(self, logits: Tensor) -> Tensor:
-        """Logits [N, C] to class indices [N]."""
+        """Logits or probabilities [N, C, ...] to class indices [N, ...]."""
         return logits.argmax(dim=1)
 
 
-def _focal(trial: "Trial") -> Callable[[Tensor, Tensor], Tensor]:
-    return FocalLoss(alpha=trial.alpha, gamma=trial.gamma)
+class DeferredLDAM(ClassLoss):
+    """LDAM whose last epochs are weighted by the effective number (Cao et al. 2019).
+
+    `rbcnb.learner.EpochCallback` tells it the epoch.
+    """
+
+    def __init__(self, counts: Sequence[float]) -> None:
+        super().__init__(ldam, counts=counts, weights=None)
+
+    def begin_epoch(self, epoch: int, n_epochs: int) -> None:
+        """Before epoch *epoch* (from 0) of *n_epochs*."""
+        late = epoch >= DEFERRED_FROM * n_epochs
+        self.settings["weights"] = effective_number_weights(self.settings["counts"]) if late else None
 
 
-def _cross_entropy(_trial: "Trial") -> Callable[[Tensor, Tensor], Tensor]:
+Builder = Callable[["Trial", Sequence[float] | None], torch.nn.Module]
+
+
+def _from_counts(function: Callable[..., Tensor]) -> Builder:
+    return lambda _trial, counts: ClassLoss(function, counts=counts)
+
+
+LOSSES: dict[str, Builder] = {
     # gamma = 0 returns F.cross_entropy itself, with the activation and decoding that fastai asks of a loss.
-    return FocalLoss(alpha=1.0, gamma=0.0)
-
-
-LOSSES: dict[str, Callable[["Trial"], Callable[[Tensor, Tensor], Tensor]]] = {
-    "cross_entropy": _cross_entropy,
-    "focal": _focal,
+    "cross_entropy": lambda _trial, _counts: FocalLoss(gamma=0.0),
+    "focal": lambda trial, _counts: FocalLoss(alpha=trial.alpha, gamma=trial.gamma),
+    "weighted_cross_entropy": _from_counts(weighted_cross_entropy),
+    "class_balanced": _from_counts(class_balanced),
+    "ldam": _from_counts(ldam),
+    "ldam_drw": lambda _trial, counts: DeferredLDAM(counts),
+    "balanced_softmax": _from_counts(balanced_softmax),
+    "logit_adjustment": _from_counts(logit_adjustment),
+    "generalised_dice": _from_counts(generalised_dice),
 }
+WITHOUT_COUNTS = ("cross_entropy", "focal")
 
 
-def build_loss(trial: "Trial") -> Callable[[Tensor, Tensor], Tensor]:
+def build_loss(trial: "Trial", *, class_counts: Sequence[float] | None = None) -> torch.nn.Module:
     """The loss function of a trial, from its ``loss``, ``alpha`` and ``gamma``.
 
+    Args:
+        trial: the settings.
+        class_counts: [C] training cells of each class, after re-sampling; every loss needs them but those in
+            ``WITHOUT_COUNTS``.
+
     Raises:
-        ValueError: the trial names a loss that is not registered.
+        ValueError: the trial names a loss that is not registered, or the counts are missing or not positive.
     """
-    try:
-        build = LOSSES[trial.loss]
-    except KeyError:
-        raise ValueError(f"unknown loss {trial.loss!r}; known: {', '.join(LOSSES)}") from None
-    return build(trial)
+    if trial.loss not in LOSSES:
+        raise ValueError(f"unknown loss {trial.loss!r}; known: {', '.join(LOSSES)}")
+    if trial.loss not in WITHOUT_COUNTS:
+        if class_counts is None:
+            raise ValueError(f"the loss {trial.loss!r} needs class_counts, the training cells of each class")
+        _check_counts(class_counts)
+    return LOSSES[trial.loss](trial, class_counts)

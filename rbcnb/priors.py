@@ -1,16 +1,88 @@
-"""From what a network says to what is true: posteriors out of focal probabilities."""
+"""What to do with predicted probabilities when the classes are unequal: after training, on arrays alone.
+
+probabilities are float [N, C] with rows that sum to 1; priors are [C], positive, and are scaled to sum to 1.
+"""
+
+from collections.abc import Sequence
 
 import numpy as np
 
 
-def focal_posterior(probs: np.ndarray, *, gamma: float) -> np.ndarray:
-    """The posterior [..., C] at which focal loss is least when the network says *probs* [..., C].
+def shift_prior(probabilities: np.ndarray, *, old_prior: Sequence[float], new_prior: Sequence[float]) -> np.ndarray:
+    """Probabilities under another prior: ``p_j new_j / old_j``, normalised (Saerens et al. 2002).
 
-    Charoenphakdee et al. (2021), On Focal Loss for Class-Posterior Probability Estimation, theorem 11.
+    Exact where p are the posteriors under *old_prior* and the two populations differ in nothing but their class shares.
+
+    Args:
+        probabilities: [N, C].
+        old_prior: of the population that was trained on; counts will do.
+        new_prior: of the population that is predicted; counts will do.
+
+    Returns:
+        float64 [N, C].
     """
-    probs = np.asarray(probs, dtype=float)
-    q = 1 - probs
+    p = np.asarray(probabilities, dtype=float)
+    shifted = p * (_check_prior(new_prior, p) / _check_prior(old_prior, p))
+    return shifted / shifted.sum(axis=1, keepdims=True)
+
+
+def adjust_logits(probabilities: np.ndarray, *, prior: Sequence[float], tau: float = 1.0) -> np.ndarray:
+    """Post-hoc logit adjustment (Menon et al. 2021): ``p_j / prior_j^tau``, normalised, float64 [N, C].
+
+    tau = 1 shifts the prior to a uniform one, which is what balanced accuracy asks for; tau = 0 changes nothing.
+    """
+    p = np.asarray(probabilities, dtype=float)
+    pi = _check_prior(prior, p)
+    return shift_prior(p, old_prior=pi, new_prior=pi ** (1 - tau))
+
+
+def move_thresholds(probabilities: np.ndarray, *, thresholds: Sequence[float]) -> np.ndarray:
+    """Class indices [N] by ``argmax p_j / threshold_j``.
+
+    With two classes and thresholds (1 - t, t) the second is chosen where its probability exceeds t; the prior as
+    thresholds decides as `adjust_logits` with tau = 1 does.
+    """
+    p = np.asarray(probabilities, dtype=float)
+    return (p / _check_prior(thresholds, p)).argmax(axis=1)
+
+
+def focal_posterior(probabilities: np.ndarray, *, gamma: float, alpha: float | Sequence[float] = 1.0) -> np.ndarray:
+    """The posterior that a focal-loss network's softmax stands for, float64 [N, C].
+
+    Focal loss is not proper: where the posterior is eta, the risk ``sum_j eta_j alpha_j (1 - p_j)^gamma (-log p_j)`` is
+    least not at p = eta but where its derivatives with respect to p_j are equal (Lagrange), that is at
+
+        eta_j ~ p_j / (alpha_j (1 - p_j)^(gamma - 1) (1 - p_j - gamma p_j log p_j)),
+
+    normalised (Charoenphakdee et al. 2021, CVPR, study alpha = 1). A scalar alpha cancels; gamma = 0 and
+    alpha = 1 change nothing. The map keeps the order of the classes of a row when alpha is a scalar.
+
+    Args:
+        probabilities: [N, C], softmax of a network trained with `rbcnb.losses.focal_loss`.
+        gamma: its focusing parameter, >= 0.
+        alpha: its class weights, or a scalar.
+
+    Raises:
+        ValueError: gamma is negative, or alpha does not fit.
+    """
+    if not gamma >= 0:
+        raise ValueError(f"gamma must be >= 0, got {gamma}")
+    p = np.asarray(probabilities, dtype=float)
+    log_weights = np.log(_check_prior(np.broadcast_to(alpha, p.shape[1:]), p))
+    # 1 - p as the sum of the others: no cancellation next to 1.
+    q = p @ (1 - np.eye(p.shape[1]))
     with np.errstate(divide="ignore", invalid="ignore"):
-        slope = q**gamma - gamma * q ** (gamma - 1) * probs * np.log(probs) if gamma else np.ones_like(probs)
-    h = probs / slope
-    return h / h.sum(axis=-1, keepdims=True)
+        # p (q^(gamma-1) (q - gamma p log p))^-1 = p q^-gamma / (1 + gamma p ce / q)
+        log_eta = np.log(p) - log_weights - gamma * np.log(q) - np.log1p(gamma * np.where(p > 0, -p * np.log(p), 0) / q)
+    log_eta = np.where(p == 0, -np.inf, np.where(q == 0, 0.0, log_eta))
+    eta = np.exp(log_eta - log_eta.max(axis=1, keepdims=True))
+    return eta / eta.sum(axis=1, keepdims=True)
+
+
+def _check_prior(prior: Sequence[float], probabilities: np.ndarray) -> np.ndarray:
+    if probabilities.ndim != 2:
+        raise ValueError(f"probabilities must be [N, C], got shape {probabilities.shape}")
+    pi = np.asarray(prior, dtype=float)
+    if pi.shape != probabilities.shape[1:] or not (pi > 0).all():
+        raise ValueError(f"expected {probabilities.shape[1]} positive numbers, one per class, got {pi.tolist()}")
+    return pi / pi.sum()

@@ -23,7 +23,7 @@ from rbcnb.metrics import score_predictions
 from rbcnb.splits import oversample, undersample
 
 # The modules that a trial's result depends on: a change of their code, comments aside, makes every trial a new one.
-_CODE = ("learner", "losses", "metrics", "models", "splits", "trial")
+_CODE = ("focal", "learner", "losses", "metrics", "models", "splits", "trial")
 
 RESAMPLING = ("none", "under", "over")
 
@@ -71,10 +71,11 @@ class Trial:
 
     @property
     def method(self) -> str:
-        """The row of Table 1 that this trial belongs to."""
-        if self.resample != "none":
-            return {"under": "under_sampling", "over": "over_sampling"}[self.resample]
-        return self.loss
+        """The row of Table 1 that this trial belongs to, or the name of what the paper did not try."""
+        if self.resample == "none":
+            return self.loss
+        resampling = {"under": "under_sampling", "over": "over_sampling"}[self.resample]
+        return resampling if self.loss == "cross_entropy" else f"{self.loss}_{resampling}"
 
     def key(self, data: str) -> str:
         """Name of this trial's result on the data hashed as *data* (`hash_data`): 16 hexadecimal digits."""

@@ -1,16 +1,18 @@
 """Identities of the focal loss: against its formula in float64, against cross entropy, in gradients and at extremes."""
 
+import copy
 import pickle
 
+import mpmath
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from torch.autograd import gradcheck
+from torch.autograd import gradcheck, gradgradcheck
 
 from rbcnb.curves import focal_curve
-from rbcnb.losses import LOSSES, FocalLoss, build_loss, focal_loss
-from rbcnb.trial import Trial
+from rbcnb.focal import FEW_CLASSES
+from rbcnb.losses import FocalLoss, focal_loss
 
 GAMMAS = [0.0, 0.5, 1.0, 2.0, 5.0]
 
@@ -47,7 +49,7 @@ def test_gamma_zero_is_cross_entropy_bit_for_bit(batch, alpha, dtype):
 
 @pytest.mark.parametrize("gamma", GAMMAS)
 def test_gradient_is_that_of_the_formula(batch, gamma):
-    logits, targets = batch
+    logits, targets = batch[0][:8], batch[1][:8]
     weights = torch.tensor([0.5, 1.0, 2.0], dtype=torch.float64)
     assert gradcheck(lambda x: focal_loss(x, targets, alpha=weights, gamma=gamma), logits.requires_grad_())
 
@@ -114,11 +116,229 @@ def test_fastai_form(batch):
     assert torch.equal(loss.decodes(logits), logits.argmax(dim=1))
 
 
-def test_build_loss_unpacks_the_trial(batch):
+def reference(logits, targets, gamma):
+    """Row losses [N] and their gradients [N, C] in 60 digits, from the formula with nothing rearranged."""
+    values, gradients = [], []
+    with mpmath.workdps(60):
+        for row, t in zip(logits.double().tolist(), targets.tolist(), strict=True):
+            weights = [mpmath.exp(mpmath.mpf(x) - max(row)) for x in row]
+            p = [w / mpmath.fsum(weights) for w in weights]
+            q = mpmath.fsum(p[:t] + p[t + 1 :])
+            ce = -mpmath.log(p[t])
+            values.append(float(q**gamma * ce))
+            # dFL/dp_t = gamma q^(gamma-1) log p_t - q^gamma / p_t and dp_t/dx_j = p_t (d_jt - p_j)
+            c = q**gamma + gamma * q ** (gamma - 1) * p[t] * ce
+            gradients.append([float(c * (p[j] - (j == t))) if j != t else float(-c * q) for j in range(len(row))])
+    return torch.tensor(values, dtype=torch.float64), torch.tensor(gradients, dtype=torch.float64)
+
+
+def mixed_batch(n_classes=3):
+    """Random, confident, wrong, +-50 and p_t = 1 rows in float32."""
+    generator = torch.Generator().manual_seed(1)
+    rows = [scale * torch.randn(40, n_classes, generator=generator) for scale in (0.1, 1, 5, 20)]
+    logits = torch.cat([*rows, torch.zeros(5 * n_classes, n_classes)])
+    targets = torch.randint(n_classes, (len(logits),), generator=generator)
+    special = torch.arange(160, len(logits))
+    for i, value in zip(special, [8.0, -8.0, 50.0, -50.0, 90.0] * n_classes, strict=True):
+        logits[i, targets[i]] = value
+    return logits, targets
+
+
+@pytest.mark.parametrize("n_classes", [2, 3, 20])
+@pytest.mark.parametrize("gamma", GAMMAS)
+def test_float32_is_within_4e_7_of_sixty_digits(gamma, n_classes):
+    logits, targets = mixed_batch(n_classes)
+    values, gradients = reference(logits, targets, gamma)
+    x = logits.clone().requires_grad_()
+    loss = focal_loss(x, targets, gamma=gamma, reduction="none")
+    loss.sum().backward()
+    assert (loss.double() - values).abs().max() <= 4e-7 * values.abs().max()
+    assert (x.grad.double() - gradients).abs().max() <= 4e-7 * gradients.abs().max()
+
+
+@pytest.mark.parametrize("gamma", GAMMAS)
+def test_float32_is_as_exact_at_ten_thousand(gamma):
+    logits = torch.tensor([[1e4, -1e4, 0.0], [-1e4, 1e4, 0.0], [0.0, -1e4, 1e4], [-1e4, -1e4, -1e4]])
+    targets = torch.zeros(4, dtype=torch.long)
+    values, gradients = reference(logits, targets, gamma)
+    x = logits.clone().requires_grad_()
+    loss = focal_loss(x, targets, gamma=gamma, reduction="none")
+    loss.sum().backward()
+    assert (loss.double() - values).abs().max() <= 4e-7 * values.abs().max()
+    assert (x.grad.double() - gradients).abs().max() <= 4e-7 * gradients.abs().max()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("gamma", [0.0, 0.01, 0.5, 1.0, 2.0, 5.0])
+def test_finite_wherever_cross_entropy_is(gamma, dtype):
+    logits = torch.cat([mixed_batch()[0], torch.tensor([[3.0, -np.inf, 0.0], [0.0, -np.inf, -np.inf], [1e4, -1e4, 0]])])
+    logits = logits.to(dtype)
+    targets = torch.cat([mixed_batch()[1], torch.tensor([0, 0, 1])])
+    ours, theirs = logits.clone().requires_grad_(), logits.clone().requires_grad_()
+    loss, plain = (
+        focal_loss(ours, targets, gamma=gamma, reduction="none"),
+        F.cross_entropy(theirs, targets, reduction="none"),
+    )
+    loss.mean().backward()
+    plain.mean().backward()
+    assert loss.dtype == plain.dtype
+    assert ours.grad.dtype == dtype
+    assert (torch.isfinite(loss) | ~torch.isfinite(plain)).all()
+    assert (torch.isfinite(ours.grad) | ~torch.isfinite(theirs.grad)).all()
+    # The target itself at -inf: the loss is infinite like cross entropy's, the gradient is not.
+    x = torch.tensor([[-np.inf, 0.0, 1.0]], dtype=dtype, requires_grad=True)
+    focal_loss(x, torch.tensor([0]), gamma=gamma).backward()
+    assert torch.isfinite(x.grad).all()
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_adds_rows_up_in_float32(dtype):
+    logits, targets = torch.zeros(100_000, 3, dtype=dtype), torch.zeros(100_000, dtype=torch.long)
+    expected = (2 / 3) ** 2 * np.log(3)
+    assert focal_loss(logits, targets).item() == pytest.approx(expected, rel=torch.finfo(dtype).eps)
+
+
+@pytest.mark.parametrize(
+    ("n_classes", "gamma"), [(3, 0.5), (3, 1.0), (3, 2.0), (3, 5.0), (FEW_CLASSES, 1.5)]
+)  # both layouts
+def test_first_and_second_derivatives(gamma, n_classes):
+    generator = torch.Generator().manual_seed(2)
+    logits = torch.randn(4, n_classes, generator=generator, dtype=torch.float64).requires_grad_()
+    targets = torch.tensor([0, 1, -100, 2])
+    soft = torch.rand(4, n_classes, generator=generator, dtype=torch.float64)
+    weights = torch.rand(n_classes, generator=generator, dtype=torch.float64)
+    kinds = [(targets, 0.0), (targets, 0.1), (soft, 0.0)]
+    for given, smoothing in kinds if n_classes == 3 else kinds[:1]:  # only hard targets have two layouts
+
+        def loss(x, given=given, smoothing=smoothing):
+            return focal_loss(x, given, alpha=weights, gamma=gamma, label_smoothing=smoothing)
+
+        assert gradcheck(loss, logits)
+        assert gradgradcheck(loss, logits)
+
+
+@pytest.mark.parametrize("shape", [(40, 3), (40, 30), (5, 3, 4), (2, 3, 4, 5)])
+@pytest.mark.parametrize("reduction", ["none", "sum", "mean"])
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_gamma_zero_is_cross_entropy_for_every_kind_of_target(shape, reduction, smoothing):
+    generator = torch.Generator().manual_seed(3)
+    logits = torch.randn(shape, generator=generator)
+    targets = torch.randint(shape[1], shape[:1] + shape[2:], generator=generator)
+    targets[0] = -100
+    for given in (targets, torch.rand(shape, generator=generator).softmax(1)):
+        ours, theirs = logits.clone().requires_grad_(), logits.clone().requires_grad_()
+        one = focal_loss(ours, given, alpha=0.75, gamma=0.0, label_smoothing=smoothing, reduction=reduction)
+        other = 0.75 * F.cross_entropy(theirs, given, label_smoothing=smoothing, reduction=reduction)
+        one.sum().backward()
+        other.sum().backward()
+        assert torch.equal(one, other)
+        assert torch.equal(ours.grad, theirs.grad)
+        # The general formula agrees with that short cut.
+        near = focal_loss(logits, given, alpha=0.75, gamma=1e-9, label_smoothing=smoothing, reduction=reduction)
+        torch.testing.assert_close(near, other.detach())
+
+
+@pytest.mark.parametrize("gamma", GAMMAS)
+def test_one_hot_rows_equal_indices_and_mixtures_mix(batch, gamma):
     logits, targets = batch
-    focal = build_loss(Trial(loss="focal", alpha=0.75, gamma=1.5))
-    assert torch.equal(focal(logits, targets), focal_loss(logits, targets, alpha=0.75, gamma=1.5))
-    assert torch.equal(build_loss(Trial())(logits, targets), F.cross_entropy(logits, targets))
-    assert set(LOSSES) == {"cross_entropy", "focal"}
-    with pytest.raises(ValueError, match="unknown loss 'hinge'; known: cross_entropy, focal"):
-        build_loss(Trial(loss="hinge"))
+    weights = torch.tensor([0.5, 1.0, 2.0])
+    one_hot, other = F.one_hot(targets).double(), F.one_hot(targets.roll(1)).double()
+    settings = {"alpha": weights, "gamma": gamma, "reduction": "none"}
+    first = focal_loss(logits, targets, **settings)
+    torch.testing.assert_close(focal_loss(logits, one_hot, **settings), first)
+    mixed = focal_loss(logits, 0.3 * one_hot + 0.7 * other, **settings)
+    torch.testing.assert_close(mixed, 0.3 * first + 0.7 * focal_loss(logits, targets.roll(1), **settings))
+    smoothed = focal_loss(logits, targets, label_smoothing=0.1, **settings)
+    torch.testing.assert_close(smoothed, focal_loss(logits, 0.9 * one_hot + 0.1 / 3, **settings))
+
+
+def test_with_everything_ignored_it_does_as_cross_entropy():
+    logits, targets = torch.randn(4, 3, requires_grad=True), torch.full((4,), -100)
+    for gamma in (0.0, 2.0):
+        assert focal_loss(logits, targets, gamma=gamma).isnan()
+        assert focal_loss(logits, targets, gamma=gamma, reduction="sum") == 0
+        assert torch.equal(focal_loss(logits, targets, gamma=gamma, reduction="none"), torch.zeros(4))
+    assert focal_loss(logits[:0], targets[:0]).isnan()
+    (gradient,) = torch.autograd.grad(focal_loss(logits, targets, reduction="sum"), logits)
+    assert torch.equal(gradient, torch.zeros(4, 3))
+
+
+def test_a_valid_class_can_be_the_ignored_one(batch):
+    logits, targets = batch
+    kept = targets != 1
+    for smoothing in (0.0, 0.1):
+        one = focal_loss(logits, targets, ignore_index=1, label_smoothing=smoothing)
+        torch.testing.assert_close(one, focal_loss(logits[kept], targets[kept], label_smoothing=smoothing))
+
+
+def test_any_integer_type_will_do(batch):
+    logits, targets = batch
+    for dtype in (torch.uint8, torch.int32):
+        assert torch.equal(focal_loss(logits, targets.to(dtype)), focal_loss(logits, targets))
+
+
+@pytest.mark.parametrize(
+    ("targets", "settings", "error", "message"),
+    [
+        (torch.zeros(4, 1, dtype=torch.long), {}, ValueError, r"indices .* must have shape \(4,\)"),
+        (torch.zeros(4, 3, dtype=torch.long), {}, ValueError, r"use .float\(\) for one-hot rows"),
+        (torch.zeros(4), {}, ValueError, r"use .long\(\) for indices"),
+        (torch.zeros(4, dtype=torch.bool), {}, TypeError, "torch.bool"),
+        (torch.zeros(4, dtype=torch.long), {"alpha": torch.ones(2)}, ValueError, "3 class weights"),
+        (torch.zeros(4, dtype=torch.long), {"label_smoothing": 1.5}, ValueError, "label_smoothing"),
+        (torch.zeros(4, dtype=torch.long), {"gamma": float("nan")}, ValueError, "gamma"),
+        (torch.full((4,), 3), {}, IndexError, "out of bounds"),
+    ],
+)
+def test_wrong_targets_and_settings_say_how_to_mend_them(targets, settings, error, message):
+    with pytest.raises(error, match=message):
+        focal_loss(torch.zeros(4, 3), targets, **settings)
+
+
+def test_gradient_can_be_taken_twice_over_the_same_graph(batch):
+    logits = batch[0].float().requires_grad_()
+    loss = focal_loss(logits, batch[1])
+    (first,) = torch.autograd.grad(loss, logits, retain_graph=True)
+    (second,) = torch.autograd.grad(loss, logits, create_graph=True)
+    torch.testing.assert_close(first, second)
+    assert torch.equal(first, torch.autograd.grad(loss, logits)[0])
+
+
+def test_per_sample_gradients_by_vmap(batch):
+    logits, targets = batch
+    each = torch.func.vmap(torch.func.grad(lambda x, t: focal_loss(x[None], t[None])))(logits, targets)
+    x = logits.clone().requires_grad_()
+    focal_loss(x, targets, reduction="sum").backward()
+    torch.testing.assert_close(each, x.grad)
+
+
+def test_compiled_equals_eager(batch):
+    logits, targets = batch[0].float(), batch[1]
+    compiled = torch.compile(lambda x, t: focal_loss(x, t, gamma=1.5), backend="aot_eager")
+    ours, theirs = logits.clone().requires_grad_(), logits.clone().requires_grad_()
+    one, other = compiled(ours, targets), focal_loss(theirs, targets, gamma=1.5)
+    one.backward()
+    other.backward()
+    torch.testing.assert_close(one, other)
+    torch.testing.assert_close(ours.grad, theirs.grad)
+
+
+@pytest.mark.parametrize("gamma", [0.0, 2.0])
+def test_autocast_gives_the_dtype_of_cross_entropy(gamma):
+    layer, x, targets = torch.nn.Linear(4, 3), torch.randn(8, 4), torch.arange(8) % 3
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        logits = layer(x)
+        loss, plain = focal_loss(logits, targets, gamma=gamma), F.cross_entropy(logits, targets)
+    assert logits.dtype == torch.bfloat16
+    assert loss.dtype == plain.dtype
+    loss.backward()
+    assert torch.isfinite(layer.weight.grad).all()
+
+
+def test_class_weights_travel_with_the_module():
+    loss = FocalLoss(alpha=torch.tensor([1.0, 2.0, 3.0]), label_smoothing=0.1, ignore_index=2)
+    for one in (copy.deepcopy(loss), pickle.loads(pickle.dumps(loss))):
+        logits, targets = torch.randn(8, 3), torch.arange(8) % 3
+        assert torch.equal(one(logits, targets), loss(logits, targets))
+    assert loss.to(torch.float64).alpha.dtype == torch.float64
+    assert "gamma=2.0" in repr(loss)

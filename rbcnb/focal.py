@@ -1,0 +1,246 @@
+"""The focal loss of Lin et al. (2020), Eq. (4) of the paper: exact at every probability, and fast.
+
+With ``ce = -log p_t`` and ``q = 1 - p_t`` the loss of a row is ``q^gamma ce`` and its gradient with respect to the
+logits is ``c (p_j - d_jt)``, ``c = q^gamma (1 + gamma ce / (e^ce - 1))``. Both are written in ce as the log-softmax
+gives it, so that nothing cancels at either end and nothing is clipped.
+"""
+
+import math
+from collections.abc import Sequence
+from numbers import Real
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+IGNORE_INDEX = -100  # torch's own default
+REDUCTIONS = ("none", "sum", "mean")
+FEW_CLASSES = 16  # below this, torch's CPU softmax over the last dimension leaves its vector registers part empty
+
+
+def focal_loss(
+    logits: Tensor,
+    targets: Tensor,
+    *,
+    alpha: float | Sequence[float] | Tensor = 1.0,
+    gamma: float = 2.0,
+    ignore_index: int = IGNORE_INDEX,
+    label_smoothing: float = 0.0,
+    reduction: str = "mean",
+) -> Tensor:
+    """Focal loss, Eq. (4) of the paper: ``-alpha (1 - p_t)^gamma log p_t``, with p_t the softmax of the target class.
+
+    Soft targets y, and integer targets smoothed to ``y_j = (1 - s) [j = t] + s / C``, give
+    ``-sum_j y_j alpha_j (1 - p_j)^gamma log p_j``: linear in y, so that the loss of mixed targets is the mixture of the
+    losses (what MixUp assumes), one-hot rows equal integers, and gamma = 0 is `F.cross_entropy` of the same targets.
+
+    Args:
+        logits: [N, C] or [N, C, d1, ...] unnormalised scores.
+        targets: class indices [N] or [N, d1, ...] of any integer type, or probabilities shaped like *logits*.
+        alpha: a scalar scales the whole loss, as in Eq. (4); C weights weigh each cell by its class. Either way it
+            stands outside the modulating factor: p_t is never taken from a weighted loss.
+        gamma: focusing parameter, >= 0. At 0 the loss is ``alpha * F.cross_entropy``, bit for bit for a scalar alpha.
+        ignore_index: integer targets with this value add neither loss nor count.
+        label_smoothing: s in [0, 1].
+        reduction: "none", "sum", or "mean": the sum over the number of targets that are not ignored. It is not divided
+            by the sum of their weights, unlike ``F.cross_entropy(weight=...)``: alpha and twice alpha differ by two.
+            With every target ignored the mean is 0 / 0 = NaN and the sum 0, as in `F.cross_entropy`.
+
+    Returns:
+        A scalar, or [N, d1, ...] for "none"; of the dtype that `F.cross_entropy` gives.
+
+    Raises:
+        ValueError: shapes do not fit, or a setting is out of its range.
+        TypeError: targets are neither integers nor floating-point probabilities.
+    """
+    targets, soft = _check(logits, targets, gamma, label_smoothing, reduction)
+    per_class = not isinstance(alpha, Real) and (not isinstance(alpha, Tensor) or alpha.ndim > 0)
+    if per_class:
+        alpha = torch.as_tensor(alpha, device=logits.device)
+        if alpha.shape != logits.shape[1:2]:
+            raise ValueError(f"alpha must be a scalar or {logits.shape[1]} class weights, got {tuple(alpha.shape)}")
+    settings = {"label_smoothing": label_smoothing} | ({} if soft else {"ignore_index": ignore_index})
+    if gamma == 0 and not per_class:
+        return alpha * F.cross_entropy(logits, targets, reduction=reduction, **settings)
+    if gamma == 0 and (soft or label_smoothing):
+        loss = F.cross_entropy(logits, targets, weight=alpha.to(logits), reduction="none", **settings)
+    elif soft or label_smoothing:
+        loss = _soft_focal(logits, targets, alpha if per_class else None, gamma, ignore_index, label_smoothing)
+    else:
+        if gamma == 0:
+            loss = F.cross_entropy(logits, targets, ignore_index=ignore_index, reduction="none")
+        else:
+            if torch.is_autocast_enabled(logits.device.type):
+                logits = logits.float() if logits.dtype != torch.float64 else logits  # as autocast does for losses
+            loss, _ = _HardFocal.apply(logits, targets, float(gamma), ignore_index)
+        if per_class:
+            loss = alpha.to(loss)[targets.where(targets != ignore_index, 0)] * loss
+    if not per_class:
+        loss = alpha * loss
+    # Half-precision rows are added up in float32, so that a long batch does not overflow.
+    if reduction == "none":
+        return loss.to(logits.dtype)
+    total = loss.sum(dtype=torch.promote_types(loss.dtype, torch.float32))
+    if reduction == "mean":
+        total = total / (loss.numel() if soft else (targets != ignore_index).sum())
+    return total.to(logits.dtype)
+
+
+def _check(
+    logits: Tensor, targets: Tensor, gamma: float, label_smoothing: float, reduction: str
+) -> tuple[Tensor, bool]:
+    """The targets as int64 or as probabilities of the logits' dtype, and whether they are probabilities."""
+    if not (gamma >= 0 and math.isfinite(gamma)):
+        raise ValueError(f"gamma must be finite and >= 0, got {gamma}")
+    if not 0 <= label_smoothing <= 1:
+        raise ValueError(f"label_smoothing must lie in [0, 1], got {label_smoothing}")
+    if reduction not in REDUCTIONS:
+        raise ValueError(f"reduction must be 'none', 'sum' or 'mean', got {reduction!r}")
+    if logits.ndim < 2:
+        raise ValueError(f"logits must be [N, C] or [N, C, d1, ...], got shape {tuple(logits.shape)}")
+    if targets.dtype == torch.bool or targets.is_complex():
+        raise TypeError(f"targets must be class indices or probabilities, got {targets.dtype}")
+    soft = targets.is_floating_point()
+    wanted = logits.shape if soft else logits.shape[:1] + logits.shape[2:]
+    if targets.shape != wanted:
+        kind = "probabilities (floating point)" if soft else "class indices (integers)"
+        raise ValueError(
+            f"targets that are {kind} must have shape {tuple(wanted)} for logits {tuple(logits.shape)}, "
+            f"got {tuple(targets.shape)}; {'use .long() for indices' if soft else 'use .float() for one-hot rows'}"
+        )
+    return (targets.to(logits.dtype) if soft else targets.long()), soft
+
+
+def _power_of_q(ce: Tensor, gamma: float) -> Tensor:
+    """``(1 - e^-ce)^gamma``, with a finite derivative at ce = 0 for every gamma and none where e^-ce is 0."""
+    tiny = torch.finfo(ce.dtype).tiny
+    return (-torch.expm1(-ce.clamp(max=1e3))).clamp(min=tiny) ** gamma
+
+
+def _slope(ce: Tensor, gamma: float) -> Tensor:
+    """d loss / d ce = ``q^gamma (1 + gamma p_t ce / q)``, with p_t / q = 1 / (e^ce - 1), its limits included."""
+    info = torch.finfo(ce.dtype)
+    ce = ce.clamp(info.tiny, info.max)
+    return _power_of_q(ce, gamma) * (gamma * (ce / torch.expm1(ce)) + 1)
+
+
+class _HardFocal(torch.autograd.Function):
+    """Logits [N, C, ...] and indices [N, ...] to the rows' losses and cross entropies [N, ...], at least float32.
+
+    Saves the logits, not their log-softmax: two buffers of their size at the peak, where `F.cross_entropy` has three.
+    """
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(logits: Tensor, targets: Tensor, gamma: float, ignore_index: int) -> tuple[Tensor, Tensor]:
+        log_p = logits.t().contiguous().log_softmax(0).t() if _class_major(logits) else logits.log_softmax(1)
+        ce = F.nll_loss(log_p, targets, ignore_index=ignore_index, reduction="none")
+        ce = ce.to(torch.promote_types(ce.dtype, torch.float32))
+        return _power_of_q(ce, gamma).mul_(ce), ce
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple, output: tuple[Tensor, Tensor]) -> None:
+        logits, targets, ctx.gamma, ctx.ignore_index = inputs
+        ctx.mark_non_differentiable(output[1])
+        ctx.set_materialize_grads(False)
+        ctx.save_for_backward(logits, targets, output[1])
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor | None, _: None) -> tuple[Tensor | None, None, None, None]:
+        if grad is None:
+            return None, None, None, None
+        logits, targets, ce = ctx.saved_tensors
+        ignored = targets == ctx.ignore_index
+        target = targets.masked_fill(ignored, 0).unsqueeze(1)
+        if torch.is_grad_enabled():  # somebody differentiates the gradient: out of plain operations, then
+            ce = F.cross_entropy(logits, targets, ignore_index=ctx.ignore_index, reduction="none").to(ce.dtype)
+            c = (grad * _slope(ce, ctx.gamma)).masked_fill(ignored, 0).unsqueeze(1)
+            p = logits.softmax(1)
+            return (c * (p - torch.zeros_like(p).scatter(1, target, 1.0))).to(logits.dtype), None, None, None
+        class_major = _class_major(logits)
+        p = logits.t().contiguous().softmax(0).t() if class_major else logits.softmax(1)
+        p.scatter_(1, target, torch.expm1(-ce).to(p.dtype).unsqueeze(1))  # p_t - 1 without its cancellation
+        del target
+        c = _slope(ce, ctx.gamma).mul_(grad).masked_fill_(ignored, 0).unsqueeze(1)
+        # The product goes back to the logits' own layout: autograd would copy it there.
+        return torch.mul(p, c, out=torch.empty_like(logits) if class_major else p), None, None, None
+
+
+def _class_major(logits: Tensor) -> bool:
+    """Whether to work on logits [N, C] class by class: on a CPU torch takes few classes row by row, unvectorised.
+
+    Measured by ``benchmarks/losses.py``: with 3 classes this makes the loss cheaper than `F.cross_entropy`.
+    """
+    return logits.ndim == 2 and logits.shape[1] < FEW_CLASSES and logits.device.type == "cpu"
+
+
+def _soft_focal(
+    logits: Tensor, targets: Tensor, weights: Tensor | None, gamma: float, ignore_index: int, label_smoothing: float
+) -> Tensor:
+    """``sum_j y_j alpha_j (1 - p_j)^gamma (-log p_j)`` [N, ...] by plain operations, ignored rows 0."""
+    dtype = torch.promote_types(logits.dtype, torch.float32)
+    n_classes = logits.shape[1]
+    ce = -logits.log_softmax(1).to(dtype)
+    terms = _power_of_q(ce, gamma) * ce
+    if weights is not None:
+        terms = terms * weights.to(terms).view(-1, *[1] * (logits.ndim - 2))
+    if targets.is_floating_point():
+        smooth = targets.to(dtype) * (1 - label_smoothing) + label_smoothing / n_classes
+        # A class that has no share costs nothing, be its logit -inf.
+        return torch.where(smooth == 0, 0.0, terms * smooth).sum(1)
+    ignored = targets == ignore_index
+    own = terms.gather(1, targets.masked_fill(ignored, 0).unsqueeze(1)).squeeze(1)
+    return ((1 - label_smoothing) * own + label_smoothing / n_classes * terms.sum(1)).masked_fill(ignored, 0)
+
+
+class FocalLoss(torch.nn.Module):
+    """`focal_loss` as fastai wants a loss: picklable, with the activation and decoding of its logits.
+
+    fastai's own ``BaseLoss`` would cast the logits to float32 first, so this stands on ``nn.Module`` instead.
+    """
+
+    y_int = True  # fastai's MixUp: mix the losses of two integer targets, which comes to the same as mixing targets
+
+    def __init__(
+        self,
+        *,
+        alpha: float | Sequence[float] | Tensor = 1.0,
+        gamma: float = 2.0,
+        ignore_index: int = IGNORE_INDEX,
+        label_smoothing: float = 0.0,
+        reduction: str = "mean",
+    ) -> None:
+        super().__init__()
+        # A buffer moves with `.to(device)`; a number stays one, so that gamma = 0 is cross entropy in its own dtype.
+        if isinstance(alpha, Tensor):
+            self.register_buffer("alpha", alpha, persistent=False)
+        else:
+            self.alpha = alpha
+        self.gamma, self.ignore_index, self.label_smoothing = gamma, ignore_index, label_smoothing
+        self.reduction = reduction
+
+    def extra_repr(self) -> str:
+        """The settings, as `print` shows them."""
+        return f"alpha={self.alpha}, gamma={self.gamma}, reduction={self.reduction!r}"
+
+    def forward(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """Logits and targets to the loss; shapes as in `focal_loss`."""
+        return focal_loss(
+            logits,
+            targets,
+            alpha=self.alpha,
+            gamma=self.gamma,
+            ignore_index=self.ignore_index,
+            label_smoothing=self.label_smoothing,
+            reduction=self.reduction,
+        )
+
+    def activation(self, logits: Tensor) -> Tensor:
+        """Logits [N, C, ...] to probabilities of the same shape."""
+        return logits.softmax(dim=1)
+
+    def decodes(self, logits: Tensor) -> Tensor:
+        """Logits or probabilities [N, C, ...] to class indices [N, ...]."""
+        return logits.argmax(dim=1)
