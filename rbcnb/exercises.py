@@ -110,7 +110,7 @@ def check_eps(answer: Callable[[float, float], float]) -> str:
         mine = answer(alpha, eps)
         if mine is None:
             return "there is no answer yet; replace the None."
-        options = {"optimiser": "adam", "seeds": [0], "steps": 40, "every": 40, "learning_rate": 0.01}
+        options = {"optimiser": "adam", "seeds": [0], "steps": 20, "every": 20, "learning_rate": 0.01}
         with_alpha = fit_alphas(x, targets, alphas=[alpha], eps=eps, **options)[-1]
         without = fit_alphas(x, targets, alphas=[1.0], eps=float(mine), **options)[-1]
         if (gap := np.abs(with_alpha - without).max()) > 1e-9:

@@ -166,7 +166,7 @@ def toy_boundaries(fits: "Callable[[float], ToyFits]", names: Sequence[str], *, 
         with panels(columns, rows=rows, height_in=2.75 * rows) as (figure, axes):
             images, points, edges, texts = [], [], [], []
             for i, (ax, name) in enumerate(zip(axes, names, strict=False)):
-                ax.set_title(readable(name), fontsize=12)
+                ax.set_title(readable(name), fontsize=10.5)
                 ax.grid(False)
                 ax.set(xlim=EXTENT[:2], ylim=EXTENT[2:])
                 blank = np.zeros((2, 2, 3), np.uint8)

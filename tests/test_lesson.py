@@ -96,11 +96,11 @@ def test_png_is_the_picture():
 
 @drawings
 def test_a_live_frame_is_the_whole_draw_to_the_pixel(drawing):
-    live = drawing.live()
-    for values in [*SETTINGS[drawing], SETTINGS[drawing][0]]:  # and back: nothing of another frame may stay
-        np.testing.assert_array_equal(decoded(live.png(**values)), drawn_whole(drawing, **values))
-    frames = [live.png(**values) for values in SETTINGS[drawing]]
-    assert all(one != other for one, other in pairwise(frames))
+    settings, live = SETTINGS[drawing], drawing.live()
+    whole = [drawn_whole(drawing, **values) for values in settings]
+    for values, wanted in zip([*settings, settings[0]], [*whole, whole[0]], strict=True):  # and back: nothing may stay
+        np.testing.assert_array_equal(decoded(live.png(**values)), wanted)
+    assert not any(np.array_equal(one, other) for one, other in pairwise(whole))
 
 
 @drawings
