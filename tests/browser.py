@@ -127,9 +127,9 @@ def open_notebook(page: Any, url: str, *, app: str) -> None:
         page.evaluate("() => void window.jupyterapp.commands.execute('notebook:run-all-cells')")
 
 
-def wait_until_run(page: Any) -> None:
+def wait_until_run(page: Any, *, limit_ms: float = 180_000) -> None:
     """Waits until JupyterLab has run every cell; sliders answer only then, for a kernel does one thing at a time."""
-    page.wait_for_function("!document.body.innerText.includes('[*]')")
+    page.wait_for_function("!document.body.innerText.includes('[*]')", timeout=limit_ms)
 
 
 def shown_picture(page: Any) -> bytes:
