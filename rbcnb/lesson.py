@@ -61,6 +61,8 @@ def voila(notebook: Path, folder: Path, *, port: int = 0) -> Iterator[tuple[str,
     log = folder / "voila.log"
     command = [sys.executable, "-m", "voila", str(notebook), "--no-browser", f"--port={port}", "--Voila.ip=127.0.0.1"]
     command += [f"--VoilaConfiguration.template={_offline_template(folder)}", "--progressive_rendering=True"]
+    # No pings: nobody answers them while cells run, and after 90 s Voila would drop the page that it is filling.
+    command += ["--Voila.tornado_settings={'ws_ping_interval': 0}"]
     paths = os.pathsep.join(filter(None, [str(folder / "jupyter"), os.environ.get("JUPYTER_PATH")]))
     with log.open("w") as stream:
         # A session of its own: Ctrl-C reaches this process alone, which then ends Voila in order.
