@@ -21,7 +21,7 @@ from rbcnb.toy import EXTENT
 if TYPE_CHECKING:
     from rbcnb.toy_fit import ToyFits
 
-_X, _Y = "first measurement (SD)", "second measurement (SD)"
+_X, _Y = "measurement 1 (SD)", "measurement 2 (SD)"
 
 
 def alpha_lecture(
