@@ -85,6 +85,12 @@ def build_parser() -> argparse.ArgumentParser:
         help="remove trials that failed, that other code made, or halves of them; may be repeated",
     )
 
+    lesson = commands.add_parser("lesson", help="open the loss lesson, notebook 3, as a page", allow_abbrev=False)
+    lesson.add_argument(
+        "--port", type=int, default=0, metavar="N", help="of the page on 127.0.0.1 (default: a free one)"
+    )
+    lesson.add_argument("--no-browser", action="store_true", help="print the address and open nothing")
+
     fetch = commands.add_parser("fetch", help="download a public data set", allow_abbrev=False)
     fetch.add_argument("dataset", choices=("chula",), help="Chula RBC-12: human smears, 12 cell types, MIT licence")
     fetch.add_argument("--out", default="data/chula-rbc-12", metavar="DIR", type=Path)
@@ -96,7 +102,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = build_parser().parse_args(arguments)
     # A scheduler's "please stop" ends a run as Ctrl-C does: kernels and workers are closed, not left behind.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    run = {"reproduce": _reproduce, "segment": _segment, "results": _results, "fetch": _fetch}[options.command]
+    commands = {"reproduce": _reproduce, "segment": _segment, "results": _results, "lesson": _lesson, "fetch": _fetch}
+    run = commands[options.command]
     try:
         return run(options)
     except KeyboardInterrupt:
@@ -204,6 +211,19 @@ def _results(options: argparse.Namespace) -> int:
     except (ValueError, OSError) as error:
         print(f"rbcnb results: {error}", file=sys.stderr)
         return 2
+    return 0
+
+
+def _lesson(options: argparse.Namespace) -> int:
+    from rbcnb.lesson import LessonError, show_lesson
+
+    try:
+        show_lesson(port=options.port, browse=not options.no_browser, say=lambda line: print(line, flush=True))
+    except LessonError as error:
+        print(f"rbcnb lesson: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("rbcnb lesson: ended", file=sys.stderr)
     return 0
 
 

@@ -34,6 +34,9 @@ CAPTIONS = {
     "contact_sheet": "Cells of the rarest class, to look for the odd one out.",
     "class_counts": "Cells per class.",
     "loss_shares": "Who pays the bill: shares of a batch's loss.",
+    "alpha_lecture": "Seven alphas, the same seeds: under SGD, under Adam, and what is left by Adam's eps.",
+    "noise_training": "What wrong labels do to training, and to scores on right ones.",
+    "toy_losses": "Every loss on the same cells of a toy; dotted: where the true posterior changes.",
     "summary": "Classes, cells and answer in one picture.",
 }
 TABLES = {

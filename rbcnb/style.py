@@ -33,6 +33,9 @@ _NAMES = {
     "resnet18": "ResNet-18",
     "resnet34": "ResNet-34",
     "resnet50": "ResNet-50",
+    "generalised_dice": "generalised Dice",
+    "ldam": "LDAM",
+    "ldam_drw": "LDAM, deferred weights",
     "macro_f1": "macro F1",
     "auroc": "AUROC",
 }

@@ -1,0 +1,167 @@
+"""Debian's Chromium in front of JupyterLab or Voila on this machine's loopback, for tests and benchmarks of widgets.
+
+What the page asks of any other host is refused and written down, so that a test can say that there was nothing.
+"""
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+from unittest import mock
+from urllib.parse import urlsplit
+
+from rbcnb.lesson import voila
+
+CHROMIUM = shutil.which("chromium")
+ROOT = Path(__file__).parent.parent
+_ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"]
+_ARGUMENTS += ["--disable-background-networking", "--disable-component-update"]
+_LAB = "--no-browser --allow-root --IdentityProvider.token= --LabApp.expose_app_in_browser=True "
+_LAB += "--LabApp.news_url=None --LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate"
+
+
+def missing() -> str:
+    """What these tests need and this machine has not, or nothing."""
+    names = [name for name in ("playwright", "jupyterlab", "voila") if find_spec(name) is None]
+    mends = [f"pip install {name}" for name in names] + ([] if CHROMIUM else ["apt-get install chromium"])
+    return "; ".join(mends)
+
+
+def free_port() -> int:
+    """A loopback port that nobody listens on."""
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return one.getsockname()[1]
+
+
+@contextmanager
+def serving(app: str, notebook: Path, home: Path) -> Iterator[str]:
+    """*notebook* served by "lab" or "voila" with settings of its own under *home*; yields the notebook's address."""
+    home.mkdir(parents=True, exist_ok=True)
+    own = {f"JUPYTER_{name}_DIR": str(home / name.lower()) for name in ("CONFIG", "DATA", "RUNTIME")}
+    own |= {"IPYTHONDIR": str(home / "ipython"), "PYTHONPATH": str(ROOT)}
+    if app == "voila":
+        with mock.patch.dict(os.environ, own), voila(notebook, home) as (url, _):
+            yield url
+        return
+    port = free_port()
+    url = f"http://127.0.0.1:{port}/"
+    command = [
+        sys.executable,
+        "-m",
+        "jupyterlab",
+        *_LAB.split(),
+        f"--port={port}",
+        f"--ServerApp.root_dir={notebook.parent}",
+    ]
+    with (home / "server.log").open("w") as log:
+        server = subprocess.Popen(command, env=os.environ | own, stdout=log, stderr=log, cwd=notebook.parent)
+    try:
+        _wait_for(url + "api", server, home / "server.log")
+        yield f"{url}doc/tree/{notebook.name}"
+    finally:
+        server.terminate()
+        try:
+            server.wait(20)
+        except subprocess.TimeoutExpired:
+            server.kill()
+            server.wait()
+
+
+def _wait_for(url: str, server: subprocess.Popen, log: Path, *, limit_s: float = 90) -> None:
+    deadline = time.monotonic() + limit_s
+    while time.monotonic() < deadline and server.poll() is None:
+        try:
+            urllib.request.urlopen(url, timeout=5).close()
+        except urllib.error.HTTPError:
+            return  # it answers
+        except OSError:
+            time.sleep(0.1)
+        else:
+            return
+    raise RuntimeError(f"no answer from {url}:\n{log.read_text()[-2000:]}")
+
+
+@contextmanager
+def chromium_page(*, width_px: int = 1300, height_px: int = 1000) -> Iterator[tuple[Any, list[str]]]:
+    """A new page and the list, filled as it goes, of addresses beyond loopback that it asked for in vain."""
+    from playwright.sync_api import sync_playwright
+
+    strangers: list[str] = []
+
+    def gate(route: Any) -> None:
+        if urlsplit(route.request.url).hostname in ("127.0.0.1", "localhost", None):
+            route.continue_()
+        else:
+            strangers.append(route.request.url)
+            route.abort()
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=_ARGUMENTS)
+        try:
+            page = browser.new_page(viewport={"width": width_px, "height": height_px})
+            page.set_default_timeout(60_000)
+            page.route("**/*", gate)
+            yield page, strangers
+        finally:
+            browser.close()
+
+
+def open_notebook(page: Any, url: str, *, app: str) -> None:
+    """Opens the notebook and, in JupyterLab, runs all its cells; returns when the kernel is at work or done."""
+    page.goto(url)
+    if app == "lab":
+        page.wait_for_selector(".jp-Notebook .jp-Cell")
+        page.wait_for_function("window.jupyterapp !== undefined")
+        page.wait_for_function("window.jupyterapp.shell.currentWidget?.sessionContext?.isReady")
+        page.evaluate("window.jupyterapp.shell.currentWidget.sessionContext.session.kernel.info.then(() => true)")
+        # Not awaited: the command's promise may outlive the run.
+        page.evaluate("() => void window.jupyterapp.commands.execute('notebook:run-all-cells')")
+
+
+def wait_until_run(page: Any, *, limit_ms: float = 180_000) -> None:
+    """Waits until JupyterLab has run every cell; sliders answer only then, for a kernel does one thing at a time."""
+    page.wait_for_function("!document.body.innerText.includes('[*]')", timeout=limit_ms)
+
+
+def shown_picture(page: Any) -> bytes:
+    """The file that the page's first image widget shows."""
+    fetched = "fetch(document.querySelector('.widget-image').src).then(answer => answer.arrayBuffer())"
+    return bytes(page.evaluate(f"{fetched}.then(buffer => [...new Uint8Array(buffer)])"))
+
+
+# In the page: the time from a key's event to the first frame that shows a newly loaded picture.
+_STOPWATCH = """() => {
+  window.keyed = null; window.latencies = [];
+  document.addEventListener('keydown', () => { window.keyed = performance.now(); }, true);
+  document.addEventListener('load', event => {
+    if (!(event.target instanceof HTMLImageElement) || window.keyed === null) return;
+    const start = window.keyed; window.keyed = null;
+    requestAnimationFrame(() => {
+      const channel = new MessageChannel();  // its message comes after the frame is drawn
+      channel.port1.onmessage = () => window.latencies.push(performance.now() - start);
+      channel.port2.postMessage(0);
+    });
+  }, true);
+}"""
+
+
+def start_stopwatch(page: Any) -> None:
+    """Has the page time, from now on, every key press until the pixels of a picture change."""
+    page.evaluate(_STOPWATCH)
+
+
+def press_and_time(page: Any, key: str, *, limit_ms: float = 20_000) -> float:
+    """Milliseconds from pressing *key* to the frame that shows a new picture, by the page's own clock."""
+    done = page.evaluate("window.latencies.length")
+    page.keyboard.press(key)
+    page.wait_for_function(f"window.latencies.length > {done}", timeout=limit_ms)
+    return page.evaluate(f"window.latencies[{done}]")
