@@ -77,7 +77,8 @@ def _background(image: np.ndarray) -> np.ndarray:
 
     A quadratic surface through the logarithm of the brightest pixels, the unstained ones, and what shading it could not
     follow, smoothed over the unstained pixels alone. The surface is fitted again and again, each time to what lies
-    within the noise of the surface before: noise is what is brighter than the background, while darker may be cells.
+    within the noise of the brightest peak of the rest, the background's own: noise is what is brighter than it, while
+    darker may be cells.
     """
     small = _halved(image, _FIT_PX)
     height, width = small.shape[:2]
@@ -87,11 +88,12 @@ def _background(image: np.ndarray) -> np.ndarray:
     terms = np.stack([np.ones_like(x), x, y, x * x, x * y, y * y], axis=-1)
     green = logs[:, 1]
     used = green > np.percentile(green, 95) - 0.10
-    for tries in range(6):
+    for _ in range(6):
         rest = green - terms @ _least_squares(terms[used], green[used])
-        above = rest[used & (rest > 0)]
+        rest -= _brightest_peak(rest)
+        above = rest[(rest > 0) & (rest < 0.1)]
         noise = max(1.4826 * np.median(above), 0.004) if len(above) else 0.004
-        closer = (rest > -2 * noise) & (rest < 3 * noise) if tries else rest > -noise
+        closer = np.abs(rest) < 2.5 * noise
         if closer.sum() < min(50, len(green) / 2):
             break
         used = closer
@@ -103,6 +105,14 @@ def _background(image: np.ndarray) -> np.ndarray:
     weighted = cv2.GaussianBlur(weighted, (0, 0), 0.08 * max(weighted.shape[:2]))
     rest = cv2.resize(weighted[..., :3] / (weighted[..., 3:] + 1e-3), (width, height), interpolation=cv2.INTER_LINEAR)
     return surface.reshape(height, width, 3) + rest.reshape(height, width, 3)
+
+
+def _brightest_peak(rest: np.ndarray) -> float:
+    """The brightest value of *rest* [N] about which at least a quarter as many pixels gather as about the commonest."""
+    counts = np.bincount(np.clip(rest * 500 + 150, 0, 300).astype(int), minlength=301).astype(np.float32)
+    counts = cv2.GaussianBlur(counts[None], (0, 0), 3.0)[0]  # bins of 0.002: about a grey level
+    peaks = np.flatnonzero((counts[1:-1] >= counts[:-2]) & (counts[1:-1] > counts[2:]) & (counts[1:-1] > counts.max() / 4))
+    return (peaks[-1] + 1.5 - 150) / 500 if len(peaks) else 0.0
 
 
 def _least_squares(terms: np.ndarray, values: np.ndarray) -> np.ndarray:
