@@ -111,7 +111,9 @@ def _brightest_peak(rest: np.ndarray) -> float:
     """The brightest value of *rest* [N] about which at least a quarter as many pixels gather as about the commonest."""
     counts = np.bincount(np.clip(rest * 500 + 150, 0, 300).astype(int), minlength=301).astype(np.float32)
     counts = cv2.GaussianBlur(counts[None], (0, 0), 3.0)[0]  # bins of 0.002: about a grey level
-    peaks = np.flatnonzero((counts[1:-1] >= counts[:-2]) & (counts[1:-1] > counts[2:]) & (counts[1:-1] > counts.max() / 4))
+    peaks = np.flatnonzero(
+        (counts[1:-1] >= counts[:-2]) & (counts[1:-1] > counts[2:]) & (counts[1:-1] > counts.max() / 4)
+    )
     return (peaks[-1] + 1.5 - 150) / 500 if len(peaks) else 0.0
 
 

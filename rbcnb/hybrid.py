@@ -28,7 +28,9 @@ _RADII = (0.65, 1.25)  # of circles inside clusters, in halves of the diameter; 
 _LARGEST_ENLARGEMENT = 4.0  # of a smear with tiny cells
 _SPIRAL = np.arange(256) + 0.5
 # [2, 256] x and y of points that cover the unit disc evenly, on a sunflower's spiral.
-_POINTS = np.sqrt(_SPIRAL / 256) * np.stack([np.cos(_SPIRAL * np.pi * (3 - 5**0.5)), np.sin(_SPIRAL * np.pi * (3 - 5**0.5))])
+_POINTS = np.sqrt(_SPIRAL / 256) * np.stack(
+    [np.cos(_SPIRAL * np.pi * (3 - 5**0.5)), np.sin(_SPIRAL * np.pi * (3 - 5**0.5))]
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,8 +54,8 @@ def find_hybrid(image: np.ndarray, spec, *, diameter_px: float) -> Found:
         nothing = {"density": _shown(field), "stained": np.zeros((height, width), bool)}
         return Found(np.empty((0, 3)), np.empty(0), np.empty(0, bool), nothing)
 
-    lack, foreign = _foreign(field, spec, diameter)
-    loose = cv2.bitwise_and(_stained(field, spec, diameter), 1 - foreign)
+    lack, nuclei, dirt = _foreign(field, spec, diameter)
+    loose = _stained(field, spec, diameter) & (1 - (nuclei | dirt))
     stained = cv2.morphologyEx(loose, cv2.MORPH_OPEN, _disc(0.15 * diameter))
     whole, wholes, rest = _whole_cells(stained, diameter)
 
@@ -64,7 +66,7 @@ def find_hybrid(image: np.ndarray, spec, *, diameter_px: float) -> Found:
     edges &= cv2.dilate(wholes, np.ones(_box(0.175 * diameter), np.uint8)) == 0
     circles = propose_circles(gx, gy, edges, radius_px=radii, steep=1.2 * steep)
     circles, support = fit_circles(circles, gx, gy, radius_px=radii, steep=steep)
-    circles, far = _choose(circles, support, (wholes | foreign, stained, loose), spec, diameter)
+    circles, far = _choose(circles, support, (wholes | nuclei, dirt, stained, loose), spec, diameter)
     circles, fused = _fuse(circles, rest, spec, diameter)
     left = _left_over(rest * (far == 0), spec, diameter)
 
@@ -120,18 +122,22 @@ def _pallor(mask: np.ndarray, diameter: float) -> np.ndarray:
     return cv2.drawContours(np.zeros_like(mask), holes, -1, 1, cv2.FILLED)
 
 
-def _foreign(field: Field, spec, diameter: float) -> tuple[np.ndarray, np.ndarray]:
-    """Density of blue that lacks [h, w], over half a diameter, and the mask [H, W] uint8 0/1 of nuclei, platelets and
-    dirt."""
+def _foreign(field: Field, spec, diameter: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Density of blue that lacks [h, w], over half a diameter, and two masks [H, W] uint8 0/1: nuclei and platelets;
+    dirt and the eyepiece's pointer, under which there may be a cell."""
     shape = field.density.shape
     diameter *= field.colours.shape[1] / shape[1]
     red, green, blue = cv2.split(cv2.blur(field.colours, _box(0.15 * diameter)))
     lack = field.hue[1] * green - blue
-    foreign = (lack > max(1.25 * spec.nucleus * field.level, _LACK_BLUE)) | (green > OPAQUE)
-    foreign |= red - field.hue[0] * green > _DIRT * field.level
+    nuclei = (lack > max(1.25 * spec.nucleus * field.level, _LACK_BLUE)) | (green > OPAQUE)
+    foreign = nuclei | (red - field.hue[0] * green > _DIRT * field.level)
     opened = cv2.morphologyEx(foreign.astype(np.uint8), cv2.MORPH_OPEN, _disc(0.2 * diameter))
-    opened = cv2.resize(opened, shape[::-1], interpolation=cv2.INTER_NEAREST)
-    return cv2.blur(lack, _box(0.5 * diameter)), cv2.dilate(opened, np.ones((3, 3), np.uint8))
+    nuclei = opened & cv2.dilate(nuclei.astype(np.uint8), np.ones((3, 3), np.uint8))
+    nuclei, foreign = (
+        cv2.dilate(cv2.resize(mask, shape[::-1], interpolation=cv2.INTER_NEAREST), np.ones((3, 3), np.uint8))
+        for mask in (nuclei, opened)
+    )
+    return cv2.blur(lack, _box(0.5 * diameter)), nuclei, foreign & (1 - nuclei)
 
 
 def _whole_cells(stained: np.ndarray, diameter: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -173,19 +179,21 @@ def _is_one_cell(outline: np.ndarray, diameter: float, *, longest: float) -> boo
 
 
 def _choose(
-    circles: np.ndarray, support: np.ndarray, masks: tuple[np.ndarray, np.ndarray, np.ndarray], spec, diameter: float
+    circles: np.ndarray, support: np.ndarray, masks: tuple[np.ndarray, ...], spec, diameter: float
 ) -> tuple[np.ndarray, np.ndarray]:
     """The circles that explain the clusters, greedily, and the mask [H, W] of what lies in or close to one.
 
-    *masks*: what is taken by others, stained areas, and these with thin rims.
+    *masks*: what is taken by others, what nothing can be seen through, stained areas, and these with thin rims.
     """
-    taken, stained, loose = masks
+    taken, dirt, stained, loose = masks
     hopeful = (support >= 0.35) & (support + 0.5 >= spec.evidence)
     circles, support = circles[hopeful], support[hopeful]
     points = (circles[:, :2, None] + circles[:, 2, None, None] * _POINTS).round().astype(np.int32)  # [N, 2, K]
     height, width = stained.shape
     seen = (points[:, 0] >= 0) & (points[:, 0] < width) & (points[:, 1] >= 0) & (points[:, 1] < height)
     where = np.where(seen, points[:, 1] * width + points[:, 0], 0)
+    n_inside = seen.sum(axis=1)
+    seen &= dirt.ravel()[where] == 0
     rim = seen & (np.hypot(*_POINTS) >= 0.72)
     n, n_rim = np.maximum(seen.sum(axis=1), 1), np.maximum(rim.sum(axis=1), 1)
     cover = np.maximum(
@@ -194,7 +202,9 @@ def _choose(
     evidence = support + 0.5 * cover
     value = evidence + 0.3 * circles[:, 2] / diameter
     free = (taken.ravel()[where] & seen).sum(axis=1) <= 0.3 * n
-    sure = free & (n >= 0.03 * _POINTS.shape[1]) & (evidence >= spec.evidence) & (cover > 0.1)
+    sure = (
+        free & (n >= np.maximum(0.4 * n_inside, 0.03 * _POINTS.shape[1])) & (evidence >= spec.evidence) & (cover > 0.1)
+    )
     explained, far = np.zeros_like(stained), np.zeros_like(stained)
     chosen: list[int] = []
     for i in np.flatnonzero(sure)[np.argsort(-value[sure], kind="stable")]:
