@@ -73,9 +73,11 @@ def find_hybrid(image: np.ndarray, spec, *, diameter_px: float) -> Found:
     found = np.concatenate([whole, circles, left])
     _, score = fit_circles(found, gx, gy, radius_px=radii, steep=steep, widths=(0.14,))
     double = np.concatenate([whole[:, 2] > 0.62 * diameter, fused, np.zeros(len(left), bool)])
+    x, y = (np.clip(found[:, i], 0, side - 1).astype(int) for i, side in enumerate((width, height)))
+    red = nuclei[y, x] == 0
     place = found[:, :2] * np.divide(lack.shape[::-1], (width, height))
     x, y = (np.clip(place[:, i], 0, side - 1).astype(int) for i, side in enumerate(lack.shape[::-1]))
-    red = lack[y, x] < max(spec.nucleus * field.level, _LACK_BLUE)
+    red &= lack[y, x] < max(spec.nucleus * field.level, _LACK_BLUE)
     inside = (found[:, 0] >= 0) & (found[:, 1] >= 0) & (found[:, 0] <= width - 1) & (found[:, 1] <= height - 1)
     keep = red & inside
     scale = np.divide(image.shape[1::-1], (width, height))  # whole sides: not exactly the factor asked for
@@ -129,15 +131,26 @@ def _foreign(field: Field, spec, diameter: float) -> tuple[np.ndarray, np.ndarra
     diameter *= field.colours.shape[1] / shape[1]
     red, green, blue = cv2.split(cv2.blur(field.colours, _box(0.15 * diameter)))
     lack = field.hue[1] * green - blue
-    nuclei = (lack > max(1.25 * spec.nucleus * field.level, _LACK_BLUE)) | (green > OPAQUE)
-    foreign = nuclei | (red - field.hue[0] * green > _DIRT * field.level)
+    nuclei = lack > max(1.25 * spec.nucleus * field.level, _LACK_BLUE)
+    foreign = nuclei | (green > OPAQUE) | (red - field.hue[0] * green > _DIRT * field.level)
     opened = cv2.morphologyEx(foreign.astype(np.uint8), cv2.MORPH_OPEN, _disc(0.2 * diameter))
     nuclei = opened & cv2.dilate(nuclei.astype(np.uint8), np.ones((3, 3), np.uint8))
     nuclei, foreign = (
         cv2.dilate(cv2.resize(mask, shape[::-1], interpolation=cv2.INTER_NEAREST), np.ones((3, 3), np.uint8))
         for mask in (nuclei, opened)
     )
+    nuclei |= _white_cells(nuclei, diameter * shape[1] / field.colours.shape[1])
     return cv2.blur(lack, _box(0.5 * diameter)), nuclei, foreign & (1 - nuclei)
+
+
+def _white_cells(nuclei: np.ndarray, diameter: float) -> np.ndarray:
+    """Mask [H, W] uint8 0/1 of white cells: large nuclei, or lobes close together, and the cytoplasm around them."""
+    bodies = np.zeros_like(nuclei)
+    joined = cv2.morphologyEx(nuclei, cv2.MORPH_CLOSE, _disc(0.5 * diameter))
+    for outline in cv2.findContours(joined, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)[0]:
+        if cv2.contourArea(outline) > 0.2 * np.pi / 4 * diameter**2:
+            cv2.drawContours(bodies, [cv2.convexHull(outline)], -1, 1, cv2.FILLED)
+    return cv2.dilate(bodies, _disc(0.6 * diameter))
 
 
 def _whole_cells(stained: np.ndarray, diameter: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
