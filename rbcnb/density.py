@@ -128,14 +128,17 @@ def _typical(colours: np.ndarray, noise: float) -> tuple[float, float, tuple[flo
     """Threshold, level and hue of `Field`."""
     step = max(1, round((colours.shape[0] * colours.shape[1] / 40_000) ** 0.5))
     colours = colours[::step, ::step].reshape(-1, 3)  # enough for medians
-    colours = colours[colours[:, 1] < OPAQUE]
-    green = colours[:, 1]
-    if not len(green):
+    faintest = max(FAINTEST, 3 * noise)
+    visible = colours[(colours[:, 1] > faintest) & (colours[:, 1] < OPAQUE), 1]
+    if not len(visible):
         return 0.0, 0.0, (0.0, 0.0)
+    # Nuclei may be so dark that Otsu's split would lie between them and everything else.
+    colours = colours[colours[:, 1] < min(2.5 * np.median(visible), OPAQUE)]
+    green = colours[:, 1]
     levels = np.clip(green * (255 / 0.6), 0, 255).astype(np.uint8)
     threshold = cv2.threshold(levels, 0, 255, cv2.THRESH_BINARY | cv2.THRESH_OTSU)[0] * 0.6 / 255
     stained = green > threshold
-    if not stained.any() or green[stained].mean() - green[~stained].mean() < max(FAINTEST, 3 * noise):
+    if stained.all() or not stained.any() or green[stained].mean() - green[~stained].mean() < faintest:
         return threshold, 0.0, (0.0, 0.0)
     pixels = colours[stained]
     haemoglobin = pixels[:, 2] >= NUCLEAR * pixels[:, 1]
