@@ -54,8 +54,9 @@ def find_hybrid(image: np.ndarray, spec, *, diameter_px: float) -> Found:
         nothing = {"density": _shown(field), "stained": np.zeros((height, width), bool)}
         return Found(np.empty((0, 3)), np.empty(0), np.empty(0, bool), nothing)
 
-    lack, nuclei, dirt = _foreign(field, spec, diameter)
-    loose = _stained(field, spec, diameter) & (1 - (nuclei | dirt))
+    nuclei, dirt = _foreign(field, spec, diameter)
+    white = _white_cells(nuclei, diameter)
+    loose = _stained(field, spec, diameter) & (1 - (nuclei | white | dirt))
     stained = cv2.morphologyEx(loose, cv2.MORPH_OPEN, _disc(0.15 * diameter))
     whole, wholes, rest = _whole_cells(stained, diameter)
 
@@ -66,18 +67,17 @@ def find_hybrid(image: np.ndarray, spec, *, diameter_px: float) -> Found:
     edges &= cv2.dilate(wholes, np.ones(_box(0.175 * diameter), np.uint8)) == 0
     circles = propose_circles(gx, gy, edges, radius_px=radii, steep=1.2 * steep)
     circles, support = fit_circles(circles, gx, gy, radius_px=radii, steep=steep)
-    circles, far = _choose(circles, support, (wholes | nuclei, dirt, stained, loose), spec, diameter)
+    circles, far = _choose(circles, support, (wholes | white, dirt | nuclei, stained, loose), spec, diameter)
     circles, fused = _fuse(circles, rest, spec, diameter)
     left = _left_over(rest * (far == 0), spec, diameter)
 
     found = np.concatenate([whole, circles, left])
     _, score = fit_circles(found, gx, gy, radius_px=radii, steep=steep, widths=(0.14,))
     double = np.concatenate([whole[:, 2] > 0.62 * diameter, fused, np.zeros(len(left), bool)])
+    where, seen = _disc_points(found, white.shape)
+    red = (nuclei.ravel()[where] & seen).sum(axis=1) < 0.4 * seen.sum(axis=1)
     x, y = (np.clip(found[:, i], 0, side - 1).astype(int) for i, side in enumerate((width, height)))
-    red = nuclei[y, x] == 0
-    place = found[:, :2] * np.divide(lack.shape[::-1], (width, height))
-    x, y = (np.clip(place[:, i], 0, side - 1).astype(int) for i, side in enumerate(lack.shape[::-1]))
-    red &= lack[y, x] < max(spec.nucleus * field.level, _LACK_BLUE)
+    red &= white[y, x] == 0
     inside = (found[:, 0] >= 0) & (found[:, 1] >= 0) & (found[:, 0] <= width - 1) & (found[:, 1] <= height - 1)
     keep = red & inside
     scale = np.divide(image.shape[1::-1], (width, height))  # whole sides: not exactly the factor asked for
@@ -124,9 +124,9 @@ def _pallor(mask: np.ndarray, diameter: float) -> np.ndarray:
     return cv2.drawContours(np.zeros_like(mask), holes, -1, 1, cv2.FILLED)
 
 
-def _foreign(field: Field, spec, diameter: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Density of blue that lacks [h, w], over half a diameter, and two masks [H, W] uint8 0/1: nuclei and platelets;
-    dirt and the eyepiece's pointer, under which there may be a cell."""
+def _foreign(field: Field, spec, diameter: float) -> tuple[np.ndarray, np.ndarray]:
+    """Masks [H, W] uint8 0/1 of nuclei and platelets; and of dirt and the eyepiece's pointer. A cell may lie under
+    either."""
     shape = field.density.shape
     diameter *= field.colours.shape[1] / shape[1]
     red, green, blue = cv2.split(cv2.blur(field.colours, _box(0.15 * diameter)))
@@ -139,8 +139,7 @@ def _foreign(field: Field, spec, diameter: float) -> tuple[np.ndarray, np.ndarra
         cv2.dilate(cv2.resize(mask, shape[::-1], interpolation=cv2.INTER_NEAREST), np.ones((3, 3), np.uint8))
         for mask in (nuclei, opened)
     )
-    nuclei |= _white_cells(nuclei, diameter * shape[1] / field.colours.shape[1])
-    return cv2.blur(lack, _box(0.5 * diameter)), nuclei, foreign & (1 - nuclei)
+    return nuclei, foreign & (1 - nuclei)
 
 
 def _white_cells(nuclei: np.ndarray, diameter: float) -> np.ndarray:
@@ -148,9 +147,10 @@ def _white_cells(nuclei: np.ndarray, diameter: float) -> np.ndarray:
     bodies = np.zeros_like(nuclei)
     joined = cv2.morphologyEx(nuclei, cv2.MORPH_CLOSE, _disc(0.5 * diameter))
     for outline in cv2.findContours(joined, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)[0]:
-        if cv2.contourArea(outline) > 0.2 * np.pi / 4 * diameter**2:
-            cv2.drawContours(bodies, [cv2.convexHull(outline)], -1, 1, cv2.FILLED)
-    return cv2.dilate(bodies, _disc(0.6 * diameter))
+        hull = cv2.convexHull(outline)
+        if cv2.contourArea(hull) > 0.3 * np.pi / 4 * diameter**2:
+            cv2.drawContours(bodies, [hull], -1, 1, cv2.FILLED)
+    return cv2.dilate(bodies, _disc(0.8 * diameter))
 
 
 def _whole_cells(stained: np.ndarray, diameter: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -201,10 +201,7 @@ def _choose(
     taken, dirt, stained, loose = masks
     hopeful = (support >= 0.35) & (support + 0.5 >= spec.evidence)
     circles, support = circles[hopeful], support[hopeful]
-    points = (circles[:, :2, None] + circles[:, 2, None, None] * _POINTS).round().astype(np.int32)  # [N, 2, K]
-    height, width = stained.shape
-    seen = (points[:, 0] >= 0) & (points[:, 0] < width) & (points[:, 1] >= 0) & (points[:, 1] < height)
-    where = np.where(seen, points[:, 1] * width + points[:, 0], 0)
+    where, seen = _disc_points(circles, stained.shape)
     n_inside = seen.sum(axis=1)
     seen &= dirt.ravel()[where] == 0
     rim = seen & (np.hypot(*_POINTS) >= 0.72)
@@ -290,6 +287,13 @@ def _left_over(left: np.ndarray, spec, diameter: float) -> np.ndarray:
             found.append((column + x - 1, row + y - 1, min(depth, 0.65 * diameter)))
             cv2.circle(distance, (column, row), round(0.7 * diameter), 0, cv2.FILLED)
     return np.array(found, float).reshape(-1, 3)
+
+
+def _disc_points(circles: np.ndarray, shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
+    """Points spread evenly over each circle's disc: indices [N, K] into the flat image, and which [N, K] lie in it."""
+    x, y = (circles[:, :2, None] + circles[:, 2, None, None] * _POINTS).round().astype(np.int32).transpose(1, 0, 2)
+    seen = (x >= 0) & (x < shape[1]) & (y >= 0) & (y < shape[0])
+    return np.where(seen, y * shape[1] + x, 0), seen
 
 
 def _window(x: float, y: float, reach: float, shape: tuple[int, ...]) -> tuple[tuple[slice, slice], np.ndarray]:
