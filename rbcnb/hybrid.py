@@ -131,7 +131,9 @@ def _foreign(field: Field, spec, diameter: float) -> tuple[np.ndarray, np.ndarra
     diameter *= field.colours.shape[1] / shape[1]
     red, green, blue = cv2.split(cv2.blur(field.colours, _box(0.15 * diameter)))
     lack = field.hue[1] * green - blue
-    nuclei = lack > max(1.25 * spec.nucleus * field.level, _LACK_BLUE)
+    # Where cells are brown, shading moves blue by as much as nuclei do elsewhere; and nuclei lack more of it.
+    least = max(1.25 * spec.nucleus, 0.75 * (field.hue[1] - NUCLEAR)) * field.level
+    nuclei = lack > max(least, _LACK_BLUE)
     foreign = nuclei | (green > OPAQUE) | (red - field.hue[0] * green > _DIRT * field.level)
     opened = cv2.morphologyEx(foreign.astype(np.uint8), cv2.MORPH_OPEN, _disc(0.2 * diameter))
     nuclei = opened & cv2.dilate(nuclei.astype(np.uint8), np.ones((3, 3), np.uint8))
@@ -148,9 +150,12 @@ def _white_cells(nuclei: np.ndarray, diameter: float) -> np.ndarray:
     joined = cv2.morphologyEx(nuclei, cv2.MORPH_CLOSE, _disc(0.5 * diameter))
     for outline in cv2.findContours(joined, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)[0]:
         hull = cv2.convexHull(outline)
-        if cv2.contourArea(hull) > 0.3 * np.pi / 4 * diameter**2:
+        area = cv2.contourArea(hull)
+        if area > 0.3 * np.pi / 4 * diameter**2:
+            cytoplasm = 0.5 * np.sqrt(area / np.pi)
             cv2.drawContours(bodies, [hull], -1, 1, cv2.FILLED)
-    return cv2.dilate(bodies, _disc(0.8 * diameter))
+            cv2.drawContours(bodies, [hull], -1, 1, max(1, round(2 * cytoplasm)))
+    return bodies
 
 
 def _whole_cells(stained: np.ndarray, diameter: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
