@@ -68,13 +68,17 @@ def find_hybrid(image: np.ndarray, spec, *, diameter_px: float) -> Found:
     circles = propose_circles(gx, gy, edges, radius_px=radii, steep=1.2 * steep)
     circles, support = fit_circles(circles, gx, gy, radius_px=radii, steep=steep)
     circles, far = _choose(circles, support, (wholes | white, dirt | nuclei, stained, loose), spec, diameter)
-    circles, fused = _fuse(circles, rest, spec, diameter)
+    circles = _fuse(circles, rest, spec, diameter)
     left = _left_over(rest * (far == 0), spec, diameter)
 
     found = np.concatenate([whole, circles, left])
     _, score = fit_circles(found, gx, gy, radius_px=radii, steep=steep, widths=(0.14,))
-    double = np.concatenate([whole[:, 2] > 0.62 * diameter, fused, np.zeros(len(left), bool)])
     where, seen = _disc_points(found, white.shape)
+    # Two cells side by side are large and no circle; two on top of each other absorb twice, with a step in between.
+    double = (found[:, 2] > 0.515 * diameter) & (score < 0.82)
+    density = np.where(seen, field.density.ravel()[where], 0)
+    median = np.median(density, axis=1, keepdims=True)
+    double |= ((density > 1.5 * median).mean(axis=1) > 0.1) & ((density > 1.5 * field.level).mean(axis=1) > 0.3)
     red = (nuclei.ravel()[where] & seen).sum(axis=1) < 0.4 * seen.sum(axis=1)
     x, y = (np.clip(found[:, i], 0, side - 1).astype(int) for i, side in enumerate((width, height)))
     red &= white[y, x] == 0
@@ -234,11 +238,11 @@ def _choose(
     return circles[chosen], far
 
 
-def _fuse(circles: np.ndarray, rest: np.ndarray, spec, diameter: float) -> tuple[np.ndarray, np.ndarray]:
-    """Replace two circles by one where their stain together looks like one cell -> circles, and which were fused."""
-    circles, fused = circles.copy(), np.zeros(len(circles), bool)
+def _fuse(circles: np.ndarray, rest: np.ndarray, spec, diameter: float) -> np.ndarray:
+    """Replace two circles by one where their stain together looks like one cell."""
+    circles = circles.copy()
     if len(circles) < 2:
-        return circles, fused
+        return circles
     owner = np.full(rest.shape, -1, np.int32)
     power = np.full(rest.shape, np.inf, np.float32)
     for i, (x, y, radius) in enumerate(circles):
@@ -265,8 +269,8 @@ def _fuse(circles: np.ndarray, rest: np.ndarray, spec, diameter: float) -> tuple
         rows, columns = np.nonzero(both)
         circles[i] = columns.mean() + window[1].start, rows.mean() + window[0].start, np.sqrt(area / np.pi)
         owner[window][both] = i
-        fused[i], gone[j] = True, True
-    return circles[~gone], fused[~gone]
+        gone[j] = True
+    return circles[~gone]
 
 
 def _left_over(left: np.ndarray, spec, diameter: float) -> np.ndarray:
