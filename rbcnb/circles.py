@@ -73,8 +73,9 @@ def fit_circles(
     """Move each circle [N, 3] onto the edges around it -> circles [N, 3], and the support [N] of each, 0 to 1.
 
     Along 48 spokes the steepest rise towards the centre is sought near the circle, and a circle is laid through these
-    points by weighted least squares, once for each of *widths*, how far edges are sought, in mean radii. Support is the share of the circle inside the image that has such an edge
-    where the circle is; an edge of slope *steep* counts in full.
+    points by weighted least squares: once for each of *widths*, how far is looked in and out, in mean radii. Support is
+    the share of the circle inside the image that has such an edge where the circle is; an edge of slope *steep* counts
+    in full.
     """
     circles = circles.astype(float)
     if not len(circles):

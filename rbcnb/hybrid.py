@@ -2,8 +2,8 @@
 
 1. Density over an even field (`rbcnb.density`), thresholded at a share of what is stained around each pixel, so that a
    pale cell beside a dark one keeps its outline; rings are closed and their pallor is filled.
-2. Nuclei, platelets and dirt are taken out by colour: the dyes of nuclei absorb less blue for their green than
-   haemoglobin with eosin does, and dirt absorbs red as much as green.
+2. White cells are taken out by the colour of their nuclei, whose dyes absorb less blue for their green than haemoglobin
+   with eosin does. Under platelets, dirt and the eyepiece's pointer nothing is known: what shows of a cell decides.
 3. A stained area of a cell's size without dents is one cell, whatever its shape.
 4. Everything else is explained by circles (`rbcnb.circles`): the best supported first, each must show an edge or be
    stained, and add something new. Two circles whose stain together is of a cell's size and without dents are one cell.
@@ -19,11 +19,10 @@ import numpy as np
 from scipy.spatial import cKDTree
 
 from rbcnb.circles import edge_pixels, fit_circles, gradients, propose_circles
-from rbcnb.density import NUCLEAR, OPAQUE, Field, measure_field, upright
+from rbcnb.density import NUCLEAR, measure_field, upright
+from rbcnb.stain import box, disc, foreign_masks, shown, stained_mask, white_cell_mask
 
 _STEEP = 4.0  # slope of a full edge, in levels of density per diameter
-_LACK_BLUE = 0.02  # least density of blue lacking for a nucleus: less is the noise of JPEG's colours
-_DIRT = 0.35  # red beyond that of the cells, in levels
 _RADII = (0.65, 1.25)  # of circles inside clusters, in halves of the diameter; whole cells may have any
 _LARGEST_ENLARGEMENT = 4.0  # of a smear with tiny cells
 _SPIRAL = np.arange(256) + 0.5
@@ -51,20 +50,20 @@ def find_hybrid(image: np.ndarray, spec, *, diameter_px: float) -> Found:
     field = measure_field(small, sigma_px=max(0.025 * diameter, 0.6), block_px=0.075 * diameter)
     height, width = small.shape[:2]
     if field.level == 0 or field.hue[1] < NUCLEAR:
-        nothing = {"density": _shown(field), "stained": np.zeros((height, width), bool)}
+        nothing = {"density": shown(field), "stained": np.zeros((height, width), bool)}
         return Found(np.empty((0, 3)), np.empty(0), np.empty(0, bool), nothing)
 
-    nuclei, dirt = _foreign(field, spec, diameter)
-    white = _white_cells(nuclei, diameter)
-    loose = _stained(field, spec, diameter) & (1 - (nuclei | white | dirt))
-    stained = cv2.morphologyEx(loose, cv2.MORPH_OPEN, _disc(0.15 * diameter))
+    nuclei, dirt = foreign_masks(field, spec, diameter)
+    white = white_cell_mask(nuclei, diameter)
+    loose = stained_mask(field, spec, diameter) & (1 - (nuclei | white | dirt))
+    stained = cv2.morphologyEx(loose, cv2.MORPH_OPEN, disc(0.15 * diameter))
     whole, wholes, rest = _whole_cells(stained, diameter)
 
     gx, gy = gradients(field.density / np.float32(field.level))
     steep = _STEEP / diameter
     radii = (_RADII[0] * diameter / 2, _RADII[1] * diameter / 2)
     edges = edge_pixels(gx, gy, 0.4 * steep, 0.8 * steep)
-    edges &= cv2.dilate(wholes, np.ones(_box(0.175 * diameter), np.uint8)) == 0
+    edges &= cv2.dilate(wholes, np.ones(box(0.175 * diameter), np.uint8)) == 0
     circles = propose_circles(gx, gy, edges, radius_px=radii, steep=1.2 * steep)
     circles, support = fit_circles(circles, gx, gy, radius_px=radii, steep=steep)
     circles, far = _choose(circles, support, (wholes | white, dirt | nuclei, stained, loose), spec, diameter)
@@ -86,80 +85,7 @@ def find_hybrid(image: np.ndarray, spec, *, diameter_px: float) -> Found:
     keep = red & inside
     scale = np.divide(image.shape[1::-1], (width, height))  # whole sides: not exactly the factor asked for
     circles = np.column_stack([(found[:, :2] + 0.5) * scale - 0.5, found[:, 2] * scale.mean()])[keep]
-    return Found(circles, score[keep], double[keep], {"density": _shown(field), "stained": stained > 0})
-
-
-def _shown(field: Field) -> np.ndarray:
-    """Density as a picture [H, W] uint8, white where it is twice a typical cell's."""
-    return np.clip(field.density * np.float32(127 / max(field.level, 1e-6)), 0, 255).astype(np.uint8)
-
-
-def _stained(field: Field, spec, diameter: float) -> np.ndarray:
-    """Mask [H, W] uint8 0/1 of what is at least a share of the density around it, pallor filled."""
-    size = field.density.shape[1::-1]
-    small = tuple((side + 3) // 4 for side in size)
-    around = cv2.dilate(cv2.resize(_shown(field), small, interpolation=cv2.INTER_AREA), _disc(0.125 * diameter))
-    around = cv2.blur(around, _box(0.075 * diameter)).clip(64, 127)
-    around = cv2.resize(around.astype(np.float32) * (spec.stain * field.level / 127), size)
-    mask = cv2.compare(field.density, around, cv2.CMP_GT) & 1
-    # Pale rims are broken here and there: holes are looked for behind closed gaps, and bring their rim with them.
-    closed = cv2.morphologyEx(mask, cv2.MORPH_CLOSE, _disc(0.15 * diameter))
-    pallor = _pallor(closed, diameter)
-    rims = cv2.dilate(pallor, _disc(0.25 * diameter)) & (closed | pallor)
-    return mask | _pallor(mask, diameter) | rims
-
-
-def _pallor(mask: np.ndarray, diameter: float) -> np.ndarray:
-    """Mask [H, W] uint8 0/1 of the holes of *mask* that are a cell's own: small, or round up to the size of a cell. Gaps
-    between cells are not round."""
-    outlines, tree = cv2.findContours(mask, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
-    holes = []
-    for i in np.flatnonzero(tree[0, :, 3] >= 0) if tree is not None else []:
-        # An outline of a hole runs over the pixels around it.
-        area = cv2.contourArea(outlines[i]) - len(outlines[i]) / 2 + 1
-        if area >= 0.02 * diameter**2:
-            _, _, width, height = cv2.boundingRect(outlines[i])
-            hull = cv2.contourArea(cv2.convexHull(outlines[i]))
-            if area >= 0.9 * diameter**2 or min(width, height) <= 0.4 * max(width, height):
-                continue
-            if cv2.contourArea(outlines[i]) <= 0.88 * hull:
-                continue
-        holes.append(outlines[i])
-    return cv2.drawContours(np.zeros_like(mask), holes, -1, 1, cv2.FILLED)
-
-
-def _foreign(field: Field, spec, diameter: float) -> tuple[np.ndarray, np.ndarray]:
-    """Masks [H, W] uint8 0/1 of nuclei and platelets; and of dirt and the eyepiece's pointer. A cell may lie under
-    either."""
-    shape = field.density.shape
-    diameter *= field.colours.shape[1] / shape[1]
-    red, green, blue = cv2.split(cv2.blur(field.colours, _box(0.15 * diameter)))
-    lack = field.hue[1] * green - blue
-    # Where cells are brown, shading moves blue by as much as nuclei do elsewhere; and nuclei lack more of it.
-    least = max(1.25 * spec.nucleus, 0.75 * (field.hue[1] - NUCLEAR)) * field.level
-    nuclei = lack > max(least, _LACK_BLUE)
-    foreign = nuclei | (green > OPAQUE) | (red - field.hue[0] * green > _DIRT * field.level)
-    opened = cv2.morphologyEx(foreign.astype(np.uint8), cv2.MORPH_OPEN, _disc(0.2 * diameter))
-    nuclei = opened & cv2.dilate(nuclei.astype(np.uint8), np.ones((3, 3), np.uint8))
-    nuclei, foreign = (
-        cv2.dilate(cv2.resize(mask, shape[::-1], interpolation=cv2.INTER_NEAREST), np.ones((3, 3), np.uint8))
-        for mask in (nuclei, opened)
-    )
-    return nuclei, foreign & (1 - nuclei)
-
-
-def _white_cells(nuclei: np.ndarray, diameter: float) -> np.ndarray:
-    """Mask [H, W] uint8 0/1 of white cells: large nuclei, or lobes close together, and the cytoplasm around them."""
-    bodies = np.zeros_like(nuclei)
-    joined = cv2.morphologyEx(nuclei, cv2.MORPH_CLOSE, _disc(0.5 * diameter))
-    for outline in cv2.findContours(joined, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)[0]:
-        hull = cv2.convexHull(outline)
-        area = cv2.contourArea(hull)
-        if area > 0.3 * np.pi / 4 * diameter**2:
-            cytoplasm = 0.5 * np.sqrt(area / np.pi)
-            cv2.drawContours(bodies, [hull], -1, 1, cv2.FILLED)
-            cv2.drawContours(bodies, [hull], -1, 1, max(1, round(2 * cytoplasm)))
-    return bodies
+    return Found(circles, score[keep], double[keep], {"density": shown(field), "stained": stained > 0})
 
 
 def _whole_cells(stained: np.ndarray, diameter: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -275,7 +201,7 @@ def _fuse(circles: np.ndarray, rest: np.ndarray, spec, diameter: float) -> np.nd
 
 def _left_over(left: np.ndarray, spec, diameter: float) -> np.ndarray:
     """Circles [N, 3] for the stained areas that no circle explains, several for a large one."""
-    left = cv2.morphologyEx(left.astype(np.uint8), cv2.MORPH_OPEN, _disc(0.2 * diameter))
+    left = cv2.morphologyEx(left.astype(np.uint8), cv2.MORPH_OPEN, disc(0.2 * diameter))
     count, labels, stats, centres = cv2.connectedComponentsWithStats(left, connectivity=4)
     size = np.pi / 4 * diameter**2
     found = []
@@ -318,14 +244,6 @@ def _fill(mask: np.ndarray, circle: np.ndarray) -> None:
     """Draw a disc (x, y, radius) on *mask*, its centre and radius to a sixteenth of a pixel."""
     x, y, radius = (round(16 * float(v)) for v in circle)
     cv2.circle(mask, (x, y), radius, 1, cv2.FILLED, shift=4)
-
-
-def _disc(diameter: float) -> np.ndarray:
-    return cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (int(diameter) | 1,) * 2)
-
-
-def _box(side: float) -> tuple[int, int]:
-    return (int(side) | 1,) * 2
 
 
 def _resized(image: np.ndarray, factor: float) -> np.ndarray:

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from rbcnb import debris
 from rbcnb.chula import read_chula_labels
 from rbcnb.columns import BORDER, CELL, DOUBLE, RADIUS, SCORE, X, Y
 from rbcnb.density import is_dark_field, measure_field, upright
@@ -19,7 +20,7 @@ from rbcnb.images import read_image
 from rbcnb.matching import detection_scores, match_cells
 from rbcnb.segmentation import FinderSpec, find_cells
 from rbcnb.smears import synthetic_smears
-from rbcnb.synthesis import SmearSpec, render_smear
+from rbcnb.synthesis import SmearSpec, render_scene, render_smear
 
 SPEC = FinderSpec(method="hybrid", upscale="none", size_px=8)
 COLUMNS = [CELL, X, Y, RADIUS, BORDER, SCORE, DOUBLE]
@@ -181,3 +182,48 @@ def test_any_image_gives_a_table_of_cells_inside_it(height, width, kind, diamete
     out = (cells[X] < cells[RADIUS]) | (cells[Y] < cells[RADIUS])
     out |= (cells[X] + cells[RADIUS] > width - 1) | (cells[Y] + cells[RADIUS] > height - 1)
     assert (cells[BORDER] == out).all()
+
+
+def test_white_cells_and_platelets_of_scenes_are_no_cells(monkeypatch):
+    monkeypatch.setitem(debris.KINDS, "white_cell", (1 / 25, (10.0, 15.0)))
+    monkeypatch.setitem(debris.KINDS, "platelet", (1 / 8, (1.2, 3.2)))
+    n, taken, n_truth, n_hits = {"white_cell": 0, "platelet": 0}, {"white_cell": 0, "platelet": 0}, 0, 0
+    for seed in range(5):
+        scene = render_scene(SmearSpec(height_px=420, width_px=560, n_cells=60), seed=[77, seed])
+        cells = find_cells(scene.image, SPEC)
+        partner = match_cells(cells, scene.truth, max_distance=18)
+        n_truth, n_hits = n_truth + len(scene.truth), n_hits + (partner >= 0).sum()
+        others = cells[partner < 0]
+        for thing in scene.debris[scene.debris["kind"].isin(n)].itertuples():
+            near = np.hypot(others[X] - thing.x_px, others[Y] - thing.y_px) < max(thing.radius_px, 6)
+            n[thing.kind] += 1
+            taken[thing.kind] += near.any()
+    assert n["white_cell"] >= 8
+    assert n["platelet"] >= 25
+    assert taken["white_cell"] <= 0.3 * n["white_cell"]
+    assert taken["platelet"] <= 0.05 * n["platelet"]
+    assert n_hits >= 0.97 * n_truth
+
+
+def test_dark_nuclei_do_not_hide_pale_cells():
+    pale = [(x, y, axes, (208, 180, 190)) for x, y, axes, _ in grid()]
+    cells = find_cells(picture(*pale, (160, 225, (14, 14), (60, 20, 110))), SPEC)
+    assert len(cells) == 15
+
+
+def test_a_cell_under_a_platelet_or_the_pointer_is_found():
+    pointer = [(42 + 60, y, (4, 4), (70, 70, 72)) for y in np.arange(0, 102, 2)]
+    cells = find_cells(picture(*grid(), *pointer, (42, 42, (5, 5), NUCLEUS)), SPEC)
+    truth = pd.DataFrame([shape[:2] for shape in grid()], columns=[X, Y])
+    assert sorted(match_cells(cells, truth, max_distance=5)) == list(range(15))
+
+
+def test_double_flags_what_is_large_and_not_round_or_absorbs_twice():
+    oval = (250, 180, (26, 18.5), CELL_COLOUR)
+    twice = tuple(round(c * c / b) for c, b in zip(CELL_COLOUR, BACKGROUND, strict=True))
+    upper = (60, 100, (20, 20), CELL_COLOUR)
+    deep = (63, 100, (13, 13), twice)
+    spec = FinderSpec(method="hybrid", upscale="none", diameter_px=40)
+    cells = find_cells(picture(upper, deep, oval, (160, 60, (20, 20), CELL_COLOUR)), spec)
+    assert len(cells) == 3
+    assert dict(zip(cells[X].round(-1), cells[DOUBLE], strict=True)) == {160: False, 60: True, 250: True}
