@@ -62,20 +62,27 @@ def propose_circles(
 
 
 def fit_circles(
-    circles: np.ndarray, gx: np.ndarray, gy: np.ndarray, *, radius_px: tuple[float, float], steep: float
+    circles: np.ndarray,
+    gx: np.ndarray,
+    gy: np.ndarray,
+    *,
+    radius_px: tuple[float, float],
+    steep: float,
+    widths: tuple[float, ...] = (0.24, 0.14),
 ) -> tuple[np.ndarray, np.ndarray]:
     """Move each circle [N, 3] onto the edges around it -> circles [N, 3], and the support [N] of each, 0 to 1.
 
     Along 48 spokes the steepest rise towards the centre is sought near the circle, and a circle is laid through these
-    points by weighted least squares, twice. Support is the share of the circle inside the image that has such an edge
-    where the circle is; an edge of slope *steep* counts in full.
+    points by weighted least squares: once for each of *widths*, how far is looked in and out, in mean radii. Support is
+    the share of the circle inside the image that has such an edge where the circle is; an edge of slope *steep* counts
+    in full.
     """
     circles = circles.astype(float)
     if not len(circles):
         return circles, np.empty(0)
     unit = sum(radius_px) / 2
     terms = np.stack([np.ones_like(_ANGLES), _COS, _SIN], axis=1)
-    for width in (0.24, 0.14):
+    for width in widths:
         offsets = np.linspace(-width, width, 9) * unit
         along = circles[:, 2, None, None] + offsets
         x = (circles[:, 0, None, None] + along * _COS[:, None]).astype(np.float32)

@@ -14,7 +14,7 @@ Y = "y_px"
 RADIUS = "radius_px"
 BORDER = "border"  # True where the circle leaves the image
 SCORE = "score"  # of "hybrid": share of the circle at which density rises into the cell, 0 to 1
-DOUBLE = "double"  # of "hybrid": True where a cell is unusually large or was two circles at first: worth a look
+DOUBLE = "double"  # of "hybrid": True where a cell is large and not round, or half of it absorbs twice: worth a look
 CROP = "crop"  # row of the cell's picture in the run's crops
 FOUND = (SMEAR, CELL, X, Y, RADIUS)
 

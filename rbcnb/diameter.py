@@ -6,13 +6,15 @@ import numpy as np
 from rbcnb.density import OPAQUE, measure_field, upright
 
 _SMALLEST_PX = 6  # narrower areas are noise or platelets
+_CROWD = 0.2  # share of the stained area in single cells below which the others count
+_SHORT = 1.06  # a cell's diameter over the widest place of a cluster there: cells are not round, and peaks are smoothed
 _LARGEST_PX = 1_500_000  # larger images are read at this size
 
 
 def estimate_diameter(image: np.ndarray) -> float:
     """The diameter of a typical cell, in pixels of *image* [H, W, 3] uint8 RGB.
 
-    Whole stained areas without dents are taken for single cells. In a crowd, where these are fewer than five or a tenth
+    Whole stained areas without dents are taken for single cells. In a crowd, where these are fewer than five or a fifth
     of what is stained, the widest places of the stained areas count too. The median is weighted by area: platelets and
     dirt may outnumber the cells but do not outweigh them.
 
@@ -25,7 +27,7 @@ def estimate_diameter(image: np.ndarray) -> float:
     filled = _filled(upright(image))
     singles = _single_diameters(filled)
     weight = float(np.sum(np.square(singles)))
-    crowd = _widths(filled) if len(singles) < 5 or weight < 0.1 * filled.sum() / 255 else []
+    crowd = _widths(filled) if len(singles) < 5 or weight < _CROWD * filled.sum() / 255 else []
     diameters = np.sort(singles + crowd)
     if not len(diameters):
         raise ValueError("no cell stands out from the background: give the cell diameter in pixels (diameter_px)")
@@ -60,8 +62,8 @@ def _single_diameters(filled: np.ndarray) -> list[float]:
 
 
 def _widths(filled: np.ndarray) -> list[float]:
-    """Diameters of the largest circles that fit at the widest places of the stained areas."""
+    """Diameters of cells, from the largest circles that fit at the widest places of the stained areas."""
     distance = cv2.distanceTransform(filled, cv2.DIST_L2, 5)
     distance = cv2.GaussianBlur(distance, (0, 0), 1.0)
     peaks = (distance >= cv2.dilate(distance, np.ones((7, 7), np.uint8))) & (distance >= _SMALLEST_PX / 2)
-    return list(2.0 * distance[peaks])
+    return list(2.0 * _SHORT * distance[peaks])

@@ -2,8 +2,8 @@
 
 1. Density over an even field (`rbcnb.density`), thresholded at a share of what is stained around each pixel, so that a
    pale cell beside a dark one keeps its outline; rings are closed and their pallor is filled.
-2. Nuclei, platelets and dirt are taken out by colour: the dyes of nuclei absorb less blue for their green than
-   haemoglobin with eosin does, and dirt absorbs red as much as green.
+2. White cells are taken out by the colour of their nuclei, whose dyes absorb less blue for their green than haemoglobin
+   with eosin does. Under platelets, dirt and the eyepiece's pointer nothing is known: what shows of a cell decides.
 3. A stained area of a cell's size without dents is one cell, whatever its shape.
 4. Everything else is explained by circles (`rbcnb.circles`): the best supported first, each must show an edge or be
    stained, and add something new. Two circles whose stain together is of a cell's size and without dents are one cell.
@@ -19,13 +19,17 @@ import numpy as np
 from scipy.spatial import cKDTree
 
 from rbcnb.circles import edge_pixels, fit_circles, gradients, propose_circles
-from rbcnb.density import NUCLEAR, OPAQUE, Field, measure_field, upright
+from rbcnb.density import NUCLEAR, measure_field, upright
+from rbcnb.stain import box, disc, foreign_masks, shown, stained_mask, white_cell_mask
 
 _STEEP = 4.0  # slope of a full edge, in levels of density per diameter
-_LACK_BLUE = 0.02  # least density of blue lacking for a nucleus: less is the noise of JPEG's colours
-_DIRT = 0.35  # red beyond that of the cells, in levels
 _RADII = (0.65, 1.25)  # of circles inside clusters, in halves of the diameter; whole cells may have any
 _LARGEST_ENLARGEMENT = 4.0  # of a smear with tiny cells
+_SPIRAL = np.arange(256) + 0.5
+# [2, 256] x and y of points that cover the unit disc evenly, on a sunflower's spiral.
+_POINTS = np.sqrt(_SPIRAL / 256) * np.stack(
+    [np.cos(_SPIRAL * np.pi * (3 - 5**0.5)), np.sin(_SPIRAL * np.pi * (3 - 5**0.5))]
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,104 +47,69 @@ def find_hybrid(image: np.ndarray, spec, *, diameter_px: float) -> Found:
     factor = min(spec.density_px / diameter_px, _LARGEST_ENLARGEMENT)
     small = _resized(upright(image), factor)
     diameter = diameter_px * factor
-    field = measure_field(small, sigma_px=max(0.025 * diameter, 0.6))
+    field = measure_field(small, sigma_px=max(0.025 * diameter, 0.6), block_px=0.075 * diameter)
     height, width = small.shape[:2]
     if field.level == 0 or field.hue[1] < NUCLEAR:
-        nothing = {"density": _shown(field), "stained": np.zeros((height, width), bool)}
+        nothing = {"density": shown(field), "stained": np.zeros((height, width), bool)}
         return Found(np.empty((0, 3)), np.empty(0), np.empty(0, bool), nothing)
 
-    lack, foreign = _foreign(field, spec, diameter)
-    loose = _stained(field, spec, diameter) & ~foreign
-    stained = cv2.morphologyEx(loose.astype(np.uint8), cv2.MORPH_OPEN, _disc(0.15 * diameter))
+    nuclei, dirt = foreign_masks(field, spec, diameter)
+    white = white_cell_mask(nuclei, diameter)
+    loose = stained_mask(field, spec, diameter) & (1 - (nuclei | white | dirt))
+    stained = cv2.morphologyEx(loose, cv2.MORPH_OPEN, disc(0.15 * diameter))
     whole, wholes, rest = _whole_cells(stained, diameter)
 
     gx, gy = gradients(field.density / np.float32(field.level))
     steep = _STEEP / diameter
     radii = (_RADII[0] * diameter / 2, _RADII[1] * diameter / 2)
     edges = edge_pixels(gx, gy, 0.4 * steep, 0.8 * steep)
-    edges &= cv2.dilate(wholes, np.ones((7, 7), np.uint8)) == 0
+    edges &= cv2.dilate(wholes, np.ones(box(0.175 * diameter), np.uint8)) == 0
     circles = propose_circles(gx, gy, edges, radius_px=radii, steep=1.2 * steep)
     circles, support = fit_circles(circles, gx, gy, radius_px=radii, steep=steep)
-    taken = ((wholes > 0) | foreign, stained > 0, loose)
-    circles, far = _choose(circles, support, taken, spec, diameter)
-    circles, fused = _fuse(circles, rest, spec, diameter)
+    circles, far = _choose(circles, support, (wholes | white, dirt | nuclei, stained, loose), spec, diameter)
+    circles = _fuse(circles, rest, spec, diameter)
     left = _left_over(rest * (far == 0), spec, diameter)
 
     found = np.concatenate([whole, circles, left])
-    _, score = fit_circles(found, gx, gy, radius_px=radii, steep=steep)
-    double = np.concatenate([whole[:, 2] > 0.62 * diameter, fused, np.zeros(len(left), bool)])
+    _, score = fit_circles(found, gx, gy, radius_px=radii, steep=steep, widths=(0.14,))
+    where, seen = _disc_points(found, white.shape)
+    # Two cells side by side are large and no circle; two on top of each other absorb twice, with a step in between.
+    double = (found[:, 2] > 0.515 * diameter) & (score < 0.82)
+    density = np.where(seen, field.density.ravel()[where], 0)
+    median = np.median(density, axis=1, keepdims=True)
+    double |= ((density > 1.5 * median).mean(axis=1) > 0.1) & ((density > 1.5 * field.level).mean(axis=1) > 0.3)
+    red = (nuclei.ravel()[where] & seen).sum(axis=1) < 0.4 * seen.sum(axis=1)
     x, y = (np.clip(found[:, i], 0, side - 1).astype(int) for i, side in enumerate((width, height)))
-    red = lack[y, x] < max(spec.nucleus * field.level, _LACK_BLUE)
+    red &= white[y, x] == 0
     inside = (found[:, 0] >= 0) & (found[:, 1] >= 0) & (found[:, 0] <= width - 1) & (found[:, 1] <= height - 1)
     keep = red & inside
     scale = np.divide(image.shape[1::-1], (width, height))  # whole sides: not exactly the factor asked for
     circles = np.column_stack([(found[:, :2] + 0.5) * scale - 0.5, found[:, 2] * scale.mean()])[keep]
-    return Found(circles, score[keep], double[keep], {"density": _shown(field), "stained": stained > 0})
-
-
-def _shown(field: Field) -> np.ndarray:
-    """Density as a picture [H, W] uint8, white where it is twice a typical cell's."""
-    return np.clip(field.density * (127 / max(field.level, 1e-6)), 0, 255).astype(np.uint8)
-
-
-def _stained(field: Field, spec, diameter: float) -> np.ndarray:
-    """Mask [H, W] of what is at least a share of the density around it, pallor filled."""
-    around = cv2.dilate(field.density, _disc(0.5 * diameter))
-    around = np.clip(cv2.blur(around, _box(0.3 * diameter)), 0.5 * field.level, field.level)
-    mask = field.density > spec.stain * around
-    # Pale rims are broken here and there: holes are looked for behind closed gaps, and bring their rim with them.
-    closed = cv2.morphologyEx(mask.astype(np.uint8), cv2.MORPH_CLOSE, _disc(0.15 * diameter)) > 0
-    pallor = _pallor(closed, diameter)
-    rims = (cv2.dilate(pallor.astype(np.uint8), _disc(0.25 * diameter)) > 0) & (closed | pallor)
-    return mask | _pallor(mask, diameter) | rims
-
-
-def _pallor(mask: np.ndarray, diameter: float) -> np.ndarray:
-    """The holes of *mask* that are a cell's own: small, or round up to the size of a cell. Gaps between cells are not
-    round."""
-    count, labels, stats, _ = cv2.connectedComponentsWithStats((~mask).astype(np.uint8), connectivity=4)
-    holes = stats[:, cv2.CC_STAT_AREA] < 0.02 * diameter**2
-    for i in np.flatnonzero(~holes & (stats[:, cv2.CC_STAT_AREA] < 0.9 * diameter**2)):
-        left, top, width, height = stats[i, :4]
-        inside = left > 0 and top > 0 and left + width < mask.shape[1] and top + height < mask.shape[0]
-        if inside and min(width, height) > 0.4 * max(width, height):
-            outline = _outline(labels[top : top + height, left : left + width] == i)
-            holes[i] = cv2.contourArea(outline) > 0.88 * cv2.contourArea(cv2.convexHull(outline))
-    holes[0] = False  # the mask itself
-    return holes[labels] if count > 1 else np.zeros_like(mask)
-
-
-def _foreign(field: Field, spec, diameter: float) -> tuple[np.ndarray, np.ndarray]:
-    """Density of blue that lacks [H, W], over half a diameter, and the mask [H, W] of nuclei, platelets and dirt."""
-    colours = cv2.blur(field.rgb, _box(0.15 * diameter))
-    red, green, blue = cv2.split(colours)
-    lack = field.hue[1] * green - blue
-    foreign = (lack > max(1.25 * spec.nucleus * field.level, _LACK_BLUE)) | (green > OPAQUE)
-    foreign |= red - field.hue[0] * green > _DIRT * field.level
-    opened = cv2.morphologyEx(foreign.astype(np.uint8), cv2.MORPH_OPEN, _disc(0.2 * diameter))
-    return cv2.blur(lack, _box(0.5 * diameter)), cv2.dilate(opened, np.ones((3, 3), np.uint8)) > 0
+    return Found(circles, score[keep], double[keep], {"density": shown(field), "stained": stained > 0})
 
 
 def _whole_cells(stained: np.ndarray, diameter: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Circles [N, 3] of the areas that are one cell each, these areas, and the other areas ([H, W] uint8 0/1)."""
-    count, labels, stats, centres = cv2.connectedComponentsWithStats(stained, connectivity=4)
-    kind = np.zeros(count, np.uint8)  # 1 whole cells, 2 others
     size = np.pi / 4 * diameter**2
-    areas = stats[:, cv2.CC_STAT_AREA]
-    for i in range(1, count):
-        left, top, width, height = stats[i, :4]
-        if areas[i] < 0.1 * size:
+    circles, whole, others = [], [], []
+    outlines, _ = cv2.findContours(stained, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+    for outline in outlines:
+        area = cv2.contourArea(outline) + len(outline) / 2 + 1  # in pixels, those of the outline counted in
+        if area < 0.1 * size:
             continue
-        kind[i] = 2
+        left, top, width, height = cv2.boundingRect(outline)
         cut = left == 0 or top == 0 or left + width == stained.shape[1] or top + height == stained.shape[0]
-        if not cut and 0.35 * size <= areas[i] < 1.9 * size:
-            outline = _outline(labels[top : top + height, left : left + width] == i)
-            longest = 1.45 if areas[i] > 1.2 * size else 2.2
-            kind[i] = 1 if _is_one_cell(outline, diameter, longest=longest) else 2
-    chosen = np.flatnonzero(kind == 1)
-    circles = np.column_stack([centres[chosen], np.sqrt(areas[chosen] / np.pi)])
-    kinds = kind[labels]
-    return circles, (kinds == 1).astype(np.uint8), (kinds == 2).astype(np.uint8)
+        longest = 1.45 if area > 1.2 * size else 2.2
+        if not cut and 0.35 * size <= area < 1.9 * size and _is_one_cell(outline, diameter, longest=longest):
+            moments = cv2.moments(outline)
+            circles.append((moments["m10"] / moments["m00"], moments["m01"] / moments["m00"], np.sqrt(area / np.pi)))
+            whole.append(outline)
+        else:
+            others.append(outline)
+    wholes, rest = (
+        cv2.drawContours(np.zeros_like(stained), chosen, -1, 1, cv2.FILLED) & stained for chosen in (whole, others)
+    )
+    return np.array(circles, float).reshape(-1, 3), wholes, rest
 
 
 def _is_one_cell(outline: np.ndarray, diameter: float, *, longest: float) -> bool:
@@ -158,51 +127,48 @@ def _is_one_cell(outline: np.ndarray, diameter: float, *, longest: float) -> boo
 
 
 def _choose(
-    circles: np.ndarray, support: np.ndarray, masks: tuple[np.ndarray, np.ndarray, np.ndarray], spec, diameter: float
+    circles: np.ndarray, support: np.ndarray, masks: tuple[np.ndarray, ...], spec, diameter: float
 ) -> tuple[np.ndarray, np.ndarray]:
     """The circles that explain the clusters, greedily, and the mask [H, W] of what lies in or close to one.
 
-    *masks*: what is taken by others, stained areas, and these with thin rims.
+    *masks*: what is taken by others, what nothing can be seen through, stained areas, and these with thin rims.
     """
-    taken, stained, loose = masks
+    taken, dirt, stained, loose = masks
     hopeful = (support >= 0.35) & (support + 0.5 >= spec.evidence)
     circles, support = circles[hopeful], support[hopeful]
-    windows, inside, values = [], [], []
-    for (x, y, radius), seen in zip(circles, support, strict=True):
-        window, squared = _window(x, y, radius, stained.shape)
-        disc = squared <= radius**2
-        n = disc.sum()
-        if n < 20 or (disc & taken[window]).sum() > 0.3 * n:
-            value = -1.0
-        else:
-            rim = disc & (squared >= (0.72 * radius) ** 2)
-            cover = max((disc & stained[window]).sum() / n, (rim & loose[window]).sum() / max(rim.sum(), 1))
-            sure = seen + 0.5 * cover >= spec.evidence and cover > 0.1
-            value = seen + 0.5 * cover + 0.3 * radius / diameter if sure else -1.0
-        windows.append(window)
-        inside.append(disc)
-        values.append(value)
-    explained, far = np.zeros(stained.shape, bool), np.zeros(stained.shape, np.uint8)
+    where, seen = _disc_points(circles, stained.shape)
+    n_inside = seen.sum(axis=1)
+    seen &= dirt.ravel()[where] == 0
+    rim = seen & (np.hypot(*_POINTS) >= 0.72)
+    n, n_rim = np.maximum(seen.sum(axis=1), 1), np.maximum(rim.sum(axis=1), 1)
+    cover = np.maximum(
+        (stained.ravel()[where] & seen).sum(axis=1) / n, (loose.ravel()[where] & rim).sum(axis=1) / n_rim
+    )
+    evidence = support + 0.5 * cover
+    value = evidence + 0.3 * circles[:, 2] / diameter
+    free = (taken.ravel()[where] & seen).sum(axis=1) <= 0.3 * n
+    sure = (
+        free & (n >= np.maximum(0.4 * n_inside, 0.03 * _POINTS.shape[1])) & (evidence >= spec.evidence) & (cover > 0.1)
+    )
+    explained, far = np.zeros_like(stained), np.zeros_like(stained)
     chosen: list[int] = []
-    for i in np.argsort(-np.array(values), kind="stable"):
-        if values[i] < 0:
-            break
-        apart = np.hypot(*(circles[chosen, :2] - circles[i, :2]).T) if chosen else np.array([np.inf])
-        disc, window = inside[i], windows[i]
-        if apart.min() < spec.apart * diameter or (disc & ~explained[window]).sum() < 0.5 * disc.sum():
+    for i in np.flatnonzero(sure)[np.argsort(-value[sure], kind="stable")]:
+        apart = circles[chosen, :2] - circles[i, :2]
+        if chosen and (apart**2).sum(axis=1).min() < (spec.apart * diameter) ** 2:
             continue
-        explained[window] |= disc
-        x, y, radius = circles[i]
-        cv2.circle(far, (round(x), round(y)), round(1.15 * radius), 1, cv2.FILLED)
+        if (explained.ravel()[where[i]] & seen[i]).sum() > 0.5 * n[i]:
+            continue
+        _fill(explained, circles[i])
+        _fill(far, circles[i] * (1, 1, 1.15))
         chosen.append(int(i))
     return circles[chosen], far
 
 
-def _fuse(circles: np.ndarray, rest: np.ndarray, spec, diameter: float) -> tuple[np.ndarray, np.ndarray]:
-    """Replace two circles by one where their stain together looks like one cell -> circles, and which were fused."""
-    circles, fused = circles.copy(), np.zeros(len(circles), bool)
+def _fuse(circles: np.ndarray, rest: np.ndarray, spec, diameter: float) -> np.ndarray:
+    """Replace two circles by one where their stain together looks like one cell."""
+    circles = circles.copy()
     if len(circles) < 2:
-        return circles, fused
+        return circles
     owner = np.full(rest.shape, -1, np.int32)
     power = np.full(rest.shape, np.inf, np.float32)
     for i, (x, y, radius) in enumerate(circles):
@@ -229,13 +195,13 @@ def _fuse(circles: np.ndarray, rest: np.ndarray, spec, diameter: float) -> tuple
         rows, columns = np.nonzero(both)
         circles[i] = columns.mean() + window[1].start, rows.mean() + window[0].start, np.sqrt(area / np.pi)
         owner[window][both] = i
-        fused[i], gone[j] = True, True
-    return circles[~gone], fused[~gone]
+        gone[j] = True
+    return circles[~gone]
 
 
 def _left_over(left: np.ndarray, spec, diameter: float) -> np.ndarray:
     """Circles [N, 3] for the stained areas that no circle explains, several for a large one."""
-    left = cv2.morphologyEx(left.astype(np.uint8), cv2.MORPH_OPEN, _disc(0.2 * diameter))
+    left = cv2.morphologyEx(left.astype(np.uint8), cv2.MORPH_OPEN, disc(0.2 * diameter))
     count, labels, stats, centres = cv2.connectedComponentsWithStats(left, connectivity=4)
     size = np.pi / 4 * diameter**2
     found = []
@@ -258,27 +224,26 @@ def _left_over(left: np.ndarray, spec, diameter: float) -> np.ndarray:
     return np.array(found, float).reshape(-1, 3)
 
 
+def _disc_points(circles: np.ndarray, shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
+    """Points spread evenly over each circle's disc: indices [N, K] into the flat image, and which [N, K] lie in it."""
+    x, y = (circles[:, :2, None] + circles[:, 2, None, None] * _POINTS).round().astype(np.int32).transpose(1, 0, 2)
+    seen = (x >= 0) & (x < shape[1]) & (y >= 0) & (y < shape[0])
+    return np.where(seen, y * shape[1] + x, 0), seen
+
+
 def _window(x: float, y: float, reach: float, shape: tuple[int, ...]) -> tuple[tuple[slice, slice], np.ndarray]:
     """The window of an image within *reach* of (x, y), and the squared distances [h, w] float32 of its pixels."""
-    top, bottom = (int(np.clip(v, 0, shape[0])) for v in (y - reach, y + reach + 2))
-    left, right = (int(np.clip(v, 0, shape[1])) for v in (x - reach, x + reach + 2))
+    top, bottom = (min(max(int(v), 0), shape[0]) for v in (y - reach, y + reach + 2))
+    left, right = (min(max(int(v), 0), shape[1]) for v in (x - reach, x + reach + 2))
     rows = np.arange(top - y, bottom - y - 0.5, dtype=np.float32)
     columns = np.arange(left - x, right - x - 0.5, dtype=np.float32)
     return (slice(top, bottom), slice(left, right)), np.add.outer(rows * rows, columns * columns)
 
 
-def _outline(mask: np.ndarray) -> np.ndarray:
-    """The longest outline of *mask* [h, w] bool."""
-    outlines, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
-    return max(outlines, key=cv2.contourArea)
-
-
-def _disc(diameter: float) -> np.ndarray:
-    return cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (int(diameter) | 1,) * 2)
-
-
-def _box(side: float) -> tuple[int, int]:
-    return (int(side) | 1,) * 2
+def _fill(mask: np.ndarray, circle: np.ndarray) -> None:
+    """Draw a disc (x, y, radius) on *mask*, its centre and radius to a sixteenth of a pixel."""
+    x, y, radius = (round(16 * float(v)) for v in circle)
+    cv2.circle(mask, (x, y), radius, 1, cv2.FILLED, shift=4)
 
 
 def _resized(image: np.ndarray, factor: float) -> np.ndarray:

@@ -14,10 +14,10 @@ import pandas as pd
 
 from rbcnb import superres
 from rbcnb.columns import BORDER, CELL, DOUBLE, RADIUS, SCORE, X, Y
+from rbcnb.crops import crop_cells, magnified, upscaled_crops
 from rbcnb.diameter import estimate_diameter
 from rbcnb.hybrid import find_hybrid
-from rbcnb.matching import coordinates, detection_scores, match_cells
-from rbcnb.windows import upscaled_windows
+from rbcnb.matching import detection_scores, match_cells
 
 __all__ = [
     "METHODS",
@@ -143,35 +143,41 @@ def segment_smear(image: np.ndarray, spec: FinderSpec | None = None, *, keep: bo
     ValueError : the image is no [H, W, 3] uint8 image, or would be over 1 GiB when upscaled as a whole.
     """
     spec = spec or FinderSpec()
+    cells, diameter_px, upscaled, stages = _find(image, spec)
+    ratio = spec.size_px / diameter_px
+    if not len(cells):
+        crops = np.empty((0, spec.size_px, spec.size_px, 3), np.uint8)
+    elif spec.upscales_smear or spec.upscale == "none":  # lines 7 to 15
+        scale = ratio if spec.upscales_smear else 1.0
+        crops = crop_cells(upscaled, cells, spec.size_px, scale=scale, enlarge=ratio / scale)
+    else:
+        crops = upscaled_crops(image, cells, spec.size_px, ratio, method=spec.upscale, models=spec.models)
+    return Segmentation(cells, crops, diameter_px, stages if keep else {})
+
+
+def _find(image: np.ndarray, spec: FinderSpec) -> tuple[pd.DataFrame, float, np.ndarray, dict[str, np.ndarray]]:
+    """Lines 1 to 6 of Algorithm 1: the cells, their diameter, the image they were sought in, and the stages."""
     _check_image(image)
     diameter_px = spec.diameter_px
     if diameter_px is None:
         try:
             diameter_px = estimate_diameter(image)
         except ValueError:  # nothing that looks like a cell: an empty field is no error
-            empty = np.empty((0, spec.size_px, spec.size_px, 3), np.uint8)
             none = np.empty((0, 5 if spec.method == "hybrid" else 3))
-            return Segmentation(_cells_table(none, image.shape), empty, float("nan"))
+            return _cells_table(none, image.shape), float("nan"), image, {}
 
-    ratio = spec.size_px / diameter_px  # line 2
-    stages = {}
-    if spec.upscales_smear:  # line 3
-        if (n_pixels := math.prod(superres.output_size(image, ratio))) > MAX_UPSCALED_PIXELS:
+    scale, upscaled, stages = 1.0, image, {}
+    if spec.upscales_smear:  # lines 2 and 3
+        scale = spec.size_px / diameter_px
+        if (n_pixels := math.prod(superres.output_size(image, scale))) > MAX_UPSCALED_PIXELS:
             raise ValueError(
                 f"upscaled as a whole it would have {n_pixels // 10**6} million pixels; upscale its crops alone "
                 "(upscale_where='crops', or --upscale-where crops)"
             )
-        upscaled, scale = superres.upscale(image, ratio, method=spec.upscale, models=spec.models), ratio
+        upscaled = superres.upscale(image, scale, method=spec.upscale, models=spec.models)
         stages["upscaled"] = upscaled
-    else:
-        upscaled, scale = image, 1.0
     circles, steps = METHODS[spec.method](upscaled, spec, diameter_px=diameter_px * scale)  # lines 4 to 6
-    cells = _cells_table(_magnified(circles, 1 / scale), image.shape)
-    if spec.upscales_smear or spec.upscale == "none":  # lines 7 to 15
-        crops = crop_cells(upscaled, cells, spec.size_px, scale=scale, enlarge=ratio / scale)
-    else:
-        crops = upscaled_crops(image, cells, spec.size_px, ratio, method=spec.upscale, models=spec.models)
-    return Segmentation(cells, crops, diameter_px, stages | steps if keep else {})
+    return _cells_table(magnified(circles, 1 / scale), image.shape), diameter_px, upscaled, stages | steps
 
 
 def find_cells(image: np.ndarray, spec: FinderSpec | None = None) -> pd.DataFrame:
@@ -180,7 +186,7 @@ def find_cells(image: np.ndarray, spec: FinderSpec | None = None) -> pd.DataFram
     Rows are in reading order. ``border`` is True where the circle leaves the image. An empty field, or with
     ``diameter_px=None`` one where no diameter can be estimated, gives an empty table.
     """
-    return segment_smear(image, spec).cells
+    return _find(image, spec or FinderSpec())[0]
 
 
 def hough_cells(upscaled: np.ndarray, spec: FinderSpec, *, diameter_px: float) -> tuple[np.ndarray, dict]:
@@ -212,7 +218,7 @@ def hough_cells(upscaled: np.ndarray, spec: FinderSpec, *, diameter_px: float) -
     circles = np.empty((0, 3)) if found is None else found.reshape(-1, found.shape[-1])[:, :3].astype(float)
     # The reduced image has whole sides, so the factor is not exactly the one asked for, nor the same along both.
     factors = np.divide(grey.shape[::-1], working.shape[::-1])
-    return _magnified(circles, factors), {"grey": grey, "equalised": equalised}
+    return magnified(circles, factors), {"grey": grey, "equalised": equalised}
 
 
 def hybrid_cells(upscaled: np.ndarray, spec: FinderSpec, *, diameter_px: float) -> tuple[np.ndarray, dict]:
@@ -227,93 +233,6 @@ def hybrid_cells(upscaled: np.ndarray, spec: FinderSpec, *, diameter_px: float) 
 # name -> finder(upscaled, spec, *, diameter_px) -> (circles [N, 3], or [N, 5] with score and double, in pixels of
 # upscaled; stages)
 METHODS: dict[str, Callable[..., tuple[np.ndarray, dict]]] = {"hybrid": hybrid_cells, "paper": hough_cells}
-
-
-def crop_cells(
-    image: np.ndarray, cells: pd.DataFrame, size_px: int, *, scale: float = 1.0, enlarge: float = 1.0
-) -> np.ndarray:
-    """Cut one square per cell (lines 7 to 15 of Algorithm 1) -> [N, size_px, size_px, 3] uint8.
-
-    The square of side 2 * radius around the centre is cut and zero-padded to size_px, equally on all sides (an odd
-    pixel goes right and below). The paper is silent on 2 * radius > size_px: then the centre of the square is kept.
-    What lies outside the image is zero too.
-
-    image : [H, W, 3] uint8, *scale* times as large as the smear whose pixels the table speaks of.
-    cells : x_px, y_px, radius_px.
-    enlarge : each square is enlarged by this factor (bicubically; area averaging below 1) before it is padded.
-
-    Raises ValueError for a missing or non-finite coordinate or radius.
-    """
-    circles = _magnified(coordinates(cells, [X, Y, RADIUS]), scale)
-    crops = np.zeros((len(circles), size_px, size_px, 3), np.uint8)
-    for crop, circle in zip(crops, circles, strict=True):
-        square = _square(image, *_corner(circle))
-        if enlarge != 1:
-            square = superres.bicubic(square, enlarge)
-        side = square.shape[0]
-        if side > size_px:
-            start = (side - size_px) // 2
-            crop[:] = square[start : start + size_px, start : start + size_px]
-        else:
-            start = (size_px - side) // 2
-            crop[start : start + side, start : start + side] = square
-    return crops
-
-
-def upscaled_crops(
-    image: np.ndarray,
-    cells: pd.DataFrame,
-    size_px: int,
-    scale: float,
-    *,
-    method: str,
-    models: str | None = None,
-) -> np.ndarray:
-    """``crop_cells(superres.upscale(image, scale), cells, size_px, scale=scale)``, upscaling only what crops show.
-
-    image : [H, W, 3] uint8 RGB, the smear whose pixels the table speaks of.
-    method, models : as of `superres.upscale`; how equal the pixels are, `upscaled_windows` says.
-    """
-    circles = _magnified(coordinates(cells, [X, Y, RADIUS]), scale)
-    height, width = superres.output_size(image, scale)
-    crops = np.zeros((len(circles), size_px, size_px, 3), np.uint8)
-    boxes, views = [], []
-    for crop, circle in zip(crops, circles, strict=True):
-        left, top, side = _corner(circle)
-        shift = max(0, (side - size_px) // 2)  # of a square larger than the crop the centre is kept
-        left, top, side = left + shift, top + shift, min(side, size_px)
-        start = (size_px - side) // 2
-        box = max(top, 0), max(left, 0), min(top + side, height), min(left + side, width)
-        if box[0] < box[2] and box[1] < box[3]:
-            row, column = start + box[0] - top, start + box[1] - left
-            boxes.append(box)
-            views.append(crop[row : row + box[2] - box[0], column : column + box[3] - box[1]])
-    windows = upscaled_windows(image, boxes, scale, method=method, models=models)
-    for view, window in zip(views, windows, strict=True):
-        view[:] = window
-    return crops
-
-
-def _corner(circle: np.ndarray) -> tuple[int, int, int]:
-    """Left, top and side of the square of pixels around a circle (x, y, radius); halves go right and below."""
-    x, y, radius = circle
-    side = max(1, round(2 * radius))
-    return math.floor(x + 1 - side / 2), math.floor(y + 1 - side / 2), side
-
-
-def _square(image: np.ndarray, left: int, top: int, side: int) -> np.ndarray:
-    """A square of pixels [side, side, 3], zero outside the image."""
-    square = np.zeros((side, side, 3), np.uint8)
-    inside = image[max(top, 0) : max(top + side, 0), max(left, 0) : max(left + side, 0)]
-    row, column = max(-top, 0), max(-left, 0)
-    square[row : row + inside.shape[0], column : column + inside.shape[1]] = inside
-    return square
-
-
-def _magnified(circles: np.ndarray, scale: float | np.ndarray) -> np.ndarray:
-    """Circles [N, 3] (x, y, radius) in an image *scale* times as large; *scale* is one number, or one each for x, y."""
-    centres = (circles[:, :2] + 0.5) * scale - 0.5
-    return np.column_stack([centres, circles[:, 2] * np.mean(scale), circles[:, 3:]])
 
 
 def _cells_table(circles: np.ndarray, shape: tuple[int, ...]) -> pd.DataFrame:

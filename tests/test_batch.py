@@ -14,7 +14,7 @@ from PIL import Image
 from rbcnb import batch
 from rbcnb.batch import segment_files
 from rbcnb.cli import main
-from rbcnb.columns import BORDER, CELL, FOUND, RADIUS, SMEAR, X, Y
+from rbcnb.columns import BORDER, CELL, DOUBLE, FOUND, RADIUS, SCORE, SMEAR, X, Y
 from rbcnb.segmentation import FinderSpec, segment_smear
 
 SPEC = FinderSpec(upscale="none", diameter_px=40, size_px=48)
@@ -305,3 +305,45 @@ def test_the_command_line_says_where_it_upscaled_what_it_noted_and_what_to_mend(
     assert "b.tif: has 2 pages, only the first is read" in shown.err
     assert main(["segment", str(folder), "--out", str(folder / "notes.txt/out"), *arguments]) == 1
     assert "notes.txt/out: cannot be written to" in capsys.readouterr().err
+
+
+HYBRID = FinderSpec(method="hybrid", upscale="none", diameter_px=40, size_px=48)
+
+
+def test_hybrid_tables_hold_score_and_double_and_resume(folder, tmp_path):
+    first = run([folder], tmp_path / "out", spec=HYBRID)
+    assert (first.n_images, first.n_resumed, first.n_cells) == (3, 0, 3)
+    table = first.cells_csv.read_bytes()
+    cells = pd.read_csv(first.cells_csv)
+    assert list(cells.columns) == [*FOUND, BORDER, SCORE, DOUBLE, "crop_scale"]
+    assert cells[SCORE].between(0.9, 1).all()
+    assert not cells[DOUBLE].any()
+    again = run([folder], tmp_path / "out", spec=HYBRID)
+    assert (again.n_resumed, again.n_cells, again.cells_csv.read_bytes()) == (3, 3, table)
+    assert run([folder], tmp_path / "out").n_resumed == 0  # the other finder's cells are others
+
+
+def test_hybrid_resumes_from_the_command_line(folder, tmp_path, capsys, monkeypatch):
+    (folder / "broken.jpg").unlink()
+    arguments = ["segment", str(folder), "--out", str(tmp_path / "out"), "--method", "hybrid", "--upscale", "none"]
+    assert main([*arguments, "--diameter", "40"]) == 0
+    monkeypatch.setattr(batch, "segment_smear", None)  # nothing is done again
+    assert main([*arguments, "--diameter", "40"]) == 0
+    assert "3 cells in 3 images" in capsys.readouterr().out
+    assert main([*arguments, "--diameter", "41"]) == 1
+
+
+def test_hybrid_takes_dark_fields_and_heaps(tmp_path):
+    image = write_smear(tmp_path / "in/bright.png", (50, 60), (140, 90))
+    Image.fromarray(255 - image).save(tmp_path / "in/dark.png")
+    write_smear(tmp_path / "in/heap.png", *[(60 + 12 * i, 60 + 8 * j) for i in range(7) for j in range(4)])
+    report = run([tmp_path / "in"], tmp_path / "out", spec=HYBRID)
+    assert report.errors == ()
+    cells = pd.read_csv(report.cells_csv)
+    bright, dark = (cells[cells[SMEAR] == name].drop(columns=SMEAR).to_numpy() for name in ("bright.png", "dark.png"))
+    assert len(bright) == 2
+    assert np.array_equal(bright, dark)
+    heap = cells[cells[SMEAR] == "heap.png"]
+    assert 2 <= len(heap) <= 12  # the heap's 100 x 66 pixels hold that many circles that are not one on another
+    assert heap[X].between(40, 152).all()
+    assert heap[Y].between(40, 104).all()
