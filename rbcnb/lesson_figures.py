@@ -46,7 +46,7 @@ def loss_terms() -> tuple[Figure, list, Callable[..., None]]:
     terms = {
         "loss (nats)": focal_curve,
         "gradient |dL/d$x_t$| (nats per logit)": focal_gradient,
-        "modulating factor $(1 - p_t)^γ$ (no unit)": lambda p_t, gamma, **_: modulating_factor(p_t, gamma=gamma),
+        "factor $(1 - p_t)^γ$ (no unit)": lambda p_t, gamma, **_: modulating_factor(p_t, gamma=gamma),
     }
     with panels(3) as (figure, axes):
         lines = []
@@ -148,7 +148,7 @@ def calibration_map() -> tuple[Figure, list, Callable[..., None]]:
     with panels(2) as (figure, axes):
         for ax in axes:
             ax.set(xlim=(0, 1), xlabel="true probability of the class (0 to 1)")
-        axes[0].set(ylim=(0, 1), ylabel="probability that the network says (0 to 1)")
+        axes[0].set(ylim=(0, 1), ylabel="probability it says (0 to 1)")
         axes[1].set(ylim=(-0.4, 0.4), ylabel="said minus true (probability)")
         axes[0].plot([0, 1], [0, 1], "--", color=VERMILLION, label="cross entropy: says the truth")
         axes[1].axhline(0, ls="--", color=VERMILLION)
@@ -186,7 +186,7 @@ def prior_shift() -> tuple[Figure, list, Callable[..., None]]:
         axes[0].set(xlim=(-4, 7), ylim=(0, 0.42), ylabel="density where it is used (per SD)")
         axes[1].set(xlim=(-4, 7), ylim=(0, 1), ylabel="score (0 to 1)")
         axes[0].set_xlabel("measurement (standard deviations)")
-        axes[1].set_xlabel("cut: rare where the measurement lies above (SD)")
+        axes[1].set_xlabel("cut, rare cells above it (SD)")
         densities = [
             axes[0].plot(x, x, color=colour, ls=dash, label=name)[0]
             for name, colour, dash in (("majority", GREY, "-"), ("rare", BLUE, "-"))
