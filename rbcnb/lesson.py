@@ -59,17 +59,9 @@ def voila(notebook: Path, folder: Path, *, port: int = 0) -> Iterator[tuple[str,
     port = _claim(port)
     url = f"http://127.0.0.1:{port}/"
     log = folder / "voila.log"
-    command = [
-        sys.executable,
-        "-m",
-        "rbcnb.guard",
-        "voila",
-        str(notebook),
-        "--no-browser",
-        f"--port={port}",
-        "--Voila.ip=127.0.0.1",
-    ]
-    command += [f"--VoilaConfiguration.template={_offline_template(folder)}", "--progressive_rendering=True"]
+    command = [sys.executable, "-m", "rbcnb.guard", "voila", str(notebook), "--no-browser", "--Voila.ip=127.0.0.1"]
+    command += [f"--port={port}", f"--VoilaConfiguration.template={_offline_template(folder)}"]
+    command += ["--progressive_rendering=True"]
     # No pings: nobody answers them while cells run, and after 90 s Voila would drop the page that it is filling.
     command += ["--Voila.tornado_settings={'ws_ping_interval': 0}"]
     paths = os.pathsep.join(filter(None, [str(folder / "jupyter"), os.environ.get("JUPYTER_PATH")]))
