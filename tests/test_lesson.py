@@ -191,6 +191,8 @@ def test_exercises_tell_right_from_wrong(check):
         assert not verdict
         assert repr(verdict).startswith("Not yet")
         assert "Hint:" in repr(verdict)
+    assert not check(lambda *_: np.nan)
+    assert check(lambda *given: np.float32(RIGHT[check](*given)))
     untried = check(lambda *_: None)
     assert not untried
     assert "no answer yet" in repr(untried)
