@@ -104,10 +104,10 @@ def test_keys_that_pile_up_end_at_the_last_value(tmp_path):
 
 
 @pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
-def test_the_command_shows_the_lesson_and_leaves_nothing(tmp_path, end):
+def test_the_command_shows_the_lesson_and_leaves_nothing(tmp_path, tmp_path_factory, end):
     command = [sys.executable, "-m", "rbcnb.cli", "lesson", "--no-browser"]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    paths = os.environ | {"PYTHONPATH": str(browser.ROOT)}
+    paths = os.environ | {"PYTHONPATH": str(browser.ROOT), "TMPDIR": str(tmp_path_factory.mktemp("temporary"))}
     process = subprocess.Popen(command, cwd=tmp_path, env=paths, **pipes)
     try:
         url = process.stdout.readline().split()[1]
