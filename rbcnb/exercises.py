@@ -28,6 +28,10 @@ class Verdict:
         return textwrap.fill(f"{'Right' if self.passed else 'Not yet'}: {self.told}", width=90)
 
 
+_TOLERANCE = 1e-6  # an answer computed in float32 is right too
+_NO_ANSWER = "there is no answer yet; replace the None. A wrong answer gets a hint."
+
+
 def _checked(hint: str) -> Callable[[Callable], Callable[..., Verdict]]:
     """Turns a function that returns what is wrong with an answer (or "") into one that returns a `Verdict`."""
 
@@ -38,24 +42,26 @@ def _checked(hint: str) -> Callable[[Callable], Callable[..., Verdict]]:
                 wrong = check(answer)
             except Exception as error:  # the student's code, whatever it does
                 wrong = f"your answer ended in {type(error).__name__}: {error}"
-            return Verdict(not wrong, f"{wrong} Hint: {hint}" if wrong else "go on.")
+            if wrong and wrong != _NO_ANSWER:  # who has not tried yet is not told how
+                wrong = f"{wrong} Hint: {hint}"
+            return Verdict(not wrong, wrong or "go on.")
 
         return verdict
 
     return decorate
 
 
-def _differs(found: object, wanted: np.ndarray, *, where: str, tolerance: float = 1e-9) -> str:
+def _differs(found: object, wanted: np.ndarray, *, where: str, tolerance: float = _TOLERANCE) -> str:
     """What is wrong with *found*, or nothing."""
     if found is None:
-        return "there is no answer yet; replace the None."
+        return _NO_ANSWER
     found = np.asarray(found, dtype=float)
     if found.shape != wanted.shape:
         return f"{where}: the shape is {found.shape}, it should be {wanted.shape}."
     gap = np.abs(found - wanted)
     if not np.all(gap <= tolerance):
         at = np.unravel_index(np.argmax(np.where(np.isnan(gap), np.inf, gap)), gap.shape)
-        return f"{where}: got {found[at]:.6g} where {wanted[at]:.6g} is right."
+        return f"{where}: got {found[at]:.10g} where {wanted[at]:.10g} is right."
     return ""
 
 
@@ -109,10 +115,10 @@ def check_eps(answer: Callable[[float, float], float]) -> str:
     for alpha, eps in ((0.25, 1e-2), (1.75, 1e-1)):
         mine = answer(alpha, eps)
         if mine is None:
-            return "there is no answer yet; replace the None."
+            return _NO_ANSWER
         options = {"optimiser": "adam", "seeds": [0], "steps": 20, "every": 20, "learning_rate": 0.01}
         with_alpha = fit_alphas(x, targets, alphas=[alpha], eps=eps, **options)[-1]
         without = fit_alphas(x, targets, alphas=[1.0], eps=float(mine), **options)[-1]
-        if (gap := np.abs(with_alpha - without).max()) > 1e-9:
+        if not (gap := np.abs(with_alpha - without).max()) <= _TOLERANCE:  # not >, for a gap may be NaN
             return f"alpha = {alpha:g}, eps = {eps:g}: with your eps the weights end {gap:.1e} apart, and not at 0."
     return ""

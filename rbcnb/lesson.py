@@ -59,8 +59,9 @@ def voila(notebook: Path, folder: Path, *, port: int = 0) -> Iterator[tuple[str,
     port = _claim(port)
     url = f"http://127.0.0.1:{port}/"
     log = folder / "voila.log"
-    command = [sys.executable, "-m", "voila", str(notebook), "--no-browser", f"--port={port}", "--Voila.ip=127.0.0.1"]
-    command += [f"--VoilaConfiguration.template={_offline_template(folder)}", "--progressive_rendering=True"]
+    command = [sys.executable, "-m", "rbcnb.guard", "voila", str(notebook), "--no-browser", "--Voila.ip=127.0.0.1"]
+    command += [f"--port={port}", f"--VoilaConfiguration.template={_offline_template(folder)}"]
+    command += ["--progressive_rendering=True"]
     # No pings: nobody answers them while cells run, and after 90 s Voila would drop the page that it is filling.
     command += ["--Voila.tornado_settings={'ws_ping_interval': 0}"]
     paths = os.pathsep.join(filter(None, [str(folder / "jupyter"), os.environ.get("JUPYTER_PATH")]))
@@ -69,7 +70,7 @@ def voila(notebook: Path, folder: Path, *, port: int = 0) -> Iterator[tuple[str,
         server = subprocess.Popen(
             command,
             env=os.environ | {"JUPYTER_PATH": paths},
-            stdin=subprocess.DEVNULL,
+            stdin=subprocess.PIPE,  # its end is this process's, however that comes: see rbcnb.guard
             stdout=stream,
             stderr=stream,
             start_new_session=True,
@@ -84,9 +85,12 @@ def voila(notebook: Path, folder: Path, *, port: int = 0) -> Iterator[tuple[str,
         except subprocess.TimeoutExpired:
             server.kill()
             server.wait()
+        server.stdin.close()
 
 
 def _claim(port: int) -> int:
+    if not 0 <= port < 2**16:
+        raise LessonError(f"port {port}: there are 1 to 65535; choose one of them with --port, or none for a free one")
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:

@@ -46,7 +46,7 @@ def loss_terms() -> tuple[Figure, list, Callable[..., None]]:
     terms = {
         "loss (nats)": focal_curve,
         "gradient |dL/d$x_t$| (nats per logit)": focal_gradient,
-        "modulating factor $(1 - p_t)^γ$ (no unit)": lambda p_t, gamma, **_: modulating_factor(p_t, gamma=gamma),
+        "factor $(1 - p_t)^γ$ (no unit)": lambda p_t, gamma, **_: modulating_factor(p_t, gamma=gamma),
     }
     with panels(3) as (figure, axes):
         lines = []
@@ -78,8 +78,8 @@ def _share_axes(axes: list[Axes], whose: str) -> None:
 
 
 def _markers(axes: list[Axes]) -> tuple[list, list]:
-    """On each axes a point that sits on a curve and the text that reads it off."""
-    points = [ax.plot(0, 0, "o", color=BLUE, ms=10)[0] for ax in axes]
+    """On each axes a point on a curve and the text that reads it off: few letters, for they are what a frame costs."""
+    points = [ax.plot(0, 0, "o", color=BLUE, ms=10, clip_on=False)[0] for ax in axes]
     texts = [ax.text(0.97, 0.95, "", transform=ax.transAxes, ha="right", va="top", color=BLUE) for ax in axes]
     return points, texts
 
@@ -108,7 +108,7 @@ def loss_budget() -> tuple[Figure, list, Callable[..., None]]:
         now = group_shares((majority, 1 - majority), p_t, [gamma])
         for point, text, shares in zip(points, texts, now, strict=True):
             point.set_data([gamma], shares[:, 0])
-            text.set_text(f"γ = {gamma:.2g}: {shares[0, 0]:.1%}\nfrom {majority:.0%} of the cells")
+            text.set_text(f"{shares[0, 0]:.1%} from {majority:.0%} of the cells")
 
     return figure, [*np.ravel(fixed), *own, *points, *texts], update
 
@@ -135,7 +135,7 @@ def noise_budget() -> tuple[Figure, list, Callable[..., None]]:
             flat.set_ydata(np.full_like(GAMMAS, noise))
         for point, text, shares in zip(points, texts, group_shares(cells, p_t, [gamma]), strict=True):
             point.set_data([gamma], shares[:, 0])
-            text.set_text(f"γ = {gamma:.2g}: {shares[0, 0]:.0%}\nfrom {noise:.0%} of the cells")
+            text.set_text(f"{shares[0, 0]:.0%} from {noise:.0%} of the cells")
 
     return figure, [*own, *level, *points, *texts], update
 
@@ -148,7 +148,7 @@ def calibration_map() -> tuple[Figure, list, Callable[..., None]]:
     with panels(2) as (figure, axes):
         for ax in axes:
             ax.set(xlim=(0, 1), xlabel="true probability of the class (0 to 1)")
-        axes[0].set(ylim=(0, 1), ylabel="probability that the network says (0 to 1)")
+        axes[0].set(ylim=(0, 1), ylabel="probability it says (0 to 1)")
         axes[1].set(ylim=(-0.4, 0.4), ylabel="said minus true (probability)")
         axes[0].plot([0, 1], [0, 1], "--", color=VERMILLION, label="cross entropy: says the truth")
         axes[1].axhline(0, ls="--", color=VERMILLION)
@@ -186,7 +186,7 @@ def prior_shift() -> tuple[Figure, list, Callable[..., None]]:
         axes[0].set(xlim=(-4, 7), ylim=(0, 0.42), ylabel="density where it is used (per SD)")
         axes[1].set(xlim=(-4, 7), ylim=(0, 1), ylabel="score (0 to 1)")
         axes[0].set_xlabel("measurement (standard deviations)")
-        axes[1].set_xlabel("cut: rare where the measurement lies above (SD)")
+        axes[1].set_xlabel("cut, rare cells above it (SD)")
         densities = [
             axes[0].plot(x, x, color=colour, ls=dash, label=name)[0]
             for name, colour, dash in (("majority", GREY, "-"), ("rare", BLUE, "-"))

@@ -86,17 +86,18 @@ def plot_noise_training(
         noises: shares of labels that are wrong.
     """
     with panels(2) as (figure, axes):
-        for (gamma, share), colour, dash in zip(shares.items(), CYCLE, DASHES, strict=False):
+        for i, ((gamma, share), colour, dash) in enumerate(zip(shares.items(), CYCLE, DASHES, strict=False)):
             name = f"γ = {gamma:g}" + (" (cross entropy)" if gamma == 0 else "")
             axes[0].plot(steps, 100 * share, color=colour, ls=dash, label=name)
             score = np.asarray(scores[gamma])
-            axes[1].plot(100 * np.asarray(noises), score.mean(axis=1), color=colour, ls=dash, marker="o", label=name)
-            axes[1].fill_between(
-                100 * np.asarray(noises), score.min(axis=1), score.max(axis=1), color=colour, alpha=0.12
-            )
+            aside = 100 * np.asarray(noises) + 0.45 * (i - (len(shares) - 1) / 2)  # or the bars would hide each other
+            mean = score.mean(axis=1)
+            ends = [mean - score.min(axis=1), score.max(axis=1) - mean]
+            axes[1].errorbar(aside, mean, ends, color=colour, ls=dash, marker="o", elinewidth=1.5, label=name)
         axes[0].set(xlabel="training (steps)", ylabel="share of the gradient from\nwrong labels (%)", ylim=(0, 100))
-        axes[1].set(xlabel="labels that are wrong (%)", ylabel="macro F1 on clean new cells (0 to 1)")
-        axes[1].set_title(f"mean and range of {len(next(iter(scores.values()))[0])} samples")
+        axes[1].set(xlabel="labels that are wrong (%)", ylabel="macro F1, clean new cells (0 to 1)")
+        n_samples = len(next(iter(scores.values()))[0])
+        axes[1].set_title(f"mean and range of {n_samples} samples" if n_samples > 1 else "one sample")
         axes[0].legend()
     return figure
 
@@ -154,6 +155,8 @@ def decision_map(probs: np.ndarray) -> np.ndarray:
 def toy_boundaries(fits: "Callable[[float], ToyFits]", names: Sequence[str], *, columns: int = 5) -> Drawing:
     """Every loss's decisions over the toy, and where the truth's change. Values: majority (a share), step (a state).
 
+    In a corner its macro F1 and its balanced accuracy (BA) on new cells.
+
     Args:
         fits: majority -> `rbcnb.toy_fit.ToyFits`. Called whenever a slider moves, so it had better remember.
         names: losses, a panel each.
@@ -175,7 +178,7 @@ def toy_boundaries(fits: "Callable[[float], ToyFits]", names: Sequence[str], *, 
                     [ax.plot([], [], ".", color=CLASS_COLOURS[c], ms=6, mec="white", mew=0.4)[0] for c in CLASSES]
                 )
                 edges += ax.plot([], [], ".", color=BLACK, ms=1.4)
-                texts.append(ax.text(0.97, 0.04, "", transform=ax.transAxes, ha="right", fontsize=12))
+                texts.append(ax.text(0.97, 0.03, "", transform=ax.transAxes, ha="right", fontsize=11))
                 ax.set(xlabel=_X if i // columns == rows - 1 else "", ylabel=_Y if i % columns == 0 else "")
                 ax.xaxis.label.set_size(10.5)
                 ax.yaxis.label.set_size(10.5)
@@ -190,7 +193,7 @@ def toy_boundaries(fits: "Callable[[float], ToyFits]", names: Sequence[str], *, 
                 for k, line in enumerate(points[i]):
                     line.set_data(*fit.x[fit.targets == k].T)
                 edges[i].set_data(*edge)
-                texts[i].set_text(f"F1 {fit.scores[name][step]:.2f}")
+                texts[i].set_text(f"F1 {fit.scores[name][step]:.2f}\nBA {fit.balanced[name][step]:.2f}")
 
         return figure, [*images, *chain.from_iterable(points), *edges, *texts], update
 

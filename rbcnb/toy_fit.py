@@ -91,6 +91,7 @@ class ToyFits:
     truth: np.ndarray  # [S, 3] true probabilities over the grid
     maps: dict[str, np.ndarray]  # loss -> [T, S, 3] probabilities over the grid
     scores: dict[str, np.ndarray]  # loss -> [T] macro F1 on new cells at the same imbalance
+    balanced: dict[str, np.ndarray]  # loss -> [T] balanced accuracy on them
 
 
 def fit_toy(
@@ -112,12 +113,13 @@ def fit_toy(
     grid = toy_grid(side)
     fits = fit_losses(losses(np.bincount(targets).tolist()), x, targets, steps=steps, every=every)
     maps = {name: probabilities(states, grid).astype(np.float32) for name, states in fits.items()}
-    scores = {name: macro_f1_many(wanted, probabilities(s, new).argmax(axis=-1)) for name, s in fits.items()}
-    truth = toy_posterior(grid, majority=majority)
-    maps[TRUTH] = np.repeat(truth[None].astype(np.float32), 1 + steps // every, axis=0)
-    best = macro_f1_many(wanted, toy_posterior(new, majority=majority).argmax(axis=-1))
-    scores[TRUTH] = np.full(1 + steps // every, best)
-    return ToyFits(x, targets, truth, maps, scores)
+    preds = {name: probabilities(states, new).argmax(axis=-1) for name, states in fits.items()}
+    truth, n_states = toy_posterior(grid, majority=majority), 1 + steps // every
+    maps[TRUTH] = np.repeat(truth[None].astype(np.float32), n_states, axis=0)
+    preds[TRUTH] = np.tile(toy_posterior(new, majority=majority).argmax(axis=-1), (n_states, 1))
+    scores = {name: macro_f1_many(wanted, own) for name, own in preds.items()}
+    balanced = {name: balanced_accuracy_many(wanted, own) for name, own in preds.items()}
+    return ToyFits(x, targets, truth, maps, scores, balanced)
 
 
 def fit_noise(
@@ -243,3 +245,8 @@ def macro_f1_many(targets: np.ndarray, preds: np.ndarray) -> np.ndarray:
         hit = ((preds == k) & (targets == k)).sum(axis=-1)
         scores.append(2 * hit / np.maximum((preds == k).sum(axis=-1) + (targets == k).sum(), 1))
     return np.mean(scores, axis=0)
+
+
+def balanced_accuracy_many(targets: np.ndarray, preds: np.ndarray) -> np.ndarray:
+    """Balanced accuracy [...], the mean over classes of the share that is found, of predictions [..., N]."""
+    return np.mean([(preds[..., targets == k] == k).mean(axis=-1) for k in range(N_CLASSES)], axis=0)

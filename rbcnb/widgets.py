@@ -9,7 +9,10 @@ from matplotlib.figure import Figure
 from rbcnb.live import Drawing, Redrawn
 from rbcnb.style import CSS_DPI
 
-_WIDE = {"description_width": "9em"}
+
+def _look() -> dict[str, Any]:
+    """Names in full, and a track long enough to be dragged step by step."""
+    return {"style": {"description_width": "9em"}, "layout": widgets.Layout(width="30em")}
 
 
 def explore(drawing: Drawing | Callable[..., Figure], **controls: widgets.Widget) -> widgets.VBox:
@@ -51,12 +54,12 @@ def slider(
 ) -> widgets.FloatSlider | widgets.IntSlider:
     """A slider that redraws while it moves; Tab reaches it, the arrow keys move it by *step*. *whole*: of integers."""
     kind = widgets.IntSlider if whole else widgets.FloatSlider
-    return kind(value=value, min=low, max=high, step=step, description=name, style=_WIDE)
+    return kind(value=value, min=low, max=high, step=step, description=name, **_look())
 
 
 def choice(name: str, options: list[Any], value: Any) -> widgets.SelectionSlider:
     """A slider over *options*, for values that are not evenly spaced."""
-    return widgets.SelectionSlider(options=options, value=value, description=name, style=_WIDE)
+    return widgets.SelectionSlider(options=options, value=value, description=name, **_look())
 
 
 def toggle(name: str, value: bool = False) -> widgets.Checkbox:

@@ -103,10 +103,11 @@ def test_keys_that_pile_up_end_at_the_last_value(tmp_path):
             time.sleep(0.1)
 
 
-def test_the_command_shows_the_lesson_and_leaves_nothing(tmp_path):
+@pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_the_command_shows_the_lesson_and_leaves_nothing(tmp_path, tmp_path_factory, end):
     command = [sys.executable, "-m", "rbcnb.cli", "lesson", "--no-browser"]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    paths = os.environ | {"PYTHONPATH": str(browser.ROOT)}
+    paths = os.environ | {"PYTHONPATH": str(browser.ROOT), "TMPDIR": str(tmp_path_factory.mktemp("temporary"))}
     process = subprocess.Popen(command, cwd=tmp_path, env=paths, **pipes)
     try:
         url = process.stdout.readline().split()[1]
@@ -118,9 +119,10 @@ def test_the_command_shows_the_lesson_and_leaves_nothing(tmp_path):
             offspring = psutil.Process(process.pid).children(recursive=True)
         assert len(offspring) >= 2  # Voila and a kernel, which is still at work on the later cells
     finally:
-        process.send_signal(signal.SIGINT)
+        process.send_signal(end)
         _, errors = process.communicate(timeout=30)
-    assert (process.returncode, errors) == (0, "rbcnb lesson: ended\n")
+    killed = end == signal.SIGKILL
+    assert (process.returncode, errors) == ((-end, "") if killed else (0, "rbcnb lesson: ended\n"))
     _, alive = psutil.wait_procs(offspring, timeout=20)
     assert not alive
     assert list(tmp_path.iterdir()) == []

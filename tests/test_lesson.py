@@ -1,6 +1,8 @@
 """The lesson's arithmetic, its drawings held live, its exercises, and that it opens without torch."""
 
 import io
+import os
+import signal
 import socket
 import subprocess
 import sys
@@ -184,11 +186,17 @@ WRONG = {
 @pytest.mark.parametrize("check", RIGHT, ids=lambda check: check.__name__)
 def test_exercises_tell_right_from_wrong(check):
     assert check(RIGHT[check])
-    for answer in (WRONG[check], lambda *_: None, lambda *_: 1 / 0, None):
+    for answer in (WRONG[check], lambda *_: 1 / 0, None):
         verdict = check(answer)
         assert not verdict
         assert repr(verdict).startswith("Not yet")
-        assert "Hint" in repr(verdict)
+        assert "Hint:" in repr(verdict)
+    assert not check(lambda *_: np.nan)
+    assert check(lambda *given: np.float32(RIGHT[check](*given)))
+    untried = check(lambda *_: None)
+    assert not untried
+    assert "no answer yet" in repr(untried)
+    assert "Hint:" not in repr(untried)
     assert "ZeroDivisionError" in repr(check(lambda *_: 1 / 0))
 
 
@@ -231,3 +239,18 @@ def test_lesson_says_that_a_port_is_taken(monkeypatch, capsys):
         other.listen()
         assert cli.main(["lesson", "--no-browser", "--port", str(other.getsockname()[1])]) == 1
     assert "choose another with --port" in capsys.readouterr().err
+    assert cli.main(["lesson", "--no-browser", "--port", "99999"]) == 1
+    assert "1 to 65535" in capsys.readouterr().err
+
+
+def test_a_guarded_module_ends_with_its_parents_pipe():
+    command = [sys.executable, "-m", "rbcnb.guard", "http.server", "--bind", "127.0.0.1", "0"]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
+    with subprocess.Popen(command, env=os.environ | {"PYTHONUNBUFFERED": "1"}, **pipes) as process:
+        try:
+            assert b"Serving HTTP" in process.stdout.readline()
+            assert process.poll() is None
+            process.stdin.close()
+            assert process.wait(10) == -signal.SIGTERM
+        finally:
+            process.kill()

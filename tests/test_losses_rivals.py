@@ -193,6 +193,14 @@ def test_every_loss_learns_in_a_trial(split_data, name):
     assert curves[column].iloc[-1] < 0.9 * curves[column].iloc[0]
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("name", LOSSES)
+def test_every_loss_finds_the_rare_classes(split_data, name):
+    cells, crops = split_data
+    result = run_trial(trial_of(name, fold=0, epochs=15, learning_rate=0.01), cells, crops)
+    assert result.scores["macro_f1"] > 0.6  # "normal" alone has 0.3
+
+
 def test_methods_have_names_of_their_own():
     trials = [trial_of(name, resample=resample) for name in LOSSES for resample in ("none", "under", "over")]
     assert len({trial.method for trial in trials}) == len(trials)

@@ -61,7 +61,7 @@ def minimiser(eta, gamma, alpha):
         log_p = logits - np.logaddexp.reduce(logits)
         return np.sum(eta * alpha * (-np.expm1(log_p)) ** gamma * -log_p)
 
-    best = minimize(risk, np.log(eta), method="Nelder-Mead", options={"xatol": 1e-11, "fatol": 1e-16, "maxiter": 20000})
+    best = minimize(risk, np.log(eta), method="Nelder-Mead", options={"xatol": 1e-7, "fatol": 1e-15})
     p = np.exp(best.x - best.x.max())
     return p / p.sum()
 

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 from scipy.stats import multivariate_normal
-from sklearn.metrics import f1_score
+from sklearn.metrics import balanced_accuracy_score, f1_score
 
 from rbcnb.columns import CLASSES, NORMAL
 from rbcnb.losses import LOSSES, focal_loss
@@ -19,6 +19,7 @@ from rbcnb.toy_figures import alpha_lecture, calibration_fits, plot_noise_traini
 from rbcnb.toy_fit import (
     TRUTH,
     alpha_distances,
+    balanced_accuracy_many,
     fit_alphas,
     fit_losses,
     fit_noise,
@@ -29,6 +30,7 @@ from rbcnb.toy_fit import (
     registered_losses,
 )
 
+BALANCED = ("weighted_cross_entropy", "class_balanced", "ldam_drw", "balanced_softmax", "logit_adjustment")
 ALPHAS = [0.25, 0.5, 0.75, 1.0, 1.25, 1.5, 1.75]
 
 
@@ -100,12 +102,14 @@ def test_unknown_optimiser_is_named():
         )
 
 
-def test_macro_f1_is_scikit_learns():
+def test_scores_are_scikit_learns():
     rng = np.random.default_rng(0)
     targets, preds = rng.integers(0, 3, 50), rng.integers(0, 2, (4, 5, 50))
     ours = macro_f1_many(targets, preds)
     theirs = [[f1_score(targets, p, average="macro", zero_division=0) for p in row] for row in preds]
     np.testing.assert_allclose(ours, theirs)
+    theirs = [[balanced_accuracy_score(targets, p) for p in row] for row in preds]
+    np.testing.assert_allclose(balanced_accuracy_many(targets, preds), theirs)
 
 
 def test_noise_pulls_harder_the_larger_gamma():
@@ -120,6 +124,10 @@ def test_every_registered_loss_fits_the_toy():
     assert set(fits.maps) == {*LOSSES, TRUTH}
     for name, scores in fits.scores.items():
         assert scores[-1] > 0.5, name
+        if name in BALANCED:  # as the lesson says
+            assert fits.balanced[name][-1] > fits.balanced["cross_entropy"][-1] + 0.05, name
+            assert fits.balanced[name][-1] > fits.balanced[TRUTH][-1] + 0.05, name
+            assert scores[-1] < fits.scores["cross_entropy"][-1] - 0.02, name
         np.testing.assert_allclose(fits.maps[name].sum(axis=-1), 1, rtol=1e-5)
 
 
