@@ -62,7 +62,7 @@ def load_record(store: Path, key: str) -> dict | None:
     try:
         record = json.loads((store / f"{key}.json").read_text(encoding="utf-8"))
         return record if record["error"] or _is_whole(store / f"{key}.parquet") else None
-    except (FileNotFoundError, ValueError, KeyError, TypeError):
+    except (FileNotFoundError, NotADirectoryError, ValueError, KeyError, TypeError):
         return None
 
 

@@ -85,6 +85,30 @@ def test_a_torn_checkpoint_is_left_aside(split_data, tmp_path):
     pd.testing.assert_frame_equal(result.curves, run_trial(TRIAL, *split_data).curves, check_exact=True)
 
 
+def test_a_checkpoint_of_another_network_is_left_aside(split_data, tmp_path, stop_after):
+    path = tmp_path / "fit.ckpt"
+    stop_after(2)
+    with pytest.raises(Stopped):
+        run_trial(dataclasses.replace(TRIAL, precision="bf16"), *split_data, checkpoint=path)
+    stop_after(None)
+    with pytest.warns(UserWarning, match=r"fit\.ckpt: a checkpoint of another network.* starts anew"):
+        result = run_trial(TRIAL, *split_data, checkpoint=path)
+    pd.testing.assert_frame_equal(result.curves, run_trial(TRIAL, *split_data).curves, check_exact=True)
+
+
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), RuntimeError("unexpected pos 64 vs 0")])
+def test_a_checkpoint_that_cannot_be_written_costs_no_fit(split_data, tmp_path, stop_after, monkeypatch, error):
+    def full(*_):
+        raise error
+
+    stop_after(None)
+    monkeypatch.setattr("torch.save", full)
+    with pytest.warns(UserWarning, match=r"fit\.ckpt: no checkpoint could be written"):
+        result = run_trial(TRIAL, *split_data, checkpoint=tmp_path / "fit.ckpt")
+    assert len(result.curves) == TRIAL.epochs
+    assert not list(tmp_path.iterdir())
+
+
 def test_short_fits_write_none(split_data, tmp_path):
     run_trial(TRIAL, *split_data, checkpoint=tmp_path / "fit.ckpt")
     assert not list(tmp_path.iterdir())
