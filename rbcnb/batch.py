@@ -5,7 +5,7 @@ DIR/crops/<smear>/0000.png    the crop of cell 0 of <smear> (file name without e
 DIR/errors.csv           file, message: what could not be segmented; absent if all went well
 DIR/parts/<smear>.json   the cells of one finished image, and a key over its bytes, the settings and the code
 
-One batch at a time works in DIR, and clears away what a killed one left half done.
+One batch at a time works in DIR (DIR/.lock tells), and clears away what a killed one left half done.
 """
 
 import errno

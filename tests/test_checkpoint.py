@@ -4,7 +4,9 @@ import dataclasses
 
 import pandas as pd
 import pytest
+from torch import nn
 
+from rbcnb import learner
 from rbcnb.checkpoint import CheckpointCallback
 from rbcnb.splits import assign_splits
 from rbcnb.store import checkpoint_of
@@ -55,6 +57,18 @@ def test_resumed_twice_to_the_same_bits(split_data, tmp_path, stop_after, precis
     resumed = run_trial(trial, *split_data, checkpoint=path)
     pd.testing.assert_frame_equal(straight.curves, resumed.curves, check_exact=True)
     pd.testing.assert_frame_equal(straight.predictions, resumed.predictions, check_exact=True)
+
+
+def test_random_layers_go_on_where_they_were(split_data, tmp_path, stop_after, monkeypatch):
+    build = learner.build_model
+    monkeypatch.setattr(learner, "build_model", lambda *a, **kw: nn.Sequential(build(*a, **kw), nn.Dropout(0.5)))
+    straight = run_trial(TRIAL, *split_data)
+    stop_after(2)
+    with pytest.raises(Stopped):
+        run_trial(TRIAL, *split_data, checkpoint=tmp_path / "fit.ckpt")
+    stop_after(None)
+    resumed = run_trial(TRIAL, *split_data, checkpoint=tmp_path / "fit.ckpt")
+    pd.testing.assert_frame_equal(straight.curves, resumed.curves, check_exact=True)
 
 
 def test_a_study_goes_on_from_the_checkpoint_and_clears_it_away(split_data, tmp_path, stop_after, monkeypatch):
