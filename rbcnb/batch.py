@@ -4,6 +4,8 @@ DIR/cells.csv            one row per cell of the images of this run
 DIR/crops/<smear>/0000.png    the crop of cell 0 of <smear> (file name without ending), and so on
 DIR/errors.csv           file, message: what could not be segmented; absent if all went well
 DIR/parts/<smear>.json   the cells of one finished image, and a key over its bytes, the settings and the code
+
+One batch at a time works in DIR (DIR/.lock tells), and clears away what a killed one left half done.
 """
 
 import errno
@@ -11,11 +13,10 @@ import hashlib
 import json
 import os
 import shutil
-import unicodedata
 import warnings
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
-from functools import cache, partial
+from functools import cache, lru_cache, partial
 from importlib import metadata
 from pathlib import Path
 
@@ -28,15 +29,15 @@ from tqdm import tqdm
 
 from rbcnb import superres, waifu
 from rbcnb.columns import BORDER, FOUND, SMEAR
-from rbcnb.files import write_whole
-from rbcnb.images import IMAGE_SUFFIXES, decode_image, image_bytes, images_in
+from rbcnb.files import held, write_whole
+from rbcnb.images import decode_image, image_bytes
+from rbcnb.inputs import expand_inputs
 from rbcnb.segmentation import FinderSpec, segment_smear
 from rbcnb.stamps import code_stamp, with_imports
 from rbcnb.workers import in_worker
 
 CROP_SCALE = "crop_scale"  # pixels of the crop per pixel of the smear
 COLUMNS = (*FOUND, BORDER, CROP_SCALE)
-_LONGEST_NAME = 230  # bytes: file systems allow 255, and temporary names are longer than the file's own
 _LIBRARIES = ("ncnn", "numpy", "opencv-python", "opencv-python-headless", "pillow")  # that pixels may depend on
 
 
@@ -82,7 +83,7 @@ def segment_files(
     paths : images, or folders whose image files are taken (not those of folders within).
     jobs : images worked on at once, each in a process of its own.
 
-    Raises BatchError when *out* cannot be written to, or a process dies.
+    Raises BatchError when *out* cannot be written to, another batch works there, or a process dies.
     """
     if jobs < 1:
         raise ValueError(f"jobs must be at least 1, not {jobs}")
@@ -95,12 +96,38 @@ def segment_files(
     images, errors = expand_inputs(paths)
     try:
         out.mkdir(parents=True, exist_ok=True)
+        with held(out):
+            _clear_away(out)
+            return _segment_images(images, errors, out, spec, device=device, jobs=jobs, progress=progress)
+    except BlockingIOError as error:
+        raise BatchError(
+            f"{out}: another rbcnb segment is at work there; wait for it, or choose another --out"
+        ) from error
     except OSError as error:
         raise _unwritable(out, error) from error
 
+
+def _clear_away(out: Path) -> None:
+    """Removes what a batch that was killed, or lost power, had begun to write."""
+    for path in (*out.glob(".*.part.csv"), *(out / "parts").glob(".*.part.json")):
+        path.unlink(missing_ok=True)
+    for path in (out / "crops").glob(".*.part"):
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def _segment_images(
+    images: list[Path],
+    errors: list[tuple[str, str]],
+    out: Path,
+    spec: FinderSpec,
+    *,
+    device: str,
+    jobs: int,
+    progress: bool,
+) -> BatchReport:
     # Processes share the cores among them instead of each taking all.
     jobs = min(jobs, max(1, len(images)))
-    threads = max(1, (os.cpu_count() or 1) // jobs) if jobs > 1 else None
+    threads = max(1, joblib.cpu_count() // jobs) if jobs > 1 else None
     try_one = _try_image if jobs == 1 else partial(in_worker, _try_image)
     parallel = joblib.Parallel(n_jobs=jobs, return_as="generator")
     outcomes = parallel(joblib.delayed(try_one)(path, out, spec, device, threads) for path in images)
@@ -133,57 +160,6 @@ def segment_files(
     except OSError as error:
         raise _unwritable(out, error) from error
     return BatchReport(len(tables), n_resumed, len(cells), tuple(errors), tuple(notes), device, out / "cells.csv")
-
-
-def expand_inputs(paths: Iterable[str | Path]) -> tuple[list[Path], list[tuple[str, str]]]:
-    """Files and folders -> image files (each once; a folder's by name), and (path, message) for what cannot be done.
-
-    Files that share a name, endings aside and in whatever case, are all left out: their cells could not be told apart.
-    """
-    files, errors = [], []
-    for path in map(Path, paths):
-        if path.is_dir():
-            found, wrong = _in_folder(path)
-            files += found
-            errors += wrong
-        elif path.exists():
-            files.append(path)
-        else:
-            errors.append((str(path), "no such file or folder, or a link that leads nowhere; check the path"))
-    namesakes: dict[str, dict[Path, Path]] = {}
-    for path in files:
-        name = unicodedata.normalize("NFC", path.stem).casefold()
-        namesakes.setdefault(name, {}).setdefault(path.resolve(), path)
-    chosen = []
-    for same in namesakes.values():
-        first, *others = same.values()
-        if others:
-            for path in same.values():
-                other = others[0] if path is first else first
-                errors.append(
-                    (str(path), f"has the same name as {other}; rename one, or segment them into two folders")
-                )
-        elif len(os.fsencode(first.stem)) > _LONGEST_NAME:
-            errors.append((str(first), f"its name is too long for a folder of crops; keep to {_LONGEST_NAME} bytes"))
-        else:
-            chosen.append(first)
-    return chosen, errors
-
-
-def _in_folder(folder: Path) -> tuple[list[Path], list[tuple[str, str]]]:
-    try:
-        inside = images_in(folder)
-        broken = [path for path in sorted(folder.iterdir()) if path.suffix.lower() in IMAGE_SUFFIXES and _dangles(path)]
-    except OSError as error:
-        return [], [(str(folder), f"cannot be listed ({error.strerror}); check who may read it")]
-    errors = [(str(path), "a link that leads nowhere; mend or remove it") for path in broken]
-    if not inside and not errors:
-        errors = [(str(folder), f"no image in this folder; put smears there as {', '.join(IMAGE_SUFFIXES)}")]
-    return inside, errors
-
-
-def _dangles(path: Path) -> bool:
-    return path.is_symlink() and not path.exists()
 
 
 def _try_image(path: Path, out: Path, spec: FinderSpec, device: str, threads: int | None) -> _Outcome | str:
@@ -240,9 +216,17 @@ def _unwritable(out: Path, error: OSError) -> BatchError:
 
 
 def _key(data: bytes, name: str, spec: FinderSpec, device: str) -> str:
-    digest = hashlib.sha256(json.dumps([_stamp(), name, asdict(spec), device], default=str).encode())
+    # The network is what its files hold, wherever they lie.
+    network = _network_stamp(waifu.model_folder(spec.models)) if spec.upscale == "waifu2x" else ""
+    settings = asdict(replace(spec, models=None))
+    digest = hashlib.sha256(json.dumps([_stamp(), network, name, settings, device], default=str).encode())
     digest.update(data)
     return digest.hexdigest()
+
+
+@lru_cache
+def _network_stamp(folder: Path) -> str:
+    return hashlib.sha256(b"".join(path.read_bytes() for path in waifu.model_files(folder))).hexdigest()
 
 
 @cache

@@ -17,7 +17,8 @@ EVERY_S = 30.0  # between two checkpoints: a fit of seconds is sooner done again
 class CheckpointCallback(Callback):
     """Writes the fit's state to *path* at the end of an epoch, when the last one is *every_s* seconds old.
 
-    The state: weights, optimiser, the shuffler of the training cells, torch's generators, the curves so far.
+    The state: weights, optimiser, the shuffler of the training cells, torch's generators, the curves so far. One that
+    cannot be written is not worth a fit: it warns, and the fit goes on.
     """
 
     order = CurveCallback.order + 1
@@ -34,6 +35,7 @@ class CheckpointCallback(Callback):
         if skipped or done == self.n_epoch or time.monotonic() - self.saved_s < self.every_s:
             return
         state = {
+            "origin": _origin(self.learn),
             "epochs": done,
             "model": self.learn.model.state_dict(),
             "optimiser": self.learn.opt.opt.state_dict(),
@@ -42,24 +44,31 @@ class CheckpointCallback(Callback):
             "cuda": torch.cuda.get_rng_state() if torch.cuda.is_available() else None,
             "curves": self.learn.curve.rows,
         }
-        with write_whole(self.path) as part:
-            torch.save(state, part)
+        try:
+            with write_whole(self.path) as part:
+                torch.save(state, part)
+        except (OSError, RuntimeError) as error:  # torch makes a full disk a RuntimeError
+            warnings.warn(f"{self.path}: no checkpoint could be written ({error}); free some space", stacklevel=2)
         self.saved_s = time.monotonic()
 
 
 def resume(learner: Learner, path: str | Path) -> int:
     """Puts *learner* where the checkpoint at *path* left it; returns the epochs done, 0 where there is none.
 
-    A checkpoint that cannot be read is left aside with a warning: the fit starts anew.
+    A checkpoint that cannot be read, or that another network, device or torch wrote, is left aside with a warning: the
+    fit starts anew.
     """
     try:
         # Tensors and numbers only: reading a checkpoint runs no code of its author's.
         state = torch.load(path, map_location="cpu", weights_only=True)
-        state["epochs"]
+        made_alike = state["origin"] == _origin(learner)
     except FileNotFoundError:
         return 0
     except Exception as error:  # a torn file makes torch raise a dozen kinds
         warnings.warn(f"{path}: no checkpoint that can be read ({error}); the fit starts anew", stacklevel=2)
+        return 0
+    if not made_alike:
+        warnings.warn(f"{path}: a checkpoint of another network, device or torch; the fit starts anew", stacklevel=2)
         return 0
     learner.create_opt()
     learner.model.load_state_dict(state["model"])
@@ -70,3 +79,9 @@ def resume(learner: Learner, path: str | Path) -> int:
         torch.cuda.set_rng_state(state["cuda"])
     learner.curve.rows = state["curves"]
     return state["epochs"]
+
+
+def _origin(learner: Learner) -> list:
+    """What the fit that wrote a state and the one that goes on from it must have in common."""
+    weights = [[name, list(values.shape)] for name, values in learner.model.state_dict().items()]
+    return [str(torch.__version__), learner.dls.device.type, weights]

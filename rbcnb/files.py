@@ -1,6 +1,7 @@
-"""Files written whole: a reader sees the old file or the new one, never half of either."""
+"""Files written whole (a reader sees the old file or the new one, never half of either), and folders for one alone."""
 
 import os
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,9 +15,34 @@ def write_whole(path: str | Path) -> Iterator[Path]:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.stem}.{os.getpid()}.part{path.suffix}")
+    # Not the process's number: processes of two machines that share a folder may have the same.
+    part = path.with_name(f".{path.stem}.{secrets.token_hex(4)}.part{path.suffix}")
     try:
         yield part
         os.replace(part, path)
     finally:
         part.unlink(missing_ok=True)
+
+
+@contextmanager
+def held(folder: str | Path) -> Iterator[None]:
+    """Keeps *folder* for this process while the block runs; the system lets go of it however the process ends.
+
+    Raises:
+        BlockingIOError: another process holds it.
+    """
+    with (Path(folder) / ".lock").open("a") as file:
+        try:
+            if os.name == "nt":
+                import msvcrt
+
+                msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+            else:
+                import fcntl
+
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except (BlockingIOError, PermissionError) as error:
+            raise BlockingIOError(f"{folder}: another process is at work there") from error
+        except OSError:
+            pass  # a file system without locks
+        yield

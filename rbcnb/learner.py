@@ -69,7 +69,8 @@ class CropLoader:
         targets: int64 [N], on the same device.
         batch_size: cells per batch.
         seed: of the shuffling, which differs per epoch; None keeps the order and every cell.
-        part_size: most cells served at once, where a whole batch does not fit in memory; see `AccumulateCallback`.
+        part_size: most cells (at least 2) served at once, where a whole batch does not fit in memory; see
+            `AccumulateCallback`.
     """
 
     n_inp = 1  # fastai: the first item of a batch is the input
@@ -94,7 +95,8 @@ class CropLoader:
             batches.pop()
         served = []
         for batch in batches:
-            n_parts = -(-len(batch) // self.part_size)  # whose sizes differ by one at most
+            # Whose sizes differ by one at most; none is a single cell, if it takes one more than asked for.
+            n_parts = max(1, min(-(-len(batch) // self.part_size), len(batch) // 2))
             edges = [batch.start + len(batch) * i // n_parts for i in range(n_parts + 1)]
             served += [Part(slice(*edge), len(batch), edge[1] == batch.stop) for edge in pairwise(edges)]
         return served
@@ -160,7 +162,7 @@ class CurveCallback(Callback):
 class AccumulateCallback(Callback):
     """Steps once per batch where it is served in parts: their gradients add up to that of the batch's mean loss.
 
-    Batch norm still normalises each part by itself.
+    Near to it, that is: batch norm normalises each part by itself; means over class weights, and Dice, are the parts'.
     """
 
     order, run_valid = CurveCallback.order + 1, False

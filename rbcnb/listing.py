@@ -10,6 +10,8 @@ from rbcnb.store import merge_stores, prune_store, results_table
 
 STORE_FOLDER = "trials"  # in a run's folder
 SUMMARY_COLUMNS = ("architecture", "protocol", "method")
+# Fits that differ in one of these are no rivals; shown where a list holds more than one.
+CONDITIONS = ("data", "rho", "precision")
 
 
 def manage_results(
@@ -20,7 +22,7 @@ def manage_results(
     Args:
         stores: runs' folders, or stores.
         export: file for the rows of all stores, ``.csv`` or ``.parquet``.
-        into: store that is given what it lacks; it is the one that is then pruned, exported and summed up.
+        into: store, or a run's folder, that is given what it lacks; the one that is then pruned, exported, summed up.
         prune: see `rbcnb.store.prune_store`.
 
     Raises:
@@ -31,11 +33,15 @@ def manage_results(
         raise ValueError(f"--export {export}: name a file that ends in .csv or .parquet")
     stores, told = [store_in(path) for path in stores], []
     if into is not None:
+        into = into / STORE_FOLDER if (into / STORE_FOLDER).is_dir() else into
         told.append(f"{merge_stores(stores, into)} trials copied to {into}")
         stores = [into]
     for store in stores if prune else ():
         told.append(f"{len(prune_store(store, prune))} files removed from {store}")
-    rows = pd.concat([results_table(store) for store in stores], ignore_index=True)
+    tables = [table for store in stores if len(table := results_table(store))]
+    rows = pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
+    if len(tables) > 1:  # stores may hold copies of one trial; a result goes before a failure
+        rows = rows.sort_values(["key", "error"]).drop_duplicates("key", ignore_index=True)
     if export is not None:
         with write_whole(export) as part:
             rows.to_csv(part, index=False) if export.suffix == ".csv" else rows.to_parquet(part, index=False)
@@ -51,11 +57,16 @@ def store_in(path: Path) -> Path:
 
 
 def summary(rows: pd.DataFrame) -> str:
-    """Rows of `results_table` as text: a line per architecture, protocol and method; folds apart from final fits."""
+    """Rows of `results_table` as text: a line per architecture, protocol and method; folds apart from final fits.
+
+    Other data, another rung of the ladder or another number format are lines of their own: nothing is averaged over
+    fits that cannot be compared.
+    """
     if rows.empty:
         return "no trials"
     table = rows.assign(fit=rows["fold"].isna().map({True: "final", False: "fold"}), failed=rows["error"] != "")
-    lines = table.groupby([*SUMMARY_COLUMNS, "fit"], sort=True).agg(
+    apart = [name for name in CONDITIONS if len(table[name].unique()) > 1]
+    lines = table.groupby([*SUMMARY_COLUMNS, *apart, "fit"], sort=True, dropna=False).agg(
         trials=("key", "size"),
         failed=("failed", "sum"),
         macro_f1_mean=("macro_f1", "mean"),

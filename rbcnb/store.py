@@ -24,6 +24,9 @@ from rbcnb.trial import TRIAL_CODE, Trial, TrialResult
 PRUNABLE = ("failed", "stale", "torn")
 _FACTS = ("scores", "n_train", "seconds", "engine", "part_size")
 _NAME = re.compile(r"[0-9a-f]{16}")
+_FILE = re.compile(r"[0-9a-f]{16}\.(json|parquet|ckpt)")
+_PART = re.compile(r"\.[0-9a-f]{16}\.[0-9a-f]+\.part\.(json|parquet|ckpt)")
+_PARQUET_END = b"PAR1"
 
 
 def store_result(result: TrialResult, store: Path, *, data: str) -> str:
@@ -38,7 +41,10 @@ def store_result(result: TrialResult, store: Path, *, data: str) -> str:
 
 
 def store_failure(trial: Trial, store: Path, *, data: str, error: str, retry: bool) -> None:
-    """Writes why a trial has no result, and whether it is worth another try."""
+    """Writes why a trial has no result, and whether it is worth another try; never over a result that is there."""
+    there = load_record(store, trial.key(data))
+    if there and not there["error"]:
+        return  # from another process that shares the store
     nothing = {"scores": {}, "n_train": 0, "seconds": 0.0, "engine": "", "part_size": 0}
     _write_record(trial, store, data=data, curves={}, error=error, retry=retry, **nothing)
 
@@ -55,9 +61,18 @@ def load_record(store: Path, key: str) -> dict | None:
     """A trial's record, or None when it is not in the store (or its file is damaged, and must be made again)."""
     try:
         record = json.loads((store / f"{key}.json").read_text(encoding="utf-8"))
-        return record if record["error"] or (store / f"{key}.parquet").exists() else None
-    except (FileNotFoundError, ValueError, KeyError, TypeError):
+        return record if record["error"] or _is_whole(store / f"{key}.parquet") else None
+    except (FileNotFoundError, NotADirectoryError, ValueError, KeyError, TypeError):
         return None
+
+
+def _is_whole(parquet: Path) -> bool:
+    """Whether the file ends as Parquet files do: one that a full or failing disk cut short does not."""
+    with parquet.open("rb") as file:
+        file.seek(0, 2)
+        size = file.tell()
+        file.seek(max(0, size - len(_PARQUET_END)))
+        return file.read() == _PARQUET_END
 
 
 def checkpoint_of(store: Path, key: str) -> Path:
@@ -114,7 +129,8 @@ def results_table(store: str | Path, keys: Sequence[str] | None = None) -> pd.Da
     """
     store = Path(store)
     records = [load_record(store, key) for key in (_keys(store) if keys is None else keys)]
-    return _with_numbers(pd.DataFrame([_row(record) for record in records if record and _readable(record)]))
+    rows = [row for record in records if record and (row := _row(record))]
+    return _with_numbers(pd.DataFrame(rows))
 
 
 def merge_stores(sources: Sequence[str | Path], target: str | Path) -> int:
@@ -149,12 +165,11 @@ def prune_store(store: str | Path, what: Sequence[str]) -> list[Path]:
     store = Path(store)
     doomed = []
     for path in sorted(store.iterdir()):
-        key, record = path.stem, load_record(store, path.stem)
-        if path.name.startswith(".") and ".part" in path.name:
+        if _PART.fullmatch(path.name):
             reason = "torn"
-        elif not _NAME.fullmatch(key):
-            continue
-        elif record is None:
+        elif not _FILE.fullmatch(path.name):
+            continue  # nothing of ours
+        elif (record := load_record(store, path.stem)) is None:
             reason = "" if path.suffix == ".ckpt" else "torn"
         elif record["error"]:
             reason = "failed"
@@ -173,15 +188,14 @@ def _keys(store: Path) -> Iterator[str]:
     return (path.stem for path in sorted(store.glob("*.json")) if _NAME.fullmatch(path.stem))
 
 
-def _readable(record: dict) -> bool:
-    """Whether this version of the package knows all settings of a record."""
-    return set(record["trial"]) <= {field.name for field in fields(Trial)}
-
-
-def _row(record: dict) -> dict:
-    trial = Trial(**record["trial"])
-    kept = {name: record[name] for name in ("key", "data", *_FACTS[1:], "error")}
-    return {"method": trial.method, **record["trial"], **record["scores"], **kept}
+def _row(record: dict) -> dict | None:
+    """A record as a row; None where this version of the package does not know its settings, or some are missing."""
+    try:
+        trial = Trial(**record["trial"])
+        kept = {name: record[name] for name in ("key", "data", *_FACTS[1:], "error")}
+        return {"method": trial.method, **asdict(trial), **record["scores"], **kept}
+    except (KeyError, TypeError, ValueError):
+        return None
 
 
 def _with_numbers(table: pd.DataFrame) -> pd.DataFrame:

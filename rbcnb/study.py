@@ -1,6 +1,7 @@
 """Many trials: what the store lacks is trained, side by side, and nothing is ever trained twice."""
 
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -10,6 +11,7 @@ from pathlib import Path
 import joblib
 import numpy as np
 import pandas as pd
+from joblib.externals.loky.process_executor import BrokenProcessPool
 
 from rbcnb.columns import FOLD, LABEL
 from rbcnb.protocols import images_per_fit
@@ -60,18 +62,19 @@ def run_study(
         no scores.
 
     Raises:
-        StudyError: trials failed; it names each with its reason. All others are done and stored.
+        StudyError: trials failed; it names each with its reason. All others are done and stored. Or: the store cannot
+            be written to, or a worker process died; what was finished is stored.
     """
     from rbcnb.engine import choose_engine  # torch: only when something is to be done
 
     store = Path(store)
-    store.mkdir(parents=True, exist_ok=True)
     say = say or _print_line
     data = hash_data(cells, crops)
     trials = [replace(trial, precision=choose_engine(precision=trial.precision).precision) for trial in trials]
     keys = [trial.key(data) for trial in trials]
     missing = {key: trial for key, trial in zip(keys, trials, strict=True) if _is_missing(load_record(store, key))}
     if missing:
+        _check_writable(store)
         errors = _train(list(missing.values()), cells, crops, store, data=data, jobs=jobs or default_jobs(), say=say)
         if errors:
             raise StudyError(
@@ -91,6 +94,18 @@ def default_jobs() -> int:
     return 1 if torch.cuda.is_available() else joblib.cpu_count()
 
 
+def _check_writable(store: Path) -> None:
+    """Makes the store, and finds out before hours of training, not after, that nothing can be kept."""
+    try:
+        store.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=store, buffering=0) as file:
+            file.write(b"a byte")
+    except OSError as error:
+        raise StudyError(
+            f"{store}: cannot be written to ({error.strerror}); mend that, or name another store"
+        ) from error
+
+
 def _is_missing(record: dict | None) -> bool:
     return record is None or record["retry"]
 
@@ -108,14 +123,22 @@ def _work(number: int, trial: Trial, cells: pd.DataFrame, crops: np.ndarray, sto
     except FloatingPointError as error:
         # On a fold a setting that diverges has lost, and that is a result: kept, so that nobody fits it again.
         final = trial.fold is None
-        store_failure(trial, store, data=data, error=str(error), retry=final)
-        return Outcome(number, error=f"{trial}: {error}" if final else "")
+        told = _store_failure(trial, store, data=data, error=str(error), retry=final)
+        return Outcome(number, error=f"{trial}: {told}" if final or told != str(error) else "")
     except Exception as error:  # whatever ails one trial, the others are still to be done
-        told = f"{type(error).__name__}: {error}"
-        store_failure(trial, store, data=data, error=told, retry=True)
+        told = _store_failure(trial, store, data=data, error=f"{type(error).__name__}: {error}", retry=True)
         return Outcome(number, error=f"{trial}: {told}")
     finally:
         torch.set_num_threads(threads)
+
+
+def _store_failure(trial: Trial, store: Path, *, data: str, error: str, retry: bool) -> str:
+    """Stores and returns *error*; a store that cannot take it (a full disk, say) is told of and stops nothing."""
+    try:
+        store_failure(trial, store, data=data, error=error, retry=retry)
+    except OSError as refusal:
+        return f"{error} (and {store} cannot be written to: {refusal.strerror})"
+    return error
 
 
 def _train(
@@ -138,12 +161,18 @@ def _train(
     outcomes = joblib.Parallel(n_jobs=jobs, return_as="generator_unordered", max_nbytes="1M")(work)
     start = last = time.monotonic()
     done: list[Outcome] = []
-    for outcome in outcomes:
-        done.append(outcome)
-        now = time.monotonic()
-        if now - last >= PROGRESS_EVERY_S and len(done) < len(trials):
-            say(progress_line(trials, done, costs, jobs=jobs, spent_s=now - start))
-            last = now
+    try:
+        for outcome in outcomes:
+            done.append(outcome)
+            now = time.monotonic()
+            if now - last >= PROGRESS_EVERY_S and len(done) < len(trials):
+                say(progress_line(trials, done, costs, jobs=jobs, spent_s=now - start))
+                last = now
+    except BrokenProcessPool as error:
+        raise StudyError(
+            f"a worker process died, most likely for want of memory; {len(done)} of {len(trials)} trials are done and "
+            f"stored: run the same again with fewer jobs than {jobs}"
+        ) from error
     return [outcome.error for outcome in done if outcome.error]
 
 

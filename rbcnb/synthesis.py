@@ -28,7 +28,7 @@ PAPER_COUNTS = (345, 356, 2691)  # Table 2 of the paper, in the order of CLASSES
 
 @dataclass(frozen=True)
 class SmearSpec:
-    """What a synthetic smear shows; the same spec and seed give the same bytes.
+    """What a synthetic smear shows; the same spec and seed give the same bytes, on one kind of machine.
 
     ``class_ratio`` holds weights over ``columns.CLASSES``; ``render_smear`` shares ``n_cells`` out by largest
     remainder, so weights that sum to ``n_cells`` are exact counts. ``n_cells`` counts the cells whose centre lies
@@ -146,7 +146,7 @@ def render_scene(spec: SmearSpec, *, seed: int | Sequence[int]) -> Scene:
 def draw_slide(difficulty: float, rng: np.random.Generator) -> Slide:
     """One slide; at difficulty 0 well stained, evenly lit and in focus, at 1 anything a laboratory may send.
 
-    The ranges hold what was read off Chula RBC-12's images as a population (benchmarks/synthetic.py compares them).
+    The ranges hold what was read off Chula RBC-12's images as a population (benchmarks/population.py compares them).
     """
     d = difficulty
     strength = optics.EOSIN_PER_UM * np.exp(np.clip(rng.normal(-0.15 * d, 0.02 + 0.38 * d), -1.0, 0.7))

@@ -3,9 +3,12 @@
 torch and fastai are imported when a trial runs, not when it is described, so that planning a study costs nothing.
 """
 
+import gc
 import hashlib
 import itertools
 import json
+import math
+import operator
 import time
 import warnings
 from collections.abc import Iterable
@@ -26,11 +29,17 @@ TRIAL_CODE = ("engine", "focal", "learner", "losses", "metrics", "models", "spli
 
 RESAMPLING = ("none", "under", "over")
 PRECISIONS = ("auto", "float32", "bf16")
+_FLOATS = ("alpha", "gamma", "learning_rate", "weight_decay", "rho")
+_INTEGERS = ("batch_size", "epochs", "seed", "fold")
 
 
 @dataclass(frozen=True)
 class Trial:
-    """The settings of one fit. A fit is a function of these, the cells table and the crops, and of nothing else."""
+    """The settings of one fit. A fit is a function of these, the cells table and the crops, and of nothing else.
+
+    To the bit on one machine with one number of threads; another processor, or another version of torch, sums in
+    another order.
+    """
 
     architecture: str = "small"
     loss: str = "cross_entropy"
@@ -49,6 +58,11 @@ class Trial:
     precision: str = "auto"  # of matrix products: "float32", "bf16", or "auto": what the device is good at
 
     def __post_init__(self) -> None:
+        # 1, 1.0 and numpy's 1 are equal, and so must their keys be.
+        for names, kind in ((_FLOATS, float), (_INTEGERS, operator.index)):
+            for name in names:
+                if getattr(self, name) is not None:
+                    object.__setattr__(self, name, kind(getattr(self, name)))
         if self.precision not in PRECISIONS:
             raise ValueError(f"precision must be one of {PRECISIONS}, got {self.precision!r}")
         if self.resample not in RESAMPLING:
@@ -59,8 +73,10 @@ class Trial:
         for name in ("epochs", "batch_size"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
-        if self.learning_rate <= 0:
+        if not 0 < self.learning_rate < math.inf:
             raise ValueError(f"learning_rate must be positive, got {self.learning_rate}")
+        if not 0 <= self.weight_decay < math.inf:
+            raise ValueError(f"weight_decay must be at least 0, got {self.weight_decay}")
 
     @property
     def method(self) -> str:
@@ -150,7 +166,7 @@ def run_trial(
             CPU to the same numbers as if it had never stopped.
 
     Returns:
-        Scores, curves and predictions. Same trial, data and thread count on a CPU: same numbers.
+        Scores, curves and predictions. Same trial, data, machine and thread count on a CPU: same numbers.
 
     Raises:
         ValueError: the table does not fit the crops or the trial.
@@ -215,6 +231,7 @@ def run_trial(
             if part_size <= 2:  # batch norm cannot do with one
                 raise MemoryError(f"{engine.device} has no memory for two cells at once: {error}") from error
         part_size = max(2, part_size // 2)
+        gc.collect()  # a learner and its callbacks hold each other, and with them the batch that was too much
         if engine.device.type == "cuda":
             torch.cuda.empty_cache()
 

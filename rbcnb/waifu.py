@@ -65,6 +65,11 @@ def model_folder(models: str | Path | None) -> Path:
     )
 
 
+def model_files(folder: Path) -> tuple[Path, Path]:
+    """The network's layers and its weights in a `model_folder`."""
+    return folder / _PARAM, folder / _WEIGHTS
+
+
 def crops_device() -> str:
     """What single crops are upscaled on: "cpu", or "vulkan: " and the GPU's name.
 
@@ -123,8 +128,9 @@ def network(folder: Path, threads: int, *, trim: tuple[bool, bool] = (False, Fal
     # One transform, not ncnn's choice of three: which one runs can tip a grey level, and with it the crops' digest.
     net.opt.use_winograd23_convolution = net.opt.use_winograd63_convolution = False
     try:
-        layers = _trimmed((folder / _PARAM).read_text(encoding="ascii"), trim)
-        readable = net.load_param_mem(layers) == 0 and net.load_model(str(folder / _WEIGHTS)) == 0
+        param, weights = model_files(folder)
+        readable = net.load_param_mem(_trimmed(param.read_text(encoding="ascii"), trim)) == 0
+        readable = readable and net.load_model(str(weights)) == 0
     except (UnicodeDecodeError, ValueError):
         readable = False
     if not readable:
@@ -175,7 +181,7 @@ def _has_loader() -> bool:
 
 def _models_in(folder: Path) -> Path | None:
     for candidate in (folder, folder / _FOLDER):
-        if (candidate / _PARAM).is_file() and (candidate / _WEIGHTS).is_file():
+        if all(path.is_file() for path in model_files(candidate)):
             return candidate
     return None
 

@@ -1,5 +1,6 @@
 import errno
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -11,7 +12,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from rbcnb import batch
+from rbcnb import batch, waifu
 from rbcnb.batch import segment_files
 from rbcnb.cli import main
 from rbcnb.columns import BORDER, CELL, DOUBLE, FOUND, RADIUS, SCORE, SMEAR, X, Y
@@ -255,9 +256,48 @@ def test_killed_in_the_middle_it_carries_on_and_ends_the_same(tmp_path, jobs):
     assert (report.n_resumed, report.n_images) == (n_done, 24)
     run([tmp_path / "in"], tmp_path / "whole")
     assert (out / "cells.csv").read_bytes() == (tmp_path / "whole/cells.csv").read_bytes()
+    assert not list(out.rglob(".*part*"))  # nothing half done is left
     crops = {path.relative_to(out): path.read_bytes() for path in (out / "crops").rglob("[!.]*.png")}
     whole = tmp_path / "whole"
     assert crops == {path.relative_to(whole): path.read_bytes() for path in (whole / "crops").rglob("[!.]*.png")}
+
+
+def test_one_batch_at_a_time_works_in_a_folder(folder, tmp_path, monkeypatch):
+    out, said = tmp_path / "out", []
+
+    def meanwhile(image, spec):
+        code = (
+            "import sys; from rbcnb.batch import BatchError, segment_files\n"
+            "try: segment_files([sys.argv[1]], sys.argv[2])\n"
+            "except BatchError as error: print(error)\n"
+        )
+        command = [sys.executable, "-c", code, str(folder), str(out)]
+        said.append(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+        monkeypatch.undo()
+        return segment_smear(image, spec)
+
+    monkeypatch.setattr(batch, "segment_smear", meanwhile)
+    assert run([folder], out).n_cells == 3
+    assert "another rbcnb segment is at work there; wait for it" in said[0]
+    assert run([folder], out).n_resumed == 3  # let go of when done
+
+
+def test_other_weights_are_other_work(folder, tmp_path, monkeypatch):
+    """Wherever the model files lie, and whichever way the folder is named."""
+    if (models := waifu.find_models()) is None:
+        pytest.skip("no Waifu2x model files on this machine")
+    monkeypatch.setenv(waifu.DEVICE_ENV, "cpu")
+    copy = shutil.copytree(models, tmp_path / "copy")
+    spec = FinderSpec(upscale="waifu2x", upscale_where="crops", diameter_px=40, size_px=80)
+    assert run([folder / "b.png"], tmp_path / "out", spec=spec).n_resumed == 0
+    assert run([folder / "b.png"], tmp_path / "out", spec=replace(spec, models=str(copy))).n_resumed == 1
+    weights = waifu.model_files(copy)[1]
+    changed = bytearray(weights.read_bytes())
+    changed[-2] ^= 1  # of the last weight's exponent
+    other = shutil.copytree(copy, tmp_path / "other") / weights.name
+    other.write_bytes(changed)
+    monkeypatch.setenv(waifu.MODELS_ENV, str(other.parent))
+    assert run([folder / "b.png"], tmp_path / "out", spec=spec).n_resumed == 0
 
 
 def test_other_code_is_other_work(folder, tmp_path, monkeypatch):

@@ -4,7 +4,9 @@ import dataclasses
 
 import pandas as pd
 import pytest
+from torch import nn
 
+from rbcnb import learner
 from rbcnb.checkpoint import CheckpointCallback
 from rbcnb.splits import assign_splits
 from rbcnb.store import checkpoint_of
@@ -57,6 +59,18 @@ def test_resumed_twice_to_the_same_bits(split_data, tmp_path, stop_after, precis
     pd.testing.assert_frame_equal(straight.predictions, resumed.predictions, check_exact=True)
 
 
+def test_random_layers_go_on_where_they_were(split_data, tmp_path, stop_after, monkeypatch):
+    build = learner.build_model
+    monkeypatch.setattr(learner, "build_model", lambda *a, **kw: nn.Sequential(build(*a, **kw), nn.Dropout(0.5)))
+    straight = run_trial(TRIAL, *split_data)
+    stop_after(2)
+    with pytest.raises(Stopped):
+        run_trial(TRIAL, *split_data, checkpoint=tmp_path / "fit.ckpt")
+    stop_after(None)
+    resumed = run_trial(TRIAL, *split_data, checkpoint=tmp_path / "fit.ckpt")
+    pd.testing.assert_frame_equal(straight.curves, resumed.curves, check_exact=True)
+
+
 def test_a_study_goes_on_from_the_checkpoint_and_clears_it_away(split_data, tmp_path, stop_after, monkeypatch):
     key = TRIAL.key(hash_data(*split_data))
     straight = run_trial(TRIAL, *split_data)
@@ -83,6 +97,30 @@ def test_a_torn_checkpoint_is_left_aside(split_data, tmp_path):
     with pytest.warns(UserWarning, match=r"fit\.ckpt: no checkpoint that can be read .* starts anew"):
         result = run_trial(TRIAL, *split_data, checkpoint=path)
     pd.testing.assert_frame_equal(result.curves, run_trial(TRIAL, *split_data).curves, check_exact=True)
+
+
+def test_a_checkpoint_of_another_network_is_left_aside(split_data, tmp_path, stop_after):
+    path = tmp_path / "fit.ckpt"
+    stop_after(2)
+    with pytest.raises(Stopped):
+        run_trial(dataclasses.replace(TRIAL, precision="bf16"), *split_data, checkpoint=path)
+    stop_after(None)
+    with pytest.warns(UserWarning, match=r"fit\.ckpt: a checkpoint of another network.* starts anew"):
+        result = run_trial(TRIAL, *split_data, checkpoint=path)
+    pd.testing.assert_frame_equal(result.curves, run_trial(TRIAL, *split_data).curves, check_exact=True)
+
+
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), RuntimeError("unexpected pos 64 vs 0")])
+def test_a_checkpoint_that_cannot_be_written_costs_no_fit(split_data, tmp_path, stop_after, monkeypatch, error):
+    def full(*_):
+        raise error
+
+    stop_after(None)
+    monkeypatch.setattr("torch.save", full)
+    with pytest.warns(UserWarning, match=r"fit\.ckpt: no checkpoint could be written"):
+        result = run_trial(TRIAL, *split_data, checkpoint=tmp_path / "fit.ckpt")
+    assert len(result.curves) == TRIAL.epochs
+    assert not list(tmp_path.iterdir())
 
 
 def test_short_fits_write_none(split_data, tmp_path):

@@ -65,6 +65,18 @@ def test_a_batch_in_parts_has_the_same_cells_and_parts_of_even_size():
     assert served[0].shape == served[1].shape == (70,)
 
 
+def test_no_part_is_a_single_cell():
+    """Batch norm over a single value per channel raises: at 32 px a ResNet's last layers see 1 x 1 px."""
+    crops = torch.zeros(70, 1, 1, 3, dtype=torch.uint8)
+    for n in range(2, 70):
+        for part_size in range(2, 33):
+            targets = torch.zeros(n, dtype=torch.long)
+            served = CropLoader(crops[:n], targets, batch_size=32, seed=0, part_size=part_size).parts
+            sizes = [part.rows.stop - part.rows.start for part in served]
+            assert min(sizes) >= 2
+            assert max(sizes) <= max(part_size, 3)
+
+
 def test_gradients_of_parts_add_up_to_the_step_of_the_whole_batch(monkeypatch):
     """With a net that treats each cell by itself, two epochs end at the same weights."""
 
@@ -120,6 +132,8 @@ def test_no_memory_at_all_is_said_and_other_errors_pass(monkeypatch, split_data)
     with pytest.raises(MemoryError, match="cpu has no memory for two cells at once"):
         run_trial(FAST, *split_data)
     assert not out_of_memory(RuntimeError("mat1 and mat2 shapes cannot be multiplied"))
+    for words in ("CUDA error: out of memory", "CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"):
+        assert out_of_memory(RuntimeError(words))
 
 
 def test_the_engine_is_recorded_and_part_of_the_trial(split_data):

@@ -95,6 +95,7 @@ def test_seeds_that_agree_on_identical_smears_leave_the_t_interval_of_the_seeds(
     assert (difference.low, difference.high) == pytest.approx((low, high), rel=1e-9)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("n_groups", "n_seeds"), [(20, 3), (7, 3)])
 def test_coverage_of_the_interval_is_near_its_level(n_groups, n_seeds):
     """Smears differ in difficulty for both methods, each fit has luck of its own; the truth is from a large sample."""

@@ -52,6 +52,21 @@ def test_focus_keeps_haemoglobin_and_fringes_cancel():
         assert fringe.sum() == pytest.approx(0, abs=1e-4 * float(np.abs(fringe).sum()) + 1e-9)
 
 
+def test_fringes_are_those_of_a_wave_that_went_on_by_a_little():
+    """An independent way: the wave behind a smooth phase object, carried on through its angular spectrum."""
+    line = (np.arange(256) - 128) * UM_PER_PX
+    bump_um = np.exp(-(line[:, None] ** 2 + line[None, :] ** 2) / (2 * 2.5**2)).astype(np.float32)
+    contrast, wavelength_um, beyond_um = 0.02, 0.55, 0.5
+    wave = np.exp(2j * np.pi / wavelength_um * contrast * bump_um.astype(float))
+    frequency = np.fft.fftfreq(256, UM_PER_PX)
+    squared = frequency[:, None] ** 2 + frequency[None, :] ** 2
+    carried = np.fft.ifft2(np.fft.fft2(wave) * np.exp(-1j * np.pi * wavelength_um * beyond_um * squared))
+    expected = -np.log10(np.abs(carried) ** 2)
+    fringe = focus(bump_um[None], np.array([beyond_um]), um_per_px=UM_PER_PX, contrast=contrast)[1]
+    assert fringe.min() < -0.001  # a bump of glass is a lens: behind it light gathers
+    np.testing.assert_allclose(fringe, expected, atol=0.03 * np.abs(expected).max())
+
+
 def test_fringes_turn_over_on_the_other_side_of_focus():
     above, below = (focus(disc_um()[None], np.array([z]), um_per_px=UM_PER_PX, contrast=0.03)[1] for z in (0.5, -0.5))
     np.testing.assert_allclose(above, -below, atol=1e-7)

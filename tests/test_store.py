@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 
 import numpy as np
 import pandas as pd
@@ -95,13 +96,71 @@ def test_pruning_removes_what_is_named_and_nothing_else(store):
         prune_store(store, ["everything"])
 
 
+def test_pruning_leaves_every_folder_that_is_no_store_alone(tmp_path):
+    mine = {"0123456789abcdef.png", "0123456789abcdef", ".notes.partial", ".a.1f.part.csv", "deadbeef.json"}
+    for name in mine:
+        (tmp_path / name).write_text("mine")
+    (tmp_path / ".parts").mkdir()
+    assert prune_store(tmp_path, ["failed", "stale", "torn"]) == []
+    assert set(names(tmp_path)) == mine | {".parts"}
+
+
+def test_a_failure_never_takes_the_place_of_a_result(store):
+    store_failure(TRIAL, store, data="d", error="OSError: no disk", retry=True)
+    assert load_record(store, TRIAL.key("d"))["scores"]["macro_f1"] == 0.5
+
+
+def test_predictions_cut_short_are_no_result_and_not_merged(store, tmp_path):
+    key = TRIAL.key("d")
+    whole = (store / f"{key}.parquet").read_bytes()
+    for n in (0, 3, len(whole) // 2, len(whole) - 1):
+        (store / f"{key}.parquet").write_bytes(whole[:n])
+        assert load_record(store, key) is None
+    assert merge_stores([store], tmp_path / "other") == 2  # the other two
+    assert {path.name for path in prune_store(store, ["torn"])} == {f"{key}.json", f"{key}.parquet"}
+
+
 def test_damaged_and_foreign_records_are_passed_over(store):
     (store / "0123456789abcdef.json").write_text("{")
     record = json.loads((store / f"{TRIAL.key('d')}.json").read_text())
     record["trial"]["knob_of_next_year"] = 1
     (store / "fedcba9876543210.json").write_text(json.dumps(record))
-    (store / "fedcba9876543210.parquet").write_bytes(b"")
+    shutil.copyfile(store / f"{TRIAL.key('d')}.parquet", store / "fedcba9876543210.parquet")
+    for i, text in enumerate(('{"error": "no settings"}', "[]", "null", '{"error": "x", "trial": {"epochs": 0}}')):
+        (store / f"{i:016x}.json").write_text(text)
     assert len(results_table(store)) == 3
+
+
+def test_what_cannot_be_compared_is_not_averaged(store, tmp_path, capsys):
+    folder = tmp_path / "more"
+    for i, other in enumerate(({"precision": "bf16"}, {"rho": 2.5}, {})):
+        store_result(result(dataclasses.replace(TRIAL, **other), 0.1 * i), folder, data="other" if not other else "d")
+    assert main(["results", str(store), str(folder)]) == 0
+    told = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert told[0][3:6] == ["data", "rho", "precision"]
+    finals = {tuple(line[3:6]): (line[7], line[9]) for line in told[1:] if line[6] == "final"}
+    assert finals == {
+        ("d", "2.5", "float32"): ("1", "0.10"),
+        ("d", "NaN", "bf16"): ("1", "0.00"),
+        ("d", "NaN", "float32"): ("1", "0.50"),
+        ("other", "NaN", "float32"): ("1", "0.20"),
+    }
+
+
+def test_copies_of_a_trial_count_once(store, tmp_path):
+    other = tmp_path / "copy"
+    store_failure(TRIAL, other, data="d", error="OSError: no disk", retry=True)
+    merge_stores([store], other)
+    assert main(["results", str(store), str(other), "--export", str(tmp_path / "all.csv")]) == 0
+    assert len(pd.read_csv(tmp_path / "all.csv")) == 3
+
+
+def test_a_runs_folder_is_merged_into_where_its_trials_lie(store, tmp_path):
+    run = tmp_path / "mine"
+    (run / "trials").mkdir(parents=True)
+    assert main(["results", str(store), "--merge-into", str(run)]) == 0
+    assert names(run / "trials") == names(store)
+    assert names(run) == ["trials"]
 
 
 def test_command_lists_exports_merges_and_prunes(store, tmp_path, capsys):

@@ -1,6 +1,7 @@
 """A study trains what its store lacks, keeps what it has, and says what failed."""
 
 import dataclasses
+import errno
 import os
 
 import pandas as pd
@@ -111,6 +112,47 @@ def test_a_failing_trial_is_a_row_and_the_others_are_kept(split_data, tmp_path, 
     rows, said = run([flaky, FAST], split_data, tmp_path)
     assert said[-1] == "study: 2 trials, 1 trained, 1 taken from the store"
     assert rows["error"].tolist() == ["", ""]
+
+
+def test_a_result_of_another_study_is_not_lost_to_a_failure(split_data, tmp_path, monkeypatch):
+    fit, scores = study.run_trial, []
+
+    def beaten(*_data, **_options):
+        monkeypatch.setattr(study, "run_trial", fit)
+        rows, _ = run([FAST], split_data, tmp_path)  # another study, of the same store, is done first
+        scores.append(rows["macro_f1"][0])
+        raise OSError("no memory for the two of us")
+
+    monkeypatch.setattr(study, "run_trial", beaten)
+    with pytest.raises(StudyError, match="no memory for the two of us"):
+        run([FAST], split_data, tmp_path)
+    rows, said = run([FAST], split_data, tmp_path)
+    assert said[-1].endswith("0 trained, 1 taken from the store")
+    assert rows["macro_f1"].tolist() == scores
+
+
+def test_a_store_that_cannot_be_written_to_is_said_before_anything_is_trained(split_data, tmp_path, monkeypatch):
+    (tmp_path / "file").touch()
+    monkeypatch.setattr(study, "run_trial", lambda *_, **__: pytest.fail("trained in vain"))
+    with pytest.raises(StudyError, match=r"file/trials: cannot be written to \(Not a directory\); .* another store"):
+        run([FAST], split_data, tmp_path / "file" / "trials")
+
+
+def test_a_disk_that_fills_up_stops_nothing_and_is_told(split_data, tmp_path, monkeypatch):
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(study, "store_result", full)
+    monkeypatch.setattr(study, "store_failure", full)
+    with pytest.raises(StudyError, match=r"2 of 2 trials failed(.|\n)*No space left(.|\n)*cannot be written to"):
+        run(expand_grid(FAST, fold=range(2)), split_data, tmp_path)
+
+
+@pytest.mark.slow
+def test_a_worker_that_dies_ends_the_study_with_a_mend(split_data, tmp_path, monkeypatch):
+    monkeypatch.setattr(study, "_work", lambda *_: os._exit(9))
+    with pytest.raises(StudyError, match=r"worker process died.* fewer jobs than 2"):
+        run(expand_grid(FAST, fold=range(2)), split_data, tmp_path, jobs=2)
 
 
 def test_progress_tells_done_running_left_and_the_best_fold():

@@ -3,6 +3,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import cv2
 import numpy as np
+import pandas as pd
 import pytest
 
 from rbcnb.columns import BORDER, CODOCYTE, HYPOCHROMIA, LABEL, NORMAL, RADIUS, X, Y
@@ -53,8 +54,14 @@ def test_image_and_truth():
     assert truth[X].between(0, 199).all()
     assert truth[Y].between(0, 149).all()
     assert truth[OVERLAP].between(0, 1).all()
-    inside = truth[X].between(truth[RADIUS], 199 - truth[RADIUS]) & truth[Y].between(truth[RADIUS], 149 - truth[RADIUS])
-    np.testing.assert_array_equal(truth[BORDER], ~inside)
+
+
+def test_border_says_that_the_circle_leaves_the_image():
+    crowd = dataclasses.replace(SMALL, n_cells=150, diameter_px=12)
+    cells = pd.concat([render_smear(crowd, seed=seed)[1] for seed in range(3)])
+    room = np.min([cells[X], cells[Y], 199 - cells[X], 149 - cells[Y]], axis=0) - cells[RADIUS]
+    assert (np.abs(room) < 1).sum() > 10  # close calls among them
+    np.testing.assert_array_equal(cells[BORDER], room < 0)
 
 
 def test_truth_lies_where_the_image_is_dark():

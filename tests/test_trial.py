@@ -40,6 +40,8 @@ def test_grid_is_the_product_of_its_axes():
         ({"loss": "focal"}, "alpha and gamma belong to the focal loss"),
         ({"epochs": 0}, "epochs must be at least 1"),
         ({"learning_rate": 0.0}, "learning_rate must be positive"),
+        ({"learning_rate": float("nan")}, "learning_rate must be positive"),
+        ({"weight_decay": -0.1}, "weight_decay must be at least 0"),
         ({"precision": "fp8"}, "precision must be one of"),
     ],
 )
@@ -66,6 +68,16 @@ def test_key_depends_on_every_field_and_on_the_data():
     keys = {dataclasses.replace(base, **{name: value}).key("d") for name, value in others.items()}
     assert len(keys | {base.key("d"), base.key("e"), Trial().key("d")}) == len(others) + 3
     assert base.key("d") == dataclasses.replace(base).key("d")
+
+
+def test_equal_trials_have_one_key():
+    """Whether a setting came from YAML as 1, from a table as 1.0 or from numpy."""
+    base = Trial(loss="focal", alpha=1.0, gamma=2.0, fold=1, rho=2.0, weight_decay=0.0)
+    same = Trial(loss="focal", alpha=1, gamma=np.float64(2), fold=np.int64(1), rho=2, weight_decay=0)
+    assert base == same
+    assert base.key("d") == same.key("d")
+    with pytest.raises(TypeError):
+        Trial(epochs=1.5)
 
 
 def test_data_hash_sees_labels_splits_and_pixels(split_data):
