@@ -100,7 +100,7 @@ class Redrawn:
 def encode_png(rgba: np.ndarray) -> bytes:
     """[H, W, 4] uint8 as a PNG file; lightly deflated, for a frame is looked at once.
 
-    With its alpha, opaque as it is: ``benchmarks/sliders.py`` measured 38 ms from key to picture, and 64 ms without.
+    With its alpha, opaque as it is: ``benchmarks/sliders.py`` measured 38 to 45 ms from key to picture, and 64 without.
     """
     fast = [cv2.IMWRITE_PNG_COMPRESSION, 1, cv2.IMWRITE_PNG_FILTER, cv2.IMWRITE_PNG_FILTER_NONE]
     return cv2.imencode(".png", cv2.cvtColor(rgba, cv2.COLOR_RGBA2BGRA), fast)[1].tobytes()
