@@ -5,7 +5,6 @@ All in float64: what differs between two fits is then their settings, not their 
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from types import SimpleNamespace
 
 import numpy as np
 import torch
@@ -15,6 +14,7 @@ from rbcnb.columns import CLASSES
 from rbcnb.curves import focal_gradient
 from rbcnb.losses import LOSSES, build_loss, focal_loss
 from rbcnb.toy import flip_labels, sample_toy, toy_grid, toy_posterior
+from rbcnb.trial import Trial
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 N_CLASSES = len(CLASSES)
@@ -70,8 +70,8 @@ def fit_losses(
 
 def registered_losses(class_counts: Sequence[int]) -> dict[str, Loss]:
     """Every loss of `rbcnb.losses.LOSSES`, focal loss at alpha 1 and gamma 2, for cells of these *class_counts*."""
-    # All that `build_loss` reads of a trial; a Trial itself would bring fastai along, seconds of it.
-    trials = [SimpleNamespace(loss=name, alpha=1.0, gamma=2.0) for name in LOSSES]
+    focal = Trial(loss="focal", alpha=1.0, gamma=2.0)
+    trials = [focal if name == focal.loss else Trial(loss=name) for name in LOSSES]
     return {trial.loss: build_loss(trial, class_counts=class_counts) for trial in trials}
 
 
