@@ -1,7 +1,6 @@
 """The hierarchical bootstrap, smears then seeds: beside the t interval of `rbcnb.inference`, for comparison.
 
-It is what the literature on repeated fits recommends most, and too narrow where smears or seeds are few: see
-`hierarchical_bootstrap` for what was measured.
+It is too narrow where few smears decide: see `hierarchical_bootstrap` for what was measured.
 """
 
 from collections.abc import Sequence
@@ -23,7 +22,8 @@ def hierarchical_bootstrap(
 ) -> tuple[float, float]:
     """Interval of the mean difference in macro F1: smears are drawn anew, then seeds, both with replacement.
 
-    COVERAGE_TOLD
+    benchmarks/coverage.py measured, for a nominal 95 %, 94 to 99 % where seeds and smears both matter; where it is
+    smears that matter, 88 (percentile) and 87 % (BCa) with five smears and ten seeds, 94 and 93 % with twenty.
 
     Args:
         one: confusion counts [S, G, C, C] (`rbcnb.inference.paired_counts`).
