@@ -43,6 +43,7 @@ BASE = (
     Comparison("under_sampling_worst", "focal", "under_sampling"),
 )
 LADDER = (Comparison("f1_at_every_rho", "focal", "cross_entropy"),)
+ALIKE_CLAIMS = frozenset(one.claim for one in (*BASE, *LADDER) if one.judge is judge_alike)
 
 Predictions = Mapping[tuple[str, str], Sequence[pd.DataFrame]]  # (architecture, method) -> a table per seed
 
@@ -125,7 +126,7 @@ def adjust_for_families(differences: pd.DataFrame) -> pd.DataFrame:
     for (_, family), rows in table.groupby(["protocol", "family"]):
         adjust = holm if family == PRIMARY else benjamini_hochberg
         table.loc[rows.index, "p_adjusted"] = adjust(rows["p"])
-    alike = table["claim"].isin([one.claim for one in (*BASE, *LADDER) if one.judge is judge_alike])
+    alike = table["claim"].isin(ALIKE_CLAIMS)
     unsure = (table["verdict"] == SUPPORTED) & ~alike & ~(table["p_adjusted"] < SIZE)
     return table.assign(verdict=table["verdict"].mask(unsure, INCONCLUSIVE))
 
@@ -178,5 +179,5 @@ def _evidence(row: tuple) -> str:
     if pd.isna(row.p):
         return told
     law = "Holm" if row.family == PRIMARY else "BH"
-    won = f"better with {row.wins:.0%} of {row.n_seeds} seeds"
-    return f"{told}, p {row.p:.2g} ({law} {row.p_adjusted:.2g}), TOST p {row.p_tost:.2g}, d_z {row.d_z:+.1f}, {won}"
+    told += f", p {row.p:.2g} ({law} {row.p_adjusted:.2g}), d_z {row.d_z:+.1f}, wins {row.wins:.0%}"
+    return f"{told}, TOST p {row.p_tost:.2g}" if row.claim in ALIKE_CLAIMS else told
