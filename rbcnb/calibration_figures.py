@@ -1,4 +1,4 @@
-"""Do probabilities mean what they say? Reliability before and after temperature scaling."""
+"""Do probabilities mean what they say? Apart from ``rbcnb.figures``, which does without scikit-learn, to open quickly."""
 
 from collections.abc import Mapping
 
@@ -16,7 +16,7 @@ _LEVEL = 0.95
 
 
 def plot_reliability(
-    tables: Mapping[str, pd.DataFrame], *, of_class: str | None = None, n_bins: int = N_BINS
+    tables: Mapping[str, pd.DataFrame], *, of_class: str | None = None, n_bins: int = N_BINS, columns: int = 2
 ) -> Figure:
     """Reliability diagrams, a panel per predictions table: what was promised against what happened, and how often.
 
@@ -29,24 +29,29 @@ def plot_reliability(
         of_class: the probability of this class against how often a cell was of it; None for the predicted class's
             probability against how often it was right.
         n_bins: bins over 0 to 1.
+        columns: panels side by side.
     """
     if not tables:
         raise ValueError("no predictions tables, so there is nothing to draw")
+    columns = min(columns, len(tables))
+    rows = -(-len(tables) // columns)
+    what = "the predicted class" if of_class is None else readable(of_class)
     with rc():
-        size = max(3.6 * len(tables), 4.6), 4.6
-        figure, axes = new_figure(*size, 2, len(tables), sharex=True, sharey="row", height_ratios=[3.2, 1])
-        for (name, table), upper, lower in zip(tables.items(), *axes, strict=True):
+        size = max(4.2 * columns, 4.8), 4.4 * rows
+        figure, axes = new_figure(*size, 2 * rows, columns, sharex=True, height_ratios=[3.2, 1] * rows)
+        for ax in axes.flat:
+            ax.set_axis_off()
+        for i, (name, table) in enumerate(tables.items()):
+            row, column = divmod(i, columns)
+            upper, lower = axes[2 * row : 2 * row + 2, column]
             probs, happened = _promises(table, of_class)
             _draw_bins(upper, lower, reliability_bins(probs, happened, n_bins=n_bins))
             upper.set_title(readable(name))
-            scores = score_predictions(table)
+            upper.set_ylabel("share right" if of_class is None else f"share that is {what}")
+            lower.set(ylabel="cells", xlabel=f"probability of {what}")
             ece = calibration_error(probs, happened, n_bins=n_bins)
-            upper.text(0.04, 0.96, f"ECE {ece:.3f}\nNLL {scores['nll']:.3f}", transform=upper.transAxes, va="top")
-        what = "the predicted class" if of_class is None else readable(of_class)
-        axes[0, 0].set_ylabel("share right" if of_class is None else f"share that is {what}")
-        axes[1, 0].set_ylabel("cells")
-        for ax in axes[1]:
-            ax.set_xlabel(f"probability of {what}")
+            nll = score_predictions(table)["nll"]
+            upper.text(0.04, 0.96, f"ECE {ece:.3f}\nNLL {nll:.3f}", transform=upper.transAxes, va="top")
     return figure
 
 
@@ -62,6 +67,8 @@ def _promises(table: pd.DataFrame, of_class: str | None) -> tuple[np.ndarray, np
 
 
 def _draw_bins(upper: Axes, lower: Axes, bins: pd.DataFrame) -> None:
+    for ax in (upper, lower):
+        ax.set_axis_on()
     upper.plot([0, 1], [0, 1], color="#444444", lw=1)
     ranges = [stats.binomtest(row.hits, row.n).proportion_ci(_LEVEL, method="exact") for row in bins.itertuples()]
     upper.vlines(bins["prob"], [ci.low for ci in ranges], [ci.high for ci in ranges], color=BLUE, lw=1.4)
