@@ -49,6 +49,8 @@ def once(one: np.ndarray, other: np.ndarray, truth: float, seed: int) -> dict[st
         "rejects: t": ours.p_value < 0.05,
         "rejects: sign flip over seeds": sign_flip(by_seed) < 0.05,
         "rejects: McNemar, one pair": mcnemar_p(*only) < 0.05,
+        # At its very edge: methods that differ by as much as the margin must be called alike in 5 % at most.
+        "alike: TOST": ours.p_alike(truth) < 0.05 if truth else np.nan,
     }
 
 

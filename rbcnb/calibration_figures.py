@@ -1,4 +1,4 @@
-"""Do probabilities mean what they say? Apart from ``rbcnb.figures``, which does without scikit-learn, to open quickly."""
+"""Do probabilities mean what they say? Apart from ``rbcnb.figures``, which opens quickly for want of scikit-learn."""
 
 from collections.abc import Mapping
 

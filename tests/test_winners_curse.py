@@ -1,6 +1,8 @@
 """The best of k against closed forms, quadrature and simulation; what it says of the paper against its own table."""
 
 import math
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -13,6 +15,15 @@ from rbcnb.winners_curse import (
     published_spread,
     simulate_best_of,
 )
+
+
+def test_statistics_load_no_learning_framework():
+    code = (
+        "import sys; from rbcnb import bootstrap, calibration_figures, multiplicity, paired_tests, planner, slope, "
+        "verdicts, winners_curse; print(*{'torch', 'fastai'} & set(sys.modules))"
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == ""
 
 
 @pytest.mark.parametrize(
