@@ -14,7 +14,7 @@ written, as is ``time`` where none is given. Files are CSV or SQLite, see `rbcnb
 
 import math
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from pathlib import Path
@@ -97,36 +97,36 @@ def append_readings(path: str | Path, readings: pd.DataFrame | Iterable[Reading]
 def load_readings(path: str | Path) -> pd.DataFrame:
     """All rows of the table at *path* in the order they were written; none where there is no file.
 
-    Returns ``COLUMNS``: ``cell`` and ``revision`` int, ``x_px``, ``y_px``, ``radius_px`` float, ``time`` UTC, the others
-    text; ``label`` is missing (NaN) where none was given. A torn last line is left out, with a warning.
+    Returns ``COLUMNS``: ``cell`` and ``revision`` int, ``x_px``, ``y_px``, ``radius_px`` float, ``time`` UTC, the
+    others text; ``label`` is missing (NaN) where none was given. A torn last line is left out, with a warning.
 
     Raises LogbookError for any other row that is no reading, with file, row and mend.
     """
-    numbers, rows = read_rows(path, LAYOUT)
-    texts = pd.DataFrame(rows, columns=list(COLUMNS), dtype=object)
-    table = texts.copy()
+    texts = read_rows(path, LAYOUT)
+    table = texts.reset_index(drop=True)
 
     def refuse(bad: pd.Series, name: str, mend: str) -> None:
         if bad.any():
             at = int(np.argmax(bad.to_numpy()))
-            raise ReadingError(f"{path}: row {numbers[at]} has {name} {texts[name].iloc[at]!r}; {mend}")
+            raise ReadingError(f"{path}: row {texts.index[at]} has {name} {texts[name].iloc[at]!r}; {mend}")
 
+    given = table[list(_TEXTS)]
     for name in (CELL, REVISION):
-        refuse(~texts[name].str.fullmatch(r"\d{1,18}").astype(bool), name, "give a whole number")
-        table[name] = texts[name].astype("int64")
+        values = pd.to_numeric(table[name], errors="coerce")
+        refuse(~(values >= 0) | (values % 1 != 0), name, "give a whole number")
+        table[name] = values.astype("int64")
     for name in _NUMBERS:
-        table[name] = pd.to_numeric(texts[name], errors="coerce").astype(float)
-        bad = ~np.isfinite(table[name]) & (texts[name] != "")
-        refuse(bad, name, "give a number of pixels, or nothing")
-    table[TIME] = pd.to_datetime(texts[TIME], format=_TIME_FORMAT, errors="coerce", utc=True).astype(
-        "datetime64[us, UTC]"
-    )
-    refuse(table[TIME].isna(), TIME, "give a time such as 2026-01-31T12:00:00.000000Z")
-    refuse(~texts[KIND].isin(KINDS), KIND, f"give one of {', '.join(KINDS)}")
+        values = pd.to_numeric(table[name], errors="coerce").astype(float)
+        refuse(~np.isfinite(values) & (table[name] != ""), name, "give a number of pixels, or nothing")
+        table[name] = values
+    times = pd.to_datetime(table[TIME], format=_TIME_FORMAT, errors="coerce", utc=True)
+    refuse(times.isna(), TIME, "give a time such as 2026-01-31T12:00:00.000000Z")
+    table[TIME] = times.astype("datetime64[us, UTC]")
+    refuse(~given[KIND].isin(KINDS), KIND, f"give one of {', '.join(KINDS)}")
     for name in (SMEAR, READER):
-        refuse(texts[name] == "", name, "name it")
-    refuse((texts[KIND] == NAMED) & (texts[LABEL] == ""), LABEL, "name the class")
-    table[LABEL] = texts[LABEL].where(texts[LABEL] != "", np.nan)
+        refuse(given[name] == "", name, "name it")
+    refuse((given[KIND] == NAMED) & (given[LABEL] == ""), LABEL, "name the class")
+    table[LABEL] = given[LABEL].where(given[LABEL] != "", np.nan)
     return table
 
 
@@ -134,20 +134,18 @@ def last_words(readings: pd.DataFrame) -> pd.DataFrame:
     """What each reader says of each cell by now: one row per smear, cell and reader, the reading that stands.
 
     Undone readings do not stand. Of the standing ones the last goes before those earlier, and any before a skip.
-    The rows are of *readings*, in the order in which the cells were first read.
+    The rows are of *readings*, in its order.
     """
     key = [SMEAR, CELL, READER]
     if readings[KIND].eq(UNDONE).any():
         undone = readings[readings[KIND] == UNDONE].set_index(key).index.unique()
-        touched = readings.set_index(key).index.isin(undone)
-        gone = [
-            row for _, rows in readings[touched].groupby(key, sort=False) for row in _undone(rows.index, rows[KIND])
-        ]
+        touched = readings[readings.set_index(key).index.isin(undone)]
+        gone = [row for _, rows in touched.groupby(key, sort=False) for row in _undone(rows.index, rows[KIND])]
         readings = readings.drop(index=gone)
-    said = readings.assign(_order=np.arange(len(readings)), _says=readings[KIND] != SKIPPED)
-    first = said.groupby(key, sort=False)["_order"].transform("min")
-    said = said.assign(_first=first).sort_values(["_says", "_order"], kind="stable")
-    return said.drop_duplicates(key, keep="last").sort_values("_first")[list(readings.columns)]
+    place = np.arange(len(readings))
+    skips_first = np.lexsort((place, readings[KIND] != SKIPPED))
+    stands = ~readings.iloc[skips_first].duplicated(key, keep="last").to_numpy()
+    return readings.iloc[np.sort(skips_first[stands])]
 
 
 def _undone(rows: Iterable, kinds: Iterable[str]) -> list:
@@ -164,7 +162,7 @@ def _undone(rows: Iterable, kinds: Iterable[str]) -> list:
 
 
 def current_labels(readings: pd.DataFrame, *, reader: str | None = None) -> pd.DataFrame:
-    """The view on *readings*: one row per cell of which anything stands, in the order in which they were first read.
+    """The view on *readings*: one row per cell of which anything stands, in the order of the first such row.
 
     With *reader*, that reader's last word. Else the readers' last words together: the class that more than half of
     those who name one name. A tie is settled by one more reader, by nothing else; unsure readers do not vote.
@@ -174,34 +172,32 @@ def current_labels(readings: pd.DataFrame, *, reader: str | None = None) -> pd.D
         reader: whose labels; None for all readers'.
 
     Returns:
-        ``columns.FOUND`` (the circle as last given) and ``label`` (missing unless kind is ``label``), ``kind``
-        (``label``; ``disputed`` where classes are named and none has the majority; ``unsure`` where none is named and
-        someone is unsure; ``skip``), ``n_readers`` (who name a class), ``n_agree`` (who name the label, or the most
-        named class), ``reader`` (all who said something, joined by ", "), ``time`` (of the last word), ``comment`` (all,
-        joined by "; ").
+        ``columns.FOUND`` (the circle as last given), ``label`` (missing unless kind is ``label``), ``kind`` (``label``;
+        ``disputed`` where classes are named and none has the majority; ``unsure`` where none is named and someone is
+        unsure; ``skip``), ``n_readers`` (who name a class), ``n_agree`` (who name the label, or the most named class),
+        ``reader`` (all who said something), ``time`` (of the last word), ``comment`` (all, joined by "; ").
     """
     words = last_words(readings if reader is None else readings[readings[READER] == reader])
     cell = [SMEAR, CELL]
-    columns = [*FOUND, LABEL, KIND, N_READERS, N_AGREE, READER, TIME, COMMENT]
-    if words.empty:
-        return words.assign(**{N_READERS: 0, N_AGREE: 0})[columns].reset_index(drop=True)
-    together = words.groupby(cell, sort=False)
-    view = together.agg(
-        **{name: (name, "last") for name in _NUMBERS},
-        **{READER: (READER, ", ".join), TIME: (TIME, "max")},
-        **{COMMENT: (COMMENT, lambda texts: "; ".join(text for text in texts if text))},
-    )
+    words = words.assign(_cell=words.groupby(cell, sort=False).ngroup())
+    view = words.drop_duplicates("_cell").set_index("_cell")
+    view[[*_NUMBERS, TIME]] = words.groupby("_cell")[[*_NUMBERS, TIME]].last()  # the last that is given
+    several = words[words.duplicated("_cell", keep=False)].groupby("_cell")
+    if len(several):
+        view[READER] = several[READER].agg(", ".join).reindex(view.index).fillna(view[READER])
+        said = several[COMMENT].agg(lambda texts: "; ".join(text for text in texts if text))
+        view[COMMENT] = said.reindex(view.index).fillna(view[COMMENT])
     named = words[words[KIND] == NAMED]
-    votes = named.groupby([*cell, LABEL], sort=True).size().rename(N_AGREE).reset_index()
-    top = votes.sort_values(N_AGREE, ascending=False, kind="stable").drop_duplicates(cell).set_index(cell)
-    counted = named.groupby(cell).size()
-    view[N_READERS] = counted.reindex(view.index, fill_value=0)
-    view[N_AGREE] = top[N_AGREE].reindex(view.index, fill_value=0)
+    votes = named.groupby(["_cell", LABEL]).size().rename(N_AGREE).reset_index()
+    top = votes.sort_values(N_AGREE, ascending=False, kind="stable").drop_duplicates("_cell").set_index("_cell")
+    view[N_AGREE] = top[N_AGREE].reindex(view.index, fill_value=0).astype(int)
+    view[N_READERS] = np.bincount(named["_cell"], minlength=len(view)).astype(int)
     majority = 2 * view[N_AGREE] > view[N_READERS]
-    unsure = together[KIND].agg(lambda kinds: (kinds == UNSURE).any())
+    unsure = np.bincount(words["_cell"], words[KIND] == UNSURE, minlength=len(view)) > 0
     view[LABEL] = top[LABEL].reindex(view.index).where(majority)
     view[KIND] = np.select([majority, view[N_READERS] > 0, unsure], [NAMED, DISPUTED, UNSURE], SKIPPED)
-    return view.reset_index()[columns]
+    columns = [*FOUND, LABEL, KIND, N_READERS, N_AGREE, READER, TIME, COMMENT]
+    return view[columns].reset_index(drop=True)
 
 
 def _readings_of(table: pd.DataFrame) -> list[Reading]:
@@ -211,7 +207,7 @@ def _readings_of(table: pd.DataFrame) -> list[Reading]:
     if missing := [name for name in (SMEAR, CELL, READER) if name not in table]:
         raise ReadingError(f"the readings lack {', '.join(missing)}; give the columns")
     records = table.drop(columns=REVISION, errors="ignore").to_dict("records")
-    empty = {name: "" for name in _TEXTS} | {TIME: None}
+    empty = dict.fromkeys(_TEXTS, "") | {TIME: None}
     return [
         Reading(**{name: empty.get(name, value) if pd.isna(value) else value for name, value in record.items()})
         for record in records
