@@ -5,8 +5,9 @@ import itertools
 import numpy as np
 import pandas as pd
 
-from rbcnb.columns import GROUP, LABEL, RADIUS, SMEAR, class_names
+from rbcnb.columns import CELL, GROUP, KIND, LABEL, RADIUS, SMEAR, X, Y, class_names
 from rbcnb.matching import detection_scores, match_cells
+from rbcnb.readings import SKIPPED
 
 MATCH_RADII = 0.9  # a hit lies within this many radii; clicked centres are about a quarter of a radius off
 
@@ -34,6 +35,39 @@ def label_cells(cells: pd.DataFrame, truth: pd.DataFrame, *, match_radii: float 
         labels.loc[found.index[hit]] = there[LABEL].to_numpy()[rows[hit]]
     # A smear without truth has no twin that we know of: it is its own group.
     return cells.assign(**{LABEL: labels, GROUP: cells[SMEAR].map(groups).fillna(cells[SMEAR])})
+
+
+def corrected_labels(
+    cells: pd.DataFrame, readings: pd.DataFrame, *, match_radii: float = MATCH_RADII
+) -> tuple[pd.DataFrame, int]:
+    """*cells* with what readers say of them in place of what came with the smears.
+
+    A cell that readers dispute, or are unsure of, loses its label: nobody can train on it. A skip changes nothing.
+    A reading finds its cell by the circle it was given for, as in `label_cells`, since a finder that is run with other
+    settings numbers its cells anew; by the number where the reading has no circle.
+
+    Args:
+        cells: found cells with ``label``.
+        readings: `rbcnb.readings.current_labels`.
+        match_radii: see `label_cells`.
+
+    Returns:
+        The cells, and how many of the readings have no cell here.
+    """
+    said = readings[readings[KIND] != SKIPPED].reset_index(drop=True)
+    row_of = pd.Series(-1, index=cells.index)  # of each cell, in *said*
+    placed = said[said[X].notna() & said[Y].notna()]
+    for smear, found in cells.groupby(SMEAR, sort=False):
+        there = placed[placed[SMEAR] == smear]
+        partner = match_cells(found, there, max_distance=match_radii * found[RADIUS].median())
+        row_of[found.index[partner >= 0]] = there.index.to_numpy()[partner[partner >= 0]]
+    bare = said.drop(index=placed.index).reset_index().set_index([SMEAR, CELL])["index"]
+    by_number = bare.reindex(pd.MultiIndex.from_frame(cells[[SMEAR, CELL]])).to_numpy()
+    row_of = row_of.where(np.isnan(by_number), by_number).astype(int)
+    told = row_of[row_of >= 0]
+    labels = cells[LABEL].astype(object).copy()
+    labels[told.index] = said[LABEL].to_numpy()[told]
+    return cells.assign(**{LABEL: labels}), len(said) - told.nunique()
 
 
 def count_classes(cells: pd.DataFrame) -> pd.DataFrame:

@@ -1,6 +1,7 @@
 """A run: the folder that one execution of the notebooks fills, and the names of what lies in it.
 
-``cells.csv`` (found), ``truth.csv`` (labels of the smears), ``labelled.csv``, ``crops.npy``,
+``cells.csv`` (found), ``truth.csv`` (labels of the smears), ``readings.csv`` (what readers say of the cells, see
+`rbcnb.readings`; theirs, so no notebook makes it), ``labelled.csv``, ``crops.npy``,
 ``smear.png`` (the first one), ``splits_<protocol>.csv``,
 ``tables/*.csv``, ``figures/*.png``, ``trials/`` (a store, see `rbcnb.store`), ``notebooks/``,
 ``run.json``, ``report.html``.
@@ -20,6 +21,7 @@ from PIL import Image
 from rbcnb import __version__
 from rbcnb.columns import GROUP, LABEL, SMEAR
 from rbcnb.files import write_whole
+from rbcnb.readings import READINGS_CSV
 
 
 class MissingResultError(FileNotFoundError):
@@ -64,6 +66,11 @@ class Run:
     def store(self) -> Path:
         """Folder of finished trials."""
         return self.folder / "trials"
+
+    @property
+    def readings(self) -> Path:
+        """The table of what readers say of the run's cells; it may not be there."""
+        return self.folder / READINGS_CSV
 
     def _path(self, name: str) -> Path:
         path = self.folder / name
