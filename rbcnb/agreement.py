@@ -30,7 +30,7 @@ def ratings_of(readings: pd.DataFrame) -> pd.DataFrame:
     """
     words = last_words(readings)
     named = words[words[KIND] == NAMED]
-    table = named.pivot(index=[SMEAR, CELL], columns=READER, values=LABEL)
+    table = named.pivot_table(index=[SMEAR, CELL], columns=READER, values=LABEL, aggfunc="first")
     return table[list(named[READER].unique())]
 
 
@@ -62,7 +62,7 @@ def fleiss_kappa(votes: np.ndarray) -> float:
 
 
 def jackknife(
-    statistic: Callable[[np.ndarray], np.ndarray], sums: np.ndarray, *, level: float = 0.95
+    statistic: Callable[[np.ndarray], np.ndarray], sums: np.ndarray, *, level: float = 0.95, least: float = -1.0
 ) -> tuple[float, float, float]:
     """A statistic and its interval over smears: (value, low, high); the interval is NaN where it cannot be known.
 
@@ -73,6 +73,7 @@ def jackknife(
         statistic: takes sums [..., P...] to values [...].
         sums: of each smear [G, P...].
         level: coverage aimed at.
+        least: what the statistic can be at least, as 0 for a share; at most it is 1.
     """
     total, n_groups = sums.sum(axis=0), len(sums)
     value = float(statistic(total))
@@ -83,7 +84,7 @@ def jackknife(
     if not error > 0:
         return value, math.nan, math.nan
     reach = float(stats.t.ppf((1 + level) / 2, n_groups - 1)) * error
-    return value, max(-1.0, value - reach), min(1.0, value + reach)
+    return value, max(least, value - reach), min(1.0, value + reach)
 
 
 def agreement_table(ratings: pd.DataFrame, smears: Sequence, *, level: float = 0.95) -> pd.DataFrame:
@@ -111,20 +112,15 @@ def agreement_table(ratings: pd.DataFrame, smears: Sequence, *, level: float = 0
         raise ValueError("no cell was named by two readers; let a second reader label some of the cells")
     votes, groups = votes[twice], pd.factorize(np.asarray(smears, dtype=object)[twice])[0]
     sums, counted = _by_group(_pair_sums(votes), groups), (int(twice.sum()), int(groups.max()) + 1)
-
-    rows = [(AGREEMENT, *jackknife(lambda s: s[..., 1] / s[..., 0], sums, level=level), *counted)]
+    share = {"level": level, "least": 0.0}
+    rows = [(AGREEMENT, *jackknife(lambda s: s[..., 1] / s[..., 0], sums, **share), *counted)]
     rows += _cohen_rows(ratings[twice], groups, names, level)
     rows.append((FLEISS, *jackknife(_fleiss, sums, level=level), *counted))
-    n = len(names)
+    agreeing, given = (sums[:, start : start + len(names)] for start in (2 + len(names), 2 + 2 * len(names)))
     for k, name in enumerate(names):
-
-        def on_class(s: np.ndarray, k: int = k) -> np.ndarray:
-            with np.errstate(invalid="ignore", divide="ignore"):
-                return s[..., 2 + n + k] / s[..., 2 + 2 * n + k]
-
-        of_class = votes[:, k] > 0
-        own = int(of_class.sum()), len(np.unique(groups[of_class]))
-        rows.append((f"{AGREEMENT} on {name}", *jackknife(on_class, sums, level=level), *own))
+        own = np.stack([agreeing[:, k], given[:, k]], axis=1)[given[:, k] > 0]  # smears in which the class is given
+        interval = jackknife(lambda s: s[..., 0] / s[..., 1], own, **share)
+        rows.append((f"{AGREEMENT} on {name}", *interval, int((votes[:, k] > 0).sum()), len(own)))
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
