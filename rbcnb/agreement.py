@@ -10,12 +10,14 @@ counts how often either holds the truth.
 import itertools
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 from scipy import stats
 
-from rbcnb.columns import CELL, KIND, LABEL, READER, SMEAR, class_names
+from rbcnb.columns import CELL, GROUP, KIND, LABEL, READER, SMEAR, class_names
+from rbcnb.labels import twin_readings
 from rbcnb.readings import NAMED, last_words
 
 COLUMNS = ("statistic", "value", "low", "high", "n_cells", "n_smears")
@@ -193,3 +195,41 @@ def _by_group(values: np.ndarray, groups: np.ndarray) -> np.ndarray:
     sums = np.zeros((groups.max() + 1, values.shape[1]))
     np.add.at(sums, groups, values)
     return sums
+
+
+@dataclass(frozen=True, eq=False)
+class Compared:
+    """Ratings to be compared, and whose they are."""
+
+    source: str  # a sentence's subject, such as "readers anna and bo"
+    simulated: bool
+    ratings: pd.DataFrame  # a row per cell, a column per reader
+    smears: np.ndarray  # of each row, the smear, or the group of identical ones
+
+
+def compared_readers(
+    readings: pd.DataFrame, truth: pd.DataFrame, cells: pd.DataFrame, *, error: float, seed: int
+) -> Compared:
+    """The best evidence of agreement there is: readers of the label table, else identical images that were labelled
+    twice, else two simulated readers, who are called so.
+
+    Args:
+        readings: as of `rbcnb.readings.load_readings`.
+        truth: labels that came with the smears, of every type, with ``group``.
+        cells: labelled cells with ``smear``, ``cell``, ``label`` and ``group``, for simulated readers to misread.
+        error: mean share of wrong calls of a simulated reader, and its standard deviation from smear to smear.
+        seed: of simulated readers.
+    """
+    ratings = ratings_of(readings)
+    if (ratings.notna().sum(axis=1) >= 2).any():
+        group_of = cells.drop_duplicates(SMEAR).set_index(SMEAR)[GROUP]
+        smears = ratings.index.get_level_values(SMEAR).to_series()
+        source = "the readers " + " and ".join(map(str, ratings.columns))
+        return Compared(source, False, ratings, smears.map(group_of).fillna(smears).to_numpy())
+    twins = twin_readings(truth)
+    if len(twins):
+        pairs = twins[["first", "second"]].rename_axis(columns="reading")
+        return Compared("two readings of identical images", False, pairs, twins[GROUP].to_numpy())
+    ratings = simulated_readers(cells, error=error, spread=error, seed=seed, readers=("simulated 1", "simulated 2"))
+    source = f"two SIMULATED readers, wrong on {error:.0%} of cells (sd from smear to smear {error:.0%})"
+    return Compared(source, True, ratings, cells[GROUP].to_numpy())

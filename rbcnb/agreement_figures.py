@@ -8,8 +8,10 @@ from matplotlib.figure import Figure
 from rbcnb.agreement import COLUMNS
 from rbcnb.style import BLUE, GREY, VERMILLION, bare, new_figure, rc, readable, require
 
+_SIMULATED = " (SIMULATED readers)"
 
-def plot_disagreement(counts: pd.DataFrame) -> Figure:
+
+def plot_disagreement(counts: pd.DataFrame, *, simulated: bool = False) -> Figure:
     """Who calls what how: cells by the label of one reader (rows) and of another (columns).
 
     The same label is blue, another one vermillion, the deeper the more of the row's cells; so a class that one reader
@@ -17,6 +19,7 @@ def plot_disagreement(counts: pd.DataFrame) -> Figure:
 
     Args:
         counts: as of `rbcnb.agreement.disagreement_counts`; the names of its axes are the readers'.
+        simulated: no person read these cells, and the title says so.
     """
     if list(counts.index) != list(counts.columns) or counts.empty:
         raise ValueError(f"rows and columns must be the same classes, got {list(counts.index)}, {list(counts.columns)}")
@@ -43,12 +46,15 @@ def plot_disagreement(counts: pd.DataFrame) -> Figure:
         ax.set_yticks(range(n), names)
         ax.tick_params(length=0)
         ax.set(xlabel=f"label by {counts.columns.name}", ylabel=f"label by {counts.index.name}")
-        ax.set_title(f"{matrix.trace():g} of {matrix.sum():g} cells got the same label")
+        ax.set_title(f"{matrix.trace():,g} of {matrix.sum():,g} cells got the same label" + _SIMULATED * simulated)
     return figure
 
 
-def plot_agreement(table: pd.DataFrame) -> Figure:
-    """Every statistic of an agreement table as a point with its interval; hollow where the interval is not known."""
+def plot_agreement(table: pd.DataFrame, *, simulated: bool = False) -> Figure:
+    """Every statistic of an agreement table as a point with its interval; hollow where the interval is not known.
+
+    *simulated*: no person read these cells, and the title says so.
+    """
     require(table, list(COLUMNS), "an agreement table")
     places = np.arange(len(table))
     known = table["low"].notna().to_numpy()
@@ -64,4 +70,5 @@ def plot_agreement(table: pd.DataFrame) -> Figure:
         ax.grid(visible=False, axis="y")
         ax.set_xlim(min(0.0, float(table["value"].min()) - 0.05), 1.02)
         ax.set_xlabel("value and 95 % interval over smears")
+        ax.set_title("Agreement of readers" + _SIMULATED * simulated)
     return figure

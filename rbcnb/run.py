@@ -3,7 +3,7 @@
 ``cells.csv`` (found), ``truth.csv`` (labels of the smears), ``readings.csv`` (what readers say of the cells, see
 `rbcnb.readings`; theirs, so no notebook makes it), ``labelled.csv``, ``crops.npy``,
 ``smear.png`` (the first one), ``splits_<protocol>.csv``,
-``tables/*.csv``, ``figures/*.png``, ``trials/`` (a store, see `rbcnb.store`), ``notebooks/``,
+``data_card.md``, ``tables/*.csv``, ``figures/*.png``, ``trials/`` (a store, see `rbcnb.store`), ``notebooks/``,
 ``run.json``, ``report.html``.
 """
 
@@ -109,6 +109,12 @@ class Run:
         """Reads the crops, all or those at *rows*; mapped, so that only what is asked for is read."""
         crops = np.load(self._path("crops.npy"), mmap_mode="r")
         return np.array(crops if rows is None else crops[rows])
+
+    def save_text(self, text: str, name: str) -> str:
+        """Writes *text* to the file *name* and returns it."""
+        with write_whole(self.folder / name) as part:
+            part.write_text(text, encoding="utf-8")
+        return text
 
     def save_image(self, image: np.ndarray, name: str) -> None:
         """Writes an image [H, W, 3] uint8 RGB to ``<name>.png``."""
