@@ -1,7 +1,7 @@
 """A run: the folder that one execution of the notebooks fills, and the names of what lies in it.
 
 ``cells.csv`` (found), ``truth.csv`` (labels of the smears), ``labelled.csv``, ``crops.npy``,
-``smear.png`` (the first one), ``splits_<protocol>.csv``,
+``smears/*.jpg``, ``smear.png`` (the first one), ``splits_<protocol>.csv``,
 ``tables/*.csv``, ``figures/*.png``, ``trials/`` (a store, see `rbcnb.store`), ``notebooks/``,
 ``run.json``, ``report.html``.
 """
@@ -9,6 +9,7 @@
 import functools
 import hashlib
 import json
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from PIL import Image
 from rbcnb import __version__
 from rbcnb.columns import GROUP, LABEL, SMEAR
 from rbcnb.files import write_whole
+from rbcnb.images import Smear, read_image
 
 
 class MissingResultError(FileNotFoundError):
@@ -112,6 +114,19 @@ class Run:
         """Reads ``<name>.png`` as [H, W, 3] uint8 RGB."""
         with Image.open(self._path(f"{name}.png")) as image:
             return np.array(image.convert("RGB"))
+
+    def keep_smears(self, smears: Iterable[Smear]) -> Iterator[Smear]:
+        """Passes *smears* on and writes each image to ``smears/<name>.jpg``, to be looked at beside its cells."""
+        for smear in smears:
+            image = Image.fromarray(smear.image)
+            with write_whole(self.folder / "smears" / f"{smear.name}.jpg") as part:
+                image.save(part, quality=92, subsampling=0)
+            yield smear
+
+    def load_smear(self, name: str) -> np.ndarray | None:
+        """The image of the smear *name* as `keep_smears` wrote it, [H, W, 3] uint8 RGB; None where it did not."""
+        path = self.folder / "smears" / f"{name}.jpg"
+        return read_image(path) if path.exists() else None
 
     def save_figure(self, figure: Figure, name: str) -> Figure:
         """Writes ``figures/<name>.png`` that tells in its text fields what it was drawn from; returns the figure."""

@@ -18,7 +18,7 @@ from typing import Any
 from unittest import mock
 from urllib.parse import urlsplit
 
-from rbcnb.lesson import voila
+from rbcnb.page import voila
 
 CHROMIUM = shutil.which("chromium")
 ROOT = Path(__file__).parent.parent
