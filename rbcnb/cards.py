@@ -52,7 +52,7 @@ class CellPictures:
         return _encoded(".png", self._crop(row), cv2.IMWRITE_PNG_COMPRESSION, 1)
 
     def around(self, row: int) -> Around | None:
-        """The cell among its neighbours; None where the smear's image is not there. At the border the cell is off centre."""
+        """The cell among its neighbours, off centre at the border; None where the smear's image is not there."""
         cell = self._cells.loc[row]
         image = self._smear(str(cell[SMEAR]))
         if image is None:

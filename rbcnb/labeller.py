@@ -42,7 +42,7 @@ class Labeller(anywidget.AnyWidget):
     ``label`` of *cells*; never another reader's.
 
     Args:
-        cells: ``smear``, ``cell``, and for surroundings ``x_px``, ``y_px``, ``radius_px``; optionally ``label`` (given).
+        cells: ``smear``, ``cell``; for surroundings ``x_px``, ``y_px``, ``radius_px``; optionally ``label`` (given).
         path: table of readings, .csv or .sqlite; made with the first reading.
         reader: who labels.
         crops: pictures [N, S, S, 3] uint8 RGB, by ``crop`` of *cells*; or a function row -> picture.
@@ -87,6 +87,7 @@ class Labeller(anywidget.AnyWidget):
         self.path, self.reader = Path(path), reader.strip()
         self._cells = cells.reset_index(drop=True)
         self._found = self._cells.reindex(columns=list(FOUND))
+        self._names = [f"{smear}, cell {cell}" for smear, cell in zip(cells[SMEAR], cells[CELL], strict=True)]
         self._crop = crops if callable(crops) else crops_of_array(self._cells, crops)
         self._pictures = CellPictures(self._cells, self._crop, smear_image)
         given = self._cells[LABEL] if show_given and LABEL in self._cells else pd.Series(index=self._cells.index)
@@ -141,7 +142,7 @@ class Labeller(anywidget.AnyWidget):
         """Where the sitting stands after *message*."""
         sitting, counts = self.sitting, self.sitting.counts()
         last = sitting.acts[-1] if sitting.acts else ()
-        named = f"{self._name(last[0])}: {sitting.label(last[0]) or 'skipped'}" if len(last) == 1 else ""
+        named = f"{self._names[last[0]]}: {sitting.label(last[0]) or 'skipped'}" if len(last) == 1 else ""
         self.send(
             {
                 "kind": "state",
@@ -184,7 +185,7 @@ class Labeller(anywidget.AnyWidget):
     def _show(self, message: dict[str, Any]) -> None:
         """The pictures of the rows that the page wants."""
         for row in message["rows"]:
-            card = {"kind": "card", "row": row, "name": self._name(row), "given": self._given[row], "circle": None}
+            card = {"kind": "card", "row": row, "name": self._names[row], "given": self._given[row], "circle": None}
             try:
                 crop, around = self._pictures.crop_file(row), self._pictures.around(row)
             except (ValueError, OSError) as error:  # one picture that is damaged does not hold up the others
@@ -208,7 +209,12 @@ class Labeller(anywidget.AnyWidget):
         page = min(max(0, message["page"]), pages - 1)
         shown = rows[page * per_page : (page + 1) * per_page].tolist()
         sheet = {"kind": "sheet", "view": message["view"], "label": label, "page": page, "pages": pages, "rows": shown}
-        sheet |= {"n": len(rows), "columns": SHEET_COLUMNS, "side": THUMB_PX, "names": list(map(self._name, shown))}
+        sheet |= {
+            "n": len(rows),
+            "columns": SHEET_COLUMNS,
+            "side": THUMB_PX,
+            "names": [self._names[row] for row in shown],
+        }
         self.send(sheet, buffers=[self._pictures.sheet_file(shown, SHEET_COLUMNS)] if shown else [])
 
     def _write(self, rows: Sequence[int], kind: str, label: str = "", comment: str = "") -> None:
@@ -216,6 +222,3 @@ class Labeller(anywidget.AnyWidget):
         told |= {"kind": kind, "label": label if kind == NAMED else ""}
         found = self._found.iloc[list(rows)].to_dict("records")
         append_readings(self.path, [Reading(**cell, **told) for cell in found])
-
-    def _name(self, row: int) -> str:
-        return f"{self._found.at[row, SMEAR]}, cell {self._found.at[row, CELL]}"

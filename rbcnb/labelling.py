@@ -119,17 +119,17 @@ def resume(
     said: dict[int, tuple[Said, ...]] = {}
     acts: list[list[int]] = []
     when = None
-    texts = zip(own[KIND], own[LABEL].fillna(""), own[SESSION].fillna(""), strict=True)
-    for name, time, word in zip(
-        zip(own[SMEAR], own[CELL], strict=True), own[TIME], map(Said._make, texts), strict=True
-    ):
+    names = zip(own[SMEAR], own[CELL], strict=True)
+    words = map(Said, own[KIND], own[LABEL].fillna(""), own[SESSION])
+    for name, time, word in zip(names, own[TIME], words, strict=True):
         if (row := rows.get(name)) is None:
             continue  # of a smear that is not here, or was segmented anew
         if word.kind == UNDONE:
-            said[row] = said.get(row, ())[:-1]
-            if act := next((act for act in reversed(acts) if row in act), None):
-                act.remove(row)
-            acts, when = [act for act in acts if act], None
+            *before, gone = said.get(row) or (None,)
+            said[row], when = tuple(before), None
+            if gone and gone.session == session:
+                next(act for act in reversed(acts) if row in act).remove(row)
+                acts = [act for act in acts if act]
             continue
         said[row] = (*said.get(row, ()), word)
         if word.session == session:

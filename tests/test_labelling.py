@@ -1,5 +1,6 @@
 """The sitting before a queue: what comes next, undo, skip, what a restart finds, and whom each queue lets through."""
 
+from datetime import UTC, datetime, timedelta
 from itertools import islice
 
 import numpy as np
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 from rbcnb.labelling import Sitting, queue_rows, resume, rows_by_name, say, undo
 from rbcnb.readings import NAMED, SKIPPED, UNDONE, UNSURE, Reading, append_readings, last_words, load_readings
 
+SECOND = timedelta(seconds=1)
 ANN = {"reader": "Ann", "session": "unlabelled"}
 
 
@@ -18,11 +20,15 @@ def cells(n: int = 6, **columns) -> pd.DataFrame:
     return pd.DataFrame({"smear": "a.png", "cell": range(n)}).assign(**columns)
 
 
+def name(cell: int) -> dict:
+    return {"smear": "a.png", "cell": cell}
+
+
 def written(path, *said: tuple, reader: str = "Ann", session: str = "unlabelled") -> pd.DataFrame:
     """Each of *said* (cells, kind, label) as one act of *reader*."""
     for names, kind, label in said:
         told = {"reader": reader, "session": session, "kind": kind, "label": label}
-        append_readings(path, [Reading(smear="a.png", cell=cell, **told) for cell in names])
+        append_readings(path, [Reading(**name(cell), **told) for cell in names])
     return load_readings(path)
 
 
@@ -72,8 +78,8 @@ act = st.one_of(
 def test_a_restart_after_any_acts_finds_what_they_left(tmp_path_factory, acts, queue):
     path = tmp_path_factory.mktemp("readings") / "readings.csv"
     table = cells(8)
-    sitting = Sitting(tuple(queue), "unlabelled")
-    for kind, what in acts:
+    sitting, rows_written, noon = Sitting(tuple(queue), "unlabelled"), [], datetime(2026, 1, 1, 12, tzinfo=UTC)
+    for step, (kind, what) in enumerate(acts):
         if kind == UNDONE:
             sitting, rows = undo(sitting)
             label = ""
@@ -85,8 +91,8 @@ def test_a_restart_after_any_acts_finds_what_they_left(tmp_path_factory, acts, q
                 continue
             label = what if kind == NAMED else ""
             sitting = say(sitting, rows, kind, label)
-        if rows:
-            written(path, (rows, kind, label))
+        rows_written += [Reading(**name(row), **ANN, kind=kind, label=label, time=noon + step * SECOND) for row in rows]
+    append_readings(path, rows_written)
     readings = load_readings(path)
     again = resume(queue, table, readings, **ANN, second_look=False)
     assert {row: word for row, word in again.said.items() if word} == {
