@@ -7,7 +7,7 @@ import argparse
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -104,10 +104,20 @@ def build_parser() -> argparse.ArgumentParser:
     )
 
     lesson = commands.add_parser("lesson", help="open the loss lesson, notebook 3, as a page", allow_abbrev=False)
-    lesson.add_argument(
-        "--port", type=int, default=0, metavar="N", help="of the page on 127.0.0.1 (default: a free one)"
-    )
-    lesson.add_argument("--no-browser", action="store_true", help="print the address and open nothing")
+
+    label = commands.add_parser("label", help="open the labeller over found cells, as a page", allow_abbrev=False)
+    label.add_argument("folder", metavar="DIR", type=Path, help="what rbcnb segment filled, or a run's folder")
+    label.add_argument("--reader", required=True, metavar="NAME", help="who labels; written with each reading")
+    label.add_argument("--readings", metavar="FILE", type=Path, help="their table, .csv or .sqlite (DIR/readings.csv)")
+    label.add_argument("--smears", metavar="DIR", type=Path, help="the images that cells were found in: what is around")
+    label.add_argument("--classes", metavar="NAME[,NAME]", help="classes to choose from (default: the paper's)")
+    label.add_argument("--flagged", metavar="CSV", type=Path, help="cells to look at again: smear,cell, in this order")
+    label.add_argument("--probs", metavar="CSV", type=Path, help="smear,cell,prob_<class>...: for the queue uncertain")
+    for page in (lesson, label):
+        page.add_argument(
+            "--port", type=int, default=0, metavar="N", help="of the page on 127.0.0.1 (default: a free one)"
+        )
+        page.add_argument("--no-browser", action="store_true", help="print the address and open nothing")
 
     fetch = commands.add_parser("fetch", help="download a public data set", allow_abbrev=False)
     fetch.add_argument("dataset", choices=("chula",), help="Chula RBC-12: human smears, 12 cell types, MIT licence")
@@ -125,6 +135,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "segment": _segment,
         "labels": _labels,
         "results": _results,
+        "label": _label,
         "lesson": _lesson,
         "fetch": _fetch,
     }
@@ -255,15 +266,34 @@ def _results(options: argparse.Namespace) -> int:
 
 
 def _lesson(options: argparse.Namespace) -> int:
-    from rbcnb.lesson import LessonError, show_lesson
+    from rbcnb.lesson import show_lesson
+
+    return _page("lesson", show_lesson, options)
+
+
+def _label(options: argparse.Namespace) -> int:
+    from rbcnb.label_page import show_labeller
+
+    classes = [name.strip() for name in options.classes.split(",")] if options.classes else None
+    told = {name: getattr(options, name) for name in ("reader", "readings", "smears", "flagged", "probs")}
+    try:
+        return _page("label", lambda **where: show_labeller(options.folder, **told, classes=classes, **where), options)
+    except (ValueError, OSError) as error:
+        print(f"rbcnb label: {error}", file=sys.stderr)
+        return 2
+
+
+def _page(command: str, show: Callable[..., None], options: argparse.Namespace) -> int:
+    """Shows a page until Ctrl-C."""
+    from rbcnb.page import PageError
 
     try:
-        show_lesson(port=options.port, browse=not options.no_browser, say=lambda line: print(line, flush=True))
-    except LessonError as error:
-        print(f"rbcnb lesson: {error}", file=sys.stderr)
+        show(port=options.port, browse=not options.no_browser, say=lambda line: print(line, flush=True))
+    except PageError as error:
+        print(f"rbcnb {command}: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("rbcnb lesson: ended", file=sys.stderr)
+        print(f"rbcnb {command}: ended", file=sys.stderr)
     return 0
 
 

@@ -2,7 +2,7 @@
 
 ``cells.csv`` (found), ``truth.csv`` (labels of the smears), ``readings.csv`` (what readers say of the cells, see
 `rbcnb.readings`; theirs, so no notebook makes it), ``labelled.csv``, ``crops.npy``,
-``smear.png`` (the first one), ``splits_<protocol>.csv``,
+``smears/*.jpg``, ``smear.png`` (the first one), ``splits_<protocol>.csv``,
 ``data_card.md``, ``tables/*.csv``, ``figures/*.png``, ``trials/`` (a store, see `rbcnb.store`), ``notebooks/``,
 ``run.json``, ``report.html``.
 """
@@ -10,6 +10,7 @@
 import functools
 import hashlib
 import json
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from PIL import Image
 from rbcnb import __version__
 from rbcnb.columns import GROUP, LABEL, SMEAR
 from rbcnb.files import write_whole
+from rbcnb.images import Smear, read_image
 from rbcnb.readings import READINGS_CSV
 
 
@@ -125,6 +127,19 @@ class Run:
         """Reads ``<name>.png`` as [H, W, 3] uint8 RGB."""
         with Image.open(self._path(f"{name}.png")) as image:
             return np.array(image.convert("RGB"))
+
+    def keep_smears(self, smears: Iterable[Smear]) -> Iterator[Smear]:
+        """Passes *smears* on and writes each image to ``smears/<name>.jpg``, to be looked at beside its cells."""
+        for smear in smears:
+            image = Image.fromarray(smear.image)
+            with write_whole(self.folder / "smears" / f"{smear.name}.jpg") as part:
+                image.save(part, quality=92, subsampling=0)
+            yield smear
+
+    def load_smear(self, name: str) -> np.ndarray | None:
+        """The image of the smear *name* as `keep_smears` wrote it, [H, W, 3] uint8 RGB; None where it did not."""
+        path = self.folder / "smears" / f"{name}.jpg"
+        return read_image(path) if path.exists() else None
 
     def save_figure(self, figure: Figure, name: str) -> Figure:
         """Writes ``figures/<name>.png`` that tells in its text fields what it was drawn from; returns the figure."""

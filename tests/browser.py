@@ -18,7 +18,7 @@ from typing import Any
 from unittest import mock
 from urllib.parse import urlsplit
 
-from rbcnb.lesson import voila
+from rbcnb.page import voila
 
 CHROMIUM = shutil.which("chromium")
 ROOT = Path(__file__).parent.parent
@@ -152,6 +152,30 @@ _STOPWATCH = """() => {
     });
   }, true);
 }"""
+
+
+# As above, for a page that has its pictures before the key and only puts them there: from the key's event to the first
+# frame after the element's attribute names another cell, with every picture in it loaded.
+_ATTRIBUTE_STOPWATCH = """([selector, attribute]) => {
+  window.keyed = null; window.latencies = [];
+  const element = document.querySelector(selector);
+  document.addEventListener('keydown', () => { window.keyed = performance.now(); }, true);
+  new MutationObserver(() => {
+    const loaded = [...element.querySelectorAll('img')].every(image => image.complete && image.naturalWidth);
+    if (window.keyed === null || !element.getAttribute(attribute) || !loaded) return;
+    const start = window.keyed; window.keyed = null;
+    requestAnimationFrame(() => {
+      const channel = new MessageChannel();
+      channel.port1.onmessage = () => window.latencies.push(performance.now() - start);
+      channel.port2.postMessage(0);
+    });
+  }).observe(element, { attributeFilter: [attribute] });
+}"""
+
+
+def start_attribute_stopwatch(page: Any, selector: str, attribute: str) -> None:
+    """Has the page time, from now on, every key press until *attribute* of the first *selector* has another value."""
+    page.evaluate(_ATTRIBUTE_STOPWATCH, [selector, attribute])
 
 
 def start_stopwatch(page: Any) -> None:

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from rbcnb import cli, lesson
+from rbcnb import cli, page
 from rbcnb.curves import focal_curve, focal_gradient, group_shares, loss_shares, modulating_factor
 from rbcnb.exercises import check_eps, check_focal, check_gamma, check_prior
 from rbcnb.lesson_figures import calibration_map, loss_budget, loss_terms, noise_budget, prior_shift
@@ -166,6 +166,7 @@ def test_the_curves_need_no_torch():
     code = (
         "import sys, rbcnb.curves, rbcnb.figures, rbcnb.widgets, rbcnb.run, rbcnb.lesson_figures, rbcnb.exercises\n"
         "import rbcnb.metrics, rbcnb.inference, rbcnb.paper, rbcnb.verdicts, rbcnb.toy_figures, rbcnb.lesson\n"
+        "import rbcnb.labelling, rbcnb.labeller, rbcnb.label_page\n"
         "sys.exit(any(name in sys.modules for name in ('torch', 'fastai')))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
@@ -227,13 +228,13 @@ def test_answers_pass_the_checks():
 
 
 def test_lesson_says_what_is_missing(monkeypatch, capsys):
-    monkeypatch.setattr(lesson, "find_spec", lambda _: None)
+    monkeypatch.setattr(page, "find_spec", lambda _: None)
     assert cli.main(["lesson", "--no-browser"]) == 1
     assert "pip install 'rbcnb[lab]'" in capsys.readouterr().err
 
 
 def test_lesson_says_that_a_port_is_taken(monkeypatch, capsys):
-    monkeypatch.setattr(lesson, "find_spec", lambda _: True)
+    monkeypatch.setattr(page, "find_spec", lambda _: True)
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))
         other.listen()
