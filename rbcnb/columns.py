@@ -21,6 +21,13 @@ FOUND = (SMEAR, CELL, X, Y, RADIUS)
 LABEL = "label"  # class name given by a reader, or by the renderer of a synthetic smear; empty (NaN) when unlabelled
 GROUP = "group"  # cells of one group never stand on both sides of an honest split: the smear, or its identical twins
 
+READER = "reader"  # who gave a label
+KIND = "kind"  # what a reading is: see `rbcnb.readings`
+TIME = "time"  # of a reading, UTC
+REVISION = "revision"  # 1, 2, ... over one reader's readings of one cell
+SESSION = "session"  # which sitting, or which queue, a reading is of; free text
+COMMENT = "comment"
+
 SPLIT = "split"
 DEV, TEST, UNUSED = "dev", "test", "unused"
 FOLD = "fold"  # 0..k-1 inside the dev split, NO_FOLD elsewhere

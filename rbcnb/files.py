@@ -2,9 +2,11 @@
 
 import os
 import secrets
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 
 @contextmanager
@@ -25,24 +27,38 @@ def write_whole(path: str | Path) -> Iterator[Path]:
 
 
 @contextmanager
-def held(folder: str | Path) -> Iterator[None]:
+def held(folder: str | Path, *, name: str = ".lock", wait_s: float = 0.0) -> Iterator[None]:
     """Keeps *folder* for this process while the block runs; the system lets go of it however the process ends.
+
+    Args:
+        folder: where the lock lies.
+        name: of the lock's file, where there are several things in *folder* to keep.
+        wait_s: how long to wait for another process to end its block.
 
     Raises:
         BlockingIOError: another process holds it.
     """
-    with (Path(folder) / ".lock").open("a") as file:
-        try:
-            if os.name == "nt":
-                import msvcrt
-
-                msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
-            else:
-                import fcntl
-
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except (BlockingIOError, PermissionError) as error:
-            raise BlockingIOError(f"{folder}: another process is at work there") from error
-        except OSError:
-            pass  # a file system without locks
+    with (Path(folder) / name).open("a") as file:
+        give_up = time.monotonic() + wait_s
+        while True:
+            try:
+                _lock(file)
+                break
+            except (BlockingIOError, PermissionError) as error:
+                if time.monotonic() >= give_up:
+                    raise BlockingIOError(f"{folder}: another process is at work there") from error
+                time.sleep(0.001)
+            except OSError:
+                break  # a file system without locks
         yield
+
+
+def _lock(file: IO) -> None:
+    if os.name == "nt":
+        import msvcrt
+
+        msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+    else:
+        import fcntl
+
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
