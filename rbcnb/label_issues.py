@@ -39,11 +39,12 @@ SUGGESTED = "suggested"  # the class that the other smears speak for
 DOUBT = "doubt"  # how far the label is doubted: the higher, the earlier in the queue
 ISSUE = "issue"  # True where confident learning lists the cell
 RANK = "rank"  # from 1, of the cell to look at first
+NOTE = "note"
 ENGINES = ("auto", "cleanlab", "own")
 TEST_NOTE = (
     "Labels of test cells are among these. Changing them changes what every method is scored on, in favour of models "
-    "that think as the auditing one does: scores before and after are not of one test, and none of them is independent "
-    "of the audit any more. Correct them only by a reader who sees neither label nor score, and then score everything anew."
+    "that think as the auditing one does: scores before and after are not of one test, and none is independent of the "
+    "audit any more. Let a reader correct them who sees neither label nor score, and then score everything anew."
 )
 _TINY = 1e-6  # a probability that near to a threshold reaches it, and one that near to 0 is no less
 
@@ -157,9 +158,9 @@ def flag_issues(given: np.ndarray, probs: np.ndarray, *, engine: str = "auto") -
     Args:
         given: class numbers [N] of the labels.
         probs: probabilities [N, C] out of fold.
-        engine: "cleanlab" (the extra ``audit``: `cleanlab.filter.find_label_issues`, filter "confident_learning"), "own"
-            (the same rule in this module, for where cleanlab is not installed) or "auto": cleanlab where there is one.
-            Both list the same cells.
+        engine: "cleanlab" (the extra ``audit``; its `find_label_issues` by "confident_learning"), "own" (the same rule
+            in this module, for where cleanlab is not installed) or "auto": cleanlab where there is one. Both list the
+            same cells.
     """
     if engine not in ENGINES:
         raise ValueError(f"engine must be one of {', '.join(ENGINES)}, not {engine!r}")
@@ -170,3 +171,109 @@ def flag_issues(given: np.ndarray, probs: np.ndarray, *, engine: str = "auto") -
     sure = confident_classes(given, probs)
     likeliest = probs[np.arange(len(given)), given] >= probs.max(axis=1) - _TINY
     return (sure >= 0) & (sure != given) & ~likeliest
+
+
+def self_confidence(given: np.ndarray, probs: np.ndarray) -> np.ndarray:
+    """1 - p of the class given, [N]: the baseline."""
+    return 1 - probs[np.arange(len(given)), given]
+
+
+def adjusted_confidence(given: np.ndarray, probs: np.ndarray) -> np.ndarray:
+    """How far p of the class given lies below what it is on average where that class is given, [N].
+
+    A rare class has low probabilities throughout; against its own average, its right labels do not fill the queue.
+    """
+    return class_thresholds(given, probs)[given] - probs[np.arange(len(given)), given]
+
+
+def normalised_margin(given: np.ndarray, probs: np.ndarray) -> np.ndarray:
+    """Half of 1 + p of the likeliest other class - p of the class given, [N]."""
+    others = np.where(np.arange(probs.shape[1]) == given[:, None], -np.inf, probs)
+    return (1 + others.max(axis=1) - probs[np.arange(len(given)), given]) / 2
+
+
+def weighted_entropy(given: np.ndarray, probs: np.ndarray) -> np.ndarray:
+    """Entropy over log C, divided by p of the class given, [N]."""
+    logs = np.log(probs, where=probs > 0, out=np.zeros_like(probs))
+    entropy = -(probs * logs).sum(axis=1) / np.log(probs.shape[1])
+    return entropy / np.maximum(probs[np.arange(len(given)), given], _TINY)
+
+
+DOUBTS: Mapping[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
+    "adjusted_confidence": adjusted_confidence,
+    "self_confidence": self_confidence,
+    "normalised_margin": normalised_margin,
+    "weighted_entropy": weighted_entropy,
+}
+
+
+def label_codes(predictions: pd.DataFrame) -> tuple[tuple[str, ...], np.ndarray, np.ndarray]:
+    """Classes, numbers of the labels given [N] and probabilities [N, C] of a predictions table.
+
+    Raises:
+        ValueError: there is no row, fewer than two classes, or a label that is none of the classes.
+    """
+    classes = classes_of_predictions(predictions.columns)
+    given = predictions[TARGET].map({name: i for i, name in enumerate(classes)})
+    if len(classes) < 2 or predictions.empty or given.isna().any():
+        raise ValueError(
+            f"an audit needs predictions of two classes at least and labels among them; have {len(predictions)} rows, "
+            f"classes {list(classes)} and labels {list(class_names(predictions[TARGET]))}"
+        )
+    return classes, given.to_numpy(dtype=int), predictions[prob_columns(classes)].to_numpy(dtype=float)
+
+
+def find_label_issues(
+    predictions: pd.DataFrame,
+    cells: pd.DataFrame,
+    *,
+    doubt: str = "adjusted_confidence",
+    include_test: bool = False,
+    engine: str = "auto",
+) -> pd.DataFrame:
+    """The audited cells, the one to look at first on top.
+
+    Args:
+        predictions: out of fold, as of `out_of_fold`; ``target`` is the label given.
+        cells: the study's own split, the first table of `audit_splits`: ``smear``, ``cell``, ``split``.
+        doubt: how cells are ranked, of ``DOUBTS``.
+        include_test: list test cells too; ``note`` then says at each what that does to the evaluation.
+        engine: of `flag_issues`.
+
+    Returns:
+        ``smear``, ``cell``, ``group``, ``split``, ``label`` (given), ``suggested`` (the likeliest class, or of an issue
+        the one that the model is sure of), ``doubt``, ``issue``, ``rank`` and ``note``.
+
+    Raises:
+        ValueError: an unknown way of ranking, a cell without a split, or nothing to audit.
+    """
+    if doubt not in DOUBTS:
+        raise ValueError(f"doubt must be one of {', '.join(DOUBTS)}, not {doubt!r}")
+    table = predictions.merge(cells[[SMEAR, CELL, SPLIT]], on=[SMEAR, CELL], how="left", validate="one_to_one")
+    if table[SPLIT].isna().any():
+        raise ValueError(
+            f"{int(table[SPLIT].isna().sum())} predicted cells are not in the cells table; give both of one run"
+        )
+    if not include_test:
+        table = table[table[SPLIT] != TEST].reset_index(drop=True)
+    classes, given, probs = label_codes(table)
+    issue = flag_issues(given, probs, engine=engine)
+    guess = np.where(issue, confident_classes(given, probs), probs.argmax(axis=1))
+    listed = table[[SMEAR, CELL, GROUP, SPLIT]].assign(
+        **{LABEL: table[TARGET], SUGGESTED: np.array(classes)[guess], DOUBT: DOUBTS[doubt](given, probs), ISSUE: issue}
+    )
+    listed = listed.sort_values(DOUBT, ascending=False, kind="stable", ignore_index=True)
+    return listed.assign(**{RANK: np.arange(1, len(listed) + 1), NOTE: np.where(listed[SPLIT] == TEST, TEST_NOTE, "")})
+
+
+def class_overlap(predictions: pd.DataFrame) -> pd.DataFrame:
+    """Which classes run into each other: of the cells given a label (row), the share that the model is sure is another.
+
+    Index the label given, columns the class it is sure of; rows sum to 1 over the cells it is sure of at all, and a row
+    without any is NaN.
+    """
+    classes, given, probs = label_codes(predictions)
+    counts = confident_joint(given, probs)
+    with np.errstate(invalid="ignore"):
+        shares = counts / counts.sum(axis=1, keepdims=True)
+    return pd.DataFrame(shares, index=pd.Index(classes, name=LABEL), columns=pd.Index(classes, name=SUGGESTED))

@@ -1,7 +1,7 @@
 """Planted label errors: what an audit of labels is measured by, as only who planted an error knows where it is.
 
-``random``: any cell, any other class. ``tired``: as a reader errs who grows tired, more often in rare classes, ever more
-often as the session goes on, and in favour of the look-alike and of the majority.
+``random``: any cell, any other class. ``tired``: as a reader errs who grows tired, more often in rare classes, more and
+more as the session goes on, and in favour of the look-alike and of the majority.
 """
 
 from collections.abc import Mapping
