@@ -37,8 +37,8 @@ def squares(crops: np.ndarray) -> np.ndarray:
         if not seen.any():
             continue
         rows, columns = np.flatnonzero(seen.any(axis=1)), np.flatnonzero(seen.any(axis=0))
-        cell = crop[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
-        grey = cv2.resize(cell, (SIDE_PX, SIDE_PX), interpolation=cv2.INTER_AREA).mean(axis=2)
+        cell = crop[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1].mean(axis=2, dtype=np.float32)
+        grey = cv2.resize(cell, (SIDE_PX, SIDE_PX), interpolation=cv2.INTER_AREA)
         grey -= grey.mean()
         if length := np.linalg.norm(grey):
             square[:] = grey / length
@@ -94,12 +94,14 @@ def near_pairs(
         spun = turned_coefficients(low[some], turn).reshape(points.shape)
         tree = cKDTree(spun[:, axes])
         near = tree.sparse_distance_matrix(cKDTree(points[:, axes]), max_distance + _ROUNDING, output_type="ndarray")
-        ordered = near[some[near["i"]] < some[near["j"]]]
+        ordered = near[near["i"] < near["j"]]
         for start in range(0, len(ordered), CHUNK):
             i, j = ordered["i"][start : start + CHUNK], ordered["j"][start : start + CHUNK]
             kept = np.linalg.norm(spun[i] - points[j], axis=1) <= max_distance + _ROUNDING
             i, j = i[kept], j[kept]
-            bits = ((spun[i] > 0) != (points[j] > 0)).sum(axis=1)
+            bits = (spun[i] * points[j] < -(_ROUNDING**2)).sum(
+                axis=1
+            )  # signs of what is 0 but for rounding do not count
             i, j, bits = (part[bits <= max_hash_bits] for part in (i, j, bits))
             one, two = some[i], some[j]
             distance = np.linalg.norm(turned(square[one], turn) - square[two], axis=(1, 2))
