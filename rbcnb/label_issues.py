@@ -153,24 +153,29 @@ def confident_joint(given: np.ndarray, probs: np.ndarray) -> np.ndarray:
 
 
 def flag_issues(given: np.ndarray, probs: np.ndarray, *, engine: str = "auto") -> np.ndarray:
-    """Confident learning's list, bool [N]: sure of another class than the given, and the given is not the likeliest.
+    """The issue list, bool [N]: so many as confident learning counts, those with the least `normalised_margin`.
+
+    Counted are the cells of whose label's rival the model is sure while the label is not its likeliest class.
 
     Args:
         given: class numbers [N] of the labels.
         probs: probabilities [N, C] out of fold.
-        engine: "cleanlab" (the extra ``audit``; its `find_label_issues` by "confident_learning"), "own" (the same rule
-            in this module, for where cleanlab is not installed) or "auto": cleanlab where there is one. Both list the
-            same cells.
+        engine: "cleanlab" (the extra ``audit``; its filter "low_normalized_margin"), "own" (the same rule in this
+            module, for where cleanlab is not installed) or "auto": cleanlab where there is one. Both list the same
+            cells.
     """
     if engine not in ENGINES:
         raise ValueError(f"engine must be one of {', '.join(ENGINES)}, not {engine!r}")
     if engine == "cleanlab" or (engine == "auto" and find_spec("cleanlab")):
         from cleanlab.filter import find_label_issues as by_cleanlab
 
-        return by_cleanlab(given, probs, filter_by="confident_learning", n_jobs=1)
+        return by_cleanlab(given, probs, filter_by="low_normalized_margin", n_jobs=1)
     sure = confident_classes(given, probs)
     likeliest = probs[np.arange(len(given)), given] >= probs.max(axis=1) - _TINY
-    return (sure >= 0) & (sure != given) & ~likeliest
+    count = ((sure >= 0) & (sure != given) & ~likeliest).sum()
+    listed = np.zeros(len(given), dtype=bool)
+    listed[np.argsort(-normalised_margin(given, probs), kind="stable")[:count]] = True
+    return listed
 
 
 def self_confidence(given: np.ndarray, probs: np.ndarray) -> np.ndarray:
@@ -181,7 +186,7 @@ def self_confidence(given: np.ndarray, probs: np.ndarray) -> np.ndarray:
 def adjusted_confidence(given: np.ndarray, probs: np.ndarray) -> np.ndarray:
     """How far p of the class given lies below what it is on average where that class is given, [N].
 
-    A rare class has low probabilities throughout; against its own average, its right labels do not fill the queue.
+    Against its own average, the right labels of a class that is never sure do not fill the queue.
     """
     return class_thresholds(given, probs)[given] - probs[np.arange(len(given)), given]
 
@@ -199,10 +204,11 @@ def weighted_entropy(given: np.ndarray, probs: np.ndarray) -> np.ndarray:
     return entropy / np.maximum(probs[np.arange(len(given)), given], _TINY)
 
 
+# Rivals, compared on planted errors in benchmarks/label_issues.py; the audit ranks by the first.
 DOUBTS: Mapping[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
-    "adjusted_confidence": adjusted_confidence,
-    "self_confidence": self_confidence,
     "normalised_margin": normalised_margin,
+    "self_confidence": self_confidence,
+    "adjusted_confidence": adjusted_confidence,
     "weighted_entropy": weighted_entropy,
 }
 
@@ -227,7 +233,6 @@ def find_label_issues(
     predictions: pd.DataFrame,
     cells: pd.DataFrame,
     *,
-    doubt: str = "adjusted_confidence",
     include_test: bool = False,
     engine: str = "auto",
 ) -> pd.DataFrame:
@@ -236,19 +241,16 @@ def find_label_issues(
     Args:
         predictions: out of fold, as of `out_of_fold`; ``target`` is the label given.
         cells: the study's own split, the first table of `audit_splits`: ``smear``, ``cell``, ``split``.
-        doubt: how cells are ranked, of ``DOUBTS``.
         include_test: list test cells too; ``note`` then says at each what that does to the evaluation.
         engine: of `flag_issues`.
 
     Returns:
-        ``smear``, ``cell``, ``group``, ``split``, ``label`` (given), ``suggested`` (the likeliest class, or of an issue
-        the one that the model is sure of), ``doubt``, ``issue``, ``rank`` and ``note``.
+        ``smear``, ``cell``, ``group``, ``split``, ``label`` (given), ``suggested`` (the likeliest class), ``doubt``
+        (the normalised margin, 0 to 1), ``issue``, ``rank`` and ``note``.
 
     Raises:
-        ValueError: an unknown way of ranking, a cell without a split, or nothing to audit.
+        ValueError: a cell without a split, or nothing to audit.
     """
-    if doubt not in DOUBTS:
-        raise ValueError(f"doubt must be one of {', '.join(DOUBTS)}, not {doubt!r}")
     table = predictions.merge(cells[[SMEAR, CELL, SPLIT]], on=[SMEAR, CELL], how="left", validate="one_to_one")
     if table[SPLIT].isna().any():
         raise ValueError(
@@ -257,11 +259,9 @@ def find_label_issues(
     if not include_test:
         table = table[table[SPLIT] != TEST].reset_index(drop=True)
     classes, given, probs = label_codes(table)
-    issue = flag_issues(given, probs, engine=engine)
-    guess = np.where(issue, confident_classes(given, probs), probs.argmax(axis=1))
-    listed = table[[SMEAR, CELL, GROUP, SPLIT]].assign(
-        **{LABEL: table[TARGET], SUGGESTED: np.array(classes)[guess], DOUBT: DOUBTS[doubt](given, probs), ISSUE: issue}
-    )
+    facts = {LABEL: table[TARGET], SUGGESTED: np.array(classes)[probs.argmax(axis=1)]}
+    facts |= {DOUBT: normalised_margin(given, probs), ISSUE: flag_issues(given, probs, engine=engine)}
+    listed = table[[SMEAR, CELL, GROUP, SPLIT]].assign(**facts)
     listed = listed.sort_values(DOUBT, ascending=False, kind="stable", ignore_index=True)
     return listed.assign(**{RANK: np.arange(1, len(listed) + 1), NOTE: np.where(listed[SPLIT] == TEST, TEST_NOTE, "")})
 
