@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from rbcnb.columns import CODOCYTE, HYPOCHROMIA, LABEL, NORMAL, RADIUS, X, Y
+from rbcnb.columns import CODOCYTE, GROUP, HYPOCHROMIA, LABEL, NORMAL, RADIUS, SMEAR, X, Y
 from rbcnb.images import Smear, SmearError, images_in, pass_on, read_smears, twin_groups
 
 # The numbers in the label files of Chula RBC-12, from its README; the paper's three classes have our names.
@@ -80,6 +80,22 @@ def chula_smears(
     if not labelled_only:
         chosen += bare if n is None else bare[: n - len(chosen)]
     yield from read_smears([(path, truths.get(path)) for path in chosen], twin_groups(paths), errors)
+
+
+def chula_truth(root: str | Path) -> pd.DataFrame:
+    """Every label of Chula RBC-12, of every type, without decoding an image: ``smear``, ``group`` and the truth.
+
+    Needed where readings are compared: of the asked-for types alone, a cell that one reader calls normal and the other
+    macrocyte would look as if nobody had doubted it.
+    """
+    root = Path(root)
+    groups = twin_groups(images_in(root / "Dataset"))
+    tables = [
+        read_chula_labels(label_file).assign(**{SMEAR: path.name, GROUP: group})
+        for path, group in groups.items()
+        if (label_file := root / "Label" / f"{path.stem}.txt").exists()
+    ]
+    return pd.concat(tables, ignore_index=True)[[SMEAR, GROUP, X, Y, RADIUS, LABEL]]
 
 
 def read_chula_labels(path: str | Path) -> pd.DataFrame:

@@ -73,6 +73,24 @@ def build_parser() -> argparse.ArgumentParser:
     )
     segment.add_argument("--jobs", type=_positive, default=1, metavar="N", help="images side by side (default 1)")
 
+    labels = commands.add_parser(
+        "labels", help="bring labels in from other files, or take them out", allow_abbrev=False
+    )
+    verbs = labels.add_subparsers(dest="verb", required=True, metavar="import|export")
+    bring = verbs.add_parser("import", help="add labels to a table of readings", allow_abbrev=False)
+    bring.add_argument("source", metavar="LABELS", type=Path, help="a folder per class, a .csv, or Chula's label files")
+    bring.add_argument("into", metavar="INTO", type=Path, help="a folder of segment or of a run, or its readings.csv")
+    bring.add_argument("--reader", required=True, metavar="NAME", help="whose labels these are")
+    take = verbs.add_parser("export", help="write the current labels", allow_abbrev=False)
+    take.add_argument("source", metavar="FROM", type=Path, help="a folder of segment or of a run, or its readings.csv")
+    take.add_argument("out", metavar="OUT", type=Path, help="SMEARS/labels.csv for reproduce, or a new folder")
+    take.add_argument("--reader", metavar="NAME", help="this reader's labels (default: those most readers agree on)")
+    take.add_argument("--replace", action="store_true", help="write over what is there")
+    for verb in (bring, take):
+        verb.add_argument(
+            "--as", choices=("folder", "csv", "chula"), dest="layout", help="form of the labels (default: by its name)"
+        )
+
     results = commands.add_parser("results", help="list, export, merge and prune finished trials", allow_abbrev=False)
     results.add_argument("stores", nargs="+", metavar="STORE", type=Path, help="a run's folder, or its folder trials")
     results.add_argument("--export", metavar="FILE", type=Path, help="write all rows as .csv or .parquet")
@@ -102,7 +120,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = build_parser().parse_args(arguments)
     # A scheduler's "please stop" ends a run as Ctrl-C does: kernels and workers are closed, not left behind.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    commands = {"reproduce": _reproduce, "segment": _segment, "results": _results, "lesson": _lesson, "fetch": _fetch}
+    commands = {
+        "reproduce": _reproduce,
+        "segment": _segment,
+        "labels": _labels,
+        "results": _results,
+        "lesson": _lesson,
+        "fetch": _fetch,
+    }
     run = commands[options.command]
     try:
         return run(options)
@@ -201,6 +226,21 @@ def _segment(options: argparse.Namespace) -> int:
     for file, message in report.errors:
         print(f"rbcnb segment: left out: {file}: {message.removeprefix(f'{file}: ')}", file=sys.stderr)
     return 1 if report.errors else 0
+
+
+def _labels(options: argparse.Namespace) -> int:
+    from rbcnb.exchange import export_labels, import_labels
+
+    try:
+        if options.verb == "import":
+            print(import_labels(options.source, options.into, reader=options.reader, layout=options.layout))
+        else:
+            own = {"reader": options.reader, "layout": options.layout, "replace": options.replace}
+            print(export_labels(options.source, options.out, **own))
+    except (ValueError, OSError) as error:  # SmearError and LogbookError are ValueErrors
+        print(f"rbcnb labels: {error}", file=sys.stderr)
+        return 2
+    return 0
 
 
 def _results(options: argparse.Namespace) -> int:

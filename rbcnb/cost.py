@@ -154,7 +154,8 @@ def check_enough(expected: Expected, values: Mapping[str, Any]) -> None:
     if not expected.n_cells:
         raise SmearError(
             f"{values['smears']}: no smear has labelled cells to train on; put a labels.csv with the columns "
-            "smear,x_px,y_px,label beside the images, or run --only 01 to find the cells alone"
+            "smear,x_px,y_px,label beside the images (rbcnb labels export writes one), or run --only 01 to find the "
+            "cells alone"
         )
     n_dev = expected.n_groups - math.ceil(TEST_FRACTION * expected.n_groups)
     if "honest" in protocol_names(values["protocol"]) and (n_dev < values["n_folds"] or expected.n_groups < MIN_GROUPS):

@@ -5,8 +5,9 @@ import itertools
 import numpy as np
 import pandas as pd
 
-from rbcnb.columns import GROUP, LABEL, RADIUS, SMEAR, class_names
+from rbcnb.columns import CELL, GROUP, KIND, LABEL, RADIUS, SMEAR, X, Y, class_names
 from rbcnb.matching import detection_scores, match_cells
+from rbcnb.readings import SKIPPED
 
 MATCH_RADII = 0.9  # a hit lies within this many radii; clicked centres are about a quarter of a radius off
 
@@ -24,16 +25,66 @@ def label_cells(cells: pd.DataFrame, truth: pd.DataFrame, *, match_radii: float 
     """
     groups = truth.drop_duplicates(SMEAR).set_index(SMEAR)[GROUP]
     labels = pd.Series(pd.NA, index=cells.index, dtype=object)
-    truth_of = dict(iter(truth.groupby(SMEAR, sort=False)))
-    for smear, found in cells.groupby(SMEAR, sort=False):
-        if smear not in truth_of:
-            continue
-        there = truth_of[smear].reset_index(drop=True)
-        rows = match_cells(found, there, max_distance=match_radii * found[RADIUS].median())
-        hit = rows >= 0
-        labels.loc[found.index[hit]] = there[LABEL].to_numpy()[rows[hit]]
+    cell, of = matched(cells, truth, match_radii=match_radii)
+    labels.loc[cell] = truth.loc[of, LABEL].to_numpy()
     # A smear without truth has no twin that we know of: it is its own group.
     return cells.assign(**{LABEL: labels, GROUP: cells[SMEAR].map(groups).fillna(cells[SMEAR])})
+
+
+def matched(
+    cells: pd.DataFrame, truth: pd.DataFrame, *, match_radii: float = MATCH_RADII
+) -> tuple[np.ndarray, np.ndarray]:
+    """Which found cell is which labelled one, see `label_cells`: the index in *cells* and in *truth* of each pair."""
+    pairs = [(cells.index[:0].to_numpy(), truth.index[:0].to_numpy())]
+    truth_of = dict(iter(truth.groupby(SMEAR, sort=False)))
+    for smear, found in cells.groupby(SMEAR, sort=False):
+        if smear in truth_of:
+            there = truth_of[smear]
+            rows = match_cells(found, there, max_distance=match_radii * found[RADIUS].median())
+            pairs.append((found.index[rows >= 0].to_numpy(), there.index[rows[rows >= 0]].to_numpy()))
+    return tuple(np.concatenate(part) for part in zip(*pairs, strict=True))
+
+
+def click_offsets(cells: pd.DataFrame, truth: pd.DataFrame, *, match_radii: float = MATCH_RADII) -> pd.DataFrame:
+    """How far labels lie from the centre of the cell that they name: ``smear``, ``offset_px``, ``offset_radii``.
+
+    Args:
+        cells, truth, match_radii: as of `label_cells`; a radius is that of the found cell.
+    """
+    cell, of = matched(cells, truth, match_radii=match_radii)
+    found, there = cells.loc[cell], truth.loc[of]
+    offset = np.hypot(found[X].to_numpy() - there[X].to_numpy(), found[Y].to_numpy() - there[Y].to_numpy())
+    told = {SMEAR: found[SMEAR].to_numpy(), "offset_px": offset, "offset_radii": offset / found[RADIUS].to_numpy()}
+    return pd.DataFrame(told)
+
+
+def corrected_labels(
+    cells: pd.DataFrame, readings: pd.DataFrame, *, match_radii: float = MATCH_RADII
+) -> tuple[pd.DataFrame, int]:
+    """*cells* with what readers say of them in place of what came with the smears.
+
+    A cell that readers dispute, or are unsure of, loses its label: nobody can train on it. A skip changes nothing.
+    A reading finds its cell by the circle it was given for, as in `label_cells`, since a finder that is run with other
+    settings numbers its cells anew; by the number where the reading has no circle.
+
+    Args:
+        cells: found cells with ``label``.
+        readings: `rbcnb.readings.current_labels`.
+        match_radii: see `label_cells`.
+
+    Returns:
+        The cells, and how many of the readings have no cell here.
+    """
+    said = readings[readings[KIND] != SKIPPED].reset_index(drop=True)
+    cell, of = matched(cells, said.dropna(subset=[X, Y]), match_radii=match_radii)
+    row_of = pd.Series(of, index=cell)
+    bare = said[said[[X, Y]].isna().any(axis=1)]
+    numbers = pd.Series(cells.index, index=pd.MultiIndex.from_frame(cells[[SMEAR, CELL]]))
+    by_number = numbers.reindex(pd.MultiIndex.from_frame(bare[[SMEAR, CELL]]))
+    row_of = pd.concat([row_of, pd.Series(bare.index, index=by_number.to_numpy())[by_number.notna().to_numpy()]])
+    labels = cells[LABEL].astype(object)
+    labels.loc[row_of.index] = said[LABEL].to_numpy()[row_of.to_numpy(int)]
+    return cells.assign(**{LABEL: labels}), len(said) - len(row_of)
 
 
 def count_classes(cells: pd.DataFrame) -> pd.DataFrame:

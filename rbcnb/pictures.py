@@ -153,7 +153,10 @@ def plot_detections(
 
 
 def plot_class_examples(crops: np.ndarray, labels: Sequence[str], *, per_class: int = 6, seed: int) -> Figure:
-    """Fig. 8: *per_class* crops of each class, drawn at random without replacement; a row per class."""
+    """Fig. 8: *per_class* crops of each class, drawn at random without replacement; a row per class.
+
+    Told are the cells of each class and their imbalance ratio, Eq. (5).
+    """
     labels = np.asarray(labels, dtype=object)
     if len(labels) != len(crops):
         raise ValueError(f"one label per crop is needed, got {len(crops)} crops and {len(labels)} labels")
@@ -161,8 +164,9 @@ def plot_class_examples(crops: np.ndarray, labels: Sequence[str], *, per_class: 
     if not names:
         raise ValueError("no crop has a label, so there is no class to show")
     rng = np.random.default_rng(seed)
+    n_cells = int(np.isin(labels, names).sum())
     with rc():
-        figure, axes = new_figure(1.15 * per_class + 0.4, 1.42 * len(names), len(names), per_class)
+        figure, axes = new_figure(1.15 * per_class + 0.4, 1.42 * len(names) + 0.3, len(names), per_class)
         for ax in axes.flat:
             bare(ax)
         for row, name in zip(axes, names, strict=True):
@@ -170,7 +174,10 @@ def plot_class_examples(crops: np.ndarray, labels: Sequence[str], *, per_class: 
             chosen = rng.choice(members, size=min(per_class, len(members)), replace=False)
             for ax, index in zip(row, chosen, strict=False):
                 show_image(ax, crops[index])
-            row[0].set_title(f"{name} ({len(members)} cells)")
+            row[0].set_title(f"{readable(name)}: {len(members):,} cells, {len(members) / n_cells:.1%}")
+        if len(names) > 1:
+            sizes = [int((labels == name).sum()) for name in names]
+            figure.suptitle(f"{n_cells:,} cells, imbalance ratio ρ = {max(sizes) / min(sizes):.2f}", x=0.01, ha="left")
     return figure
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from rbcnb.parameters import Parameter, ParameterError, check_parameters, load_profile, read_parameters
 from rbcnb.run import Run
-from rbcnb.stamps import fingerprints, source_stamp, versions
+from rbcnb.stamps import file_stamp, fingerprints, source_stamp, versions
 
 # Parameters that may name a folder.
 _FOLDERS = ("smears", "data")
@@ -86,7 +86,7 @@ def reproduce(
         path.stem: done.get(path.stem, {}).get("fingerprint", "") for path in paths if path.stem not in chosen
     }
     source = source_stamp(merged["smears"], merged["data"])
-    stamps = fingerprints(paths, parameters, source=source, recorded=left_alone)
+    stamps = fingerprints(paths, parameters, source=source, readings=file_stamp(run.readings), recorded=left_alone)
     pending = [path for path in paths if path.stem in chosen and not _is_done(run, path.stem, done, stamps)]
     record |= {
         "profile": str(profile),

@@ -1,8 +1,9 @@
 """A run: the folder that one execution of the notebooks fills, and the names of what lies in it.
 
-``cells.csv`` (found), ``truth.csv`` (labels of the smears), ``labelled.csv``, ``crops.npy``,
+``cells.csv`` (found), ``truth.csv`` (labels of the smears), ``readings.csv`` (what readers say of the cells, see
+`rbcnb.readings`; theirs, so no notebook makes it), ``labelled.csv``, ``crops.npy``,
 ``smear.png`` (the first one), ``splits_<protocol>.csv``,
-``tables/*.csv``, ``figures/*.png``, ``trials/`` (a store, see `rbcnb.store`), ``notebooks/``,
+``data_card.md``, ``tables/*.csv``, ``figures/*.png``, ``trials/`` (a store, see `rbcnb.store`), ``notebooks/``,
 ``run.json``, ``report.html``.
 """
 
@@ -20,6 +21,7 @@ from PIL import Image
 from rbcnb import __version__
 from rbcnb.columns import GROUP, LABEL, SMEAR
 from rbcnb.files import write_whole
+from rbcnb.readings import READINGS_CSV
 
 
 class MissingResultError(FileNotFoundError):
@@ -65,6 +67,11 @@ class Run:
         """Folder of finished trials."""
         return self.folder / "trials"
 
+    @property
+    def readings(self) -> Path:
+        """The table of what readers say of the run's cells; it may not be there."""
+        return self.folder / READINGS_CSV
+
     def _path(self, name: str) -> Path:
         path = self.folder / name
         if not path.exists():
@@ -102,6 +109,12 @@ class Run:
         """Reads the crops, all or those at *rows*; mapped, so that only what is asked for is read."""
         crops = np.load(self._path("crops.npy"), mmap_mode="r")
         return np.array(crops if rows is None else crops[rows])
+
+    def save_text(self, text: str, name: str) -> str:
+        """Writes *text* to the file *name* and returns it."""
+        with write_whole(self.folder / name) as part:
+            part.write_text(text, encoding="utf-8")
+        return text
 
     def save_image(self, image: np.ndarray, name: str) -> None:
         """Writes an image [H, W, 3] uint8 RGB to ``<name>.png``."""

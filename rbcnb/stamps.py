@@ -30,6 +30,7 @@ PACKAGES = (
 _PLACES = ("run", "jobs")
 # 03 reads nothing of the run: neither does it wait for anything nor is it waited for.
 _ALONE = ("03",)
+_READS = "02"  # takes in what readers said of the cells
 
 
 @functools.cache
@@ -83,11 +84,17 @@ def source_stamp(smears: str, data: str) -> str:
     return hashlib.blake2b(json.dumps(listing).encode(), digest_size=8).hexdigest()
 
 
+def file_stamp(path: Path) -> str:
+    """Digest of a file's bytes; empty where there is none."""
+    return hashlib.blake2b(path.read_bytes(), digest_size=8).hexdigest() if path.is_file() else ""
+
+
 def fingerprints(
     notebooks: Sequence[Path],
     parameters: Mapping[str, Mapping[str, Any]],
     *,
     source: str,
+    readings: str = "",
     recorded: Mapping[str, str] | None = None,
 ) -> dict[str, str]:
     """One digest per notebook over all that its outcome depends on.
@@ -96,6 +103,7 @@ def fingerprints(
         notebooks: in order.
         parameters: of each notebook.
         source: `source_stamp`.
+        readings: `file_stamp` of the run's readings, which 02 and what follows it depend on.
         recorded: notebook -> digest it was last run with, for those that will not be run now: what later ones build on
             is what is there, not what would be planned.
     """
@@ -103,6 +111,8 @@ def fingerprints(
     for path in notebooks:
         own = {name: value for name, value in parameters[path.stem].items() if name not in _PLACES}
         alone = path.stem[:2] in _ALONE
+        if path.stem[:2] == _READS:
+            upstream += readings
         parts = [code, path.read_text(encoding="utf-8"), own, "" if alone else upstream]
         planned = hashlib.blake2b(json.dumps(parts, sort_keys=True).encode(), digest_size=8).hexdigest()
         stamps[path.stem] = (recorded or {}).get(path.stem, planned)

@@ -6,7 +6,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from rbcnb.labels import count_classes, detection_table, label_cells, twin_readings
+from rbcnb.labels import (
+    click_offsets,
+    corrected_labels,
+    count_classes,
+    detection_table,
+    label_cells,
+    twin_readings,
+)
 
 
 def table(smear: str, points: list[tuple[float, float]], **columns) -> pd.DataFrame:
@@ -59,3 +66,28 @@ def test_twins_are_read_cell_by_cell():
     assert set(map(tuple, pairs[["first", "second"]].to_numpy())) == {("normal", "normal"), ("codocyte", "normal")}
     assert len(pairs) == 2
     assert np.array_equal(twin_readings(alone).columns, ["group", "first", "second"])
+
+
+def test_readers_go_before_what_came_with_the_smears():
+    cells = pd.concat([table("a", [(0, 0), (30, 0), (60, 0)]), table("b", [(0, 0), (30, 0)])], ignore_index=True)
+    cells["label"] = ["normal", "normal", "normal", "codocyte", pd.NA]
+    # The finder has numbered anew since: what was cell 7 at (31, 0) is cell 1 now. Of the last there is no circle.
+    said = table("a", [(31, 0), (0, 1), (60, 0), (200, 0)], label=["codocyte", np.nan, np.nan, "normal"])
+    said = said.assign(kind=["label", "unsure", "skip", "label"], cell=[7, 1, 2, 9])
+    bare = pd.DataFrame({"smear": ["b", "b"], "cell": [1, 5], "label": "hypochromia", "kind": "label"})
+    corrected, n_lost = corrected_labels(cells, pd.concat([said, bare], ignore_index=True))
+    assert corrected["label"].fillna("-").tolist() == ["-", "codocyte", "normal", "codocyte", "hypochromia"]
+    assert n_lost == 2
+    assert cells["label"].fillna("-").tolist() == ["normal", "normal", "normal", "codocyte", "-"]
+    same, n_lost = corrected_labels(cells, said.iloc[:0])
+    assert n_lost == 0
+    pd.testing.assert_frame_equal(same, cells, check_dtype=False)
+
+
+def test_click_offsets_are_distances_to_the_cell_that_took_the_label():
+    cells = table("a", [(0, 0), (30, 0)])
+    truth = table("a", [(33, 4), (200, 0)], label="normal", group="a")
+    offsets = click_offsets(cells, truth)
+    assert offsets["offset_px"].tolist() == [5]
+    assert offsets["offset_radii"].tolist() == [0.5]
+    assert click_offsets(cells, truth.iloc[1:]).empty

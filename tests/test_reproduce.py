@@ -13,7 +13,7 @@ from rbcnb.report import write_report
 from rbcnb.run import Run
 from rbcnb.smears import SmearError
 from rbcnb.splits import SplitError
-from rbcnb.stamps import fingerprints, source_stamp
+from rbcnb.stamps import file_stamp, fingerprints, source_stamp
 from rbcnb.trial import Trial
 
 VALUES = {
@@ -30,6 +30,15 @@ def stamps(parameters: dict, *, source: str = "synthetic") -> dict[str, str]:
 @pytest.fixture
 def parameters():
     return {path.stem: {"run": "/a", "jobs": 1, "seed": 0} for path in reproduce.find_notebooks()}
+
+
+def test_a_new_reading_makes_stale_what_uses_labels(parameters, tmp_path):
+    notebooks, file = reproduce.find_notebooks(), tmp_path / "readings.csv"
+    before = fingerprints(notebooks, parameters, source="synthetic", readings=file_stamp(file))
+    assert before == stamps(parameters)
+    file.write_text("a reading")
+    after = fingerprints(notebooks, parameters, source="synthetic", readings=file_stamp(file))
+    assert [name[:2] for name in before if before[name] != after[name]] == ["02", "04", "05", "06"]
 
 
 def test_the_six_notebooks_stand_in_order():

@@ -1,0 +1,74 @@
+"""Pictures of agreement among readers."""
+
+import numpy as np
+import pandas as pd
+from matplotlib.colors import to_rgba
+from matplotlib.figure import Figure
+
+from rbcnb.agreement import COLUMNS
+from rbcnb.style import BLUE, GREY, VERMILLION, bare, new_figure, rc, readable, require
+
+_SIMULATED = " (SIMULATED readers)"
+
+
+def plot_disagreement(counts: pd.DataFrame, *, simulated: bool = False) -> Figure:
+    """Who calls what how: cells by the label of one reader (rows) and of another (columns).
+
+    The same label is blue, another one vermillion, the deeper the more of the row's cells; so a class that one reader
+    gives and the other does not shows as a row of vermillion. A cell without a number is none.
+
+    Args:
+        counts: as of `rbcnb.agreement.disagreement_counts`; the names of its axes are the readers'.
+        simulated: no person read these cells, and the title says so.
+    """
+    if list(counts.index) != list(counts.columns) or counts.empty:
+        raise ValueError(f"rows and columns must be the same classes, got {list(counts.index)}, {list(counts.columns)}")
+    matrix, n = counts.to_numpy(float), len(counts)
+    rows = matrix.sum(axis=1, keepdims=True)
+    shares = np.divide(matrix, rows, out=np.zeros_like(matrix), where=rows > 0)
+    faces = np.empty((n, n, 4))
+    for i, j in np.ndindex(n, n):
+        faces[i, j] = (
+            to_rgba(BLUE if i == j else VERMILLION, 0.9 * shares[i, j] ** 0.6) if matrix[i, j] else to_rgba("#F4F4F4")
+        )
+    with rc():
+        figure, axes = new_figure(0.8 * n + 2.4, 0.55 * n + 1.6)
+        ax = bare(axes[0, 0])
+        ax.imshow(faces, aspect="auto")
+        for i, j in np.ndindex(n, n):
+            if matrix[i, j]:
+                dark = shares[i, j] > 0.5
+                ax.text(j, i, f"{matrix[i, j]:g}", ha="center", va="center", color="white" if dark else "black")
+        ax.hlines(np.arange(n - 1) + 0.5, -0.5, n - 0.5, color="white")
+        ax.vlines(np.arange(n - 1) + 0.5, -0.5, n - 0.5, color="white")
+        names = [readable(name) for name in counts.index]
+        ax.set_xticks(range(n), names, rotation=30 if n > 4 else 0, ha="right" if n > 4 else "center")
+        ax.set_yticks(range(n), names)
+        ax.tick_params(length=0)
+        ax.set(xlabel=f"label by {counts.columns.name}", ylabel=f"label by {counts.index.name}")
+        ax.set_title(f"{matrix.trace():,g} of {matrix.sum():,g} cells got the same label" + _SIMULATED * simulated)
+    return figure
+
+
+def plot_agreement(table: pd.DataFrame, *, simulated: bool = False) -> Figure:
+    """Every statistic of an agreement table as a point with its interval; hollow where the interval is not known.
+
+    *simulated*: no person read these cells, and the title says so.
+    """
+    require(table, list(COLUMNS), "an agreement table")
+    places = np.arange(len(table))
+    known = table["low"].notna().to_numpy()
+    with rc():
+        figure, axes = new_figure(7.2, 0.36 * len(table) + 1.1)
+        ax = axes[0, 0]
+        ax.hlines(places[known], table["low"][known], table["high"][known], color=BLUE, lw=2.2)
+        ax.plot(table["value"][known], places[known], "o", color=BLUE)
+        ax.plot(table["value"][~known], places[~known], "o", mfc="white", color=GREY)
+        told = [f"{readable(row.statistic)} ({row.n_cells} cells, {row.n_smears} smears)" for row in table.itertuples()]
+        ax.set_yticks(places, told)
+        ax.invert_yaxis()
+        ax.grid(visible=False, axis="y")
+        ax.set_xlim(min(0.0, float(table["value"].min()) - 0.05), 1.02)
+        ax.set_xlabel("value and 95 % interval over smears")
+        ax.set_title("Agreement of readers" + _SIMULATED * simulated)
+    return figure
