@@ -22,11 +22,11 @@ import numpy as np
 import pandas as pd
 
 from rbcnb.columns import CELL, CROP, DEV, GROUP, LABEL, SMEAR, SPLIT, TARGET
-from rbcnb.corrections import correct_labels, correction_effect
+from rbcnb.corrections import apply_corrections, correction_effect
 from rbcnb.crops import crop_cells
 from rbcnb.label_issues import DOUBTS, audit_splits, find_label_issues, flag_issues, label_codes, out_of_fold
 from rbcnb.label_noise import KINDS, plant_errors
-from rbcnb.relabel import error_estimate, relabel_queue, second_look, simulated_readings
+from rbcnb.relabel import error_estimate, relabel_queue, second_look, simulated_labels
 from rbcnb.smears import synthetic_smears
 from rbcnb.study import run_study
 from rbcnb.trial import Trial, expand_grid
@@ -89,10 +89,9 @@ def measure_effect(
     """What a simulated second look at the first 10 % tells and mends."""
     issues = find_label_issues(out_of_fold(fits, options.out), given)
     _, key = relabel_queue(issues, n_suspects=round(QUEUE * len(issues)), seed=0)
-    readings = simulated_readings(key, cells, slip_rate=SLIP_RATE, seed=0)
-    said = pd.DataFrame([{SMEAR: one.smear, CELL: one.cell, LABEL: one.label} for one in readings])
+    said = simulated_labels(key, cells, slip_rate=SLIP_RATE, seed=0)
     told = error_estimate(second_look(key, said)).iloc[-1]
-    corrected, changes = correct_labels(given, said)
+    corrected, changes = apply_corrections(given, said)
     suspects = key[key["role"] == "suspect"].merge(cells, on=[SMEAR, CELL], suffixes=("", "_true"))
     facts = {"errors": int((suspects[LABEL] != suspects[f"{LABEL}_true"]).sum()), "told": told["errors"]}
     facts |= {"told_low": told["errors_low"], "told_high": told["errors_high"], "changed": len(changes)}

@@ -13,9 +13,9 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from rbcnb.columns import CELL, LABEL, SMEAR, class_names
+from rbcnb.columns import CELL, KIND, LABEL, RADIUS, READER, SMEAR, X, Y, class_names
 from rbcnb.label_issues import DOUBT, ISSUE, RANK, SUGGESTED
-from rbcnb.readings import Reading
+from rbcnb.readings import NAMED
 
 ROLE = "role"
 SUSPECT, CONTROL = "suspect", "control"
@@ -64,7 +64,7 @@ def relabel_queue(
     return key[[SMEAR, CELL]].copy(), key
 
 
-def simulated_readings(key: pd.DataFrame, truth: pd.DataFrame, *, slip_rate: float, seed: int) -> list[Reading]:
+def simulated_labels(key: pd.DataFrame, truth: pd.DataFrame, *, slip_rate: float, seed: int) -> pd.DataFrame:
     """What a reader would say who knows the truth but for slips: a simulation, for smears whose truth is known.
 
     Args:
@@ -72,6 +72,9 @@ def simulated_readings(key: pd.DataFrame, truth: pd.DataFrame, *, slip_rate: flo
         truth: ``smear``, ``cell``, ``label`` of at least these cells.
         slip_rate: share of readings that name another class, any of those in *truth*, at random.
         seed: of the slips.
+
+    Returns:
+        Current labels as of `rbcnb.readings.current_labels`, less the columns that only files have.
     """
     names = class_names(truth[LABEL])
     true = key[[SMEAR, CELL]].merge(truth[[SMEAR, CELL, LABEL]], on=[SMEAR, CELL], how="left", validate="one_to_one")
@@ -83,10 +86,7 @@ def simulated_readings(key: pd.DataFrame, truth: pd.DataFrame, *, slip_rate: flo
         str(rng.choice([name for name in names if name != label])) if slip else label
         for label, slip in zip(true[LABEL], slips, strict=True)
     ]
-    return [
-        Reading(smear=smear, cell=cell, label=label, reader=SIMULATED)
-        for smear, cell, label in zip(true[SMEAR], true[CELL], said, strict=True)
-    ]
+    return true.assign(**{LABEL: said, X: np.nan, Y: np.nan, RADIUS: np.nan, KIND: NAMED, READER: SIMULATED})
 
 
 def second_look(key: pd.DataFrame, labels: pd.DataFrame) -> pd.DataFrame:

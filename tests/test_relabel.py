@@ -6,7 +6,7 @@ import pytest
 from conftest import make_cells
 
 from rbcnb.columns import CELL, DEV, FOLD, GROUP, LABEL, SMEAR, SPLIT, TEST
-from rbcnb.corrections import correct_labels, correction_effect, load_corrections
+from rbcnb.corrections import apply_corrections, correction_effect, load_corrections
 from rbcnb.label_noise import plant_errors
 from rbcnb.readings import Reading, append_readings
 from rbcnb.relabel import (
@@ -14,7 +14,7 @@ from rbcnb.relabel import (
     error_estimate,
     relabel_queue,
     second_look,
-    simulated_readings,
+    simulated_labels,
     wilson_interval,
 )
 from rbcnb.splits import assign_splits
@@ -30,8 +30,9 @@ def ranked(n: int = 300, *, seed: int = 0, n_issues: int = 40) -> pd.DataFrame:
     return table.assign(**facts, issue=np.arange(n) < n_issues, rank=np.arange(1, n + 1), note="")
 
 
-def as_labels(readings: list[Reading]) -> pd.DataFrame:
-    return pd.DataFrame([{SMEAR: one.smear, CELL: one.cell, LABEL: one.label} for one in readings])
+def placed(cells: pd.DataFrame) -> pd.DataFrame:
+    """An honest split of cells that lie side by side."""
+    return assign_splits(cells, protocol="honest", seed=0).assign(x_px=25.0 * cells[CELL], y_px=60.0, radius_px=10.0)
 
 
 @pytest.mark.parametrize("ratio", [0.5, 1.0, 2.0])
@@ -71,6 +72,10 @@ def test_the_first_so_many_may_be_asked_for():
     for bad in ({"n_suspects": 0}, {"controls_per_suspect": 0.0}):
         with pytest.raises(ValueError, match=r"suspect|controls"):
             relabel_queue(issues, **bad, seed=0)
+
+
+def reading(cell: pd.Series, **said: str) -> Reading:
+    return Reading(smear=cell[SMEAR], cell=cell[CELL], x_px=cell["x_px"], y_px=cell["y_px"], reader="B", **said)
 
 
 def look_of(counts: dict[str, tuple[int, int, int, int]]) -> pd.DataFrame:
@@ -126,7 +131,7 @@ def test_unread_cells_count_as_such():
     issues = ranked()
     _, key = relabel_queue(issues, seed=0)
     truth = issues[[SMEAR, CELL, LABEL]]
-    labels = as_labels(simulated_readings(key, truth, slip_rate=0.0, seed=0))
+    labels = simulated_labels(key, truth, slip_rate=0.0, seed=0)
     labels.loc[:4, LABEL] = np.nan
     look = second_look(key, labels.drop(index=[5, 6]))
     assert look["changed"].isna().sum() == 7
@@ -140,53 +145,46 @@ def test_the_simulated_reader_slips_as_often_as_said():
     issues = ranked(3000, n_issues=1400)
     _, key = relabel_queue(issues, seed=0)
     truth = issues[[SMEAR, CELL, LABEL]]
-    readings = simulated_readings(key, truth, slip_rate=0.1, seed=1)
-    assert {one.reader for one in readings} == {SIMULATED}
-    share = (as_labels(readings)[LABEL].to_numpy() != key[LABEL].to_numpy()).mean()
+    said = simulated_labels(key, truth, slip_rate=0.1, seed=1)
+    assert set(said["reader"]) == {SIMULATED}
+    share = (said[LABEL] != key[LABEL]).mean()
     assert abs(share - 0.1) < 4 * np.sqrt(0.09 / len(key))
     with pytest.raises(ValueError, match="lacks"):
-        simulated_readings(key, truth.head(3), slip_rate=0.0, seed=0)
+        simulated_labels(key, truth.head(3), slip_rate=0.0, seed=0)
 
 
 def test_corrections_reach_development_cells_alone(data, tmp_path):
-    cells = assign_splits(data[0], protocol="honest", seed=0).assign(x_px=50.0, y_px=60.0, radius_px=10.0)
+    cells = placed(data[0])
     dev, test = (cells[(cells[SPLIT] == side) & (cells[LABEL] == "normal")].iloc[0] for side in (DEV, TEST))
-    odd = cells[(cells[SPLIT] == DEV) & (cells[LABEL] == "codocyte")].iloc[0]
+    odd, unsure = (row for _, row in cells[(cells[SPLIT] == DEV) & (cells[LABEL] == "codocyte")].head(2).iterrows())
     path = tmp_path / "second.csv"
     said = ((dev, "codocyte"), (test, "codocyte"), (odd, "elliptocyte"))
-    append_readings(path, [Reading(smear=one.smear, cell=one.cell, label=label, reader="B") for one, label in said])
-    corrected, changes = correct_labels(cells, load_corrections(path))
-    assert corrected.drop(index=[dev.name, odd.name]).equals(cells.drop(index=[dev.name, odd.name]))
+    append_readings(path, [reading(one, label=label) for one, label in said] + [reading(unsure, kind="unsure")])
+    corrected, changes = apply_corrections(cells, load_corrections(path))
+    others = cells.index.difference([dev.name, odd.name, unsure.name])
+    assert corrected.loc[others].equals(cells.loc[others])
     assert corrected.loc[dev.name, [LABEL, SPLIT]].tolist() == ["codocyte", DEV]
-    assert corrected.loc[odd.name, [LABEL, SPLIT, FOLD]].tolist() == ["codocyte", "unused", -1]
-    assert sorted(changes["second"]) == ["codocyte", "elliptocyte"]
-    with_test, _ = correct_labels(cells, load_corrections(path), include_test=True)
+    for row in (odd, unsure):
+        assert corrected.loc[row.name, [LABEL, SPLIT, FOLD]].tolist() == ["codocyte", "unused", -1]
+    assert sorted(changes["second"].dropna()) == ["codocyte", "elliptocyte"]
+    assert len(changes) == 3
+    with_test, _ = apply_corrections(cells, load_corrections(path), include_test=True)
     assert with_test.loc[test.name, LABEL] == "codocyte"
     # The reader takes it back: the file grows, the label returns.
-    append_readings(path, [Reading(smear=dev.smear, cell=dev.cell, label="normal", reader="B")])
-    assert correct_labels(cells, load_corrections(path))[0].loc[dev.name, LABEL] == "normal"
+    append_readings(path, [reading(dev, label="normal")])
+    assert apply_corrections(cells, load_corrections(path))[0].loc[dev.name, LABEL] == "normal"
     with pytest.raises(FileNotFoundError, match="no such file"):
         load_corrections(tmp_path / "none.csv")
 
 
-def test_a_reading_of_other_cells_is_refused(data):
-    cells = assign_splits(data[0], protocol="honest", seed=0).assign(x_px=50.0, y_px=60.0, radius_px=10.0)
-    place = {SMEAR: cells[SMEAR].iloc[0], CELL: cells[CELL].iloc[0], LABEL: "normal", "y_px": 60.0}
-    correct_labels(cells, pd.DataFrame([place | {"x_px": 57.0}]))
-    correct_labels(cells, pd.DataFrame([place | {"x_px": np.nan}]))
-    with pytest.raises(ValueError, match="found otherwise"):
-        correct_labels(cells, pd.DataFrame([place | {"x_px": 61.0}]))
-    with pytest.raises(ValueError, match="several labels"):
-        correct_labels(cells, pd.DataFrame([place, place]))
-
-
+@pytest.mark.slow
 def test_right_labels_beat_wrong_ones_on_the_same_test(tmp_path):
     cells, crops = make_cells({"codocyte": 40, "hypochromia": 40, "normal": 80})
-    cells = assign_splits(cells, protocol="honest", seed=0)
+    cells = placed(cells)
     dev = cells[SPLIT] == DEV
     given = cells.copy()
     given.loc[dev, LABEL] = plant_errors(cells.loc[dev, LABEL], kind="random", rate=0.6, seed=0)
-    corrected, _ = correct_labels(given, cells[[SMEAR, CELL, LABEL]])
+    corrected, _ = apply_corrections(given, simulated_labels(given, cells, slip_rate=0.0, seed=0))
     assert corrected[LABEL].equals(cells[LABEL])
     trial = Trial(epochs=4, learning_rate=3e-3, protocol="honest", fold=1)
     study = {"trial": trial, "seeds": (0, 1), "jobs": 1}
