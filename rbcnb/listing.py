@@ -11,7 +11,7 @@ from rbcnb.store import merge_stores, prune_store, results_table
 STORE_FOLDER = "trials"  # in a run's folder
 SUMMARY_COLUMNS = ("architecture", "protocol", "method")
 # Fits that differ in one of these are no rivals; shown where a list holds more than one.
-CONDITIONS = ("data", "rho", "precision")
+CONDITIONS = ("data", "dev_counts", "precision")
 
 
 def manage_results(
@@ -65,6 +65,7 @@ def summary(rows: pd.DataFrame) -> str:
     if rows.empty:
         return "no trials"
     table = rows.assign(fit=rows["fold"].isna().map({True: "final", False: "fold"}), failed=rows["error"] != "")
+    table["dev_counts"] = table["dev_counts"].replace("", "all")
     apart = [name for name in CONDITIONS if len(table[name].unique()) > 1]
     lines = table.groupby([*SUMMARY_COLUMNS, *apart, "fit"], sort=True, dropna=False).agg(
         trials=("key", "size"),

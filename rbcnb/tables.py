@@ -4,13 +4,14 @@ from collections.abc import Mapping
 
 import pandas as pd
 
-from rbcnb.columns import CLASSES, LABEL, SCORES, SPLIT, TEST, UNUSED, class_names
+from rbcnb.columns import CLASSES, DEV, LABEL, SCORES, SPLIT, TEST, class_names
 from rbcnb.paper import TABLE1, TABLE2, TABLE3
-from rbcnb.protocols import METHODS
-from rbcnb.splits import imbalance_ratio
+from rbcnb.protocols import method_rank
+from rbcnb.rungs import TABLE2_ARM
 from rbcnb.style import readable
 
 PUBLISHED = "published"
+_RUNG = ("protocol", "arm", "rho", "rho_here")
 TABLE1_COLUMNS = (
     "protocol",
     "architecture",
@@ -44,33 +45,34 @@ def table1(results: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     for protocol, rows in results.items():
         by = ["architecture", "method", "alpha", "gamma", "learning_rate", "epochs"]
         summary = over_seeds(rows, by).assign(protocol=protocol)
-        order = summary["method"].map(METHODS.index)
+        order = summary["method"].map(method_rank)
         parts.append(summary.assign(order=order).sort_values(["architecture", "order", "alpha"], kind="stable"))
     return pd.concat(parts, ignore_index=True).reindex(columns=list(TABLE1_COLUMNS))
 
 
-def table2(rungs: Mapping[str, Mapping[float, pd.DataFrame]]) -> pd.DataFrame:
+def table2(ladders: Mapping[tuple[str, str], Mapping[float, Mapping[str, int]]]) -> pd.DataFrame:
     """Table 2: cells per class on every rung; the published rows first.
 
     ``rho`` names the rung by the paper's ratio, ``rho_here`` is Eq. (5) on the cells counted: of the whole rung under
     the paper's protocol, of the training cells under the honest one, whose test set is the same for all.
 
     Args:
-        rungs: protocol -> rho -> cells with their split.
+        ladders: (protocol, arm) -> rho -> class -> cells.
     """
+    published = {row["rho"]: {name: int(row[name]) for name in CLASSES} for row in TABLE2.to_dict("records")}
     rows = [
-        {"protocol": PUBLISHED, "rho": row["rho"], **{name: int(row[name]) for name in CLASSES}, "rho_here": row["rho"]}
-        for row in TABLE2.to_dict("records")
+        {
+            "protocol": protocol,
+            "arm": arm,
+            "rho": rho,
+            **counts,
+            "rho_here": max(counts.values()) / min(counts.values()),
+        }
+        for (protocol, arm), ladder in {(PUBLISHED, TABLE2_ARM): published, **ladders}.items()
+        for rho, counts in ladder.items()
     ]
-    for protocol, ladder in rungs.items():
-        for rho, cells in ladder.items():
-            counted = cells if protocol == "paper" else cells[~cells[SPLIT].isin([TEST, UNUSED])]
-            counts = counted[LABEL].value_counts()
-            here = {name: int(counts.get(name, 0)) for name in class_names(cells[LABEL])}
-            rows.append({"protocol": protocol, "rho": rho, **here, "rho_here": imbalance_ratio(counted[LABEL])})
     table = pd.DataFrame(rows)
-    names = [name for name in table.columns if name not in ("protocol", "rho", "rho_here")]
-    return table.assign(total=table[names].sum(axis=1))
+    return table.assign(total=table.drop(columns=list(_RUNG)).sum(axis=1).astype(int))
 
 
 def table3(results: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
@@ -96,7 +98,7 @@ def under(rows: pd.DataFrame, protocol: str) -> pd.DataFrame:
 def majority_baseline(cells: pd.DataFrame) -> pd.DataFrame:
     """What calling every test cell by the most frequent class scores: the least that a classifier must beat."""
     test = cells.loc[cells[SPLIT] == TEST, LABEL]
-    dev = cells.loc[~cells[SPLIT].isin([TEST, UNUSED]), LABEL]
+    dev = cells.loc[cells[SPLIT] == DEV, LABEL]
     names = class_names(cells[LABEL])
     majority = dev.value_counts().idxmax()
     share = float((test == majority).mean())
