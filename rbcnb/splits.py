@@ -89,6 +89,23 @@ def assign_splits(
     return out
 
 
+def outer_splits(protocols: Iterable[str], *, n_splits: int, n_outer: int) -> dict[str, tuple[str, int]]:
+    """Name of each split of a run (``splits_<name>.csv``) -> its protocol and number.
+
+    >>> list(outer_splits(["paper", "honest"], n_splits=3, n_outer=3))
+    ['paper', 'honest', 'honest_1', 'honest_2']
+
+    Raises:
+        SplitError: *n_splits* leaves a repetition half done, so that some cells would be tested more often than others.
+    """
+    if n_splits > n_outer and n_splits % n_outer:
+        raise SplitError(f"n_splits {n_splits} must be at most n_outer, {n_outer}, or whole repetitions of it")
+    numbers = {name: range(n_splits if name == "honest" else 1) for name in protocols}
+    return {
+        name + (f"_{outer}" if outer else ""): (name, outer) for name, outers in numbers.items() for outer in outers
+    }
+
+
 def outer_folds(cells: pd.DataFrame, *, n_outer: int, seed: int, repeat: int = 0, grouped: bool = True) -> np.ndarray:
     """The outer fold, int [N], that tests each cell, in repetition *repeat* of cross-validation.
 
