@@ -167,8 +167,8 @@ def check_enough(expected: Expected, values: Mapping[str, Any]) -> None:
     if "honest" not in protocol_names(values["protocol"]):
         return
     outer_splits(("honest",), n_splits=values["n_splits"], n_outer=values["n_outer"])
-    if missing := set(values["ladder_methods"]) - set(values["methods"]):
-        raise ValueError(f"ladder_methods {', '.join(sorted(missing))}: add them to methods, or nothing tunes them")
+    if missing := {*values["ladder_methods"], *values["ladder_rivals"]} - {*values["methods"]}:
+        raise ValueError(f"the ladder asks for {', '.join(sorted(missing))}: add that to methods, or nothing tunes it")
     least = values["n_outer"] * MIN_TEST_GROUPS
     n_dev = expected.n_groups - MIN_TEST_GROUPS
     if expected.n_groups < least or n_dev < values["n_folds"]:

@@ -19,7 +19,7 @@ from rbcnb.metrics import score_predictions
 from rbcnb.splits import outer_folds
 from rbcnb.store import predictions_by_method
 from rbcnb.study import run_study
-from rbcnb.trial import Trial, expand_grid
+from rbcnb.trial import ALL_CELLS, Trial, expand_grid
 
 RANDOM, GROUPED = "random", "grouped"  # in place of a protocol's name: these folds belong to neither
 
@@ -66,7 +66,7 @@ def leakage_gap(
     found: dict[str, dict[tuple[str, str], list[pd.DataFrame]]] = {RANDOM: {}, GROUPED: {}}
     for seed in seeds:
         for scheme, folded in leakage_folds(cells, n_outer=n_outer, seed=seed).items():
-            base = [replace(one, protocol=scheme, outer=0, seed=seed, dev_counts="") for one in trials]
+            base = [replace(one, protocol=scheme, outer=0, seed=seed, dev_counts=ALL_CELLS) for one in trials]
             fits = run_study(
                 [fit for one in base for fit in expand_grid(one, fold=range(n_outer))],
                 folded,

@@ -65,7 +65,6 @@ def summary(rows: pd.DataFrame) -> str:
     if rows.empty:
         return "no trials"
     table = rows.assign(fit=rows["fold"].isna().map({True: "final", False: "fold"}), failed=rows["error"] != "")
-    table["dev_counts"] = table["dev_counts"].replace("", "all")
     apart = [name for name in CONDITIONS if len(table[name].unique()) > 1]
     lines = table.groupby([*SUMMARY_COLUMNS, *apart, "fit"], sort=True, dropna=False).agg(
         trials=("key", "size"),

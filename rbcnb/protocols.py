@@ -17,7 +17,7 @@ import pandas as pd
 from rbcnb.columns import CLASSES, CODOCYTE, FOLD, NORMAL, class_names
 from rbcnb.paper import TABLE2
 from rbcnb.splits import PROTOCOLS, TEST_FRACTION, SplitError
-from rbcnb.trial import RESAMPLING, Trial, expand_grid
+from rbcnb.trial import ALL_CELLS, RESAMPLING, Trial, expand_grid
 
 METHODS = ("focal", "cross_entropy", "under_sampling", "over_sampling")  # of Table 1
 # What the paper did not try. "balanced_softmax" is "logit_adjustment" at the tau of 1 that is fitted here.
@@ -192,13 +192,13 @@ def choose_settings(curves: pd.DataFrame, *, protocol: str, criterion: str = "ma
     )
 
 
-def chosen_trials(chosen: pd.DataFrame, *, seeds: Sequence[int], dev_counts: str = "") -> list[Trial]:
+def chosen_trials(chosen: pd.DataFrame, *, seeds: Sequence[int], dev_counts: str = ALL_CELLS) -> list[Trial]:
     """The final fits (no fold held out) of chosen settings, each once per seed.
 
     Args:
         chosen: rows with ``SETTING_FIELDS`` and ``epochs``, as from `choose_settings` or `best_settings`.
         seeds: the same for every setting, so that methods pair.
-        dev_counts: rung of the ladder that the fits are for, see `Trial`; empty for all dev cells.
+        dev_counts: rung of the ladder that the fits are for, see `Trial`.
     """
     trials = []
     for record in chosen[[*SETTING_FIELDS, "epochs"]].drop_duplicates().astype(object).to_dict(orient="records"):
@@ -289,7 +289,7 @@ def images_per_fit(trial: Trial, counts: Mapping[str, int], *, n_folds: int) -> 
         n_folds: folds that the dev cells are divided into.
     """
     dev = {name: n * (1 - TEST_FRACTION) for name, n in counts.items()}
-    if trial.dev_counts:
+    if trial.dev_counts != ALL_CELLS:
         dev = dict(enumerate(map(int, trial.dev_counts.split("/"))))
     share = 1.0 if trial.fold is None else 1 - 1 / n_folds
     train = {name: n * share for name, n in dev.items()}

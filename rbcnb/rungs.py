@@ -11,7 +11,7 @@ import pandas as pd
 from rbcnb.columns import DEV, LABEL, SPLIT, class_names
 from rbcnb.protocols import chosen_trials
 from rbcnb.splits import dev_rungs, equal_totals
-from rbcnb.trial import Trial
+from rbcnb.trial import ALL_CELLS, Trial
 
 TABLE2_ARM, EQUAL_TOTAL = "table2", "equal_total"
 ARMS = {TABLE2_ARM: dict, EQUAL_TOTAL: equal_totals}  # name -> what is done to the counts of the rungs
@@ -24,10 +24,10 @@ def plan_ladder(
     cells: pd.DataFrame,
     rungs: Mapping[float, Mapping[str, int]],
     *,
-    seeds: Sequence[int],
+    seeds: Mapping[str, Sequence[int]],
     arms: Sequence[str] = (TABLE2_ARM,),
 ) -> Plan:
-    """The fits of the honest ladder: chosen settings on every rung of every arm, once per seed.
+    """The fits of the honest ladder: chosen settings on every rung of every arm, once per seed of the method.
 
     A seed is one draw of training cells together with one initialisation, order and augmentation, the same for every
     method. The test set is that of *cells* throughout.
@@ -36,20 +36,27 @@ def plan_ladder(
         chosen: one setting per architecture and method, see `rbcnb.protocols.best_settings`.
         cells: the output of `rbcnb.splits.assign_splits` under the honest protocol.
         rungs: rho -> class -> cells of the rung, out of the whole data set.
-        seeds: of the draws.
+        seeds: method -> seeds of its draws; methods pair on the seeds that they share.
         arms: names in ``ARMS``.
 
     Raises:
-        ValueError: an arm is not known.
+        ValueError: an arm is not known, or a method has no chosen setting.
     """
     if unknown := set(arms) - set(ARMS):
         raise ValueError(f"unknown arms {', '.join(sorted(unknown))} of the ladder; known: {', '.join(ARMS)}")
+    if missing := set(seeds) - set(chosen["method"]):
+        raise ValueError(f"no setting of {', '.join(sorted(missing))} was chosen; add it to methods in notebook 04")
     available = cells.loc[cells[SPLIT] == DEV, LABEL].value_counts().to_dict()
     plan: Plan = {}
     for arm in arms:
         for rho, counts in ARMS[arm](dev_rungs(cells, rungs)).items():
             text = "/".join(str(counts[name]) for name in class_names(counts))
-            plan[arm, rho] = chosen_trials(chosen, seeds=seeds, dev_counts="" if counts == available else text)
+            kept = ALL_CELLS if counts == available else text
+            plan[arm, rho] = [
+                trial
+                for method, own in seeds.items()
+                for trial in chosen_trials(chosen[chosen["method"] == method], seeds=own, dev_counts=kept)
+            ]
     return plan
 
 

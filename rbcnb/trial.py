@@ -36,6 +36,7 @@ RESAMPLING = {
     "over": "over_sampling",
     "over_equal": "over_sampling_equal_steps",
 }
+ALL_CELLS = "all"  # in place of dev_counts
 PRECISIONS = ("auto", "float32", "bf16")
 _FLOATS = ("alpha", "gamma", "label_smoothing", "learning_rate", "weight_decay")
 _INTEGERS = ("batch_size", "epochs", "seed", "fold", "outer")
@@ -65,7 +66,7 @@ class Trial:
     fold: int | None = None  # held out within dev; None fits on all dev cells and scores the test cells
     protocol: str = "paper"  # which protocol's splits the cells table carries
     outer: int = 0  # which outer split the cells table carries, see rbcnb.splits.assign_splits
-    dev_counts: str = ""  # dev cells of each class that are kept, drawn by the seed, as "71/71/2691"; empty keeps all
+    dev_counts: str = ALL_CELLS  # or how many dev cells of each class are kept, drawn by the seed: "71/71/2691"
     precision: str = "auto"  # of matrix products: "float32", "bf16", or "auto": what the device is good at
 
     def __post_init__(self) -> None:
@@ -85,7 +86,7 @@ class Trial:
             raise ValueError(f"label_smoothing must lie in [0, 1), got {self.label_smoothing}")
         if self.label_smoothing and self.loss not in ("cross_entropy", "focal"):
             raise ValueError(f"label_smoothing belongs to cross_entropy and focal, got {self.loss!r}")
-        if self.dev_counts and not _COUNTS.fullmatch(self.dev_counts):
+        if self.dev_counts != ALL_CELLS and not _COUNTS.fullmatch(self.dev_counts):
             raise ValueError(f"dev_counts must be numbers like 71/71/2691, one per class, got {self.dev_counts!r}")
         for name in ("epochs", "batch_size"):
             if getattr(self, name) < 1:
@@ -150,7 +151,7 @@ def hash_data(cells: pd.DataFrame, crops: np.ndarray) -> str:
 def training_rows(trial: Trial, cells: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
     """Row numbers of the cells that a trial trains on, before re-sampling, and of those it is scored on."""
     dev = (cells[SPLIT] == DEV).to_numpy()
-    if trial.dev_counts:
+    if trial.dev_counts != ALL_CELLS:
         kept = _draw_dev(trial, cells[dev].reset_index(drop=True))
         dev = np.isin(np.arange(len(cells)), np.flatnonzero(dev)[kept])
     if trial.fold is None:

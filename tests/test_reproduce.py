@@ -20,6 +20,7 @@ VALUES = {
     "protocol": "both", "architectures": ["small"], "alphas": [0.5, 1.5], "gamma": 2.0, "learning_rates": [1e-3, 1e-2],
     "epochs": 4, "n_folds": 3, "n_seeds": 2, "n_tries": 2, "gammas": [2.0], "weight_decays": [0.0],
     "label_smoothings": [0.0], "methods": list(METHODS), "ladder_methods": ["focal", "cross_entropy"], "n_draws": 2,
+    "ladder_rivals": [], "rival_draws": 1,
     "arms": ["table2"], "n_outer": 3, "n_splits": 1, "leakage_repeats": 0,
 }  # fmt: skip
 COUNTS = {"codocyte": 345, "hypochromia": 356, "normal": 2691}
@@ -103,7 +104,7 @@ def test_too_little_is_said_before_anything_runs():
         check_enough(few, {**VALUES, "n_folds": 5, "smears": "x"})
     check_enough(few, {"protocol": "paper", "n_folds": 5, "smears": "x"})
     check_enough(few, {**VALUES, "n_folds": 4, "smears": "x"})
-    with pytest.raises(ValueError, match="ladder_methods ldam: add them to methods"):
+    with pytest.raises(ValueError, match="the ladder asks for ldam: add that to methods"):
         check_enough(few, {**VALUES, "ladder_methods": ["ldam", "focal"]})
     with pytest.raises(SplitError, match="n_splits 4 must be at most n_outer, 3, or whole repetitions"):
         check_enough(few, {**VALUES, "n_splits": 4})
