@@ -25,7 +25,7 @@ from rbcnb.splits import oversample, undersample
 from rbcnb.stamps import code_stamp
 
 # The modules that a trial's result depends on: a change of their code, comments aside, makes every trial a new one.
-TRIAL_CODE = ("engine", "focal", "learner", "losses", "metrics", "models", "splits", "trial")
+TRIAL_CODE = ("engine", "focal", "kernels", "learner", "losses", "metrics", "models", "splits", "trial")
 
 RESAMPLING = ("none", "under", "over")
 PRECISIONS = ("auto", "float32", "bf16")
