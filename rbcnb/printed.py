@@ -98,3 +98,10 @@ def classes_drawn_by_seed(total: Mapping[str, int], test_fraction: float, *, see
     shuffled = labels[np.random.RandomState(seed).permutation(len(labels))]
     test = shuffled[: n_test_cells(len(labels), test_fraction)]
     return {name: int((test == name).sum()) for name in total}
+
+
+def mcnemar_p(first_only: int, second_only: int) -> float:
+    """Exact two-sided McNemar p: how unequal a fair coin would share out the cells that only one of two has right."""
+    n, fewer = first_only + second_only, min(first_only, second_only)
+    ways = sum(math.comb(n, i) for i in range(fewer + 1))
+    return min(1.0, 2 * ways / 2**n)
