@@ -2,22 +2,28 @@
 
     python benchmarks/training.py --architecture resnet18 --size 64
     python benchmarks/training.py --architecture resnet50 --size 224 --batches 3 --rounds 3
+    python benchmarks/training.py --parts
     python benchmarks/training.py --curves
 
 - *bare step*: forward, backward and Adam on one fixed batch that lies on the device, with the engine's number format,
-  memory layout and optimiser; nothing can train faster with these.
+  memory layout, optimiser and kernels; nothing can train faster with these. Its learning rate is next to nothing: a
+  batch that is known by heart has gradients of zero, and takes less time than any in a fit.
 - *engine*: one epoch of `rbcnb.learner.build_learner` over crops, with its curves.
-- *float32*: the same in float32.
+- *engine, a fit per core*: as many of them side by side as there are cores, of one thread each, as a study runs them.
+- *engine, float32*: the first in float32.
 - *fastai*: ``ImageDataLoaders.from_folder`` over PNG files of the same crops, and ``vision_learner`` of the same
   architecture without pretrained weights: what one would type otherwise. Its loader keeps its default worker processes.
 
-All take turns in one process, with torch's default number of threads; medians over rounds, and ratios of medians. With
-``--curves``: the training curves of bfloat16 and of float32, five seeds each, on synthetic cells.
+Each way has processes of its own (the engine changes how a process keeps its memory), with torch's default number of
+threads (``OMP_NUM_THREADS`` sets it); they take turns. Medians over rounds, and ratios of medians. With ``--parts``:
+processor time of the bare step as torch has it, and with each of `rbcnb.kernels` in turn. With ``--curves``: the
+training curves of bfloat16 and of float32, five seeds each, on synthetic cells.
 """
 
 import argparse
 import contextlib
 import itertools
+import multiprocessing
 import os
 import statistics
 import tempfile
@@ -25,6 +31,7 @@ import time
 import warnings
 from collections.abc import Callable
 from dataclasses import replace
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 import numpy as np
@@ -39,8 +46,9 @@ from fastai.vision.all import ImageDataLoaders, vision_learner  # noqa: E402
 from torchvision import models as torchvision_models  # noqa: E402
 
 from rbcnb.columns import LABEL  # noqa: E402
-from rbcnb.engine import choose_engine, prepare  # noqa: E402
+from rbcnb.engine import Autocast, Engine, choose_engine, prepare  # noqa: E402
 from rbcnb.harvest import harvest  # noqa: E402
+from rbcnb.kernels import DenseAdam, kept_memory, use_small_maps  # noqa: E402
 from rbcnb.labels import label_cells  # noqa: E402
 from rbcnb.learner import CropLoader, build_learner  # noqa: E402
 from rbcnb.models import build_model, normalise  # noqa: E402
@@ -65,17 +73,26 @@ def cells_and_crops(n: int, size_px: int) -> tuple[pd.DataFrame, np.ndarray]:
 def bare_step(trial: Trial, crops: np.ndarray, n_batches: int) -> Callable[[], None]:
     engine = choose_engine(precision=trial.precision)
     model = prepare(build_model(trial.architecture, 3), engine).train()
-    optimiser = torch.optim.Adam(model.parameters(), fused=True)
-    images = normalise(torch.from_numpy(crops[:BATCH]).to(engine.device))
-    targets = (torch.arange(BATCH) % 3).to(engine.device)
+    step = step_of(model, DenseAdam, crops, engine)
 
     def epoch() -> None:
         for _ in range(n_batches):
-            F.cross_entropy(model(images), targets).backward()
-            optimiser.step()
-            optimiser.zero_grad()
+            step()
 
     return epoch
+
+
+def step_of(model: torch.nn.Module, adam: type, crops: np.ndarray, engine: Engine) -> Callable[[], None]:
+    optimiser = adam(model.parameters(), lr=1e-12, fused=True)
+    images = normalise(torch.from_numpy(crops[:BATCH]).to(engine.device))
+    targets = (torch.arange(BATCH) % 3).to(engine.device)
+
+    def step() -> None:
+        F.cross_entropy(model(images), targets).backward()
+        optimiser.step()
+        optimiser.zero_grad()
+
+    return step
 
 
 def engine_epoch(trial: Trial, crops: np.ndarray, n_batches: int) -> Callable[[], None]:
@@ -89,8 +106,9 @@ def engine_epoch(trial: Trial, crops: np.ndarray, n_batches: int) -> Callable[[]
     return lambda: learner.fit(1)
 
 
-def fastai_epoch(trial: Trial, crops: np.ndarray, n_batches: int, folder: Path) -> Callable[[], None]:
+def fastai_epoch(trial: Trial, crops: np.ndarray, n_batches: int) -> Callable[[], None]:
     n = n_batches * BATCH
+    folder = Path.cwd()
     for i, crop in enumerate(crops[: n + 1]):
         path = folder / f"class{i % 3}" / f"{i}.png"
         path.parent.mkdir(exist_ok=True)
@@ -105,32 +123,85 @@ def fastai_epoch(trial: Trial, crops: np.ndarray, n_batches: int, folder: Path) 
     return epoch
 
 
-def race(architecture: str, size_px: int, *, n_batches: int, rounds: int) -> pd.DataFrame:
-    """Median images per second of each way, and their ratios."""
-    _, crops = cells_and_crops(n_batches * BATCH, size_px)
-    crops = np.concatenate([crops] * (n_batches * BATCH // len(crops) + 1))
-    trial = Trial(architecture=architecture)
-    exact = replace(trial, precision="float32")
-    with tempfile.TemporaryDirectory() as folder:
-        ways = {
-            "bare step": bare_step(trial, crops, n_batches),
-            "engine": engine_epoch(trial, crops, n_batches),
-            "engine, float32": engine_epoch(exact, crops, n_batches),
-        }
-        if architecture != "small":  # no name that a user of fastai could type
-            ways["fastai from PNG files"] = fastai_epoch(trial, crops, n_batches, Path(folder))
-        seconds: dict[str, list[float]] = {name: [] for name in ways}
-        for _, (name, epoch) in itertools.product(range(rounds + 1), ways.items()):
-            start = time.perf_counter()
+WAYS = {
+    "bare step": bare_step,
+    "engine": engine_epoch,
+    "engine, a fit per core": engine_epoch,
+    "engine, float32": lambda trial, *rest: engine_epoch(replace(trial, precision="float32"), *rest),
+    "fastai from PNG files": fastai_epoch,
+}
+
+
+def serve(pipe: Connection, way: str, trial: Trial, crops: np.ndarray, n_batches: int) -> None:
+    """In a process of its own: runs an epoch each time it is asked."""
+    if way == "engine, a fit per core":
+        torch.set_num_threads(1)
+    memory = kept_memory() if "engine" in way or way == "bare step" else contextlib.nullcontext()
+    with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder), memory, contextlib.suppress(EOFError):
+        epoch = WAYS[way](trial, crops, n_batches)
+        while True:
             epoch()
             if torch.cuda.is_available():
                 torch.cuda.synchronize()
-            seconds[name].append(time.perf_counter() - start)
-    # The first round allocates.
-    speed = {name: n_batches * BATCH / statistics.median(times[1:]) for name, times in seconds.items()}
+            pipe.send("done")
+            pipe.recv()
+
+
+def race(architecture: str, size_px: int, *, n_batches: int, rounds: int) -> pd.DataFrame:
+    """Median images per second of each way, and their ratios."""
+    _, crops = cells_and_crops(n_batches * BATCH, size_px)
+    crops = np.concatenate([crops] * (n_batches * BATCH // len(crops) + 1))[: n_batches * BATCH + 1]
+    ways = [way for way in WAYS if architecture != "small" or "fastai" not in way]  # no name that one could type there
+    if torch.cuda.is_available():
+        ways.remove("engine, a fit per core")
+    spawn = multiprocessing.get_context("spawn")
+    pipes: dict[str, list[Connection]] = {}
+    for way in ways:
+        for _ in range(os.cpu_count() if "per core" in way else 1):
+            ours, theirs = spawn.Pipe()
+            # No daemons: fastai's loader starts workers of its own. They end with this process's ends of the pipes.
+            spawn.Process(target=serve, args=(theirs, way, Trial(architecture=architecture), crops, n_batches)).start()
+            pipes.setdefault(way, []).append(ours)
+        for pipe in pipes[way]:  # the first epoch allocates
+            pipe.recv()
+    seconds: dict[str, list[float]] = {way: [] for way in ways}
+    for _, way in itertools.product(range(rounds), ways):
+        start = time.perf_counter()
+        for pipe in pipes[way]:
+            pipe.send("go")
+        for pipe in pipes[way]:
+            pipe.recv()
+        seconds[way].append(time.perf_counter() - start)
+    for pipe in itertools.chain.from_iterable(pipes.values()):
+        pipe.close()
+    speed = {way: len(pipes[way]) * n_batches * BATCH / statistics.median(times) for way, times in seconds.items()}
     table = pd.DataFrame({"images_per_s": speed})
-    table["engine_over_it"] = speed["engine"] / table["images_per_s"]
+    for way in ("engine", "engine, a fit per core"):
+        if way in speed:
+            table[f"{way}, over it"] = speed[way] / table["images_per_s"]
     return table.round(3)
+
+
+def parts(architecture: str, size_px: int, *, rounds: int) -> pd.DataFrame:
+    """Median processor time of the bare step with each of the kernels, in milliseconds."""
+    engine = choose_engine()
+    crops = np.random.default_rng(0).integers(0, 256, (BATCH, size_px, size_px, 3), dtype=np.uint8)
+    steps = {}
+    for small_maps, adam in itertools.product((False, True), (torch.optim.Adam, DenseAdam)):
+        model = build_model(architecture, 3).to(engine.device, memory_format=torch.channels_last).train()
+        model = use_small_maps(model) if small_maps else model
+        model = Autocast(model) if engine.precision == "bf16" else model
+        steps[small_maps, adam is DenseAdam] = step_of(model, adam, crops, engine)
+    times: dict[tuple, list[float]] = {}
+    for i, keep in itertools.product(range(rounds + 1), (False, True)):
+        with kept_memory() if keep else contextlib.nullcontext():
+            for names, step in steps.items():
+                start = time.process_time()
+                step()
+                if i:
+                    times.setdefault((keep, *names), []).append(time.process_time() - start)
+    table = pd.Series({names: 1e3 * statistics.median(some) for names, some in times.items()}, name="ms").reset_index()
+    return table.set_axis(["kept_memory", "small_maps", "DenseAdam", "ms"], axis=1).round(1)
 
 
 def curve_gap(*, size_px: int = 48, epochs: int = 8, seeds: int = 5) -> pd.DataFrame:
@@ -154,12 +225,16 @@ def main() -> None:
     parser.add_argument("--batches", type=int, default=16, help="per epoch, of 32 images")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--curves", action="store_true", help="compare training curves instead of speed")
+    parser.add_argument("--parts", action="store_true", help="time the bare step with and without each kernel")
     options = parser.parse_args()
     if options.curves:
         print(curve_gap().to_string())
         return
     print(f"{options.architecture} at {options.size} px, {choose_engine()}, {torch.get_num_threads()} threads")
     print(f"load before the start: {os.getloadavg()[0]:.1f}")
+    if options.parts:
+        print(parts(options.architecture, options.size, rounds=options.rounds).to_string(index=False))
+        return
     print(race(options.architecture, options.size, n_batches=options.batches, rounds=options.rounds).to_string())
 
 

@@ -1,9 +1,9 @@
 """How the arithmetic of a fit is done on a device: number format, memory layout, kernels; never what is computed.
 
-Measured by ``benchmarks/training.py``. Everywhere: channels-last images and torch's fused Adam. bfloat16 where the
-processor multiplies it (AVX-512 BF16 or AMX, CUDA from Ampere on), since its training curves stay within the spread of
-seeds; elsewhere float32 (on a GPU, as torch has it: convolutions round to TF32). ``torch.compile`` gained nothing on
-CPUs and costs most of a minute a fit: it is left out.
+Measured by ``benchmarks/training.py``. Everywhere: channels-last images and torch's fused Adam; on a CPU the kernels of
+`rbcnb.kernels`. bfloat16 where the processor multiplies it (AVX-512 BF16 or AMX, CUDA from Ampere on), since its
+training curves stay within the spread of seeds; elsewhere float32 (on a GPU, as torch has it: convolutions round to
+TF32). ``torch.compile`` gained nothing on CPUs and costs most of a minute a fit: it is left out.
 """
 
 import os
@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from rbcnb.kernels import use_small_maps
 from rbcnb.trial import PRECISIONS
 
 # Of a CPU, of CUDA and Apple's Metal, of cuDNN and cuBLAS.
@@ -59,6 +60,8 @@ def _fast_precision(device: torch.device) -> str:
 def prepare(model: nn.Module, engine: Engine) -> nn.Module:
     """*model* on the engine's device, its images channels-last, its forward pass in the engine's precision."""
     model = model.to(engine.device, memory_format=torch.channels_last)
+    if engine.device.type == "cpu":
+        model = use_small_maps(model)
     return Autocast(model) if engine.precision == "bf16" else model
 
 

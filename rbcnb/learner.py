@@ -3,10 +3,11 @@
 The crops are one uint8 tensor on the device; a batch is an index look-up, normalised on the device.
 """
 
+import math
 from collections.abc import Iterator
 from functools import cached_property, partial
 from itertools import pairwise
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -20,6 +21,7 @@ from fastai.optimizer import OptimWrapper
 from torch import Tensor
 
 from rbcnb.engine import Engine, bare_model, choose_engine, prepare
+from rbcnb.kernels import DenseAdam, kept_memory
 from rbcnb.losses import build_loss
 from rbcnb.metrics import macro_f1
 from rbcnb.models import build_model, normalise
@@ -28,6 +30,9 @@ from rbcnb.trial import Trial
 
 MAX_ROTATION_DEG = SETTINGS["rotation_degrees"]
 EVALUATION_BATCH = 128  # at most; without gradients, four times a training batch fits as well
+BATCH_EVENTS = frozenset(
+    f"{when}_{what}" for what in ("batch", "backward", "step") for when in ("before", "after_cancel", "after")
+) | {"after_pred", "after_loss"}
 CURVE_COLUMNS = ("epoch", "train_loss", "train_ce", "valid_loss", "valid_ce", "valid_macro_f1")
 
 
@@ -116,7 +121,8 @@ class CropLoader:
         order = order.to(self.crops.device)
         for part in self.parts:
             rows = order[part.rows]
-            yield normalise(self.crops[rows]), self.targets[rows]
+            # Seventeen times faster on a CPU than self.crops[rows], which is the same.
+            yield normalise(self.crops.index_select(0, rows)), self.targets.index_select(0, rows)
 
     def to(self, device: torch.device) -> "CropLoader":
         """Moves crops and targets to *device*; fastai calls it."""
@@ -136,20 +142,21 @@ class CurveCallback(Callback):
         self.rows: list[dict[str, float]] = []  # of the epochs done; `rbcnb.checkpoint.resume` fills it
 
     def before_epoch(self) -> None:
-        self.sums = {True: torch.zeros(3, dtype=torch.float64), False: torch.zeros(3, dtype=torch.float64)}
+        self.sums = {True: np.zeros(3), False: np.zeros(3)}
         self.preds: list[Tensor] = []
         self.targets: list[Tensor] = []
 
     def after_loss(self) -> None:
-        n = len(self.y)
-        cross_entropy = F.cross_entropy(self.pred.detach(), self.y)
-        if self.training and not torch.isfinite(self.loss_grad):
-            raise FloatingPointError(f"the training loss became {self.loss_grad.item()} in epoch {self.epoch + 1}")
-        sums = [n * self.loss_grad.item(), n * cross_entropy.item(), n]
-        self.sums[self.training] += torch.tensor(sums, dtype=torch.float64)
-        if not self.training:
-            self.preds.append(self.pred.argmax(dim=1))
-            self.targets.append(self.y)
+        learn, n = self.learn, len(self.learn.y)
+        cross_entropy = F.cross_entropy(learn.pred.detach(), learn.y)
+        # Both at once: a GPU is waited for once per batch.
+        loss, cross_entropy = torch.stack([learn.loss_grad.detach(), cross_entropy]).tolist()
+        if learn.training and not math.isfinite(loss):
+            raise FloatingPointError(f"the training loss became {loss} in epoch {learn.epoch + 1}")
+        self.sums[learn.training] += n * loss, n * cross_entropy, n
+        if not learn.training:
+            self.preds.append(learn.pred.argmax(dim=1))
+            self.targets.append(learn.y)
 
     def after_epoch(self) -> None:
         train_loss, train_ce, n_train = self.sums[True].tolist()
@@ -192,6 +199,40 @@ class EpochCallback(Callback):
             self.learn.loss_func.begin_epoch(self.epoch, self.n_epoch)
 
 
+class TrialLearner(Learner):
+    """A ``Learner`` that loses less time between two batches, and keeps its memory from one to the next.
+
+    At each of ten events per batch fastai sorts all callbacks and asks every one of them, and it looks through each
+    batch for tensors that are not on the device: a fifth of the lesson net's step.
+    """
+
+    def fit(self, *arguments: Any, **options: Any) -> None:
+        """As of ``Learner``."""
+        with kept_memory():
+            super().fit(*arguments, **options)
+
+    def _do_fit(self) -> None:
+        # No callback comes or goes from here on.
+        self.listeners = {name: [cb for cb in self.cbs.sorted("order") if _listens(cb, name)] for name in BATCH_EVENTS}
+        super()._do_fit()
+
+    def __call__(self, event_name: str) -> None:
+        """Calls the callbacks that have something to do at *event_name*, in their order."""
+        if event_name not in BATCH_EVENTS:
+            super().__call__(event_name)
+            return
+        for callback in self.listeners[event_name]:
+            callback(event_name)
+
+    def _set_device(self, batch: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        return batch  # `CropLoader` serves it where the model is
+
+
+def _listens(callback: Callback, event_name: str) -> bool:
+    # Not hasattr(callback, ...): it asks the learner, too.
+    return hasattr(type(callback), event_name) or event_name in vars(callback)
+
+
 def build_learner(
     trial: Trial, train: CropLoader, valid: CropLoader, *, n_classes: int, engine: Engine | None = None
 ) -> Learner:
@@ -211,11 +252,11 @@ def build_learner(
     counts = torch.bincount(train.targets, minlength=n_classes).tolist()
     model = build_model(trial.architecture, n_classes, pretrained=trial.pretrained)
     accumulate = [AccumulateCallback()] if train.part_size < train.bs else []
-    return Learner(
+    return TrialLearner(
         DataLoaders(train, valid, device=engine.device),
         prepare(model, engine),
         loss_func=build_loss(trial, class_counts=counts),
-        opt_func=partial(OptimWrapper, opt=partial(torch.optim.Adam, fused=True)),
+        opt_func=partial(OptimWrapper, opt=partial(DenseAdam, fused=True)),
         lr=trial.learning_rate,
         wd=trial.weight_decay,
         default_cbs=False,

@@ -186,6 +186,9 @@ def normalise(crops: Tensor) -> Tensor:
 
     The constants suit pretrained weights and are harmless without; they hold no information about any data set here.
     """
-    mean = torch.tensor([0.485, 0.456, 0.406], device=crops.device)
-    std = torch.tensor([0.229, 0.224, 0.225], device=crops.device)
-    return ((crops.to(torch.float32) / 255 - mean) / std).permute(0, 3, 1, 2)
+    # Along whole rows of pixels: torch works through a last dimension of three numbers four times more slowly.
+    size = crops.shape[2]
+    mean = torch.tensor([0.485, 0.456, 0.406], device=crops.device).repeat(size)
+    std = torch.tensor([0.229, 0.224, 0.225], device=crops.device).repeat(size)
+    rows = crops.flatten(2).to(torch.float32).div_(255).sub_(mean).div_(std)
+    return rows.view(crops.shape).permute(0, 3, 1, 2)

@@ -26,7 +26,7 @@ from rbcnb.splits import draw_counts, oversample, undersample
 from rbcnb.stamps import code_stamp
 
 # The modules that a trial's result depends on: a change of their code, comments aside, makes every trial a new one.
-TRIAL_CODE = ("engine", "focal", "learner", "losses", "metrics", "models", "splits", "trial")
+TRIAL_CODE = ("engine", "focal", "kernels", "learner", "losses", "metrics", "models", "splits", "trial")
 
 # Name in a Trial -> what follows the loss's name in the method's. "over_equal" serves, from the over-sampled cells, as
 # many an epoch as there were without: its steps are those of the plain fit, where "over" takes more.

@@ -80,7 +80,7 @@ def test_optimiser_is_torch_adam_with_the_papers_settings():
     learner.create_opt()
     learner.fit(1)
     optimiser = learner.opt.opt
-    assert type(optimiser) is torch.optim.Adam
+    assert isinstance(optimiser, torch.optim.Adam)
     group = optimiser.param_groups[0]
     assert (group["lr"], group["betas"], group["eps"], group["weight_decay"]) == (1e-3, (0.9, 0.999), 1e-8, 0)
 
