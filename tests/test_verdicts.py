@@ -3,17 +3,12 @@
 import numpy as np
 import pandas as pd
 import pytest
+from conftest import noisy
 
 from rbcnb.inference import INCONCLUSIVE, NOT_JUDGED, NOT_SUPPORTED, SUPPORTED, paired_macro_f1
 from rbcnb.paired_tests import d_z, sign_flip, win_share
 from rbcnb.paper import CLAIMS
 from rbcnb.verdicts import BASE, LADDER, PRIMARY, REST, adjust_for_families, combine, compare_methods, judge_claims
-
-
-def noisy(table: pd.DataFrame, right: float, seed: int) -> pd.DataFrame:
-    rng = np.random.default_rng(seed)
-    guess = rng.choice(table["target"].unique(), len(table))
-    return table.assign(pred=np.where(rng.random(len(table)) < right, table["target"], guess))
 
 
 @pytest.fixture
