@@ -55,6 +55,14 @@ class Difference:
         """
         return max(self._tail(self.mean + margin), self._tail(margin - self.mean))
 
+    def p_short(self, margin: float) -> float:
+        """One-sided p of a gain of *margin* or more: small where the difference falls short. NaN for one seed."""
+        return self._tail(margin - self.mean)
+
+    def p_apart(self, margin: float) -> float:
+        """One-sided p of a difference within +-*margin*: small where it lies beyond. NaN for one seed."""
+        return self._tail(abs(self.mean) - margin)
+
     def _tail(self, distance: float) -> float:
         if self.n_seeds < 2:
             return math.nan

@@ -135,6 +135,9 @@ def test_the_interval_and_its_tests_are_one(predictions):
     both = [ours.mean + margin, margin - ours.mean]
     expected = max(stats.t.sf(np.array(both) / ours.error, ours.freedom))
     assert ours.p_alike(margin) == pytest.approx(expected)
+    # One-sided: 0.025 where a limit of the 95 % interval touches the margin.
+    assert ours.p_short(ours.high) == pytest.approx(0.025)
+    assert ours.p_apart(ours.low) == pytest.approx(0.025)
     assert np.var(ours.by_seed, ddof=1) / 3 == pytest.approx(ours.of_seeds)
 
 
