@@ -140,7 +140,14 @@ def simulated_readers(
 
     Returns:
         As of `ratings_of`.
+
+    Raises:
+        ValueError: no distribution on 0 to 1 has such a mean and standard deviation.
     """
+    if not 0 <= error <= 1 or (spread and not spread**2 < error * (1 - error)):
+        raise ValueError(
+            f"no reader errs on {error:g} of cells with sd {spread:g} from smear to smear; give less of both"
+        )
     rng = np.random.default_rng(seed)
     names = np.array(class_names(cells[LABEL]), dtype=object)
     truth = pd.Categorical(cells[LABEL], categories=names).codes
