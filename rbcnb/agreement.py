@@ -36,8 +36,13 @@ def ratings_of(readings: pd.DataFrame) -> pd.DataFrame:
     return table[list(named[READER].unique())]
 
 
-def disagreement_counts(ratings: pd.DataFrame, first: str, second: str) -> pd.DataFrame:
-    """Cells by the label of reader *first* (index) and of reader *second* (columns), those that both named."""
+def disagreement_counts(ratings: pd.DataFrame) -> pd.DataFrame:
+    """Cells by the labels of two readers (index and columns, named after them), those that both named.
+
+    Of more than two readers, the two who named the most cells in common, the first such pair.
+    """
+    given = ratings.notna()
+    first, second = max(itertools.combinations(ratings, 2), key=lambda pair: int(given[list(pair)].all(axis=1).sum()))
     both = ratings[[first, second]].dropna()
     names = list(class_names(both.to_numpy().ravel()))
     counts = pd.crosstab(both[first], both[second])
@@ -140,7 +145,14 @@ def simulated_readers(
 
     Returns:
         As of `ratings_of`.
+
+    Raises:
+        ValueError: no distribution on 0 to 1 has such a mean and standard deviation.
     """
+    if not 0 <= error <= 1 or (spread and not spread**2 < error * (1 - error)):
+        raise ValueError(
+            f"no reader errs on {error:g} of cells with sd {spread:g} from smear to smear; give less of both"
+        )
     rng = np.random.default_rng(seed)
     names = np.array(class_names(cells[LABEL]), dtype=object)
     truth = pd.Categorical(cells[LABEL], categories=names).codes

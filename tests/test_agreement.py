@@ -59,7 +59,7 @@ def test_cohens_kappa_is_scikit_learns(ratings):
     for first, second in itertools.combinations(ratings, 2):
         both = ratings[[first, second]].dropna()
         expected = cohen_kappa_score(both[first], both[second])
-        assert cohen_kappa(disagreement_counts(ratings, first, second).to_numpy()) == pytest.approx(expected)
+        assert cohen_kappa(disagreement_counts(both).to_numpy()) == pytest.approx(expected)
         table = rows(agreement_table(ratings, smears_of(ratings)))
         row = table.loc[f"Cohen's kappa, {first} and {second}"]
         assert (row["value"], row["n_cells"]) == (pytest.approx(expected), len(both))
@@ -157,7 +157,7 @@ def test_ratings_are_the_last_words_that_name_a_class(tmp_path):
     assert ratings_of(load_readings(tmp_path / "none.csv")).empty
 
 
-def test_simulated_readers_err_as_often_as_told(ratings):
+def test_simulated_readers_err_as_often_as_told():
     cells = pd.DataFrame({"smear": np.repeat(np.arange(2000), 10), "cell": np.tile(np.arange(10), 2000)})
     cells["label"] = np.resize(["codocyte", "hypochromia", "normal", "normal"], len(cells))
     calls = simulated_readers(cells, error=0.1, spread=0.08, seed=3)
@@ -166,11 +166,18 @@ def test_simulated_readers_err_as_often_as_told(ratings):
     # Of one smear the two share their rate: var of a smear's mean is sd^2 + mean(r (1 - r)) / n.
     spread = wrong["first"].groupby(level="smear").mean().var()
     assert spread == pytest.approx(0.08**2 + (0.1 * 0.9 - 0.08**2) / 10, rel=0.1)
-    assert ratings.notna().mean().between(0.85, 0.95).all()
+    sure = simulated_readers(cells, error=0.0, seed=3)
+    assert sure["first"].tolist() == sure["second"].tolist() == cells["label"].tolist()
+    for error, spread in ((1.1, 0.0), (0.5, 0.5)):
+        with pytest.raises(ValueError, match="no reader errs on"):
+            simulated_readers(cells, error=error, spread=spread, seed=3)
 
 
 def test_pictures_show_every_count_and_statistic(ratings):
-    counts = disagreement_counts(ratings, "anna", "bo")
+    counts = disagreement_counts(ratings[["anna", "bo"]])
+    # Of three, the two with the most cells in common.
+    lazy = ratings.assign(anna=ratings["anna"].where(np.arange(len(ratings)) < 9))
+    assert disagreement_counts(lazy).to_dict() == disagreement_counts(ratings[["bo", "cy"]]).to_dict()
     figure = plot_disagreement(counts)
     shown = sorted(int(text.get_text()) for text in figure.axes[0].texts)
     assert shown == sorted(int(n) for n in counts.to_numpy().ravel() if n)
