@@ -47,7 +47,8 @@ function render({ model, el }) {
   const saved = make("span", { role: "status" });
   const head = make(
     "div", { className: "row" }, make("span", { className: "row" }, ...modes),
-    make("label", {}, "queue ", queues), bar, progress, make("span", { className: "push" }, "reader ", who), saved,
+    make("label", {}, "queue ", queues), bar, progress, make("span", { className: "push asleep faint" }, "click here for the keys"),
+    make("span", { className: "push" }, "reader ", who), saved,
   );
   const cropFrame = make("div", { className: "frame" });
   const aroundFrame = make("div", { className: "frame" });
