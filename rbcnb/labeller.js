@@ -112,6 +112,8 @@ function render({ model, el }) {
     if (message.kind === "sheet") return message.view === view ? takeSheet(message, buffers) : undefined;
     if (message.kind !== "state") return;
     const own = message.view === view;
+    const failed = message.error && own && outbox.find((one) => one.id === message.ack);
+    if (failed?.comment && !comment.value) comment.value = failed.comment;
     if (own) outbox = outbox.filter((one) => one.id > message.ack);
     state = message;
     if (own && message.error) complain(message.error);

@@ -130,7 +130,14 @@ def test_blinded_readings_show_no_label_that_was_given(path):
     assert (state["queue"], state["upcoming"]) == ("list", [4, 1])
     assert blind.tell("want", rows=[4])["given"] is None
     assert blind.tell("sheet", label="normal", page=0)["n"] == 0
-    assert labeller(path, cells=cells(label="normal")).tell("want", rows=[4])["given"] == "normal"
+    seeing = labeller(path, cells=cells(label="normal"), queue=listed)
+    assert seeing.tell("want", rows=[4])["given"] == "normal"
+    seeing.tell("say", rows=[4], what="label", label="codocyte")
+    again = {"queue": listed, "session": "again"}
+    assert labeller(path, **again).tell("sheet", label="codocyte", page=0)["rows"] == [4]
+    blind = labeller(path, **again, show_given=False)
+    assert blind.tell("sheet", label="codocyte", page=0)["rows"] == []
+    assert blind.tell("hello")["upcoming"] == [4, 1]
 
 
 def test_another_queue_can_be_chosen_and_one_that_cannot_is_refused(path):
@@ -178,6 +185,8 @@ def test_a_crop_reaches_the_page_to_the_bit_and_the_ring_is_on_the_cell():
         np.testing.assert_allclose([around.y, around.x], dark / 60, atol=0.5 / 60)
         assert around.radius == pytest.approx(0.1)
     assert CellPictures(table, crops_of_array(table, crops(3))).around(0) is None
+    nowhere = CellPictures(table.assign(radius_px=np.nan), crops_of_array(table, crops(3)), {"a": image}.get)
+    assert nowhere.around(0) is None
 
 
 def test_one_damaged_picture_does_not_hold_up_the_others(path):
