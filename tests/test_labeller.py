@@ -143,6 +143,7 @@ def test_blinded_readings_show_no_label_that_was_given(path):
 def test_another_queue_can_be_chosen_and_one_that_cannot_is_refused(path):
     ann = labeller(path, cells=cells(label=["normal", None] * 3))
     assert ann.tell("hello")["upcoming"] == [1, 3, 5]
+    assert [ann.tell("want", rows=[row])["given"] for row in (0, 1)] == ["normal", None]
     assert ann.tell("queue", queue="all")["upcoming"] == [0, 1, 2, 3, 4, 5]
     state = ann.tell("queue", queue="flagged")
     assert "no queue 'flagged'" in state["error"]
