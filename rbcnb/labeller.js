@@ -47,15 +47,15 @@ function render({ model, el }) {
   const saved = make("span", { role: "status" });
   const head = make(
     "div", { className: "row" }, make("span", { className: "row" }, ...modes),
-    make("label", {}, "queue ", queues), bar, progress, make("span", { className: "push asleep faint" }, "click here for the keys"),
-    make("span", { className: "push" }, "reader ", who), saved,
+    make("label", {}, "queue ", queues), bar, progress, make("span", { className: "push" }, "reader ", who), saved,
   );
   const cropFrame = make("div", { className: "frame" });
   const aroundFrame = make("div", { className: "frame" });
   const name = make("span");
+  const asleep = make("span", { className: "push asleep faint" }, "click here to use the keys");
   const given = make("span", { className: "faint" });
   const one = [
-    make("figure", { className: "picture" }, cropFrame, make("figcaption", {}, name)),
+    make("figure", { className: "picture" }, cropFrame, make("figcaption", { className: "row" }, name, asleep)),
     make("figure", { className: "picture" }, aroundFrame, make("figcaption", {}, given)),
   ];
   const classes = make("div", { className: "classes" });
