@@ -52,9 +52,10 @@ class CellPictures:
         return _encoded(".png", self._crop(row), cv2.IMWRITE_PNG_COMPRESSION, 1)
 
     def around(self, row: int) -> Around | None:
-        """The cell among its neighbours, off centre at the border; None where the smear's image is not there."""
+        """The cell among its neighbours, off centre at the border; None without its circle or the smear's image."""
         cell = self._cells.loc[row]
-        image = self._smear(str(cell[SMEAR]))
+        placed = all(name in cell and np.isfinite(cell[name]) for name in (X, Y, RADIUS))
+        image = self._smear(str(cell[SMEAR])) if placed else None
         if image is None:
             return None
         side = min(round(AROUND_RADII * cell[RADIUS]), *image.shape[:2])

@@ -52,9 +52,10 @@ function render({ model, el }) {
   const cropFrame = make("div", { className: "frame" });
   const aroundFrame = make("div", { className: "frame" });
   const name = make("span");
+  const asleep = make("span", { className: "push asleep faint" }, "click here to use the keys");
   const given = make("span", { className: "faint" });
   const one = [
-    make("figure", { className: "picture" }, cropFrame, make("figcaption", {}, name)),
+    make("figure", { className: "picture" }, cropFrame, make("figcaption", { className: "row" }, name, asleep)),
     make("figure", { className: "picture" }, aroundFrame, make("figcaption", {}, given)),
   ];
   const classes = make("div", { className: "classes" });
@@ -111,6 +112,8 @@ function render({ model, el }) {
     if (message.kind === "sheet") return message.view === view ? takeSheet(message, buffers) : undefined;
     if (message.kind !== "state") return;
     const own = message.view === view;
+    const failed = message.error && own && outbox.find((one) => one.id === message.ack);
+    if (failed?.comment && !comment.value) comment.value = failed.comment;
     if (own) outbox = outbox.filter((one) => one.id > message.ack);
     state = message;
     if (own && message.error) complain(message.error);

@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 
 from rbcnb import labelling
 from rbcnb.cards import THUMB_PX, CellPictures, crops_of_array
-from rbcnb.columns import CELL, CLASSES, FOUND, LABEL, PROB, SMEAR, class_names
+from rbcnb.columns import CELL, CLASSES, FOUND, LABEL, PROB, SESSION, SMEAR, class_names
 from rbcnb.labelling import Sitting
 from rbcnb.pictures import plot_contact_sheet
 from rbcnb.readings import KINDS, NAMED, UNDONE, UNSURE, Reading, append_readings, current_labels, load_readings
@@ -52,7 +52,7 @@ class Labeller(anywidget.AnyWidget):
         session: written with the readings after the queue's name. In queues of a second look only readings of the same
             session count as done: give another one to read the same list again.
         probs, flagged: see `rbcnb.labelling.queue_rows`; without them these queues are not offered.
-        show_given: False hides the labels of *cells*, for blinded readings.
+        show_given: False hides the labels of *cells* and, in a second look, what the reader said before: blinded.
 
     Raises:
         ValueError: no reader, no class or too many of them, no such queue, a cell that stands twice.
@@ -90,6 +90,7 @@ class Labeller(anywidget.AnyWidget):
         self._names = [f"{smear}, cell {cell}" for smear, cell in zip(cells[SMEAR], cells[CELL], strict=True)]
         self._crop = crops if callable(crops) else crops_of_array(self._cells, crops)
         self._pictures = CellPictures(self._cells, self._crop, smear_image)
+        self._show_given = show_given
         given = self._cells[LABEL] if show_given and LABEL in self._cells else pd.Series(index=self._cells.index)
         self._given = given.astype(object).where(given.notna(), None).tolist()
         self._session, self._tables = session, {"probs": probs, "flagged": flagged}
@@ -119,6 +120,8 @@ class Labeller(anywidget.AnyWidget):
         who = {"reader": self.reader, "session": session}
         rows = labelling.queue_rows(self._queues[queue], self._cells, readings, **who, **self._tables)
         again = queue not in labelling.FIRST_LOOKS
+        if again and not self._show_given:
+            readings = readings[readings[SESSION] == session]  # what the reader said before would give labels away
         return labelling.resume(rows, self._cells, readings, **who, second_look=again)
 
     # What the page sends, and what it is told. Each view of the widget counts its own messages.

@@ -72,7 +72,11 @@ class Sitting:
 
     def counts(self) -> Counter:
         """How many cells of the queue are ``read`` and ``skipped``."""
-        return Counter("read" if self.is_read(row) else "skipped" for row in self.queue if self._counted(row))
+        queued, counts = set(self.queue), Counter()
+        for row in self.said or ():  # after every key, so over what was said alone: it is less than the queue
+            if row in queued and (words := self._counted(row)):
+                counts["skipped" if all(one.kind == SKIPPED for one in words) else "read"] += 1
+        return counts
 
     def _counted(self, row: int) -> tuple[Said, ...]:
         stack = self.standing(row)

@@ -35,6 +35,7 @@ CAPTIONS = {
     "differences_ladder": "The same on every rung of the ladder.",
     "contact_sheet": "Cells of the rarest class, to look for the odd one out.",
     "class_counts": "Cells per class.",
+    "to_read": "Cells that come next in the labeller.",
     "agreement": "How far readers agree, with 95 % intervals over smears; who was compared, the title says.",
     "disagreement": "Cells by the labels of two readers.",
     "loss_shares": "Who pays the bill: shares of a batch's loss.",

@@ -130,12 +130,20 @@ def test_blinded_readings_show_no_label_that_was_given(path):
     assert (state["queue"], state["upcoming"]) == ("list", [4, 1])
     assert blind.tell("want", rows=[4])["given"] is None
     assert blind.tell("sheet", label="normal", page=0)["n"] == 0
-    assert labeller(path, cells=cells(label="normal")).tell("want", rows=[4])["given"] == "normal"
+    seeing = labeller(path, cells=cells(label="normal"), queue=listed)
+    assert seeing.tell("want", rows=[4])["given"] == "normal"
+    seeing.tell("say", rows=[4], what="label", label="codocyte")
+    again = {"queue": listed, "session": "again"}
+    assert labeller(path, **again).tell("sheet", label="codocyte", page=0)["rows"] == [4]
+    blind = labeller(path, **again, show_given=False)
+    assert blind.tell("sheet", label="codocyte", page=0)["rows"] == []
+    assert blind.tell("hello")["upcoming"] == [4, 1]
 
 
 def test_another_queue_can_be_chosen_and_one_that_cannot_is_refused(path):
     ann = labeller(path, cells=cells(label=["normal", None] * 3))
     assert ann.tell("hello")["upcoming"] == [1, 3, 5]
+    assert [ann.tell("want", rows=[row])["given"] for row in (0, 1)] == ["normal", None]
     assert ann.tell("queue", queue="all")["upcoming"] == [0, 1, 2, 3, 4, 5]
     state = ann.tell("queue", queue="flagged")
     assert "no queue 'flagged'" in state["error"]
@@ -178,6 +186,8 @@ def test_a_crop_reaches_the_page_to_the_bit_and_the_ring_is_on_the_cell():
         np.testing.assert_allclose([around.y, around.x], dark / 60, atol=0.5 / 60)
         assert around.radius == pytest.approx(0.1)
     assert CellPictures(table, crops_of_array(table, crops(3))).around(0) is None
+    nowhere = CellPictures(table.assign(radius_px=np.nan), crops_of_array(table, crops(3)), {"a": image}.get)
+    assert nowhere.around(0) is None
 
 
 def test_one_damaged_picture_does_not_hold_up_the_others(path):
