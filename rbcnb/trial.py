@@ -11,7 +11,7 @@ import math
 import operator
 import time
 import warnings
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -151,6 +151,7 @@ def run_trial(
     device: str | None = None,
     strict: bool = False,
     checkpoint: str | Path | None = None,
+    keep: Callable[[Any], None] | None = None,
 ) -> TrialResult:
     """Fits one trial and predicts the cells it holds out (its fold, or the test set when ``fold`` is None).
 
@@ -164,6 +165,7 @@ def run_trial(
         strict: ask a GPU for the same numbers every time.
         checkpoint: file for the state of a long fit after an epoch. A fit that finds one there goes on from it, on a
             CPU to the same numbers as if it had never stopped.
+        keep: takes the fitted network, a torch module in float32, which is else let go; see `rbcnb.export`.
 
     Returns:
         Scores, curves and predictions. Same trial, data, machine and thread count on a CPU: same numbers.
@@ -178,7 +180,7 @@ def run_trial(
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="`torch.jit.script`")  # fastai's use of it, not ours to mend
         from rbcnb.checkpoint import CheckpointCallback, resume
-        from rbcnb.engine import choose_engine, out_of_memory, repeatable
+        from rbcnb.engine import bare_model, choose_engine, out_of_memory, repeatable
         from rbcnb.learner import EVALUATION_BATCH, CropLoader, build_learner, predict_probabilities, rotate_flip
 
     if len(cells) != len(crops):
@@ -218,7 +220,10 @@ def run_trial(
                 done = resume(learner, checkpoint)
                 learner.add_cb(CheckpointCallback(checkpoint))
             learner.fit(trial.epochs, start_epoch=done)
-            return predict_probabilities(learner.model, scored), learner.curve.table
+            probabilities = predict_probabilities(learner.model, scored)
+            if keep is not None:
+                keep(bare_model(learner.model))
+            return probabilities, learner.curve.table
 
     part_size = trial.batch_size
     while True:
