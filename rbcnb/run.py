@@ -1,7 +1,8 @@
 """A run: the folder that one execution of the notebooks fills, and the names of what lies in it.
 
 ``cells.csv`` (found), ``truth.csv`` (labels of the smears), ``labelled.csv``, ``crops.npy``,
-``smear.png`` (the first one), ``splits_<protocol>.csv``,
+``smear.png`` (the first one), ``finder.json`` (how cells were found),
+``splits_<protocol>.csv``,
 ``tables/*.csv``, ``figures/*.png``, ``trials/`` (a store, see `rbcnb.store`), ``notebooks/``,
 ``run.json``, ``report.html``.
 """
@@ -9,8 +10,10 @@
 import functools
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -31,6 +34,7 @@ _MADE_BY = {
     "cells.csv": "01_segmentation",
     "truth.csv": "01_segmentation",
     "crops.npy": "01_segmentation",
+    "finder.json": "01_segmentation",
     "smear.png": "01_segmentation",
     "labelled.csv": "02_labelling_audit",
     "ladder.csv": "02_labelling_audit",
@@ -102,6 +106,15 @@ class Run:
         """Reads the crops, all or those at *rows*; mapped, so that only what is asked for is read."""
         crops = np.load(self._path("crops.npy"), mmap_mode="r")
         return np.array(crops if rows is None else crops[rows])
+
+    def save_json(self, facts: Mapping[str, Any], name: str) -> None:
+        """Writes *facts* to ``<name>.json``."""
+        with write_whole(self.folder / f"{name}.json") as part:
+            part.write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
+
+    def load_json(self, name: str) -> dict[str, Any]:
+        """Reads ``<name>.json``."""
+        return json.loads(self._path(f"{name}.json").read_text(encoding="utf-8"))
 
     def save_image(self, image: np.ndarray, name: str) -> None:
         """Writes an image [H, W, 3] uint8 RGB to ``<name>.png``."""

@@ -25,7 +25,7 @@ from rbcnb.splits import oversample, undersample
 from rbcnb.stamps import code_stamp
 
 # The modules that a trial's result depends on: a change of their code, comments aside, makes every trial a new one.
-TRIAL_CODE = ("engine", "focal", "learner", "losses", "metrics", "models", "splits", "trial")
+TRIAL_CODE = ("engine", "focal", "learner", "losses", "metrics", "models", "predict", "splits", "trial")
 
 RESAMPLING = ("none", "under", "over")
 PRECISIONS = ("auto", "float32", "bf16")
@@ -181,7 +181,8 @@ def run_trial(
         warnings.filterwarnings("ignore", message="`torch.jit.script`")  # fastai's use of it, not ours to mend
         from rbcnb.checkpoint import CheckpointCallback, resume
         from rbcnb.engine import bare_model, choose_engine, out_of_memory, repeatable
-        from rbcnb.learner import EVALUATION_BATCH, CropLoader, build_learner, predict_probabilities, rotate_flip
+        from rbcnb.learner import CropLoader, build_learner, predict_probabilities, rotate_flip
+        from rbcnb.predict import EVALUATION_BATCH
 
     if len(cells) != len(crops):
         raise ValueError(f"{len(cells)} cells but {len(crops)} crops: they must stand in the same order, one each")
