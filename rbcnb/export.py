@@ -36,6 +36,7 @@ from rbcnb.model_file import ModelCard, ModelFileError, load_model, save_model
 from rbcnb.protocols import chosen_trials
 from rbcnb.run import Run
 from rbcnb.stamps import code_stamp
+from rbcnb.store import load_predictions
 from rbcnb.study import default_jobs
 from rbcnb.trial import TRIAL_CODE, Trial, hash_data, run_trial, training_rows
 from rbcnb.unsure import SURE_PRECISION, choose_threshold, confusion_by_group, fit_temperature, tempered
@@ -57,6 +58,20 @@ def choose_trial(choices: pd.DataFrame, *, protocol: str, seed: int) -> Trial:
     """
     mine = choices[choices["protocol"] == protocol]
     return chosen_trials(mine.loc[[mine["valid_macro_f1"].idxmax()]], seeds=[seed])[0]
+
+
+def stored_predictions(trial: Trial, results: pd.DataFrame, store: str | Path) -> pd.DataFrame:
+    """The predictions in *store* of *trial*, which is found among *results* by its settings.
+
+    Raises:
+        ValueError: it is not among them.
+    """
+    same = pd.Series(True, index=results.index)
+    for name, value in asdict(trial).items():
+        same &= results[name].isna() if value is None else results[name] == value
+    if not same.any():
+        raise ValueError(f"not among the results: {trial}; run the study that it is of")
+    return load_predictions(store, results.loc[same, "key"].iloc[0])
 
 
 def fit_networks(

@@ -37,6 +37,8 @@ CAPTIONS = {
     "alpha_lecture": "Seven alphas, the same seeds: under SGD, under Adam, and what is left by Adam's eps.",
     "noise_training": "What wrong labels do to training, and to scores on right ones.",
     "toy_losses": "Every loss on the same cells of a toy; dotted: where the true posterior changes.",
+    "gradcam": "Grad-CAM of test cells: what spoke for the class that each was given.",
+    "mistakes": "The surest wrong calls on the test set: label given, class predicted, probability.",
     "summary": "Classes, cells and answer in one picture.",
 }
 TABLES = {
@@ -47,6 +49,7 @@ TABLES = {
     "differences": "Paired differences",
     "recomputation": "The published numbers, recomputed from the paper itself",
     "class_counts": "Cells per class",
+    "mistakes": "The surest wrong calls",
     "detection": "Detection quality",
     "choices": "Settings chosen on the folds",
     "skipped": "Files left out",
@@ -66,16 +69,17 @@ def write_report(run: Run) -> Path:
     record = run.load_record()
     tables = _ordered(run.folder / "tables", "*.csv", list(TABLES))
     figures = _ordered(run.folder / "figures", "*.png", list(CAPTIONS))
+    origins = {name: _origin(entry) for name, entry in run.load_manifest().items()}
     first = [path for path in tables if path.stem == "verdict"]
     parts = [
         "<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content='width=device-width'>",
         f"<title>rbcnb: {html.escape(run.folder.name)}</title><style>{STYLE}</style>",
         "<h1>Does focal loss help? Pasupa et al. (2020), run again</h1>",
         f"<p class=note>{_provenance(run, record)}</p>",
-        *(_table(path) for path in first),
+        *(_table(path, origins) for path in first),
         "<h2>Figures</h2>",
-        *(_figure(path) for path in figures),
-        *(_table(path) for path in tables if path not in first),
+        *(_figure(path, origins) for path in figures),
+        *(_table(path, origins) for path in tables if path not in first),
         "<h2>Notebooks</h2>",
         _notebooks(record),
     ]
@@ -106,7 +110,12 @@ def _provenance(run: Run, record: dict) -> str:
     return html.escape(f"{source}Run {run.folder.name}; {told}.")
 
 
-def _table(path: Path) -> str:
+def _origin(entry: dict) -> str:
+    """What a file of the manifest was made from."""
+    return f", data {entry['data']}, seed {entry['seed']}"
+
+
+def _table(path: Path, origins: dict[str, str]) -> str:
     try:
         table = pd.read_csv(path)
     except pd.errors.EmptyDataError:
@@ -121,7 +130,8 @@ def _table(path: Path) -> str:
         for row in table.itertuples(index=False)
     )
     return (
-        f"<h2 id={path.stem}>{html.escape(title)}</h2><p class=note>tables/{path.name}</p>"
+        f"<h2 id={path.stem}>{html.escape(title)}</h2><p class=note>tables/{path.name}"
+        f"{html.escape(origins.get(f'tables/{path.name}', ''))}</p>"
         f"<table><tr>{head}{''.join(rows)}</table>"
     )
 
@@ -132,7 +142,7 @@ def _cell(value: object) -> str:
     return f"{value:.4g}" if isinstance(value, float) else html.escape(str(value))
 
 
-def _figure(path: Path) -> str:
+def _figure(path: Path, origins: dict[str, str]) -> str:
     image = base64.b64encode(path.read_bytes()).decode("ascii")
     numbered = re.fullmatch(r"fig(\d+)", path.stem)
     name = f"Fig. {int(numbered[1])}" if numbered else path.stem.replace("_", " ")
@@ -142,7 +152,8 @@ def _figure(path: Path) -> str:
     alt = html.escape(CAPTIONS.get(path.stem, name), quote=True)
     return (
         f'<figure id={path.stem}><img alt="{alt}" width={width} src="data:image/png;base64,{image}">'
-        f"<figcaption>{caption}</figcaption></figure>"
+        f"<figcaption>{caption} figures/{path.name}"
+        f"{html.escape(origins.get(f'figures/{path.name}', ''))}</figcaption></figure>"
     )
 
 
