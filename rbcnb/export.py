@@ -177,7 +177,7 @@ def export_model(
         temperature=temperature,
         threshold=threshold,
         sure=sure,
-        confusion=tuple(confusion.tolist()),
+        confusion=confusion.tolist(),
         look=asdict(reference_of(looks)),
         trial=asdict(trial),
         scores=score_predictions(held_out_predictions(final, trial, cells, crops)),

@@ -1,9 +1,10 @@
 """Grad-CAM (Selvaraju et al. 2017): which part of a crop speaks for a class.
 
-Every network here ends in feature maps, their mean over positions, and a linear layer. For such a network the map of a
-class is the class's logit, laid out: the map's sum over positions is the logit less its bias. So with the maps of the
-last layer Grad-CAM is exact; what it tells is coarse, as these maps are (a thirty-second of the crop's side in ResNet
-and DenseNet, an eighth in the small net), and says where, not what.
+Grad-CAM weighs the last feature maps by the mean gradient of a class's logit. Every network here ends in these maps,
+their mean over positions and a linear layer, so that the gradient is the same everywhere: the layer's weight over the
+number of positions. No backward pass is needed, and the map is the logit laid out: its sum over positions is the logit
+less its bias. It is as coarse as the maps (a thirty-second of the crop's side in ResNet and DenseNet, an eighth in the
+small net), and says where, not what.
 """
 
 from collections.abc import Sequence
@@ -23,7 +24,7 @@ def class_maps(model: nn.Module, crops: np.ndarray, classes: Sequence[int]) -> n
     """What each position of the last feature maps adds to the logit of the class asked for: float32 [N, h, w].
 
     Args:
-        model: a network of `rbcnb.models.build_model`; it is left in eval mode, its gradients untouched.
+        model: a network of `rbcnb.models.build_model`; it is left in eval mode.
         crops: uint8 [N, S, S, 3].
         classes: one output's number per crop.
 
@@ -33,26 +34,19 @@ def class_maps(model: nn.Module, crops: np.ndarray, classes: Sequence[int]) -> n
     if len(classes) != len(crops):
         raise ValueError(f"one class per crop is needed, got {len(classes)} for {len(crops)} crops")
     model = bare_model(model).eval()
-    layer, held = last_maps(model), []
-
-    def hold(_module: nn.Module, _inputs: tuple, output: Tensor) -> Tensor:
-        # DenseNet rectifies in place after this layer; on the others, rectified already, it changes nothing.
-        held.append(output.relu())
-        return held[-1].clone()
-
-    device = next(model.parameters()).device
+    layer, linear = last_layers(model)
+    held: list[Tensor] = []
+    # DenseNet rectifies in place after this layer, hence the copy; the others' maps are rectified already.
+    handle = layer.register_forward_hook(lambda _module, _inputs, output: held.append(output.relu()))
     found = []
-    handle = layer.register_forward_hook(hold)
     try:
-        for start in range(0, len(crops), _BATCH):
-            images = normalise(torch.from_numpy(np.ascontiguousarray(crops[start : start + _BATCH])).to(device))
-            chosen = torch.as_tensor(list(classes[start : start + _BATCH]), device=device)
-            with torch.enable_grad():
-                logits = model(images.requires_grad_())  # so that gradients flow in a network that is frozen, too
+        with torch.inference_mode():
+            for start in range(0, len(crops), _BATCH):
+                images = torch.from_numpy(np.ascontiguousarray(crops[start : start + _BATCH])).to(linear.weight.device)
+                model(normalise(images))
                 maps = held.pop()
-                (slope,) = torch.autograd.grad(logits.gather(1, chosen[:, None]).sum(), maps)
-            weights = slope.mean(dim=(2, 3), keepdim=True)
-            found.append((weights * maps).sum(dim=1).detach().cpu().numpy())
+                weights = linear.weight[list(classes[start : start + _BATCH])] / (maps.shape[2] * maps.shape[3])
+                found.append(torch.einsum("nkhw,nk->nhw", maps, weights).cpu().numpy())
     finally:
         handle.remove()
     return np.concatenate(found) if found else np.empty((0, 0, 0), np.float32)
@@ -71,16 +65,16 @@ def grad_cam(model: nn.Module, crops: np.ndarray, classes: Sequence[int]) -> np.
     return np.divide(large, peak, out=np.zeros_like(large), where=peak > 0)
 
 
-def last_maps(model: nn.Module) -> nn.Module:
-    """The module whose output, rectified, is averaged over positions and goes into the linear layer."""
-    if hasattr(model, "layer4"):
-        return model.layer4
-    if hasattr(model, "features"):
-        return model.features
-    parts = list(model.children())
-    pools = [i for i, part in enumerate(parts) if isinstance(part, nn.AdaptiveAvgPool2d)]
-    if isinstance(model, nn.Sequential) and pools and pools[0] > 0:
-        return parts[pools[0] - 1]
+def last_layers(model: nn.Module) -> tuple[nn.Module, nn.Linear]:
+    """The module whose output, rectified, is averaged over positions, and the linear layer that this mean goes into."""
+    parts = dict(model.named_children())
+    names = list(parts)
+    if "layer4" in parts and "fc" in parts:
+        return parts["layer4"], parts["fc"]
+    if "features" in parts and isinstance(parts.get("classifier"), nn.Linear):
+        return parts["features"], parts["classifier"]
+    if len(names) > 3 and [type(parts[name]) for name in names[-3:]] == [nn.AdaptiveAvgPool2d, nn.Flatten, nn.Linear]:
+        return parts[names[-4]], parts[names[-1]]
     raise ValueError(
-        f"{type(model).__name__}: its last feature maps are not known; name them in rbcnb.gradcam.last_maps"
+        f"{type(model).__name__}: its last feature maps are not known; name them in rbcnb.gradcam.last_layers"
     )

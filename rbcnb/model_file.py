@@ -36,7 +36,9 @@ class ModelCard:
     temperature: float = 1.0  # logits are divided by it before the softmax
     threshold: float = 0.0  # a cell whose largest probability is lower is unsure
     sure: dict[str, float] = field(default_factory=dict)  # how the threshold was chosen, see `rbcnb.unsure`
-    confusion: tuple = ()  # [groups, classes + 1, classes]: out-of-fold outcomes (the last one is unsure) by true class
+    confusion: list = field(
+        default_factory=list
+    )  # [groups, classes + 1, classes]: out-of-fold outcomes (the last one is unsure) by true class
     look: dict[str, Any] = field(default_factory=dict)  # `rbcnb.likeness.Reference` of the smears trained on
     trial: dict[str, Any] = field(default_factory=dict)  # settings of the fit
     scores: dict[str, float] = field(default_factory=dict)  # on the test set
