@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 COUNTED = "counted"
 POOLED = "pooled"
 WARNING = "warning"
+OPEN = 0.75  # an adjusted interval wider than this says nothing worth a line
 _CODE = ("count", "likeness", "overlay", "unsure", "engine", "learner", "models")  # a smear's part depends on them
 
 
@@ -145,7 +146,9 @@ def summary_lines(report: CountReport) -> list[str]:
     lines = [f"pooled over {len(pooled)} of {len(report.smears)} smears:"] if len(pooled) else []
     for row in table.itertuples():
         line = f"{row._2:>14} {row.n_cells:6d}  {row.share:6.1%} [{row.low:.1%}, {row.high:.1%}]"
-        if not np.isnan(row.adjusted):
+        if row.adjusted_high - row.adjusted_low > OPEN:
+            line += "  adjusted: cannot be told, the network confuses too much"
+        elif not np.isnan(row.adjusted):
             line += f"  adjusted {row.adjusted:6.1%} [{row.adjusted_low:.1%}, {row.adjusted_high:.1%}]"
         lines.append(line)
     return lines

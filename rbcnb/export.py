@@ -30,7 +30,7 @@ from rbcnb.columns import (
     prob_columns,
 )
 from rbcnb.harvest import DIAMETER
-from rbcnb.likeness import look_of_smear, reference_of
+from rbcnb.likeness import MIN_SMEARS, look_of_smear, reference_of
 from rbcnb.metrics import score_predictions
 from rbcnb.model_file import ModelCard, ModelFileError, load_model, save_model
 from rbcnb.protocols import chosen_trials
@@ -168,6 +168,7 @@ def export_model(
     looks = _looks(run, found, cells, dict(zip((trial, *folds), (final, *others), strict=True)), temperature)
 
     data = hash_data(cells, crops)
+    scores = score_predictions(held_out_predictions(final, trial, cells, crops))
     note = run.folder / DATA_CARD
     card = ModelCard(
         architecture=trial.architecture,
@@ -178,9 +179,10 @@ def export_model(
         threshold=threshold,
         sure=sure,
         confusion=confusion.tolist(),
-        look=asdict(reference_of(looks)),
+        look=asdict(reference_of(looks)) if len(looks) >= MIN_SMEARS else {},  # of fewer no spread can be told
         trial=asdict(trial),
-        scores=score_predictions(held_out_predictions(final, trial, cells, crops)),
+        # JSON has no word for a score that is undefined but null.
+        scores={name: None if np.isnan(value) else value for name, value in scores.items()},
         data=data,
         run=run.folder.name,
         code=code_stamp(*TRIAL_CODE),

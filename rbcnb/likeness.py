@@ -18,8 +18,9 @@ from rbcnb.columns import BORDER, RADIUS
 
 FALSE_ALARMS = 0.02  # wanted share of like smears that are warned of; no less than 1 / (S + 1) is to be had
 MIN_CELLS = 5  # of a smear whose numbers are compared
+MIN_SMEARS = 3  # to tell a spread of
 _LOOK_PX = 48  # crops are looked at no larger than this
-_FLOOR = 0.02  # least spread taken: 5 % of a light, a density or a length, as they are decimal logarithms
+_FLOOR = 0.02  # least spread taken: 5 % of a light, a density or a length, which are decimal logarithms
 # name -> what is said of a smear that is low in it, and of one that is high
 MEANING = {
     "light_red": ("less red in the light", "more red in the light"),
@@ -75,11 +76,11 @@ def reference_of(looks: Sequence[dict[str, float]], *, false_alarms: float = FAL
     """What the *looks* of the training smears (`look_of_smear`, None left out by the caller) have in common.
 
     Raises:
-        ValueError: fewer than three smears, of which no spread can be told.
+        ValueError: fewer than `MIN_SMEARS`.
     """
-    if len(looks) < 3:
+    if len(looks) < MIN_SMEARS:
         raise ValueError(
-            f"{len(looks)} smears with at least {MIN_CELLS} whole cells: three are needed to tell a spread"
+            f"{len(looks)} smears with at least {MIN_CELLS} whole cells: {MIN_SMEARS} are needed to tell a spread"
         )
     names = tuple(looks[0])
     values = np.array([[look[name] for name in names] for look in looks])
@@ -115,7 +116,10 @@ def _score(values: np.ndarray, middle: np.ndarray, spread: np.ndarray) -> np.nda
 
 
 def _looks(crops: np.ndarray) -> np.ndarray:
-    """Light of three colours, density, stain of two, edge and grain of each crop -> [N, 8], decimal logarithms."""
+    """Light of three colours, density, stain of two, edge and grain of each crop -> [N, 8].
+
+    Decimal logarithms, but for the stain, which is relative to the density in green.
+    """
     if (size := crops.shape[1]) > _LOOK_PX:
         shape = (_LOOK_PX, _LOOK_PX)
         crops = np.stack([cv2.resize(crop, shape, interpolation=cv2.INTER_AREA) for crop in crops])
@@ -139,7 +143,7 @@ def _looks(crops: np.ndarray) -> np.ndarray:
     slope = _percentile(np.hypot(right - left, down - up), whole, 0.9)
     grain = _percentile(np.abs(up + down + left + right - 4 * green[:, 1:-1, 1:-1]), whole, 0.5)
     relative = np.log10(slope / density[:, 1] + 1e-3), np.log10(grain + 1e-3)
-    ratio = np.log10(density[:, [0, 2]] / density[:, 1:2])
+    ratio = density[:, [0, 2]] / density[:, 1:2]  # no logarithm: there may be next to no red
     return np.column_stack([light, np.log10(density[:, 1]), ratio, *relative])
 
 

@@ -41,7 +41,7 @@ class ModelCard:
     )  # [groups, classes + 1, classes]: out-of-fold outcomes (the last one is unsure) by true class
     look: dict[str, Any] = field(default_factory=dict)  # `rbcnb.likeness.Reference` of the smears trained on
     trial: dict[str, Any] = field(default_factory=dict)  # settings of the fit
-    scores: dict[str, float] = field(default_factory=dict)  # on the test set
+    scores: dict[str, float | None] = field(default_factory=dict)  # on the test set; None where undefined
     data: str = ""  # digest of the cells, labels, splits and crops (`rbcnb.trial.hash_data`)
     run: str = ""  # name of the run's folder
     code: str = ""  # digest of the code that the fit depends on
@@ -80,7 +80,7 @@ def save_model(network: "nn.Module", card: ModelCard, path: str | Path) -> Path:
     }
     if broken := [name for name, value in weights.items() if not torch.isfinite(value).all()]:
         raise ValueError(f"{path}: weights that are no numbers, in {', '.join(broken)}: the fit diverged")
-    text = json.dumps(asdict(card), sort_keys=True)
+    text = json.dumps(asdict(card), sort_keys=True, allow_nan=False)
     facts = {"format": FORMAT, "version": str(VERSION), "card": text, "digest": _digest(text, weights)}
     with write_whole(path) as part:
         save_file(weights, part, metadata=facts)
