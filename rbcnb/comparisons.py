@@ -125,7 +125,8 @@ def _draw_scores_by_rho(ax: Axes, rows: pd.DataFrame, score: str) -> None:
 def plot_differences(rows: pd.DataFrame, margin: float, *, score: str = "macro F1") -> Figure:
     """Forest plot: paired differences with intervals, a row per contrast, the margin of practical equality shaded.
 
-    *rows*: contrast, mean, low, high, verdict. *margin*: half width of the shaded band, in units of the score.
+    *rows*: contrast, mean, low, high, verdict, and p_adjusted if they were adjusted (`verdicts.adjust_for_families`).
+    *margin*: half width of the shaded band, in units of the score.
     """
     with rc():
         figure, axes = new_figure(8.6, 0.5 * len(rows) + 1.4)
@@ -143,7 +144,7 @@ def _draw_differences(ax: Axes, rows: pd.DataFrame, margin: float, score: str) -
         ax.plot([row.low, row.high], [y, y], color=colour, lw=2.4, solid_capstyle="butt")
         ax.plot(row.mean, y, "o", color=colour, ms=7)
         ax.annotate(
-            f"{row.mean:+.3f} [{row.low:+.3f}, {row.high:+.3f}]\n{row.verdict}".replace("-", "−"),
+            f"{row.mean:+.3f} [{row.low:+.3f}, {row.high:+.3f}]\n{_verdict(row)}".replace("-", "−"),
             (1.02, y),
             xycoords=ax.get_yaxis_transform(),
             va="center",
@@ -159,6 +160,13 @@ def _draw_differences(ax: Axes, rows: pd.DataFrame, margin: float, score: str) -
     ax.grid(visible=False, axis="y")
     ax.xaxis.set_major_locator(MaxNLocator(5))
     ax.set_xlabel(f"paired difference in {score} (grey: within ±{margin:g})")
+
+
+def _verdict(row: tuple) -> str:
+    p = getattr(row, "p_adjusted", np.nan)
+    if np.isnan(p):
+        return str(row.verdict)
+    return f"{row.verdict}, adjusted p " + (f"= {p:.3f}" if p >= 0.001 else "< 0.001")
 
 
 def plot_class_counts(counts: pd.DataFrame | pd.Series) -> Figure:

@@ -25,6 +25,7 @@ import pandas as pd
 
 from rbcnb import __version__
 from rbcnb.batch import CROP_SCALE, BatchReport, read_crops, segment_files
+from rbcnb.calibration import apply_temperature
 from rbcnb.columns import BORDER, PRED, SMEAR, prob_columns
 from rbcnb.differential import POOL, differential_count
 from rbcnb.files import write_whole
@@ -34,7 +35,7 @@ from rbcnb.model_file import Model, ModelFileError, load_model
 from rbcnb.overlay import CALL, draw_overlay
 from rbcnb.segmentation import FinderSpec
 from rbcnb.stamps import code_stamp
-from rbcnb.unsure import UNSURE, call_cells, tempered
+from rbcnb.unsure import UNSURE, call_cells
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -43,7 +44,17 @@ COUNTED = "counted"
 POOLED = "pooled"
 WARNING = "warning"
 OPEN = 0.75  # an adjusted interval wider than this says nothing worth a line
-_CODE = ("count", "likeness", "overlay", "unsure", "engine", "learner", "models")  # a smear's part depends on them
+_CODE = (
+    "calibration",
+    "count",
+    "likeness",
+    "overlay",
+    "predict",
+    "unsure",
+    "engine",
+    "learner",
+    "models",
+)  # a smear's part depends on them
 
 
 @dataclass(frozen=True)
@@ -192,7 +203,8 @@ class _Classifier:
         if cells.empty:
             return np.empty((0, len(card.classes))), {"look": {}, WARNING: "no cell was found"}
         crops = read_crops(self.out, path.name, len(cells), card.size_px)
-        probabilities = tempered(predict_crops(self.model.network, crops), card.temperature)
+        table = pd.DataFrame(predict_crops(self.model.network, crops), columns=prob_columns(card.classes))
+        probabilities = apply_temperature(table, card.temperature).to_numpy()
         diameter_px = card.size_px / cells[CROP_SCALE].iloc[0]
         look = look_of_smear(crops, cells, diameter_px=diameter_px, confidence=probabilities.max(axis=1))
         if look is None:

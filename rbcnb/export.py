@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 
 from rbcnb import __version__
+from rbcnb.calibration import apply_temperature, fit_temperature
 from rbcnb.columns import (
     BORDER,
     CELL,
@@ -39,7 +40,7 @@ from rbcnb.stamps import code_stamp
 from rbcnb.store import load_predictions
 from rbcnb.study import default_jobs
 from rbcnb.trial import TRIAL_CODE, Trial, hash_data, run_trial, training_rows
-from rbcnb.unsure import SURE_PRECISION, choose_threshold, confusion_by_group, fit_temperature, tempered
+from rbcnb.unsure import SURE_PRECISION, choose_threshold, confusion_by_group
 from rbcnb.workers import in_worker
 
 if TYPE_CHECKING:
@@ -160,9 +161,8 @@ def export_model(
     judged = pd.concat([held_out_predictions(net, one, cells, crops) for net, one in zip(others, folds, strict=True)])
     judged = judged.merge(whole)  # a cell cut off by the border is not counted, and so it says nothing here
     classes = class_names(cells[LABEL])
-    columns = prob_columns(classes)
     temperature = fit_temperature(judged)
-    judged[columns] = tempered(judged[columns].to_numpy(), temperature)
+    judged = apply_temperature(judged, temperature)
     threshold, sure = choose_threshold(judged, precision=precision)
     confusion = confusion_by_group(judged, threshold=threshold)
     looks = _looks(run, found, cells, dict(zip((trial, *folds), (final, *others), strict=True)), temperature)
@@ -218,6 +218,7 @@ def _looks(
             if rows.empty:
                 continue
             crops = run.load_crops(rows[CROP])
-            sure = tempered(predict_crops(network, crops), temperature).max(axis=1)
+            table = pd.DataFrame(predict_crops(network, crops), columns=prob_columns(class_names(cells[LABEL])))
+            sure = apply_temperature(table, temperature).to_numpy().max(axis=1)
             looks.append(look_of_smear(crops, rows, diameter_px=diameters[smear], confidence=sure))
     return [look for look in looks if look]

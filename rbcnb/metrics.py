@@ -1,77 +1,172 @@
 """Predictions to scores: everything from the predictions table alone, the arithmetic by scikit-learn.
 
-A predictions table has one row per held-out cell: ``target``, ``pred`` and one ``prob_<class>`` per class.
+A predictions table has one row per held-out cell: ``target``, ``pred`` and one ``prob_<class>`` per class. A score that
+the held-out cells leave undefined, such as the recall of a class without cells (``support_<class>`` is then 0), is NaN
+and left out of means over classes: it is never a 0.
 """
 
 import numpy as np
 import pandas as pd
 from sklearn.metrics import (
     accuracy_score,
+    average_precision_score,
     confusion_matrix,
     f1_score,
+    matthews_corrcoef,
     precision_score,
     recall_score,
     roc_auc_score,
 )
 
-from rbcnb.columns import PRED, PROB, TARGET, classes_of_predictions
+from rbcnb.columns import PRED, PROB, TARGET, classes_of_predictions, prob_columns
+
+N_BINS = 15
+# The least probability that counts as told: what float32 rounds to 0 costs 87 nats, not infinitely many.
+LEAST_PROB = float(np.finfo(np.float32).tiny)
 
 
-def macro_f1(targets: np.ndarray, preds: np.ndarray) -> float:
+def macro_f1(targets: np.ndarray, preds: np.ndarray, *, weights: np.ndarray | None = None) -> float:
     """Mean over classes of F1, a class that is neither target nor prediction left out, an F1 of 0/0 taken as 0.
 
-    This is the mean of per-class F1, as in scikit-learn; not the F1 of mean precision and mean recall.
+    This is the mean of per-class F1, as in scikit-learn; not the F1 of mean precision and mean recall. A class that is
+    predicted but has no cells scores 0: calling cells by it was wrong each time. *weights*: of the cells, [N].
     """
-    return float(f1_score(targets, preds, average="macro", zero_division=0))
+    return float(f1_score(targets, preds, average="macro", zero_division=0, sample_weight=weights))
 
 
-def score_predictions(predictions: pd.DataFrame) -> dict[str, float]:
-    """Accuracy, macro F1, balanced accuracy and AUROC, overall and per class.
+def score_predictions(predictions: pd.DataFrame, *, balance: bool = False) -> dict[str, float]:
+    """Scores of decisions (argmax), of rankings and of probabilities, overall and per class.
 
     Args:
         predictions: see the module docstring.
+        balance: weight the cells so that every class that is there counts alike, as on a class-balanced test set; no
+            cell is thrown away. Of decisions this is exactly what the row-normalised confusion matrix scores: accuracy
+            becomes balanced accuracy, precision is that at equal prevalence. ``support_<class>`` stays a count.
 
     Returns:
-        ``accuracy``, ``macro_f1``, ``balanced_accuracy``, ``auroc`` (unweighted mean of the one-vs-rest AUROCs), and
-        per class ``recall_<class>``, ``precision_<class>``, ``f1_<class>``, ``auroc_<class>``, ``support_<class>``.
-        What a held-out set without (or with nothing but) a class leaves undefined is NaN; ``auroc`` averages the rest.
+        Of decisions: ``accuracy``, ``macro_f1`` (`macro_f1`), ``balanced_accuracy`` (mean recall), ``mcc`` (Matthews's
+        correlation for several classes, Gorodkin 2004; 0 if all cells are called alike), and per class
+        ``recall_<class>``, ``precision_<class>``, ``f1_<class>``.
+        Of rankings: ``auroc``, ``auprc``, unweighted means of the one-vs-rest ``auroc_<class>`` and ``auprc_<class>``;
+        the latter is average precision (steps, no interpolation), whose chance level is the class's share of the cells.
+        Of probabilities: ``nll``, mean of -log of the target's probability, in nats; ``brier``, mean over cells of the
+        squared differences from the 0/1 target *summed over classes*, 0 to 2; ``ece``, mean of |share right - mean
+        probability| over 15 bins of equal width of the predicted class's probability, weighted by cells; and
+        ``ece_classwise``, the mean over classes of the same with every cell's probability of that class. ECE is never
+        negative, so that few cells make it large by chance alone.
+        And ``support_<class>``, cells per class. For what is NaN see the module docstring.
 
     Raises:
-        ValueError: the table is empty, or lacks a column.
+        ValueError: the table is empty, lacks a column, or speaks of a class that it has no probabilities of.
     """
-    classes = classes_of_predictions(predictions.columns)
+    classes = list(classes_of_predictions(predictions.columns))
     if predictions.empty or len(classes) < 2 or not {TARGET, PRED} <= set(predictions.columns):
         raise ValueError(
             f"a predictions table needs rows, '{TARGET}', '{PRED}' and at least two '{PROB}<class>' columns; "
             f"got {len(predictions)} rows of {list(predictions.columns)}"
         )
+    if strangers := {*predictions[TARGET], *predictions[PRED]} - set(classes):
+        raise ValueError(f"no column '{PROB}<class>' for the class {', '.join(sorted(map(str, strangers)))}")
     targets, preds = predictions[TARGET].to_numpy(), predictions[PRED].to_numpy()
-    names = list(classes)
+    probs = predictions[prob_columns(classes)].to_numpy(dtype=float)
+    is_class = targets[:, None] == np.array(classes)
+    weights = class_weights(targets) if balance else None
+    options = {"labels": classes, "average": None, "zero_division": np.nan, "sample_weight": weights}
     per_class = {
-        "recall": recall_score(targets, preds, labels=names, average=None, zero_division=np.nan),
-        "precision": precision_score(targets, preds, labels=names, average=None, zero_division=np.nan),
-        "f1": f1_score(targets, preds, labels=names, average=None, zero_division=np.nan),
-        "auroc": np.array([auroc(targets == name, predictions[PROB + name].to_numpy()) for name in names]),
-        "support": np.array([(targets == name).sum() for name in names]),
+        "recall": recall_score(targets, preds, **options),
+        "precision": precision_score(targets, preds, **options),
+        "f1": f1_score(targets, preds, **options),
+        "auroc": np.array([auroc(one, p, weights=weights) for one, p in zip(is_class.T, probs.T, strict=True)]),
+        "auprc": np.array([auprc(one, p, weights=weights) for one, p in zip(is_class.T, probs.T, strict=True)]),
+        "support": is_class.sum(axis=0),
     }
-    defined = per_class["auroc"][~np.isnan(per_class["auroc"])]
+    confidence, right = probs[preds[:, None] == np.array(classes)], targets == preds
+    by_class = [calibration_error(p, one, weights=weights) for one, p in zip(is_class.T, probs.T, strict=True)]
     scores = {
-        "accuracy": accuracy_score(targets, preds),
-        "macro_f1": macro_f1(targets, preds),
+        "accuracy": accuracy_score(targets, preds, sample_weight=weights),
+        "macro_f1": macro_f1(targets, preds, weights=weights),
         # Over the classes that were there to be recalled, as in scikit-learn's, which warns where one is missing.
         "balanced_accuracy": np.nanmean(per_class["recall"]),
-        "auroc": float(defined.mean()) if len(defined) else float("nan"),
+        "mcc": matthews_corrcoef(targets, preds, sample_weight=weights) if len(set(targets)) > 1 else np.nan,
+        "auroc": _mean_of_defined(per_class["auroc"]),
+        "auprc": _mean_of_defined(per_class["auprc"]),
+        "nll": np.average(-np.log(np.maximum(probs[is_class], LEAST_PROB)), weights=weights),
+        "brier": np.average(((probs - is_class) ** 2).sum(axis=1), weights=weights),
+        "ece": calibration_error(confidence, right, weights=weights),
+        "ece_classwise": np.mean(by_class),
     }
     for score, values in per_class.items():
-        scores |= {f"{score}_{name}": value for name, value in zip(names, values, strict=True)}
+        scores |= {f"{score}_{name}": value for name, value in zip(classes, values, strict=True)}
     return {name: float(value) for name, value in scores.items()}
 
 
-def auroc(is_class: np.ndarray, score: np.ndarray) -> float:
+def class_weights(targets: np.ndarray) -> np.ndarray:
+    """Weights [N], summing to N, under which every class that is there counts alike."""
+    _, codes, counts = np.unique(targets, return_inverse=True, return_counts=True)
+    return (len(targets) / len(counts) / counts)[codes]
+
+
+def auroc(is_class: np.ndarray, score: np.ndarray, *, weights: np.ndarray | None = None) -> float:
     """Area under the ROC curve of one class against the rest; NaN when one of the two sides is empty."""
     if is_class.all() or not is_class.any():
         return float("nan")
-    return float(roc_auc_score(is_class, score))
+    return float(roc_auc_score(is_class, score, sample_weight=weights))
+
+
+def auprc(is_class: np.ndarray, score: np.ndarray, *, weights: np.ndarray | None = None) -> float:
+    """Average precision of one class against the rest; NaN when one of the two sides is empty."""
+    if is_class.all() or not is_class.any():
+        return float("nan")
+    return float(average_precision_score(is_class, score, sample_weight=weights))
+
+
+def reliability_bins(
+    probs: np.ndarray, happened: np.ndarray, *, weights: np.ndarray | None = None, n_bins: int = N_BINS
+) -> pd.DataFrame:
+    """What was promised against what happened, bin by bin.
+
+    Args:
+        probs: probabilities [N] of something.
+        happened: whether it did, [N] bool.
+        weights: of the cells, [N].
+        n_bins: bins of equal width over 0 to 1, each with its lower edge, the last with both.
+
+    Returns:
+        One row per bin that is not empty: ``low``, ``high`` (its edges), ``n``, ``hits`` (cells), ``share`` (of the
+        weight), ``prob`` (mean) and ``rate`` (share that happened).
+    """
+    weight = np.ones(len(probs)) if weights is None else weights
+    codes = np.minimum((np.asarray(probs, dtype=float) * n_bins).astype(int), n_bins - 1)
+    n, hits, mass, promised, kept = (
+        np.bincount(codes, weights=values, minlength=n_bins)
+        for values in (np.ones(len(codes)), happened, weight, weight * probs, weight * happened)
+    )
+    filled = np.flatnonzero(n)
+    mass = mass[filled]
+    return pd.DataFrame(
+        {
+            "low": filled / n_bins,
+            "high": (filled + 1) / n_bins,
+            "n": n[filled].astype(int),
+            "hits": hits[filled].astype(int),
+            "share": mass / mass.sum(),
+            "prob": promised[filled] / mass,
+            "rate": kept[filled] / mass,
+        }
+    )
+
+
+def calibration_error(
+    probs: np.ndarray, happened: np.ndarray, *, weights: np.ndarray | None = None, n_bins: int = N_BINS
+) -> float:
+    """Expected calibration error: |rate - mean probability| over the bins of `reliability_bins`, by their weight."""
+    bins = reliability_bins(probs, happened, weights=weights, n_bins=n_bins)
+    return float(bins["share"] @ (bins["rate"] - bins["prob"]).abs())
+
+
+def _mean_of_defined(values: np.ndarray) -> float:
+    defined = values[~np.isnan(values)]
+    return float(defined.mean()) if len(defined) else float("nan")
 
 
 def confusion_table(predictions: pd.DataFrame) -> pd.DataFrame:

@@ -98,3 +98,49 @@ def classes_drawn_by_seed(total: Mapping[str, int], test_fraction: float, *, see
     shuffled = labels[np.random.RandomState(seed).permutation(len(labels))]
     test = shuffled[: n_test_cells(len(labels), test_fraction)]
     return {name: int((test == name).sum()) for name in total}
+
+
+def mcnemar_p(first_only: int, second_only: int) -> float:
+    """Exact two-sided McNemar p: how unequal a fair coin would share out the cells that only one of two has right."""
+    n, fewer = first_only + second_only, min(first_only, second_only)
+    ways = sum(math.comb(n, i) for i in range(fewer + 1))
+    return min(1.0, 2 * ways / 2**n)
+
+
+def mcnemar_range(first: pd.DataFrame, second: pd.DataFrame) -> tuple[int, float, float]:
+    """What two confusion matrices [predicted, target] of the same cells tell of their pairing.
+
+    Returns:
+        Cells that *second* has right beyond *first*, and the least and greatest exact McNemar p of all pairings that
+        the matrices allow: class by class as few, and as many, cells as can be that *first* alone has right.
+    """
+    right, also = (np.diag(counts.to_numpy()).astype(int) for counts in (first, second))
+    wrong_also = second.to_numpy().sum(axis=0) - also
+    net = int((also - right).sum())
+    fewest, most = int(np.maximum(0, right - also).sum()), int(np.minimum(right, wrong_also).sum())
+    return net, mcnemar_p(fewest, fewest + net), mcnemar_p(most, most + net)
+
+
+def resnet_parameters(n_classes: int, *, blocks: tuple[int, ...] = (3, 4, 6, 3)) -> int:
+    """Weights of a bottleneck ResNet, ResNet-50 unless told, by its layers (He et al. 2016, Fig. 3 of the paper)."""
+    total, channels = 3 * 49 * 64 + 2 * 64, 64
+    for stage, repeats in enumerate(blocks):
+        width = 64 * 2**stage
+        for block in range(repeats):
+            total += channels * width + 9 * width**2 + 4 * width**2 + 2 * width + 2 * width + 8 * width
+            total += channels * 4 * width + 8 * width if block == 0 else 0  # the shortcut's own convolution
+            channels = 4 * width
+    return total + channels * n_classes + n_classes
+
+
+def densenet_parameters(n_classes: int, *, blocks: tuple[int, ...] = (6, 12, 24, 16), growth: int = 32) -> int:
+    """Weights of a DenseNet-BC, DenseNet-121 unless told, by its layers (Huang et al. 2017, Fig. 4 of the paper)."""
+    total, channels = 3 * 49 * 2 * growth + 4 * growth, 2 * growth
+    for i, layers in enumerate(blocks):
+        for _ in range(layers):
+            total += 2 * channels + channels * 4 * growth + 8 * growth + 9 * 4 * growth * growth
+            channels += growth
+        if i < len(blocks) - 1:
+            total += 2 * channels + channels * (channels // 2)
+            channels //= 2
+    return total + 2 * channels + channels * n_classes + n_classes

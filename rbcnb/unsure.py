@@ -1,36 +1,13 @@
 """When a cell is called and when it is left as unsure: one threshold on its largest calibrated probability."""
 
-import math
-
 import numpy as np
 import pandas as pd
-from scipy.optimize import minimize_scalar
 
 from rbcnb.columns import GROUP, PRED, TARGET, classes_of_predictions, prob_columns
 
 UNSURE = "unsure"
 SURE_PRECISION = 0.95  # asked for of the calls
 MIN_SHARE = 0.5  # of every class's calls that a threshold must leave
-
-
-def tempered(probabilities: np.ndarray, temperature: float) -> np.ndarray:
-    """The softmax [N, C] of the logits behind *probabilities* divided by *temperature*: above 1, less sure."""
-    logs = np.log(np.maximum(probabilities, np.finfo(float).tiny)) / temperature
-    powers = np.exp(logs - logs.max(axis=1, keepdims=True))
-    return powers / powers.sum(axis=1, keepdims=True)
-
-
-def fit_temperature(predictions: pd.DataFrame) -> float:
-    """The temperature of least negative log-likelihood on out-of-fold *predictions* (Guo et al. 2017), 0.05 to 20."""
-    classes = classes_of_predictions(predictions.columns)
-    probabilities = predictions[prob_columns(classes)].to_numpy()
-    right = pd.Categorical(predictions[TARGET], categories=classes).codes[:, None]
-
-    def loss(log_temperature: float) -> float:
-        scaled = tempered(probabilities, math.exp(log_temperature))
-        return -float(np.log(np.maximum(np.take_along_axis(scaled, right, axis=1), np.finfo(float).tiny)).mean())
-
-    return math.exp(minimize_scalar(loss, bounds=(math.log(0.05), math.log(20)), method="bounded").x)
 
 
 def call_cells(probabilities: np.ndarray, classes: tuple[str, ...], *, threshold: float) -> np.ndarray:

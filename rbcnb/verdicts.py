@@ -1,7 +1,7 @@
 """The paper's claims against this run's intervals: supported, not supported or inconclusive; computed, never typed."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 import pandas as pd
 
@@ -15,8 +15,15 @@ from rbcnb.inference import (
     judge_gain,
     paired_macro_f1,
 )
+from rbcnb.multiplicity import benjamini_hochberg, holm
+from rbcnb.paired_tests import d_z, sign_flip, win_share
 from rbcnb.paper import CLAIMS
 from rbcnb.style import readable
+
+SIZE = 0.05  # of a family of tests, after adjustment
+PRIMARY, REST = "primary", "rest"
+# The question of the paper: focal loss against cross entropy and against over-sampling, per architecture.
+PRIMARY_CONTRASTS = ({"focal", "cross_entropy"}, {"focal", "over_sampling"})
 
 
 @dataclass(frozen=True)
@@ -36,6 +43,7 @@ BASE = (
     Comparison("under_sampling_worst", "focal", "under_sampling"),
 )
 LADDER = (Comparison("f1_at_every_rho", "focal", "cross_entropy"),)
+ALIKE_CLAIMS = frozenset(one.claim for one in (*BASE, *LADDER) if one.judge is judge_alike)
 
 Predictions = Mapping[tuple[str, str], Sequence[pd.DataFrame]]  # (architecture, method) -> a table per seed
 
@@ -48,8 +56,9 @@ def compare_methods(
     seed: int,
     protocol: str,
     rho: float | None = None,
+    balance: bool = False,
 ) -> pd.DataFrame:
-    """Paired differences in macro F1 with intervals and verdicts, one row per comparison and architecture.
+    """Paired differences in macro F1 with intervals, tests and verdicts, one row per comparison and architecture.
 
     Args:
         predictions: of the final fits; comparisons whose methods are not there are left out.
@@ -58,6 +67,13 @@ def compare_methods(
         seed: of the bootstrap.
         protocol: stands in the rows.
         rho: rung of the ladder; stands in the rows.
+        balance: every class weighted alike (`paired_macro_f1`).
+
+    Returns:
+        What is compared; ``mean``, ``low``, ``high`` (`Difference`); ``p``, of no difference over smears and seeds, and
+        ``p_tost``, of a difference beyond the margin; of seeds on these smears: ``p_flip`` (`sign_flip`), ``d_z``,
+        ``wins`` with ``wins_low`` and ``wins_high`` (`win_share`); and the ``verdict`` of this row by itself. All p are
+        NaN for a single run. `adjust_for_families` goes over all rows of a study together.
     """
     rows = []
     architectures = dict.fromkeys(architecture for architecture, _ in predictions)
@@ -67,7 +83,7 @@ def compare_methods(
             second = predictions.get((architecture, comparison.second))
             if first is None or second is None:
                 continue
-            difference: Difference = paired_macro_f1(first, second, seed=seed)
+            difference = paired_macro_f1(first, second, seed=seed, balance=balance)
             rows.append(
                 {
                     "claim": comparison.claim,
@@ -77,11 +93,42 @@ def compare_methods(
                     "first": comparison.first,
                     "second": comparison.second,
                     "contrast": _contrast(comparison, architecture, protocol, rho),
-                    **asdict(difference),
+                    **_figures_of(difference, margin),
                     "verdict": comparison.judge(difference, margin=margin),
                 }
             )
     return pd.DataFrame(rows)
+
+
+def _figures_of(difference: Difference, margin: float) -> dict[str, float]:
+    names = ("mean", "low", "high", "level", "n_seeds", "n_groups")
+    row = {name: getattr(difference, name) for name in names}
+    row |= {"p": difference.p_value, "p_tost": difference.p_alike(margin)}
+    row |= {"p_flip": sign_flip(difference.by_seed), "d_z": d_z(difference.by_seed)}
+    return row | dict(zip(("wins", "wins_low", "wins_high"), win_share(difference.by_seed), strict=True))
+
+
+def adjust_for_families(differences: pd.DataFrame) -> pd.DataFrame:
+    """*differences* with ``family`` and ``p_adjusted``, and verdicts that allow for the number of tests.
+
+    Under each protocol, and there are at most two families: primary, the paper's question on the whole data set (focal
+    loss against cross entropy and against over-sampling on every architecture), by Holm; and the rest, every rung of
+    the ladder among it, by Benjamini and Hochberg. A gain whose adjusted p is not below 0.05 is inconclusive, whatever
+    its own interval says. That two methods are alike is judged by ``p_tost``, which asks another question, and stays.
+
+    Args:
+        differences: all rows of `compare_methods` that one statement is made from: families are those of this table.
+    """
+    primary = [
+        pd.isna(row.rho) and {row.first, row.second} in PRIMARY_CONTRASTS for row in differences.itertuples(index=False)
+    ]
+    table = differences.assign(family=[PRIMARY if one else REST for one in primary], p_adjusted=float("nan"))
+    for (_, family), rows in table.groupby(["protocol", "family"]):
+        adjust = holm if family == PRIMARY else benjamini_hochberg
+        table.loc[rows.index, "p_adjusted"] = adjust(rows["p"])
+    alike = table["claim"].isin(ALIKE_CLAIMS)
+    unsure = (table["verdict"] == SUPPORTED) & ~alike & ~(table["p_adjusted"] < SIZE)
+    return table.assign(verdict=table["verdict"].mask(unsure, INCONCLUSIVE))
 
 
 def _contrast(comparison: Comparison, architecture: str, protocol: str, rho: float | None) -> str:
@@ -101,19 +148,19 @@ def combine(verdicts: Sequence[str]) -> str:
 def judge_claims(differences: pd.DataFrame, *, margin: float) -> pd.DataFrame:
     """One row per claim that *differences* bear on: the claim, where it stands, its verdict and the evidence.
 
+    Verdicts allow for the number of tests (`adjust_for_families`, of the believed rows). A claim that needs several
+    contrasts needs all of them.
+
     Args:
         differences: rows of `compare_methods`, of one protocol or several; the honest one is believed if there.
-        margin: the one that the rows were judged with; told in the evidence.
+        margin: the one that the rows were judged with; told in the table.
     """
     honest = differences[differences["protocol"] == "honest"]
-    believed = honest if len(honest) else differences
+    believed = adjust_for_families((honest if len(honest) else differences).reset_index(drop=True))
     quotes = {claim.id: claim for claim in CLAIMS}
     rows = []
     for claim, evidence in believed.groupby("claim", sort=False):
-        texts = [
-            f"{row.contrast.replace(chr(10), ', ')}: {row.mean:+.3f} [{row.low:+.3f}, {row.high:+.3f}]"
-            for row in evidence.itertuples()
-        ]
+        texts = [_evidence(row) for row in evidence.itertuples()]
         rows.append(
             {
                 "claim": quotes[claim].quote,
@@ -125,3 +172,12 @@ def judge_claims(differences: pd.DataFrame, *, margin: float) -> pd.DataFrame:
             }
         )
     return pd.DataFrame(rows)
+
+
+def _evidence(row: tuple) -> str:
+    told = f"{row.contrast.replace(chr(10), ', ')}: {row.mean:+.3f} [{row.low:+.3f}, {row.high:+.3f}]"
+    if pd.isna(row.p):
+        return told
+    law = "Holm" if row.family == PRIMARY else "BH"
+    told += f", p {row.p:.2g} ({law} {row.p_adjusted:.2g}), d_z {row.d_z:+.1f}, wins {row.wins:.0%}"
+    return f"{told}, TOST p {row.p_tost:.2g}" if row.claim in ALIKE_CLAIMS else told

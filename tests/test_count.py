@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 
 from rbcnb.batch import read_crops
+from rbcnb.calibration import apply_temperature
 from rbcnb.cli import main
 from rbcnb.columns import CLASSES, prob_columns
 from rbcnb.count import count_files
@@ -21,7 +22,7 @@ from rbcnb.overlay import draw_overlay
 from rbcnb.predict import predict_crops
 from rbcnb.segmentation import FinderSpec, segment_smear
 from rbcnb.smears import synthetic_smears
-from rbcnb.unsure import UNSURE, call_cells, tempered
+from rbcnb.unsure import UNSURE, call_cells
 
 SPEC = FinderSpec(method="hybrid", upscale="none", size_px=32)
 CONFUSION = [[[8, 0, 1], [0, 8, 1], [1, 1, 50], [1, 1, 8]]] * 4
@@ -81,7 +82,8 @@ def test_new_smears_become_calls_counts_and_pictures(smears, model, tmp_path):
     found = segment_smear(image, SPEC)
     own = cells[cells["smear"] == "synthetic_00.png"]
     assert np.array_equal(read_crops(tmp_path, "synthetic_00.png", len(own), 32), found.crops)
-    expected = tempered(predict_crops(load_model(model).network, found.crops), TEMPERATURE)
+    raw = pd.DataFrame(predict_crops(load_model(model).network, found.crops), columns=prob_columns(CLASSES))
+    expected = apply_temperature(raw, TEMPERATURE).to_numpy()
     assert own[prob_columns(CLASSES)].to_numpy() == pytest.approx(expected, abs=1e-4)
     assert list(own["call"]) == list(call_cells(expected, CLASSES, threshold=THRESHOLD))
 

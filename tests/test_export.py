@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 import torch
 
+from rbcnb.calibration import apply_temperature
 from rbcnb.columns import BORDER, CELL, CLASSES, CROP, RADIUS, SMEAR, X, Y, prob_columns
 from rbcnb.export import choose_trial, export_model, fit_networks, held_out_predictions, stored_predictions
 from rbcnb.metrics import score_predictions
@@ -15,7 +16,6 @@ from rbcnb.splits import assign_splits
 from rbcnb.store import load_predictions
 from rbcnb.study import run_study
 from rbcnb.trial import Trial
-from rbcnb.unsure import tempered
 
 TRIAL = Trial(epochs=2, protocol="honest", learning_rate=0.01, precision="float32")
 
@@ -78,7 +78,7 @@ def test_what_the_card_says_of_certainty_is_out_of_fold(run):
     )
     card = load_model(export_model(run, TRIAL, cells, jobs=1)).card
     stored = stored[stored[CELL] > 0]
-    sure = tempered(stored[prob_columns(CLASSES)].to_numpy(), card.temperature).max(axis=1)
+    sure = apply_temperature(stored, card.temperature)[prob_columns(CLASSES)].max(axis=1)
     assert np.mean(sure >= card.threshold) == pytest.approx(card.sure["sure"])
 
 

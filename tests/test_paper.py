@@ -2,24 +2,30 @@
 
 import subprocess
 import sys
+from itertools import combinations
 
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from scipy import stats
 from sklearn.metrics import accuracy_score, f1_score, precision_score, recall_score
 from sklearn.model_selection import train_test_split
 
-from rbcnb import paper
+from rbcnb import checks_ladder, checks_table1, paper
 from rbcnb.columns import CLASSES
 from rbcnb.printed import (
     chance_of_at_least,
     chance_of_classes,
     classes_drawn_by_seed,
     count_behind,
+    densenet_parameters,
+    mcnemar_p,
+    mcnemar_range,
     n_test_cells,
     rank_correlation,
     relative_improvement,
+    resnet_parameters,
     scores_of_confusion,
 )
 
@@ -173,6 +179,30 @@ def test_relative_improvement_wants_both_methods_everywhere():
         relative_improvement(table[table["method"] == "focal"])
 
 
+def test_mcnemar_range_is_that_of_all_pairings():
+    """Small matrices of two classes, every way to lay the second one's right cells over the first one's."""
+    first, second = (pd.DataFrame(counts, index=["a", "b"], columns=["a", "b"]) for counts in (FEW, MORE))
+    found = set()
+    for a in combinations(range(5), 3):
+        for b in combinations(range(6), 5):
+            right = [(set(range(2)), set(a)), (set(range(4)), set(b))]  # of the first model, of the second
+            found.add(mcnemar_p(sum(len(x - y) for x, y in right), sum(len(y - x) for x, y in right)))
+    assert mcnemar_range(first, second) == (2, min(found), max(found))
+    assert len(found) > 2
+
+
+FEW, MORE = [[2, 2], [3, 4]], [[3, 1], [2, 5]]  # rows predicted, columns target: 5 cells of a, 6 of b
+
+
+@pytest.mark.parametrize("n_classes", [3, 1000])
+def test_weights_are_torchvisions(n_classes):
+    models = pytest.importorskip("torchvision.models")
+    for build, count in ((models.resnet50, resnet_parameters), (models.densenet121, densenet_parameters)):
+        with torch.device("meta"):
+            network = build(num_classes=n_classes)
+        assert sum(weights.numel() for weights in network.parameters()) == count(n_classes)
+
+
 def test_claims_are_named_once_and_checked_rows_name_a_claim():
     ids = [claim.id for claim in paper.CLAIMS]
     assert len(set(ids)) == len(ids)
@@ -193,13 +223,14 @@ def test_what_adds_up_and_what_does_not():
 
 
 def test_recomputation_follows_the_tables(monkeypatch):
-    assert agreement("f1_at_every_rho") == [True]
+    assert agreement("f1_at_every_rho")[0] is True
     worse = paper.TABLE3.copy()
     worse.loc[0, "macro_f1"] = 0.5
-    monkeypatch.setattr(paper, "TABLE3", worse)
-    assert agreement("f1_at_every_rho") == [False]
-    monkeypatch.setattr(paper, "TABLE1", paper.TABLE1.assign(accuracy=0.9191))
-    assert not paper.recomputation()["agrees"].iloc[0]
+    monkeypatch.setattr(checks_ladder, "TABLE3", worse)
+    assert agreement("f1_at_every_rho")[0] is False
+    monkeypatch.setattr(checks_table1, "TABLE1", paper.TABLE1.assign(accuracy=0.9191))
+    rows = paper.recomputation().set_index("number")
+    assert not rows.loc["accuracies that are a whole number of 1018 test cells", "agrees"]
 
 
 def test_importing_the_paper_loads_numpy_and_pandas_only():

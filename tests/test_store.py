@@ -11,6 +11,7 @@ import pytest
 from rbcnb.cli import main
 from rbcnb.store import (
     checkpoint_of,
+    fold_predictions,
     load_record,
     merge_stores,
     prune_store,
@@ -59,6 +60,25 @@ def test_a_row_per_trial_with_numbers_where_there_are_any(store):
     assert set(rows["engine"]) == {"cpu float32", ""}
     key = TRIAL.key("d")
     assert results_table(store, [key])["key"].tolist() == [key]
+
+
+def test_folds_of_a_setting_are_put_together(store):
+    base = dataclasses.replace(TRIAL, epochs=5, weight_decay=0.1)
+    final = dataclasses.replace(base, epochs=3, seed=7)
+    table = result(base).predictions
+    for trial, smear in (
+        (final, "test"),
+        (dataclasses.replace(base, fold=0), "zero"),
+        (dataclasses.replace(base, fold=1), "one"),
+        (dataclasses.replace(base, fold=1, epochs=2), "too short"),
+        (dataclasses.replace(base, fold=1, learning_rate=0.5), "another setting"),
+    ):
+        store_result(dataclasses.replace(result(trial), predictions=table.assign(smear=smear)), store, data="d")
+    store_result(result(dataclasses.replace(base, fold=2)), store, data="other data")
+    fit = results_table(store, [final.key("d")]).iloc[0]
+    assert fold_predictions(fit, store)["smear"].tolist() == ["zero", "one"]
+    with pytest.raises(ValueError, match="no whole set of folds"):
+        fold_predictions(results_table(store, [TRIAL.key("d")]).iloc[0], store)  # one of its folds diverged
 
 
 def test_merging_adds_what_is_lacking_and_prefers_results_to_failures(store, tmp_path):

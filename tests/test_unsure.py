@@ -9,35 +9,21 @@ from rbcnb.unsure import (
     call_cells,
     choose_threshold,
     confusion_by_group,
-    fit_temperature,
-    tempered,
     threshold_curve,
 )
 
 
-def drawn(n=4000, *, temperature=1.0, seed=0):
-    """Predictions whose targets are drawn from softmax(logits / temperature), while softmax(logits) is told."""
+def drawn(n=4000, *, seed=0):
+    """Predictions whose targets are drawn from the probabilities that are told."""
     rng = np.random.default_rng(seed)
     logits = rng.normal(0, 2.5, (n, 3))
-    true = softmax(logits / temperature, axis=1)
+    true = softmax(logits, axis=1)
     targets = (true.cumsum(axis=1) < rng.random((n, 1))).sum(axis=1).clip(0, 2)
     names = np.array(CLASSES)
     table = pd.DataFrame({TARGET: names[targets], PRED: names[logits.argmax(axis=1)]})
     table[GROUP] = [f"{i % 10}.png" for i in range(n)]
-    table[prob_columns(CLASSES)] = softmax(logits, axis=1)
-    return table, logits
-
-
-def test_tempered_is_the_softmax_of_divided_logits():
-    _, logits = drawn(50)
-    for temperature in (0.5, 1.0, 3.0):
-        assert tempered(softmax(logits, axis=1), temperature) == pytest.approx(softmax(logits / temperature, axis=1))
-    assert tempered(np.array([[1.0, 0.0, 0.0]]), 2.0).sum() == pytest.approx(1)
-
-
-@pytest.mark.parametrize("temperature", [0.6, 1.0, 2.5])
-def test_the_temperature_that_drew_the_targets_is_found(temperature):
-    assert fit_temperature(drawn(20_000, temperature=temperature)[0]) == pytest.approx(temperature, rel=0.06)
+    table[prob_columns(CLASSES)] = true
+    return table
 
 
 def test_calls_are_the_largest_probability_or_unsure():
@@ -48,7 +34,7 @@ def test_calls_are_the_largest_probability_or_unsure():
 
 
 def test_the_curve_is_what_applying_each_threshold_gives():
-    table, _ = drawn(300)
+    table = drawn(300)
     probabilities = table[prob_columns(CLASSES)].to_numpy()
     curve = threshold_curve(table)
     for row in curve.iloc[::50].itertuples():
@@ -59,21 +45,21 @@ def test_the_curve_is_what_applying_each_threshold_gives():
 
 
 def test_the_lowest_threshold_with_the_precision_is_chosen():
-    table, _ = drawn()
+    table = drawn()
     threshold, told = choose_threshold(table, precision=0.9)
     curve = threshold_curve(table)
     lower = curve[(curve["threshold"] < threshold) & (curve["least_sure"] >= 0.5)]
     assert told["precision"] >= 0.9 > lower["precision"].max()
     assert 0 < threshold < 1
     # On other cells of the same kind it keeps its word, within the noise of a thousand calls.
-    other, _ = drawn(seed=1)
+    other = drawn(seed=1)
     calls = call_cells(other[prob_columns(CLASSES)].to_numpy(), CLASSES, threshold=threshold)
     precision = np.mean([np.mean(other[TARGET][calls == name] == name) for name in CLASSES])
     assert precision == pytest.approx(0.9, abs=0.02)
 
 
 def test_nothing_is_unsure_where_all_calls_are_good_enough_and_the_best_is_taken_where_none_is():
-    table, _ = drawn()
+    table = drawn()
     assert choose_threshold(table, precision=0.3)[0] == 0.0
     best, told = choose_threshold(table, precision=1.1)
     assert told["asked"] == 1.1
@@ -83,7 +69,7 @@ def test_nothing_is_unsure_where_all_calls_are_good_enough_and_the_best_is_taken
 
 
 def test_confusion_adds_up_and_agrees_with_crosstab():
-    table, _ = drawn(500)
+    table = drawn(500)
     counts = confusion_by_group(table, threshold=0.8)
     assert counts.shape == (10, 4, 3)
     assert counts.sum() == 500

@@ -4,9 +4,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from rbcnb.inference import INCONCLUSIVE, NOT_JUDGED, NOT_SUPPORTED, SUPPORTED
+from rbcnb.inference import INCONCLUSIVE, NOT_JUDGED, NOT_SUPPORTED, SUPPORTED, paired_macro_f1
+from rbcnb.paired_tests import d_z, sign_flip, win_share
 from rbcnb.paper import CLAIMS
-from rbcnb.verdicts import BASE, LADDER, combine, compare_methods, judge_claims
+from rbcnb.verdicts import BASE, LADDER, PRIMARY, REST, adjust_for_families, combine, compare_methods, judge_claims
 
 
 def noisy(table: pd.DataFrame, right: float, seed: int) -> pd.DataFrame:
@@ -18,7 +19,7 @@ def noisy(table: pd.DataFrame, right: float, seed: int) -> pd.DataFrame:
 @pytest.fixture
 def tables(predictions):
     methods = {"focal": 0.95, "cross_entropy": 0.5, "under_sampling": 0.1}
-    return {("small", name): [noisy(predictions, p, seed) for seed in range(2)] for name, p in methods.items()}
+    return {("small", name): [noisy(predictions, p, seed) for seed in range(5)] for name, p in methods.items()}
 
 
 def test_every_comparison_bears_on_a_claim_of_the_paper():
@@ -39,6 +40,63 @@ def test_methods_that_are_there_are_compared_and_the_others_left_out(tables):
     worse = compare_methods(turned, LADDER, margin=0.02, seed=0, protocol="paper", rho=2.03)
     assert worse["verdict"].tolist() == [NOT_SUPPORTED]
     assert worse["mean"][0] == pytest.approx(-rows["mean"][0])
+
+
+def test_rows_carry_their_tests(tables):
+    row = compare_methods(tables, BASE[:1], margin=0.02, seed=0, protocol="honest").iloc[0]
+    pair = tables["small", "focal"], tables["small", "cross_entropy"]
+    difference = paired_macro_f1(*pair, seed=0)
+    assert row["p"] == difference.p_value < 0.05
+    assert row["p_tost"] == difference.p_alike(0.02)
+    assert row["p_flip"] == sign_flip(difference.by_seed) == 2 / 2**5
+    assert row["d_z"] == d_z(difference.by_seed)
+    assert row[["wins", "wins_low", "wins_high"]].tolist() == list(win_share(difference.by_seed))
+    single = {key: some[:1] for key, some in tables.items()}
+    alone = compare_methods(single, BASE[:1], margin=0.02, seed=0, protocol="paper").iloc[0]
+    assert alone[["p", "p_tost", "p_flip", "d_z"]].isna().all()
+    balanced = compare_methods(tables, BASE[:1], margin=0.02, seed=0, protocol="honest", balance=True).iloc[0]
+    assert balanced["mean"] == paired_macro_f1(*pair, seed=0, balance=True).mean
+
+
+def families(**columns) -> pd.DataFrame:
+    """Four contrasts: two primary ones, one of the rest, and one on the ladder."""
+    table = pd.DataFrame(
+        {
+            "claim": ["focal_beats_ce", "over_sampling_in_line", "under_sampling_worst", "f1_at_every_rho"],
+            "protocol": "honest",
+            "rho": [np.nan, np.nan, np.nan, 37.9],
+            "first": ["focal", "over_sampling", "focal", "focal"],
+            "second": ["cross_entropy", "focal", "under_sampling", "cross_entropy"],
+            "p": [0.03, 0.2, 0.03, 0.04],
+            "verdict": SUPPORTED,
+        }
+    )
+    return table.assign(**columns)
+
+
+def test_families_are_adjusted_each_by_its_own_law():
+    table = adjust_for_families(families())
+    assert table["family"].tolist() == [PRIMARY, PRIMARY, REST, REST]
+    assert table["p_adjusted"].tolist() == pytest.approx([0.06, 0.2, 0.04, 0.04])
+    # A gain must pass its family; that two are in line is another question.
+    assert table["verdict"].tolist() == [INCONCLUSIVE, SUPPORTED, SUPPORTED, SUPPORTED]
+
+
+def test_protocols_are_families_of_their_own_and_single_runs_are_in_none():
+    both = pd.concat([families(), families(protocol="paper", p=np.nan, verdict=NOT_JUDGED)], ignore_index=True)
+    table = adjust_for_families(both)
+    pd.testing.assert_frame_equal(table[:4], adjust_for_families(families()))
+    assert table["p_adjusted"][4:].isna().all()
+    assert (table["verdict"][4:] == NOT_JUDGED).all()
+
+
+def test_claims_are_judged_by_adjusted_p_and_say_so(tables):
+    rows = compare_methods(tables, BASE, margin=0.02, seed=0, protocol="honest")
+    weak = rows.assign(p=[0.04, 0.04, 0.2])
+    verdicts = judge_claims(weak, margin=0.02).set_index("place")["verdict"]
+    assert judge_claims(rows, margin=0.02)["verdict"].tolist() == [SUPPORTED, SUPPORTED]
+    assert verdicts.tolist() == [SUPPORTED, INCONCLUSIVE]  # two of the rest: 0.04 becomes 0.08
+    assert "p 0.04 (Holm 0.04)" in judge_claims(weak, margin=0.02)["evidence"][0]
 
 
 def test_the_honest_protocol_is_believed_where_there_is_one(tables):

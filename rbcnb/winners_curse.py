@@ -1,0 +1,130 @@
+"""What choosing the best of several runs does by itself, when all of them are equally good.
+
+The best of k runs is lucky on average, and its luck is reported as if it were skill. The gain grows with the spread of
+the runs and with k, and needs no method that is better than another. On new cells, or with a new seed, it is gone.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+from scipy.special import ndtr
+
+from rbcnb.live import Drawing
+from rbcnb.published import TABLE1
+from rbcnb.style import BLUE, GREY, VERMILLION, new_figure, rc, readable
+
+# Gauss and Hermite's rule for means over a standard normal: within 1e-8 of adaptive quadrature up to k = 20.
+_NODES, _WEIGHTS = np.polynomial.hermite_e.hermegauss(80)
+_WEIGHTS = _WEIGHTS / _WEIGHTS.sum()
+
+
+def simulate_best_of(k: int, sd: float, *, mean: float = 0.0, n: int = 10_000, seed: int) -> pd.DataFrame:
+    """*n* times: the best of *k* runs, and one run of a rival that is exactly as good.
+
+    Args:
+        k: runs to choose from.
+        sd: standard deviation of a run's score, normal.
+        mean: what every run is worth.
+        n: repetitions.
+        seed: of the draws.
+
+    Returns:
+        ``best``, ``rival`` and their difference ``gain``, one row per repetition.
+    """
+    runs = mean + sd * np.random.default_rng(seed).normal(size=(n, k + 1))
+    best = runs[:, :k].max(axis=1)
+    return pd.DataFrame({"best": best, "rival": runs[:, k], "gain": best - runs[:, k]})
+
+
+def expected_best_of(k: int, sd: float = 1.0) -> float:
+    """Expected gain of the best of *k* equal normal runs over one, exactly: sd times the mean of the largest of k."""
+    return sd * float(k * _WEIGHTS @ (_NODES * ndtr(_NODES) ** (k - 1)))
+
+
+def chance_of_gain(gain: float | np.ndarray, k: int, sd: float) -> float | np.ndarray:
+    """Chance that the best of *k* equal normal runs is at least *gain* (a number or [N]) above one run of a rival.
+
+    At 0 it is k / (k + 1), for any distribution without ties: the rival must be the best of k + 1.
+    """
+    return 1 - ndtr(_NODES + np.asarray(gain)[..., None] / sd) ** k @ _WEIGHTS
+
+
+def published_spread() -> pd.DataFrame:
+    """What the spread of Table 1's alphas implies for the best of them, per architecture, in macro F1.
+
+    Returns:
+        ``architecture``; ``runs``, ``mean``, ``sd`` (n - 1) and ``best`` of the alphas; ``cross_entropy``, its one run;
+        ``gain`` of the best over it; ``expected_gain`` if all runs were equally good with this sd; ``chance``, then, of
+        a gain at least as large (an sd of seven runs is itself uncertain by a third either way); ``beaten_by``, how
+        many alphas lie above cross entropy; ``ties``.
+    """
+    rows = []
+    for architecture, table in TABLE1.groupby("architecture", sort=False):
+        alphas = table.loc[table["method"] == "focal", "macro_f1"]
+        rival = float(table.loc[table["method"] == "cross_entropy", "macro_f1"].iloc[0])
+        k, sd, gain = len(alphas), float(alphas.std(ddof=1)), float(alphas.max() - rival)
+        rows.append(
+            {
+                "architecture": architecture,
+                "runs": k,
+                "mean": float(alphas.mean()),
+                "sd": sd,
+                "best": float(alphas.max()),
+                "cross_entropy": rival,
+                "gain": gain,
+                "expected_gain": expected_best_of(k, sd),
+                "chance": float(chance_of_gain(gain, k, sd)),
+                "beaten_by": int((alphas > rival).sum()),
+                "ties": int((alphas == rival).sum()),
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+@Drawing
+def best_of() -> tuple[Figure, list, Callable[..., None]]:
+    """One run and the best of k equal ones, and the gain of choosing; published gains marked. Values: k, sd."""
+    x = np.linspace(-0.5, 0.5, 401)
+    published = published_spread()
+    with rc():
+        figure, axes = new_figure(10.4, 4.2, 1, 2)
+        left, right = axes[0]
+        one = left.fill_between(x, x, color=GREY, alpha=0.35, lw=0)
+        (best,) = left.plot(x, x, color=BLUE)
+        means = [
+            left.axvline(0, ymax=0.8, color=colour, ls=dash, lw=1.4) for colour, dash in ((GREY, "-"), (BLUE, "--"))
+        ]
+        left.set(xlim=(-0.5, 0.5), ylim=(0, 1.3), yticks=[], title="what a run scores, all equally good")
+        left.set(xlabel="macro F1 above what every run is worth", ylabel="density, of its own peak")
+        left.legend([one, best, means[1]], ["one run", "best of k", "its mean"], loc="upper left")
+        gains = np.linspace(-0.1, 0.7, 161)
+        (curve,) = right.plot(gains, gains, color=BLUE)
+        marks, colours = [], (BLUE, VERMILLION)
+        for (row, colour), height in zip(zip(published.itertuples(), colours, strict=True), (0.93, 0.81), strict=True):
+            right.axvline(row.gain, color=colour, lw=1.2, ls=":")
+            text = f"published, {readable(row.architecture)}: +{row.gain:.2f}"
+            right.text(0.98, height, text, transform=right.transAxes, color=colour, ha="right")
+            told = right.text(0.98, height - 0.05, "", transform=right.transAxes, color=colour, ha="right", fontsize=9)
+            marks += [(row.gain, told, *right.plot(row.gain, 0, "o", color=colour))]
+        right.set(xlim=(-0.1, 0.7), ylim=(0, 1.02), title="best of k against one run of an equal rival")
+        right.set(xlabel="gain in macro F1", ylabel="chance of a gain this large or larger")
+        said = left.text(0.98, 0.95, "", transform=left.transAxes, ha="right", va="top", color=BLUE)
+
+    def update(*, k: int, sd: float) -> None:
+        z = x / sd
+        density = np.exp(-(z**2) / 2)
+        one.set_data(x, 0, density)
+        top = density * ndtr(z) ** (k - 1)
+        best.set_ydata(top / top.max())
+        gain = expected_best_of(k, sd)
+        means[1].set_xdata([gain, gain])
+        said.set_text(f"best of {k}: {gain:+.3f} on average")
+        curve.set_ydata(chance_of_gain(gains, k, sd))
+        for place, told, point in marks:
+            chance = float(chance_of_gain(place, k, sd))
+            told.set_text(f"equal methods reach it: chance {chance:.2f}")
+            point.set_ydata([chance])
+
+    return figure, [one, best, means[1], said, curve, *(part for mark in marks for part in mark[1:])], update
