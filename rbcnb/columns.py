@@ -22,7 +22,7 @@ LABEL = "label"  # class name given by a reader, or by the renderer of a synthet
 GROUP = "group"  # cells of one group never stand on both sides of an honest split: the smear, or its identical twins
 
 SPLIT = "split"
-DEV, TEST, UNUSED = "dev", "test", "unused"
+DEV, TEST = "dev", "test"
 FOLD = "fold"  # 0..k-1 inside the dev split, NO_FOLD elsewhere
 NO_FOLD = -1
 

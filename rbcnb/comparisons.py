@@ -111,7 +111,9 @@ def plot_scores_by_rho(table3: pd.DataFrame, *, score: str = "macro_f1") -> Figu
 
 def _draw_scores_by_rho(ax: Axes, rows: pd.DataFrame, score: str) -> None:
     colours = colours_of(rows["method"])
-    for (method, own), dash, marker in zip(rows.groupby("method", sort=False), DASHES, "os^vDPX", strict=False):
+    n = rows["method"].nunique()
+    styles = zip(rows.groupby("method", sort=False), cycle(DASHES, n), cycle("os^vDPX", n), strict=True)
+    for (method, own), dash, marker in styles:
         by_rho = own.groupby("rho")[score]
         mean = by_rho.mean()
         ax.plot(mean.index, mean, color=colours[method], ls=dash, marker=marker, label=readable(method))

@@ -12,7 +12,6 @@ import numpy as np
 from rbcnb.columns import CLASSES, LABEL
 from rbcnb.protocols import (
     BASE_RHO,
-    METHODS,
     images_per_fit,
     in_folds,
     ladder,
@@ -20,8 +19,9 @@ from rbcnb.protocols import (
     protocol_names,
     settings_of,
 )
+from rbcnb.rungs import ARMS, TABLE2_ARM
 from rbcnb.smears import SmearError, load_smears
-from rbcnb.splits import MIN_GROUPS, TEST_FRACTION, SplitError
+from rbcnb.splits import MIN_TEST_GROUPS, SplitError, outer_splits
 from rbcnb.trial import Trial
 
 _TYPICAL_DIAMETER_PX = 40.0  # of a cell, where it is left to be estimated
@@ -89,23 +89,31 @@ def study_images(values: Mapping[str, Any], available: Mapping[str, int]) -> dic
     """
     rungs = ladder(available)
     images = {name: dict.fromkeys(values["architectures"], 0.0) for name in ("04", "05", "06")}
-    for protocol in protocol_names(values["protocol"]):
-        seeds = 1 if protocol == "paper" else values["n_seeds"]
+    protocols = protocol_names(values["protocol"])
+
+    def total(trials: list[Trial], counts: Mapping[str, float]) -> float:
+        return sum(images_per_fit(one, counts, n_folds=values["n_folds"]) for one in trials)
+
+    for protocol in protocols:
+        honest = protocol == "honest"
         for architecture in values["architectures"]:
             trial = Trial(architecture=architecture, protocol=protocol, epochs=values["epochs"])
             candidates = settings_of(trial, values)
-            tuned = in_folds(candidates, values["n_folds"])
-            finals = candidates if protocol == "paper" else [_of(trial, method) for method in METHODS] * seeds
-            climbing = [_of(trial, method) for method in ("focal", "cross_entropy")] * seeds
-
-            def total(trials: list[Trial], counts: Mapping[str, float]) -> float:
-                return sum(images_per_fit(one, counts, n_folds=values["n_folds"]) for one in trials)
-
-            images["04"][architecture] += total(tuned, rungs[BASE_RHO])
-            images["05"][architecture] += total(finals, rungs[BASE_RHO])
-            for rho, counts in rungs.items():
-                if rho != BASE_RHO:
-                    images["06"][architecture] += total(climbing, counts)
+            finals = [_of(trial, method) for method in values["methods"]] * values["n_seeds"] if honest else candidates
+            climbing = [_of(trial, method) for method in values["ladder_methods"]] * (
+                values["n_draws"] if honest else 1
+            )
+            splits = values["n_splits"] if honest else 1
+            images["04"][architecture] += splits * total(in_folds(candidates, values["n_folds"]), rungs[BASE_RHO])
+            images["05"][architecture] += splits * total(finals, rungs[BASE_RHO])
+            for arm in values["arms"] if honest else (TABLE2_ARM,):
+                for counts in ARMS[arm](rungs).values():
+                    if counts != rungs[BASE_RHO]:
+                        images["06"][architecture] += splits * total(climbing, counts)
+    for architecture in values["architectures"]:  # what a random split leaks: folds of all cells, both ways
+        whole = Trial(architecture=architecture, epochs=values["epochs"])
+        once = 2 * total(in_folds([whole], values["n_outer"]), rungs[BASE_RHO])
+        images["05"][architecture] += values["leakage_repeats"] * once
     return images
 
 
@@ -156,12 +164,18 @@ def check_enough(expected: Expected, values: Mapping[str, Any]) -> None:
             f"{values['smears']}: no smear has labelled cells to train on; put a labels.csv with the columns "
             "smear,x_px,y_px,label beside the images, or run --only 01 to find the cells alone"
         )
-    n_dev = expected.n_groups - math.ceil(TEST_FRACTION * expected.n_groups)
-    if "honest" in protocol_names(values["protocol"]) and (n_dev < values["n_folds"] or expected.n_groups < MIN_GROUPS):
+    if "honest" not in protocol_names(values["protocol"]):
+        return
+    outer_splits(("honest",), n_splits=values["n_splits"], n_outer=values["n_outer"])
+    if missing := {*values["ladder_methods"], *values["ladder_rivals"]} - {*values["methods"]}:
+        raise ValueError(f"the ladder asks for {', '.join(sorted(missing))}: add that to methods, or nothing tunes it")
+    least = values["n_outer"] * MIN_TEST_GROUPS
+    n_dev = expected.n_groups - MIN_TEST_GROUPS
+    if expected.n_groups < least or n_dev < values["n_folds"]:
         raise SplitError(
-            f"{expected.n_groups} smears (groups) with labels: the honest protocol keeps smears whole, tests on "
-            f"{expected.n_groups - n_dev} and has {n_dev} left for {values['n_folds']} folds; add smears, "
-            "--set n_folds to fewer, or take --protocol paper"
+            f"{expected.n_groups} smears (groups) with labels: the honest protocol keeps smears whole and needs "
+            f"{least} for {values['n_outer']} outer folds, {values['n_folds'] + MIN_TEST_GROUPS} for "
+            f"{values['n_folds']} inner ones; add smears, --set n_outer or n_folds to fewer, or take --protocol paper"
         )
 
 

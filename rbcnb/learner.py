@@ -71,14 +71,23 @@ class CropLoader:
         seed: of the shuffling, which differs per epoch; None keeps the order and every cell.
         part_size: most cells (at least 2) served at once, where a whole batch does not fit in memory; see
             `AccumulateCallback`.
+        epoch_size: cells that an epoch serves, the first of its order; None serves all.
     """
 
     n_inp = 1  # fastai: the first item of a batch is the input
 
     def __init__(
-        self, crops: Tensor, targets: Tensor, *, batch_size: int, seed: int | None = None, part_size: int | None = None
+        self,
+        crops: Tensor,
+        targets: Tensor,
+        *,
+        batch_size: int,
+        seed: int | None = None,
+        part_size: int | None = None,
+        epoch_size: int | None = None,
     ) -> None:
         self.crops, self.targets, self.bs = crops, targets, batch_size
+        self.epoch_size = len(targets) if epoch_size is None else epoch_size
         self.part_size = min(part_size or batch_size, batch_size)
         self.generator = None if seed is None else torch.Generator().manual_seed(seed)
 
@@ -88,7 +97,7 @@ class CropLoader:
     @cached_property
     def parts(self) -> list[Part]:
         """What an epoch serves, in its order."""
-        n = len(self.targets)
+        n = self.epoch_size
         batches = [range(start, min(start + self.bs, n)) for start in range(0, n, self.bs)]
         # Batch norm cannot normalise a training batch of one cell: such a rest waits for another epoch's order.
         if self.generator is not None and len(batches) > 1 and len(batches[-1]) == 1:

@@ -11,7 +11,7 @@ from rbcnb.store import merge_stores, prune_store, results_table
 STORE_FOLDER = "trials"  # in a run's folder
 SUMMARY_COLUMNS = ("architecture", "protocol", "method")
 # Fits that differ in one of these are no rivals; shown where a list holds more than one.
-CONDITIONS = ("data", "rho", "precision")
+CONDITIONS = ("data", "dev_counts", "precision")
 
 
 def manage_results(

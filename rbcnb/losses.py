@@ -209,8 +209,10 @@ def _from_counts(function: Callable[..., Tensor]) -> Builder:
 
 LOSSES: dict[str, Builder] = {
     # gamma = 0 returns F.cross_entropy itself, with the activation and decoding that fastai asks of a loss.
-    "cross_entropy": lambda _trial, _counts: FocalLoss(gamma=0.0),
-    "focal": lambda trial, _counts: FocalLoss(alpha=trial.alpha, gamma=trial.gamma),
+    "cross_entropy": lambda trial, _counts: FocalLoss(gamma=0.0, label_smoothing=trial.label_smoothing),
+    "focal": lambda trial, _counts: FocalLoss(
+        alpha=trial.alpha, gamma=trial.gamma, label_smoothing=trial.label_smoothing
+    ),
     "weighted_cross_entropy": _from_counts(weighted_cross_entropy),
     "class_balanced": _from_counts(class_balanced),
     "ldam": _from_counts(ldam),
@@ -223,7 +225,7 @@ WITHOUT_COUNTS = ("cross_entropy", "focal")
 
 
 def build_loss(trial: "Trial", *, class_counts: Sequence[float] | None = None) -> torch.nn.Module:
-    """The loss function of a trial, from its ``loss``, ``alpha`` and ``gamma``.
+    """The loss function of a trial, from its ``loss``, ``alpha``, ``gamma`` and ``label_smoothing``.
 
     Args:
         trial: the settings.

@@ -3,9 +3,10 @@
 ``paper`` (section 4.2 and Table 1): seven alphas of the focal loss, cross entropy alone and on re-sampled cells; the
 number of epochs is where the validation loss, averaged over folds, is least; alpha is read off the test set.
 ``honest``: every method tries equally many settings, at the same learning rates; setting and epoch are both chosen by
-macro F1 on the inner folds.
+macro F1 or likelihood on the inner folds.
 """
 
+import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields, replace
 from typing import Any
@@ -16,9 +17,24 @@ import pandas as pd
 from rbcnb.columns import CLASSES, CODOCYTE, FOLD, NORMAL, class_names
 from rbcnb.paper import TABLE2
 from rbcnb.splits import PROTOCOLS, TEST_FRACTION, SplitError
-from rbcnb.trial import Trial, expand_grid
+from rbcnb.trial import ALL_CELLS, RESAMPLING, Trial, expand_grid
 
-METHODS = ("focal", "cross_entropy", "under_sampling", "over_sampling")
+METHODS = ("focal", "cross_entropy", "under_sampling", "over_sampling")  # of Table 1
+# What the paper did not try. "balanced_softmax" is "logit_adjustment" at the tau of 1 that is fitted here.
+RIVALS = (
+    "over_sampling_equal_steps",
+    "weighted_cross_entropy",
+    "class_balanced",
+    "ldam",
+    "ldam_drw",
+    "balanced_softmax",
+    "logit_adjustment",
+    "generalised_dice",
+)
+_LOSSES = ("focal", "cross_entropy", *RIVALS[1:])  # of rbcnb.losses.LOSSES, which would bring torch along
+# By which a setting and its epoch are chosen on the folds; a loss is no criterion, since each has its own scale.
+CRITERIA = {"macro_f1": "valid_macro_f1", "likelihood": "valid_ce"}
+_COMPARED = ["outer", "architecture", "method"]  # within which one setting is chosen
 SETTING_FIELDS = tuple(field.name for field in fields(Trial) if field.name not in (FOLD, "epochs", "seed"))
 BASE_RHO = float(TABLE2.loc[TABLE2["total"].idxmax(), "rho"])  # the rung that is the whole data set
 EVALUATION_COST = 1 / 3  # of an image in a forward pass, in units of one that is trained on
@@ -34,59 +50,85 @@ def protocol_names(protocol: str) -> tuple[str, ...]:
 
 
 def method_trial(base: Trial, method: str, *, alpha: float, gamma: float) -> Trial:
-    """*base* with the loss and re-sampling of one row of Table 1; alpha and gamma go to the focal loss alone."""
-    if method == "focal":
-        return replace(base, loss="focal", alpha=alpha, gamma=gamma, resample="none")
-    resample = {"cross_entropy": "none", "under_sampling": "under", "over_sampling": "over"}[method]
-    return replace(base, loss="cross_entropy", alpha=None, gamma=None, resample=resample)
+    """*base* with a method's loss and re-sampling; alpha and gamma go to the focal loss alone.
+
+    A method is a row of Table 1, a loss of the registry, or both: "ldam", "over_sampling", "ldam_over_sampling".
+
+    Raises:
+        ValueError: no such method.
+    """
+    loss, resample = method, "none"
+    for name, suffix in RESAMPLING.items():
+        if suffix and method == suffix:
+            loss, resample = "cross_entropy", name
+        elif suffix and method.endswith(f"_{suffix}"):
+            loss, resample = method.removesuffix(f"_{suffix}"), name
+    if loss not in _LOSSES:
+        raise ValueError(f"unknown method {method!r}; known: {', '.join((*METHODS, *RIVALS))}")
+    own = {"alpha": alpha, "gamma": gamma} if loss == "focal" else {"alpha": None, "gamma": None}
+    return replace(base, loss=loss, resample=resample, label_smoothing=0.0, **own)
 
 
-def paper_settings(base: Trial, *, alphas: Sequence[float], gamma: float) -> list[Trial]:
+def method_rank(method: str) -> int:
+    """Where a method stands in tables: Table 1's in its order, then the rivals, then others."""
+    known = (*METHODS, *RIVALS)
+    return known.index(method) if method in known else len(known)
+
+
+def paper_settings(base: Trial, *, methods: Sequence[str], alphas: Sequence[float], gamma: float) -> list[Trial]:
     """What the paper tries for one architecture: focal loss once per alpha, each rival once (section 4.2).
 
     Args:
         base: architecture, seed, learning rate and epochs (the most that may be chosen).
+        methods: the rows of the table.
         alphas: weights of the focal loss.
         gamma: its focusing parameter.
     """
-    focal = expand_grid(method_trial(base, "focal", alpha=1.0, gamma=gamma), alpha=alphas)
-    return focal + [method_trial(base, method, alpha=1.0, gamma=gamma) for method in METHODS if method != "focal"]
+    settings = []
+    for method in methods:
+        trial = method_trial(base, method, alpha=1.0, gamma=gamma)
+        settings += expand_grid(trial, alpha=alphas) if trial.loss == "focal" else [trial]
+    return settings
 
 
 def honest_settings(
     base: Trial,
     *,
+    methods: Sequence[str],
     n_tries: int,
     learning_rates: Sequence[float],
+    weight_decays: Sequence[float],
     alphas: Sequence[float],
     gammas: Sequence[float],
-    weight_decays: Sequence[float],
+    label_smoothings: Sequence[float],
 ) -> list[Trial]:
     """What the honest protocol tries for one architecture: equally many settings per method, at the same rates.
 
     The learning rate matters to every method, so all go through *learning_rates* in turn. Beside it each try draws a
-    value of the method's own knobs, without repeating one at the same learning rate: alpha and gamma for focal loss,
-    weight decay for the others.
+    weight decay and a value of the method's own knobs, without repeating one at the same learning rate: alpha and gamma
+    for focal loss, label smoothing for cross entropy, re-sampled or not. What a method tries does not depend on which
+    other methods are tried.
 
     Args:
         base: architecture, seed (of the draw, too) and epochs (the most that may be chosen).
+        methods: what is compared.
         n_tries: settings per method.
-        learning_rates, alphas, gammas, weight_decays: the values to try.
+        learning_rates, weight_decays, alphas, gammas, label_smoothings: the values to try.
 
     Raises:
         ValueError: there are fewer different settings than tries.
     """
     settings = []
-    for method in METHODS:
+    for method in methods:
         trial = method_trial(base, method, alpha=1.0, gamma=2.0)
-        own = {"alpha": alphas, "gamma": gammas} if method == "focal" else {"weight_decay": weight_decays}
-        knobs = expand_grid(trial, **own)
+        own = {"focal": {"alpha": alphas, "gamma": gammas}, "cross_entropy": {"label_smoothing": label_smoothings}}
+        knobs = expand_grid(trial, weight_decay=weight_decays, **own.get(trial.loss, {}))
         if n_tries > len(knobs) * len(learning_rates):
             raise ValueError(
                 f"{n_tries} tries per method, but {method} has {len(knobs) * len(learning_rates)} different settings; "
                 "lower n_tries or give more values to try"
             )
-        rng = np.random.default_rng([base.seed, METHODS.index(method)])
+        rng = np.random.default_rng([base.seed, base.outer, zlib.crc32(method.encode())])
         orders = [rng.permutation(len(knobs)) for _ in learning_rates]
         for i in range(n_tries):
             again, which = divmod(i, len(learning_rates))
@@ -97,8 +139,8 @@ def honest_settings(
 def settings_of(base: Trial, knobs: Mapping[str, Any]) -> list[Trial]:
     """What the protocol of *base* tries for its architecture, from the parameters of notebook 04 by name."""
     if base.protocol == "paper":
-        return paper_settings(base, alphas=knobs["alphas"], gamma=knobs["gamma"])
-    names = ("n_tries", "learning_rates", "alphas", "gammas", "weight_decays")
+        return paper_settings(base, **{name: knobs[name] for name in ("methods", "alphas", "gamma")})
+    names = ("methods", "n_tries", "learning_rates", "weight_decays", "alphas", "gammas", "label_smoothings")
     return honest_settings(base, **{name: knobs[name] for name in names})
 
 
@@ -107,22 +149,26 @@ def in_folds(trials: Iterable[Trial], n_folds: int) -> list[Trial]:
     return [trial for one in trials for trial in expand_grid(one, fold=range(n_folds))]
 
 
-def choose_settings(curves: pd.DataFrame, *, protocol: str) -> pd.DataFrame:
+def choose_settings(curves: pd.DataFrame, *, protocol: str, criterion: str = "macro_f1") -> pd.DataFrame:
     """Which settings are fitted for good, and for how many epochs, from the folds' validation curves.
 
     Args:
         curves: `rbcnb.store.load_curves` of one protocol's fold trials.
-        protocol: "paper": each setting at its least mean validation loss. "honest": per architecture and method the
-            setting and epoch of the highest mean macro F1; of equals the fewest epochs. Losses are never compared
-            between methods.
+        protocol: "paper": each setting at its least mean validation loss. "honest": per outer split, architecture and
+            method the setting and epoch that are best by *criterion*; of equals the fewest epochs. Losses are never
+            compared between methods.
+        criterion: of the honest choice, means over folds: the highest "macro_f1", or the highest "likelihood" of the
+            labels, which is the least plain cross entropy, whatever loss was trained with.
 
     Returns:
         One row per chosen setting: ``architecture``, ``method``, the other settings of a `Trial`, ``epochs``, and at
-        that epoch the means over folds ``valid_loss`` and ``valid_macro_f1``.
+        that epoch the means over folds ``valid_loss``, ``valid_ce`` and ``valid_macro_f1``.
     """
+    if criterion not in CRITERIA:
+        raise ValueError(f"criterion must be one of {', '.join(CRITERIA)}, got {criterion!r}")
     settings = ["method", *SETTING_FIELDS]
     grouped = curves.groupby([*settings, "epoch"], dropna=False, sort=False)
-    means = grouped[["valid_loss", "valid_macro_f1"]].mean().assign(n_folds=grouped.size()).reset_index()
+    means = grouped[["valid_loss", "valid_ce", "valid_macro_f1"]].mean().assign(n_folds=grouped.size()).reset_index()
     # A fit that diverged left no curve: its setting is out, rather than judged by the folds that went well.
     means = means[means["n_folds"] == curves["fold"].nunique()].drop(columns="n_folds")
     if missing := set(curves["method"]) - set(means["method"]):
@@ -134,30 +180,31 @@ def choose_settings(curves: pd.DataFrame, *, protocol: str) -> pd.DataFrame:
         best = means.groupby(settings, dropna=False, sort=False)["valid_loss"].idxmin()
     else:
         means = means.sort_values("epochs", kind="stable")
-        best = means.groupby(["architecture", "method"], sort=False)["valid_macro_f1"].idxmax()
+        score = means[CRITERIA[criterion]] * (-1 if criterion == "likelihood" else 1)
+        best = score.groupby([means[name] for name in _COMPARED], sort=False).idxmax()
     chosen = means.loc[best]
-    order = chosen["method"].map(METHODS.index)
+    order = chosen["method"].map(method_rank)
     return (
         chosen.assign(order=order)
-        .sort_values(["architecture", "order", "alpha"], kind="stable")
+        .sort_values(["outer", "architecture", "order", "alpha"], kind="stable")
         .drop(columns="order")
         .reset_index(drop=True)
     )
 
 
-def chosen_trials(chosen: pd.DataFrame, *, seeds: Sequence[int], rho: float | None = None) -> list[Trial]:
+def chosen_trials(chosen: pd.DataFrame, *, seeds: Sequence[int], dev_counts: str = ALL_CELLS) -> list[Trial]:
     """The final fits (no fold held out) of chosen settings, each once per seed.
 
     Args:
         chosen: rows with ``SETTING_FIELDS`` and ``epochs``, as from `choose_settings` or `best_settings`.
         seeds: the same for every setting, so that methods pair.
-        rho: rung of the ladder that the fits are for; None for the whole data set.
+        dev_counts: rung of the ladder that the fits are for, see `Trial`.
     """
     trials = []
     for record in chosen[[*SETTING_FIELDS, "epochs"]].drop_duplicates().astype(object).to_dict(orient="records"):
         record = {name: None if pd.isna(value) else value for name, value in record.items()}
-        record |= {name: int(record[name]) for name in ("epochs", "batch_size")}
-        record |= {"pretrained": bool(record["pretrained"]), "rho": rho}
+        record |= {name: int(record[name]) for name in ("epochs", "batch_size", "outer")}
+        record |= {"pretrained": bool(record["pretrained"]), "dev_counts": dev_counts}
         trials += [Trial(**record, seed=seed, fold=None) for seed in seeds]
     return trials
 
@@ -166,21 +213,18 @@ def best_settings(results: pd.DataFrame) -> pd.DataFrame:
     """Of each architecture and method, the final fits of the setting with the highest macro F1, averaged over seeds.
 
     Under ``paper`` this is how alpha was found, on the test set ("run with their optimal hyperparameters"). Under
-    ``honest`` one setting per method is left, and this keeps them all.
+    ``honest`` one setting per method and outer split is left, and this keeps them all.
 
     Args:
         results: final fits of `rbcnb.study.run_study`, of one protocol.
     """
-    by = ["architecture", "method", *(name for name in SETTING_FIELDS if name != "architecture"), "epochs"]
-    means = results.groupby(by, dropna=False, sort=False)["macro_f1"].transform("mean")
-    best = results.assign(mean=means).groupby(["architecture", "method"], sort=False)["mean"].transform("max")
-    kept = results[means == best]
+    by = [*_COMPARED, *(name for name in SETTING_FIELDS if name not in _COMPARED), "epochs"]
+    settings = results.groupby(by, dropna=False, sort=False)
     # Of settings that tie exactly, the first: one method, one setting.
-    first = kept.groupby(["architecture", "method"], sort=False)[["alpha", "learning_rate"]].transform("first")
-    same = (kept["alpha"].isna() | (kept["alpha"] == first["alpha"])) & (
-        kept["learning_rate"] == first["learning_rate"]
-    )
-    return kept[same].reset_index(drop=True)
+    ranked = results.assign(number=settings.ngroup(), mean=settings["macro_f1"].transform("mean"))
+    first = ranked.sort_values(["mean", "number"], ascending=[False, True]).groupby(_COMPARED)["number"].first()
+    mine = pd.MultiIndex.from_frame(results[_COMPARED])
+    return results[ranked["number"].to_numpy() == first.loc[mine].to_numpy()].reset_index(drop=True)
 
 
 def process_table(trials: Sequence[Trial], chosen: pd.DataFrame) -> pd.DataFrame:
@@ -192,17 +236,18 @@ def process_table(trials: Sequence[Trial], chosen: pd.DataFrame) -> pd.DataFrame
             among on the folds, and stand for themselves.
 
     Returns:
-        ``architecture``, ``method``, ``settings``, ``trials``, ``alpha``, ``epochs``.
+        ``outer``, ``architecture``, ``method``, ``settings``, ``trials``, ``alpha``, ``epochs``.
     """
     rows = []
     for row in chosen.itertuples():
-        rivals = chosen[(chosen["architecture"] == row.architecture) & (chosen["method"] == row.method)]
-        among = [trial for trial in trials if (trial.architecture, trial.method) == (row.architecture, row.method)]
+        rivals = chosen[(chosen[_COMPARED] == [row.outer, row.architecture, row.method]).all(axis=1)]
+        here = (row.outer, row.architecture, row.method)
+        among = [trial for trial in trials if (trial.outer, trial.architecture, trial.method) == here]
         if len(rivals) > 1:
             among = [trial for trial in among if trial.alpha == row.alpha]
         settings = {replace(trial, fold=None) for trial in among}
         facts = {"settings": len(settings), "trials": len(among), "alpha": row.alpha, "epochs": row.epochs}
-        rows.append({"architecture": row.architecture, "method": row.method, **facts})
+        rows.append({**dict(zip(_COMPARED, here, strict=True)), **facts})
     return pd.DataFrame(rows)
 
 
@@ -239,17 +284,20 @@ def images_per_fit(trial: Trial, counts: Mapping[str, int], *, n_folds: int) -> 
     """Images that a trial takes through the network, in units of one trained on; for estimates before any split exists.
 
     Args:
-        trial: its re-sampling, epochs and fold count.
+        trial: its re-sampling, rung, epochs and fold count.
         counts: class -> cells of the whole data set (dev and test).
         n_folds: folds that the dev cells are divided into.
     """
     dev = {name: n * (1 - TEST_FRACTION) for name, n in counts.items()}
+    if trial.dev_counts != ALL_CELLS:
+        dev = dict(enumerate(map(int, trial.dev_counts.split("/"))))
     share = 1.0 if trial.fold is None else 1 - 1 / n_folds
     train = {name: n * share for name, n in dev.items()}
     n_train = {
         "none": sum(train.values()),
         "under": min(train.values()) * len(train),
         "over": max(train.values()) * len(train),
+        "over_equal": sum(train.values()),
     }[trial.resample]
     watched = 0.0 if trial.fold is None else sum(dev.values()) / n_folds
     return trial.epochs * (n_train + EVALUATION_COST * watched)

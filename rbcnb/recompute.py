@@ -15,12 +15,14 @@ from rbcnb.labels import count_classes
 from rbcnb.metrics import score_predictions
 from rbcnb.mistakes import confident_mistakes
 from rbcnb.paper import recomputation
-from rbcnb.protocols import BASE_RHO, best_settings, choose_settings
+from rbcnb.protocols import best_settings, choose_settings
 from rbcnb.run import Run
-from rbcnb.splits import ladder_rung
+from rbcnb.rungs import ARMS, TABLE2_ARM
+from rbcnb.splits import dev_rungs
 from rbcnb.store import load_curves, load_predictions, predictions_by_method
-from rbcnb.tables import table1, table2, table3
+from rbcnb.tables import resampled_t, table1, table2, table3, with_balanced
 from rbcnb.verdicts import BASE, LADDER, compare_methods, judge_claims
+from rbcnb.winners_curse import published_spread
 
 
 @dataclass
@@ -43,28 +45,27 @@ class Stored:
 
     @cached_property
     def climbed(self) -> dict[str, pd.DataFrame]:
-        return self.scored("ladder_trials")
+        return {name: with_balanced(rows, self.run.store) for name, rows in self.scored("ladder_trials").items()}
 
-    @cached_property
-    def splits(self) -> dict[str, pd.DataFrame]:
-        return {name: self.run.load_csv(f"splits_{name}") for name in self.final}
+    def parameter(self, notebook: str, name: str) -> Any:
+        """A parameter that the run was made with."""
+        told = self.run.load_record().get("parameters", {}).get(notebook, {})
+        if name not in told:
+            raise ValueError(f"run.json does not tell {name}; run the notebooks with rbcnb reproduce")
+        return told[name]
 
     @cached_property
     def judging(self) -> dict[str, Any]:
         """Margin and seed that the run's differences were judged with."""
-        told = self.run.load_record().get("parameters", {}).get("05_final_evaluation")
-        if told is None:
-            raise ValueError("run.json does not tell margin and seed; run the notebooks with rbcnb reproduce")
-        return {name: told[name] for name in ("margin", "seed")}
+        return {name: self.parameter("05_final_evaluation", name) for name in ("margin", "seed")}
 
     def choices(self) -> pd.DataFrame:
-        stored = self.run.load_table("choices")
-        keys = self.run.load_csv("fold_trials")
+        keys, criterion = self.run.load_csv("fold_trials"), self.parameter("04_cv_tuning", "choose_by")
         parts = [
-            choose_settings(load_curves(self.run.store, list(own["key"])), protocol=str(protocol))
-            for protocol, own in keys.groupby("protocol", sort=False)
+            choose_settings(load_curves(self.run.store, list(own["key"])), protocol=str(protocol), criterion=criterion)
+            for (protocol, _), own in keys.groupby(["protocol", "outer"], sort=False)
         ]
-        return pd.concat(parts, ignore_index=True)[list(stored)]
+        return pd.concat(parts, ignore_index=True)
 
     def mistakes(self) -> pd.DataFrame:
         """Of the network that is exported: the last protocol's."""
@@ -74,15 +75,17 @@ class Stored:
 
     def table2(self) -> pd.DataFrame:
         rungs = self.run.load_csv("ladder").set_index("rho").to_dict(orient="index")
-        seed = self.judging["seed"]
-        climb = {
-            name: {
-                rho: cells if rho == BASE_RHO else ladder_rung(cells, counts, rungs[BASE_RHO], protocol=name, seed=seed)
-                for rho, counts in rungs.items()
-            }
-            for name, cells in self.splits.items()
-        }
-        return table2(climb)
+        ladders = {(name, TABLE2_ARM): rungs for name in self.climbed if name == "paper"}
+        if "honest" in self.climbed:
+            kept = dev_rungs(self.run.load_csv("splits_honest"), rungs)
+            ladders |= {("honest", arm): ARMS[arm](kept) for arm in self.parameter("06_imbalance_study", "arms")}
+        return table2(ladders)
+
+    def splits_t(self) -> pd.DataFrame:
+        rows = list(self.final.values())[-1]
+        if rows["outer"].nunique() < 2:
+            return pd.DataFrame()
+        return resampled_t(best_settings(rows), n_outer=self.parameter("05_final_evaluation", "n_outer"))
 
     @cached_property
     def differences_base(self) -> pd.DataFrame:
@@ -99,7 +102,7 @@ class Stored:
         steps = [
             compare_methods(predictions_by_method(own, self.run.store), LADDER, protocol=name, rho=rho, **self.judging)
             for name, fits in self.climbed.items()
-            for rho, own in fits.groupby("rho")
+            for rho, own in fits[fits["arm"] == TABLE2_ARM].groupby("rho")
         ]
         return pd.concat([self.differences_base, *steps], ignore_index=True)
 
@@ -115,5 +118,7 @@ RECOMPUTED: dict[str, Callable[[Stored], pd.DataFrame]] = {
     "differences_base": lambda stored: stored.differences_base,
     "differences": lambda stored: stored.differences,
     "verdict": lambda stored: judge_claims(stored.differences, margin=stored.judging["margin"]),
+    "splits_t": Stored.splits_t,
+    "winners_curse": lambda _: published_spread(),
     "recomputation": lambda _: recomputation(),
 }

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from rbcnb.columns import CELL, SMEAR
 from rbcnb.files import file_digest, write_whole
 from rbcnb.stamps import code_stamp
 from rbcnb.trial import TRIAL_CODE, Trial, TrialResult
@@ -88,19 +89,39 @@ def load_predictions(store: str | Path, key: str) -> pd.DataFrame:
 def predictions_by_method(results: pd.DataFrame, store: str | Path) -> dict[tuple[str, str], list[pd.DataFrame]]:
     """(architecture, method) -> the predictions of its fits, one table per seed, seeds ascending.
 
+    Fits of one seed that hold out different cells (the outer splits or folds of one repetition) make one table: every
+    cell predicted once, by a network that did not see it. Repetitions make further tables, one after the other. Rows
+    stand in the order of smears and cells.
+
     Args:
-        results: rows of `rbcnb.study.run_study`, one setting per architecture and method.
+        results: rows of `rbcnb.study.run_study`, one setting per architecture, method and outer split.
         store: the store they lie in.
 
     Raises:
-        ValueError: a method has several fits of one seed, so that seeds would not pair.
+        ValueError: a method has several fits of one seed on the same cells, so that seeds would not pair.
     """
     found = {}
     for (architecture, method), rows in results.groupby(["architecture", "method"], sort=False):
-        if rows["seed"].duplicated().any():
+        if rows.duplicated(["outer", "fold", "seed"]).any():
             raise ValueError(f"{architecture}, {method}: several settings of one seed; choose one (best_settings)")
-        found[architecture, method] = [load_predictions(store, key) for key in rows.sort_values("seed")["key"]]
+        found[architecture, method] = []
+        for _, own in rows.sort_values(["outer", "fold"]).groupby("seed"):
+            found[architecture, method] += _pool([load_predictions(store, key) for key in own["key"]])
     return found
+
+
+def _pool(tables: Sequence[pd.DataFrame]) -> list[pd.DataFrame]:
+    """Tables of different cells put together; a cell that comes again begins the next table."""
+    pooled: list[list[pd.DataFrame]] = []
+    seen: set[tuple] = set()
+    for table in tables:
+        cells = set(zip(table[SMEAR], table[CELL], strict=True))
+        if not pooled or seen & cells:
+            pooled.append([])
+            seen = set()
+        pooled[-1].append(table)
+        seen |= cells
+    return [pd.concat(parts).sort_values([SMEAR, CELL], ignore_index=True) for parts in pooled]
 
 
 def fold_predictions(fit: pd.Series, store: str | Path) -> pd.DataFrame:

@@ -1,16 +1,24 @@
 """Tables 1 to 3 in one shape for the published numbers, the paper's protocol and the honest one."""
 
 from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
 
 import pandas as pd
 
-from rbcnb.columns import CLASSES, LABEL, SCORES, SPLIT, TEST, UNUSED, class_names
+from rbcnb.columns import CLASSES, DEV, LABEL, SCORES, SPLIT, TEST, class_names
+from rbcnb.metrics import score_predictions
+from rbcnb.paired_tests import corrected_resampled_t
 from rbcnb.paper import TABLE1, TABLE2, TABLE3
-from rbcnb.protocols import METHODS
-from rbcnb.splits import imbalance_ratio
+from rbcnb.protocols import method_rank
+from rbcnb.rungs import TABLE2_ARM
+from rbcnb.store import load_predictions
 from rbcnb.style import readable
 
 PUBLISHED = "published"
+BALANCED = "balanced_macro_f1"
+_NUMBERS = ("n_seeds", "n_splits")
+_RUNG = ("protocol", "arm", "rho", "rho_here")
 TABLE1_COLUMNS = (
     "protocol",
     "architecture",
@@ -22,81 +30,122 @@ TABLE1_COLUMNS = (
     *SCORES,
     "macro_f1_sd",
     "n_seeds",
+    "n_splits",
 )
 
 
 def over_seeds(results: pd.DataFrame, by: list[str]) -> pd.DataFrame:
-    """Means of the scores over seeds, the standard deviation of macro F1 (missing for one seed) and their number."""
+    """Means of the scores over fits (seeds, outer splits), the standard deviation of macro F1 and their numbers."""
     grouped = results.groupby(by, dropna=False, sort=False)
-    means = grouped[list(SCORES)].mean()
+    means = grouped[[name for name in (*SCORES, BALANCED) if name in results]].mean()
     means["macro_f1_sd"] = grouped["macro_f1"].std(ddof=1)
     means["n_seeds"] = grouped["seed"].nunique()
+    means["n_splits"] = grouped["outer"].nunique()
     return means.reset_index()
 
 
 def table1(results: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     """Table 1: one row per protocol, architecture, method and alpha; the published rows first.
 
+    The honest protocol's row of a method is the mean over its outer splits, which choose their settings each for
+    itself; a setting that they do not share is left empty.
+
     Args:
         results: protocol -> final fits of `rbcnb.study.run_study`.
     """
-    parts = [TABLE1.assign(protocol=PUBLISHED, n_seeds=1)]
+    parts = [TABLE1.assign(protocol=PUBLISHED, n_seeds=1, n_splits=1)]
     for protocol, rows in results.items():
-        by = ["architecture", "method", "alpha", "gamma", "learning_rate", "epochs"]
-        summary = over_seeds(rows, by).assign(protocol=protocol)
-        order = summary["method"].map(METHODS.index)
+        chosen = ["alpha", "gamma", "learning_rate", "epochs"]
+        if protocol == "honest":
+            own = rows.groupby(["architecture", "method"], sort=False)
+            rows = rows.assign(**{name: own[name].transform(_shared) for name in chosen})
+        summary = over_seeds(rows, ["architecture", "method", *chosen]).assign(protocol=protocol)
+        order = summary["method"].map(method_rank)
         parts.append(summary.assign(order=order).sort_values(["architecture", "order", "alpha"], kind="stable"))
     return pd.concat(parts, ignore_index=True).reindex(columns=list(TABLE1_COLUMNS))
 
 
-def table2(rungs: Mapping[str, Mapping[float, pd.DataFrame]]) -> pd.DataFrame:
+def _shared(values: pd.Series) -> float:
+    return values.iloc[0] if (values == values.iloc[0]).all() else float("nan")
+
+
+def resampled_t(results: pd.DataFrame, *, n_outer: int) -> pd.DataFrame:
+    """Nadeau and Bengio's interval of every method's macro F1 minus cross entropy's, over the outer splits.
+
+    Args:
+        results: final fits of the honest protocol on two outer splits or more, one setting per method and split.
+        n_outer: outer folds; a test set is to its training set as 1 to n_outer - 1.
+    """
+    means = results.pivot_table("macro_f1", index=["architecture", "method"], columns="outer", sort=False)
+    rows = []
+    for (architecture, method), scores in means.iterrows():
+        if method != "cross_entropy" and (architecture, "cross_entropy") in means.index:
+            differences = (scores - means.loc[(architecture, "cross_entropy")]).dropna()
+            test = corrected_resampled_t(differences, n_train=n_outer - 1, n_test=1)
+            rows.append({"architecture": architecture, "method": method, "n_splits": len(differences), **asdict(test)})
+    return pd.DataFrame(rows)
+
+
+def table2(ladders: Mapping[tuple[str, str], Mapping[float, Mapping[str, int]]]) -> pd.DataFrame:
     """Table 2: cells per class on every rung; the published rows first.
 
     ``rho`` names the rung by the paper's ratio, ``rho_here`` is Eq. (5) on the cells counted: of the whole rung under
     the paper's protocol, of the training cells under the honest one, whose test set is the same for all.
 
     Args:
-        rungs: protocol -> rho -> cells with their split.
+        ladders: (protocol, arm) -> rho -> class -> cells.
     """
+    published = {row["rho"]: {name: int(row[name]) for name in CLASSES} for row in TABLE2.to_dict("records")}
     rows = [
-        {"protocol": PUBLISHED, "rho": row["rho"], **{name: int(row[name]) for name in CLASSES}, "rho_here": row["rho"]}
-        for row in TABLE2.to_dict("records")
+        {
+            "protocol": protocol,
+            "arm": arm,
+            "rho": rho,
+            **counts,
+            "rho_here": max(counts.values()) / min(counts.values()),
+        }
+        for (protocol, arm), ladder in {(PUBLISHED, TABLE2_ARM): published, **ladders}.items()
+        for rho, counts in ladder.items()
     ]
-    for protocol, ladder in rungs.items():
-        for rho, cells in ladder.items():
-            counted = cells if protocol == "paper" else cells[~cells[SPLIT].isin([TEST, UNUSED])]
-            counts = counted[LABEL].value_counts()
-            here = {name: int(counts.get(name, 0)) for name in class_names(cells[LABEL])}
-            rows.append({"protocol": protocol, "rho": rho, **here, "rho_here": imbalance_ratio(counted[LABEL])})
     table = pd.DataFrame(rows)
-    names = [name for name in table.columns if name not in ("protocol", "rho", "rho_here")]
-    return table.assign(total=table[names].sum(axis=1))
+    return table.assign(total=table.drop(columns=list(_RUNG)).sum(axis=1).astype(int))
 
 
 def table3(results: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
-    """Table 3: focal loss and cross entropy on every rung; the published rows first.
+    """Table 3: the methods on every rung of every arm; the published rows first.
 
     Args:
-        results: protocol -> fits of every rung, with ``rho``.
+        results: protocol -> fits of every rung, with ``arm``, ``rho`` and (`with_balanced`) ``balanced_macro_f1``.
     """
-    parts = [TABLE3.assign(protocol=PUBLISHED, n_seeds=1)]
+    parts = [TABLE3.assign(protocol=PUBLISHED, arm=TABLE2_ARM, n_seeds=1, n_splits=1)]
     parts += [
-        over_seeds(rows, ["rho", "architecture", "method"]).assign(protocol=protocol)
+        over_seeds(rows, ["arm", "rho", "architecture", "method"]).assign(protocol=protocol)
         for protocol, rows in results.items()
     ]
-    columns = ["protocol", "rho", "architecture", "method", *SCORES, "macro_f1_sd", "n_seeds"]
+    columns = ["protocol", "arm", "rho", "architecture", "method", *SCORES, BALANCED, "macro_f1_sd", *_NUMBERS]
     return pd.concat(parts, ignore_index=True).reindex(columns=columns)
 
 
+def with_balanced(results: pd.DataFrame, store: str | Path) -> pd.DataFrame:
+    """Adds ``balanced_macro_f1``: the same predictions on a test set where every class counts alike.
+
+    Training cells differ from rung to rung, the test set does not: at its natural prevalence a rare class taken for
+    a common one costs little precision, here as much as any other mistake.
+    """
+    scores = [score_predictions(load_predictions(store, key), balance=True)["macro_f1"] for key in results["key"]]
+    return results.assign(**{BALANCED: scores})
+
+
 def under(rows: pd.DataFrame, protocol: str) -> pd.DataFrame:
-    """*rows* with the protocol told beside the architecture, for figures that name a panel by it."""
-    return rows.assign(architecture=rows["architecture"].map(readable) + f", {protocol} protocol")
+    """*rows* with the protocol, and the arm where there is one, beside the architecture, as figures name a panel."""
+    names = rows["architecture"].map(readable) + f", {protocol} protocol"
+    return rows.assign(architecture=names + ", " + rows["arm"].map(readable) if "arm" in rows else names)
 
 
 def majority_baseline(cells: pd.DataFrame) -> pd.DataFrame:
     """What calling every test cell by the most frequent class scores: the least that a classifier must beat."""
     test = cells.loc[cells[SPLIT] == TEST, LABEL]
-    dev = cells.loc[~cells[SPLIT].isin([TEST, UNUSED]), LABEL]
+    dev = cells.loc[cells[SPLIT] == DEV, LABEL]
     names = class_names(cells[LABEL])
     majority = dev.value_counts().idxmax()
     share = float((test == majority).mean())

@@ -9,6 +9,7 @@ import itertools
 import json
 import math
 import operator
+import re
 import time
 import warnings
 from collections.abc import Callable, Iterable
@@ -21,16 +22,25 @@ import pandas as pd
 
 from rbcnb.columns import CELL, DEV, FOLD, GROUP, LABEL, PRED, SMEAR, SPLIT, TARGET, TEST, class_names, prob_columns
 from rbcnb.metrics import score_predictions
-from rbcnb.splits import oversample, undersample
+from rbcnb.splits import draw_counts, oversample, undersample
 from rbcnb.stamps import code_stamp
 
 # The modules that a trial's result depends on: a change of their code, comments aside, makes every trial a new one.
 TRIAL_CODE = ("engine", "focal", "learner", "losses", "metrics", "models", "predict", "splits", "trial")
 
-RESAMPLING = ("none", "under", "over")
+# Name in a Trial -> what follows the loss's name in the method's. "over_equal" serves, from the over-sampled cells, as
+# many an epoch as there were without: its steps are those of the plain fit, where "over" takes more.
+RESAMPLING = {
+    "none": "",
+    "under": "under_sampling",
+    "over": "over_sampling",
+    "over_equal": "over_sampling_equal_steps",
+}
+ALL_CELLS = "all"  # in place of dev_counts
 PRECISIONS = ("auto", "float32", "bf16")
-_FLOATS = ("alpha", "gamma", "learning_rate", "weight_decay", "rho")
-_INTEGERS = ("batch_size", "epochs", "seed", "fold")
+_FLOATS = ("alpha", "gamma", "label_smoothing", "learning_rate", "weight_decay")
+_INTEGERS = ("batch_size", "epochs", "seed", "fold", "outer")
+_COUNTS = re.compile(r"[0-9]+(/[0-9]+)+")
 
 
 @dataclass(frozen=True)
@@ -45,16 +55,18 @@ class Trial:
     loss: str = "cross_entropy"
     alpha: float | None = None  # weight of the focal loss, Eq. (4); None for losses without one
     gamma: float | None = None  # focusing parameter of the focal loss
-    resample: str = "none"  # of the training cells: "under" or "over" as in section 4.2
+    label_smoothing: float = 0.0  # of cross entropy and focal loss: share of a target that goes to all classes
+    resample: str = "none"  # of the training cells: "under" or "over" as in section 4.2, or "over_equal"
     learning_rate: float = 1e-3
     weight_decay: float = 0.0
     batch_size: int = 32
     epochs: int = 10
     pretrained: bool = False
-    seed: int = 0  # of initial weights, order and re-sampling
+    seed: int = 0  # of initial weights, order, re-sampling and its augmentation: the same for every method
     fold: int | None = None  # held out within dev; None fits on all dev cells and scores the test cells
     protocol: str = "paper"  # which protocol's splits the cells table carries
-    rho: float | None = None  # rung of the imbalance ladder that the cells table carries; None for the whole data set
+    outer: int = 0  # which outer split the cells table carries, see rbcnb.splits.assign_splits
+    dev_counts: str = ALL_CELLS  # or how many dev cells of each class are kept, drawn by the seed: "71/71/2691"
     precision: str = "auto"  # of matrix products: "float32", "bf16", or "auto": what the device is good at
 
     def __post_init__(self) -> None:
@@ -66,10 +78,16 @@ class Trial:
         if self.precision not in PRECISIONS:
             raise ValueError(f"precision must be one of {PRECISIONS}, got {self.precision!r}")
         if self.resample not in RESAMPLING:
-            raise ValueError(f"resample must be one of {RESAMPLING}, got {self.resample!r}")
+            raise ValueError(f"resample must be one of {tuple(RESAMPLING)}, got {self.resample!r}")
         given = {self.alpha is not None, self.gamma is not None}
         if given != {self.loss == "focal"}:
             raise ValueError(f"alpha and gamma belong to the focal loss, got {self.loss!r}, {self.alpha}, {self.gamma}")
+        if not 0 <= self.label_smoothing < 1:
+            raise ValueError(f"label_smoothing must lie in [0, 1), got {self.label_smoothing}")
+        if self.label_smoothing and self.loss not in ("cross_entropy", "focal"):
+            raise ValueError(f"label_smoothing belongs to cross_entropy and focal, got {self.loss!r}")
+        if self.dev_counts != ALL_CELLS and not _COUNTS.fullmatch(self.dev_counts):
+            raise ValueError(f"dev_counts must be numbers like 71/71/2691, one per class, got {self.dev_counts!r}")
         for name in ("epochs", "batch_size"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
@@ -80,10 +98,13 @@ class Trial:
 
     @property
     def method(self) -> str:
-        """The row of Table 1 that this trial belongs to, or the name of what the paper did not try."""
+        """The row of Table 1 that this trial belongs to, or the name of what the paper did not try.
+
+        `rbcnb.protocols.method_trial` reads it back.
+        """
         if self.resample == "none":
             return self.loss
-        resampling = {"under": "under_sampling", "over": "over_sampling"}[self.resample]
+        resampling = RESAMPLING[self.resample]
         return resampling if self.loss == "cross_entropy" else f"{self.loss}_{resampling}"
 
     def key(self, data: str) -> str:
@@ -130,6 +151,9 @@ def hash_data(cells: pd.DataFrame, crops: np.ndarray) -> str:
 def training_rows(trial: Trial, cells: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
     """Row numbers of the cells that a trial trains on, before re-sampling, and of those it is scored on."""
     dev = (cells[SPLIT] == DEV).to_numpy()
+    if trial.dev_counts != ALL_CELLS:
+        kept = _draw_dev(trial, cells[dev].reset_index(drop=True))
+        dev = np.isin(np.arange(len(cells)), np.flatnonzero(dev)[kept])
     if trial.fold is None:
         train, held_out = dev, (cells[SPLIT] == TEST).to_numpy()
     else:
@@ -141,6 +165,16 @@ def training_rows(trial: Trial, cells: pd.DataFrame) -> tuple[np.ndarray, np.nda
             f"{trial.protocol}: the cells table needs splits from assign_splits with at least that many folds"
         )
     return np.flatnonzero(train), np.flatnonzero(held_out)
+
+
+def _draw_dev(trial: Trial, dev: pd.DataFrame) -> np.ndarray:
+    """Row numbers of the dev cells that a rung of the ladder keeps."""
+    classes = class_names(dev[LABEL])
+    counts, available = [int(n) for n in trial.dev_counts.split("/")], dev[LABEL].value_counts()
+    if len(counts) != len(classes) or any(n > available[name] for name, n in zip(classes, counts, strict=True)):
+        there = ", ".join(f"{available[name]} {name}" for name in classes)
+        raise ValueError(f"dev_counts {trial.dev_counts} cannot be drawn from the dev cells, {there}")
+    return draw_counts(dev, dict(zip(classes, counts, strict=True)), seed=trial.seed).index.to_numpy()
 
 
 def run_trial(
@@ -191,23 +225,26 @@ def run_trial(
     targets = cells[LABEL].map({name: i for i, name in enumerate(classes)}).to_numpy(dtype=np.int64)
     train, held_out = training_rows(trial, cells)
     train_crops, train_targets = crops[train], targets[train]
+    epoch_size = None  # all of them
     if trial.resample == "under":
         kept = undersample(train_targets, seed=trial.seed)
         train_crops, train_targets = train_crops[kept], train_targets[kept]
-    elif trial.resample == "over":
+    elif trial.resample in ("over", "over_equal"):
         extra = oversample(train_targets, seed=trial.seed)
         train_crops = np.concatenate([train_crops, rotate_flip(train_crops[extra], seed=trial.seed)])
         train_targets = np.concatenate([train_targets, train_targets[extra]])
+        epoch_size = len(train) if trial.resample == "over_equal" else None
 
     engine = choose_engine(device, precision=trial.precision, strict=strict)
 
-    def loader(images: np.ndarray, labels: np.ndarray, batch_size: int, **options: int) -> CropLoader:
+    def loader(images: np.ndarray, labels: np.ndarray, batch_size: int, **options: int | None) -> CropLoader:
         tensors = torch.from_numpy(images), torch.from_numpy(labels)
         return CropLoader(*tensors, batch_size=batch_size, **options).to(engine.device)
 
     def fit(part_size: int) -> tuple[np.ndarray, pd.DataFrame]:
         """Probabilities of the held-out cells and the curves, with *part_size* cells in memory at once."""
-        fitted = loader(train_crops, train_targets, trial.batch_size, seed=trial.seed, part_size=part_size)
+        options = {"seed": trial.seed, "part_size": part_size, "epoch_size": epoch_size}
+        fitted = loader(train_crops, train_targets, trial.batch_size, **options)
         evaluation = min(EVALUATION_BATCH, 4 * part_size)
         scored = loader(crops[held_out], targets[held_out], evaluation)
         # A final fit never looks at the test set before it is over; a fold is watched every epoch, to choose how many.
@@ -251,7 +288,7 @@ def run_trial(
         scores=score_predictions(predictions),
         curves=curves,
         predictions=predictions,
-        n_train=len(train_targets),
+        n_train=epoch_size or len(train_targets),
         seconds=time.perf_counter() - start,
         engine=str(engine),
         part_size=part_size,

@@ -150,10 +150,11 @@ def _data_findings(run: Run, findings: list[Finding]) -> None:
     """Whether final fits are of the cells and crops that lie in the run now."""
     if not (run.folder / "final_trials.csv").exists():
         return
-    for protocol, rows in run.load_csv("final_trials").groupby("protocol", sort=False):
-        cells = run.load_csv(f"splits_{protocol}")
+    for (protocol, outer), rows in run.load_csv("final_trials").groupby(["protocol", "outer"], sort=False):
+        name = f"{protocol}_{outer}" if outer else str(protocol)  # as rbcnb.splits.outer_splits names them
+        cells = run.load_csv(f"splits_{name}")
         now = hash_data(cells, run.load_crops(cells[CROP]))
-        findings += [Finding("final_trials", str(protocol), "data", told, now) for told in set(rows["data"]) - {now}]
+        findings += [Finding("final_trials", name, "data", told, now) for told in set(rows["data"]) - {now}]
 
 
 def _against_run(run: Run, other: Run, tolerance: float) -> Report:
@@ -179,7 +180,7 @@ def beside_paper(table: pd.DataFrame) -> pd.DataFrame:
 
     A network that the paper trained, too, is compared with itself, any other one with each of the paper's.
     """
-    names = [name for name in ("rho", "method", "alpha") if name in table]
+    names = [name for name in ("arm", "rho", "method", "alpha") if name in table]
     published, ours = (table[(table["protocol"] == PUBLISHED) == wanted] for wanted in (True, False))
     pairs = published.merge(ours, on=names, suffixes=("_published", ""), how="inner")
     same = pairs["architecture"].isin(published["architecture"])

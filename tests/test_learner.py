@@ -40,6 +40,15 @@ def test_training_order_is_seeded_and_differs_per_epoch():
     assert not torch.equal(epochs(1)[0], first)
 
 
+def test_a_shorter_epoch_serves_other_cells_each_time():
+    one = loader(40, seed=0)
+    one = CropLoader(one.crops, torch.arange(40), batch_size=4, seed=0, epoch_size=10)
+    epochs = [torch.cat([targets for _, targets in one]).tolist() for _ in range(30)]
+    assert [len(targets) for _, targets in one] == [4, 4, 2]
+    assert all(len(set(epoch)) == 10 for epoch in epochs)
+    assert {row for epoch in epochs for row in epoch} == set(range(40))
+
+
 @pytest.mark.parametrize(("n", "sizes"), [(9, [4, 4]), (10, [4, 4, 2]), (1, [1])])
 def test_no_training_batch_of_one_is_left_behind_a_full_one(n, sizes):
     assert [len(targets) for _, targets in loader(n, seed=0)] == sizes

@@ -166,6 +166,8 @@ def test_build_loss_unpacks_the_trial(batch):
     focal = build_loss(Trial(loss="focal", alpha=0.75, gamma=1.5))
     assert torch.equal(focal(logits, targets), focal_loss(logits, targets, alpha=0.75, gamma=1.5))
     assert torch.equal(build_loss(Trial())(logits, targets), F.cross_entropy(logits, targets))
+    smoothed = build_loss(Trial(label_smoothing=0.1))(logits, targets)
+    assert torch.equal(smoothed, F.cross_entropy(logits, targets, label_smoothing=0.1))
     with pytest.raises(ValueError, match="unknown loss 'hinge'; known: cross_entropy, focal"):
         build_loss(Trial(loss="hinge"))
 

@@ -5,12 +5,16 @@ import dataclasses
 import pandas as pd
 import pytest
 
+from rbcnb.losses import LOSSES
 from rbcnb.protocols import (
+    METHODS,
+    RIVALS,
     best_settings,
     choose_settings,
     chosen_trials,
     images_per_fit,
     in_folds,
+    method_trial,
     process_table,
     protocol_names,
     settings_of,
@@ -19,7 +23,7 @@ from rbcnb.trial import Trial
 
 KNOBS = {
     "alphas": [0.5, 1.0, 1.5], "gamma": 2.0, "n_tries": 4, "learning_rates": [1e-4, 1e-3], "gammas": [1.0, 3.0],
-    "weight_decays": [0.0, 1e-3],
+    "weight_decays": [0.0, 1e-3], "label_smoothings": [0.0], "methods": list(METHODS),
 }  # fmt: skip
 
 
@@ -30,9 +34,9 @@ def curves_of(trials: list[Trial], losses: dict, f1s: dict) -> pd.DataFrame:
         which = (trial.method, trial.alpha)
         for epoch, (loss, f1) in enumerate(zip(losses[which], f1s[which], strict=True), start=1):
             settings = {k: v for k, v in dataclasses.asdict(trial).items() if k != "epochs"}
-            score = {"valid_loss": loss + 0.1 * trial.fold, "valid_macro_f1": f1 - 0.1 * trial.fold}
+            score = {"valid_loss": loss + 0.1 * trial.fold, "valid_macro_f1": f1 - 0.1 * trial.fold, "valid_ce": -epoch}
             rows.append({"epoch": epoch, **score, "method": trial.method, **settings})
-    return pd.DataFrame(rows).astype({"alpha": float, "gamma": float, "rho": float})
+    return pd.DataFrame(rows).astype({"alpha": float, "gamma": float})
 
 
 def test_paper_tries_each_alpha_and_each_rival_once():
@@ -55,11 +59,57 @@ def test_honest_gives_every_method_the_same_tries_at_the_same_learning_rates():
         assert len(set(some)) == 4
     assert {(t.alpha, t.gamma) for t in tries["focal"]} <= {(a, g) for a in (0.5, 1.0, 1.5) for g in (1.0, 3.0)}
     assert {t.weight_decay for t in tries["cross_entropy"]} == {0.0, 1e-3}
-    assert {t.weight_decay for t in tries["focal"]} == {0.0}
+    assert {t.weight_decay for t in tries["focal"]} <= {0.0, 1e-3}
     assert settings == settings_of(base, KNOBS)
     assert settings != settings_of(dataclasses.replace(base, seed=1), KNOBS)
+    alone = settings_of(base, {**KNOBS, "methods": ["over_sampling"]})
+    assert alone == tries["over_sampling"]  # whoever else is tried
     with pytest.raises(ValueError, match="5 tries per method, but cross_entropy has 4 different settings"):
         settings_of(base, {**KNOBS, "n_tries": 5})
+
+
+def test_cross_entropy_draws_label_smoothing_where_focal_loss_draws_alpha_and_gamma():
+    knobs = {
+        **KNOBS,
+        "label_smoothings": [0.0, 0.05, 0.1],
+        "n_tries": 12,
+        "methods": ["focal", "cross_entropy", "ldam"],
+    }
+    with pytest.raises(ValueError, match="ldam has 4 different settings"):
+        settings_of(Trial(protocol="honest"), knobs)
+    settings = settings_of(Trial(protocol="honest"), {**knobs, "methods": ["cross_entropy", "over_sampling"]})
+    for method in ("cross_entropy", "over_sampling"):
+        mine = [t for t in settings if t.method == method]
+        assert {(t.learning_rate, t.weight_decay, t.label_smoothing) for t in mine} == {
+            (rate, decay, smoothing) for rate in (1e-4, 1e-3) for decay in (0.0, 1e-3) for smoothing in (0.0, 0.05, 0.1)
+        }
+
+
+def test_a_methods_name_and_its_trial_are_the_same():
+    for method in (*METHODS, *RIVALS, "focal_over_sampling", "ldam_over_sampling_equal_steps", "ldam_under_sampling"):
+        assert method_trial(Trial(), method, alpha=1.0, gamma=2.0).method == method
+    assert {method_trial(Trial(), method, alpha=1.0, gamma=2.0).loss for method in (*METHODS, *RIVALS)} == set(LOSSES)
+    for wrong in ("hinge", "under", "_over_sampling", "hinge_over_sampling"):
+        with pytest.raises(ValueError, match="unknown method"):
+            method_trial(Trial(), wrong, alpha=1.0, gamma=2.0)
+
+
+def test_by_likelihood_the_least_plain_cross_entropy_is_chosen():
+    trials = in_folds([Trial(protocol="honest")], 2)
+    curves = curves_of(trials, {("cross_entropy", None): [1, 2, 3]}, {("cross_entropy", None): [0.9, 0.2, 0.1]})
+    assert choose_settings(curves, protocol="honest")["epochs"].tolist() == [1]
+    assert choose_settings(curves, protocol="honest", criterion="likelihood")["epochs"].tolist() == [3]
+    with pytest.raises(ValueError, match="criterion must be one of macro_f1, likelihood, got 'valid_loss'"):
+        choose_settings(curves, protocol="honest", criterion="valid_loss")
+
+
+def test_outer_splits_choose_for_themselves():
+    one, other = Trial(protocol="honest"), Trial(protocol="honest", outer=1)
+    f1s = {("cross_entropy", None): [0.1, 0.2]}, {("cross_entropy", None): [0.2, 0.1]}
+    curves = pd.concat([curves_of(in_folds([t], 2), f, f) for t, f in zip((one, other), f1s, strict=True)])
+    chosen = choose_settings(curves, protocol="honest")
+    assert chosen[["outer", "epochs"]].to_numpy().tolist() == [[0, 2], [1, 1]]
+    assert [(t.outer, t.epochs) for t in chosen_trials(chosen, seeds=[0])] == [(0, 2), (1, 1)]
 
 
 def test_a_setting_that_diverged_on_a_fold_is_out():
@@ -112,11 +162,11 @@ def test_chosen_trials_round_trip_through_a_file(tmp_path):
     chosen.to_csv(tmp_path / "choices.csv", index=False)
     again = pd.read_csv(tmp_path / "choices.csv")
     for table in (chosen, again):
-        assert chosen_trials(table, seeds=[3, 4], rho=2.03) == [
-            dataclasses.replace(focal, epochs=2, seed=3, rho=2.03),
-            dataclasses.replace(focal, epochs=2, seed=4, rho=2.03),
-            Trial(epochs=1, seed=3, rho=2.03),
-            Trial(epochs=1, seed=4, rho=2.03),
+        assert chosen_trials(table, seeds=[3, 4], dev_counts="3/4/9") == [
+            dataclasses.replace(focal, epochs=2, seed=3, dev_counts="3/4/9"),
+            dataclasses.replace(focal, epochs=2, seed=4, dev_counts="3/4/9"),
+            Trial(epochs=1, seed=3, dev_counts="3/4/9"),
+            Trial(epochs=1, seed=4, dev_counts="3/4/9"),
         ]
 
 
@@ -147,13 +197,21 @@ def test_process_table_counts_what_was_tried():
     base = Trial(protocol="honest")
     trials = in_folds(settings_of(base, KNOBS), 5)
     chosen = pd.DataFrame(
-        {"architecture": "small", "method": ["focal", "over_sampling"], "alpha": [0.5, None], "epochs": [4, 7]}
+        {
+            "outer": 0,
+            "architecture": "small",
+            "method": ["focal", "over_sampling"],
+            "alpha": [0.5, None],
+            "epochs": [4, 7],
+        }
     )
     table = process_table(trials, chosen)
     assert table["settings"].tolist() == [4, 4]
     assert table["trials"].tolist() == [20, 20]
     paper = in_folds(settings_of(Trial(), KNOBS), 5)
-    several = pd.DataFrame({"architecture": "small", "method": "focal", "alpha": [0.5, 1.0], "epochs": [4, 7]})
+    several = pd.DataFrame(
+        {"outer": 0, "architecture": "small", "method": "focal", "alpha": [0.5, 1.0], "epochs": [4, 7]}
+    )
     assert process_table(paper, several)[["settings", "trials"]].to_numpy().tolist() == [[1, 5], [1, 5]]
 
 
@@ -163,6 +221,8 @@ def test_cost_counts_images_of_each_resampling():
     assert images_per_fit(final, counts, n_folds=5) == pytest.approx(10 * 280)
     assert images_per_fit(dataclasses.replace(final, resample="under"), counts, n_folds=5) == pytest.approx(10 * 140)
     assert images_per_fit(dataclasses.replace(final, resample="over"), counts, n_folds=5) == pytest.approx(10 * 420)
+    rung = dataclasses.replace(final, dev_counts="10/40", resample="over_equal")
+    assert images_per_fit(rung, counts, n_folds=5) == pytest.approx(10 * 50)
     fold = images_per_fit(dataclasses.replace(final, fold=0), counts, n_folds=5)
     assert fold == pytest.approx(10 * (280 * 0.8 + 280 * 0.2 / 3))
 

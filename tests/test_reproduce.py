@@ -8,7 +8,7 @@ import pytest
 from rbcnb import reproduce
 from rbcnb.cost import Expected, check_enough, study_images
 from rbcnb.parameters import ParameterError
-from rbcnb.protocols import images_per_fit, in_folds, settings_of
+from rbcnb.protocols import METHODS, images_per_fit, in_folds, settings_of
 from rbcnb.report import write_report
 from rbcnb.run import Run
 from rbcnb.smears import SmearError
@@ -19,6 +19,9 @@ from rbcnb.trial import Trial
 VALUES = {
     "protocol": "both", "architectures": ["small"], "alphas": [0.5, 1.5], "gamma": 2.0, "learning_rates": [1e-3, 1e-2],
     "epochs": 4, "n_folds": 3, "n_seeds": 2, "n_tries": 2, "gammas": [2.0], "weight_decays": [0.0],
+    "label_smoothings": [0.0], "methods": list(METHODS), "ladder_methods": ["focal", "cross_entropy"], "n_draws": 2,
+    "ladder_rivals": [], "rival_draws": 1,
+    "arms": ["table2"], "n_outer": 3, "n_splits": 1, "leakage_repeats": 0,
 }  # fmt: skip
 COUNTS = {"codocyte": 345, "hypochromia": 356, "normal": 2691}
 
@@ -97,10 +100,14 @@ def test_done_means_that_the_results_are_there_too(tmp_path):
 
 def test_too_little_is_said_before_anything_runs():
     few = Expected({"normal": 50, "codocyte": 9}, n_groups=6, n_smears=6, image_px=1e5)
-    with pytest.raises(SplitError, match=r"6 smears \(groups\) with labels: .* tests on 2 and has 4 left for 5 folds"):
-        check_enough(few, {"protocol": "both", "n_folds": 5, "smears": "x"})
+    with pytest.raises(SplitError, match=r"6 smears \(groups\) .* needs 6 for 3 outer folds, 7 for 5 inner ones"):
+        check_enough(few, {**VALUES, "n_folds": 5, "smears": "x"})
     check_enough(few, {"protocol": "paper", "n_folds": 5, "smears": "x"})
-    check_enough(few, {"protocol": "both", "n_folds": 4, "smears": "x"})
+    check_enough(few, {**VALUES, "n_folds": 4, "smears": "x"})
+    with pytest.raises(ValueError, match="the ladder asks for ldam: add that to methods"):
+        check_enough(few, {**VALUES, "ladder_methods": ["ldam", "focal"]})
+    with pytest.raises(SplitError, match="n_splits 4 must be at most n_outer, 3, or whole repetitions"):
+        check_enough(few, {**VALUES, "n_splits": 4})
     with pytest.raises(SmearError, match="x: no smear has labelled cells"):
         check_enough(Expected({}, 0, 6, 1e5), {"protocol": "paper", "n_folds": 5, "smears": "x"})
 
@@ -123,6 +130,12 @@ def test_cost_adds_up_every_fit():
     dev = 0.7 * 3392 * 4
     under, over = 0.7 * 345 * 3 * 4, 0.7 * 2691 * 3 * 4
     assert images["05"]["small"] == pytest.approx((3 * dev + under + over) + 2 * (2 * dev + under + over))
+    leaking = study_images({**VALUES, "leakage_repeats": 2}, COUNTS)
+    fold = 0.7 * 3392 * 4 * (2 / 3 + 1 / 9)
+    assert leaking["05"]["small"] - images["05"]["small"] == pytest.approx(2 * 2 * 3 * fold)
+    thrice = study_images({**VALUES, "protocol": "honest", "n_splits": 3}, COUNTS)
+    once = study_images({**VALUES, "protocol": "honest"}, COUNTS)
+    assert all(thrice[name]["small"] == pytest.approx(3 * once[name]["small"]) for name in ("04", "05", "06"))
     alone = study_images({**VALUES, "protocol": "paper"}, COUNTS)
     assert alone["06"]["small"] == pytest.approx(images["06"]["small"] / 3)
 

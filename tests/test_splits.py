@@ -6,17 +6,21 @@ import pytest
 from conftest import make_cells
 from hypothesis import given
 from hypothesis import strategies as st
+from sklearn.metrics import adjusted_rand_score
 
-from rbcnb.columns import DEV, FOLD, GROUP, LABEL, NO_FOLD, SPLIT, TEST, UNUSED
+from rbcnb.columns import DEV, FOLD, GROUP, LABEL, NO_FOLD, SPLIT, TEST
 from rbcnb.paper import TABLE2
 from rbcnb.protocols import BASE_RHO, ladder
 from rbcnb.splits import (
     SplitError,
     assign_splits,
+    dev_rungs,
     draw_counts,
+    equal_totals,
     imbalance_ratio,
-    ladder_rung,
+    outer_folds,
     oversample,
+    paper_rung,
     undersample,
 )
 
@@ -46,7 +50,7 @@ def test_paper_split_has_the_published_sizes():
 def test_honest_split_keeps_groups_whole_and_every_class_on_both_sides(data):
     cells, _ = data
     for seed in range(5):
-        split = assign_splits(cells, protocol="honest", seed=seed)
+        split = assign_splits(cells, protocol="honest", seed=seed, n_folds=4)
         assert split.groupby(GROUP)[SPLIT].agg(set).map(len).eq(1).all()
         assert split.groupby(GROUP)[FOLD].agg(set).map(len).eq(1).all()
         assert (split.groupby(SPLIT)[LABEL].nunique() == 3).all()
@@ -58,15 +62,65 @@ def test_what_cannot_be_split_is_said_with_the_mend(data):
     cells, _ = data
     with pytest.raises(SplitError, match="unknown protocol"):
         assign_splits(cells, protocol="fair", seed=0)
-    with pytest.raises(SplitError, match=r"only 3 smears .* add smears"):
+    with pytest.raises(SplitError, match=r"only 3 smears .* 3 outer folds need 6; add smears"):
         assign_splits(cells[cells[GROUP] < "03.png"], protocol="honest", seed=0)
+    with pytest.raises(SplitError, match=r"only 6 smears .* 7 folds need 7"):
+        assign_splits(cells, protocol="honest", seed=0, n_folds=7)
     with pytest.raises(SplitError, match="1 cells have no label"):
         assign_splits(cells.assign(label=cells[LABEL].where(cells.index != 5)), protocol="paper", seed=0)
     with pytest.raises(SplitError, match="lacks the columns"):
         assign_splits(cells.drop(columns=GROUP), protocol="paper", seed=0)
     one_smear = cells.assign(**{GROUP: np.where(cells[LABEL] == "codocyte", "a", cells[GROUP])})
-    with pytest.raises(SplitError, match="every class on both sides"):
+    with pytest.raises(SplitError, match=r"codocyte stands in 1 smears .* 3 outer folds"):
         assign_splits(one_smear, protocol="honest", seed=0)
+    with pytest.raises(SplitError, match="the paper's protocol has one split"):
+        assign_splits(cells, protocol="paper", seed=0, outer=1)
+
+
+def test_outer_splits_test_every_group_once_per_repetition_and_each_fold_has_every_class(data):
+    cells, _ = data
+    tested = []
+    for outer in range(6):
+        split = assign_splits(cells, protocol="honest", seed=1, outer=outer, n_folds=3)
+        tested.append(split[SPLIT] == TEST)
+        assert (pd.crosstab(split[FOLD], split[LABEL]) > 0).all(axis=None)  # of the test set (-1) and every fold
+        assert split.loc[tested[-1], GROUP].nunique() >= 2
+        assert split.groupby(GROUP)[FOLD].nunique().eq(1).all()
+    for repetition in (tested[:3], tested[3:]):
+        assert sum(repetition).eq(1).all()
+    assert not any(one.equals(other) for one in tested[:3] for other in tested[3:])
+
+
+def test_folds_are_redrawn_until_they_hold_every_class_and_a_reason_is_given_when_none_does():
+    """Rare cells in as many groups as folds, in nine: a draw may miss, the next must not."""
+    cells, _ = make_cells({"codocyte": 3, "hypochromia": 60, "normal": 300}, n_smears=9)
+    rare = (cells[LABEL] == "codocyte").to_numpy()
+    cells.loc[rare, GROUP] = ["00.png", "01.png", "02.png"]
+    for seed in range(20):
+        folds = outer_folds(cells, n_outer=3, seed=seed)
+        assert (pd.crosstab(folds, cells[LABEL].to_numpy()) > 0).all(axis=None)
+    # Away from smear u, whose fold needs another one, only v, w and x together hold all three classes.
+    with pytest.raises(SplitError, match="none of 200 ways to deal"):
+        outer_folds(pd.DataFrame({LABEL: list("abcabc"), GROUP: list("uuuvwx")}), n_outer=2, seed=0)
+
+
+def test_repetitions_are_independent_of_each_other():
+    """Two random deals agree by chance alone (adjusted Rand index 0), also where smears differ in their counts."""
+    cells, _ = make_cells({"codocyte": 100, "hypochromia": 150, "normal": 1000}, n_smears=40)
+    sizes = np.random.default_rng(0).dirichlet(np.ones(40), size=1)[0]
+    cells[GROUP] = np.random.default_rng(1).choice([f"{i:02}" for i in range(40)], len(cells), p=sizes)
+    first = cells.groupby(GROUP).head(1).index
+    folds = [outer_folds(cells, n_outer=3, seed=0, repeat=repeat)[first] for repeat in range(6)]
+    agreement = [adjusted_rand_score(one, other) for i, one in enumerate(folds) for other in folds[:i]]
+    assert abs(np.mean(agreement)) < 0.1
+
+
+def test_ungrouped_outer_folds_part_the_cells_of_a_smear(data):
+    cells, _ = data
+    folds = outer_folds(cells, n_outer=3, seed=0, grouped=False)
+    assert cells[GROUP].groupby(folds).nunique().eq(10).all()
+    shares = pd.crosstab(folds, cells[LABEL].to_numpy())
+    assert (shares.max() - shares.min() <= 1).all()
 
 
 def test_ladder_is_table_2_where_there_are_cells_enough():
@@ -95,31 +149,55 @@ def test_draws_are_nested_and_exact(data):
     assert many.index.is_monotonic_increasing
 
 
-def test_honest_rungs_share_one_test_set_and_nest(data):
-    cells, _ = data
+def test_honest_rungs_keep_the_share_of_each_class_that_table_2_keeps():
+    cells, _ = make_cells(PAPER, n_smears=22)
     split = assign_splits(cells, protocol="honest", seed=0)
-    rungs = ladder(cells[LABEL].value_counts().to_dict())
-    dev_sets = {}
-    for rho in (BASE_RHO, 11.35, 17.94, 37.9):
-        rung = ladder_rung(split, rungs[rho], rungs[BASE_RHO], protocol="honest", seed=0)
-        assert rung[SPLIT].eq(TEST).equals(split[SPLIT].eq(TEST))
-        assert (rung.loc[rung[SPLIT] == UNUSED, FOLD] == NO_FOLD).all()
-        dev_sets[rho] = set(rung.index[rung[SPLIT] == DEV])
-    assert dev_sets[37.9] < dev_sets[17.94] < dev_sets[11.35] < dev_sets[BASE_RHO]
-    assert dev_sets[BASE_RHO] == set(split.index[split[SPLIT] == DEV])
+    available = split.loc[split[SPLIT] == DEV, LABEL].value_counts()
+    rungs = dev_rungs(split, ladder(PAPER))
+    assert rungs[BASE_RHO] == available.to_dict()
+    for row in TABLE2.to_dict("records"):
+        for name, n in PAPER.items():
+            assert abs(rungs[row["rho"]][name] - available[name] * row[name] / n) <= 0.5
 
 
 def test_paper_rungs_draw_a_new_test_set_each(data):
     cells, _ = data
     rungs = ladder(cells[LABEL].value_counts().to_dict())
-    low, high = (ladder_rung(cells, rungs[rho], rungs[BASE_RHO], protocol="paper", seed=0) for rho in (2.03, 37.9))
+    low, high = (paper_rung(cells, rungs[rho], seed=0) for rho in (2.03, 37.9))
     assert low[LABEL].value_counts().to_dict() == rungs[2.03]
-    assert high[LABEL].value_counts().to_dict() == rungs[37.9]
     assert imbalance_ratio(high[LABEL]) > imbalance_ratio(low[LABEL])
     tests = [set(rung.index[rung[SPLIT] == TEST]) for rung in (low, high)]
     assert tests[0] - tests[1]
     assert tests[1] - tests[0]
     assert (low[FOLD] == NO_FOLD).all()
+    assert paper_rung(cells, cells[LABEL].value_counts().to_dict(), seed=0) is cells
+
+
+def test_paper_rungs_hold_table_2_to_the_cell():
+    cells, _ = make_cells(PAPER, n_smears=22)
+    climb = {rho: paper_rung(cells, counts, seed=0) for rho, counts in ladder(PAPER).items()}
+    counts = pd.DataFrame({rho: rung[LABEL].value_counts() for rho, rung in climb.items()}).T[list(PAPER)]
+    pd.testing.assert_frame_equal(counts, TABLE2.set_index("rho")[list(PAPER)], check_names=False, check_dtype=False)
+
+
+def test_table_2_at_equal_totals_differs_in_imbalance_alone():
+    plain, equal = ladder(PAPER), equal_totals(ladder(PAPER))
+    assert {sum(counts.values()) for counts in equal.values()} == {1402}
+    assert equal[2.03] == plain[2.03]
+    for rho, counts in equal.items():
+        # A class of 35 cells cannot be halved without rounding.
+        assert counts["normal"] / counts["codocyte"] == pytest.approx(rho, rel=0.03)
+        assert all(n <= plain[rho][name] for name, n in counts.items())
+
+
+@given(rungs=st.lists(st.lists(st.integers(20, 3000), min_size=3, max_size=3), min_size=2, max_size=7))
+def test_equal_totals_are_equal_and_keep_the_proportions(rungs):
+    table = {float(i): dict(zip("abc", counts, strict=True)) for i, counts in enumerate(rungs)}
+    smallest = min(map(sum, rungs))
+    for rho, counts in equal_totals(table).items():
+        assert sum(counts.values()) == smallest
+        for name, n in counts.items():
+            assert n == 2 or abs(n - table[rho][name] * smallest / sum(table[rho].values())) <= 4
 
 
 COUNTS = st.dictionaries(st.sampled_from("abcde"), st.integers(1, 40), min_size=2)

@@ -153,17 +153,17 @@ def test_damaged_and_foreign_records_are_passed_over(store):
 
 def test_what_cannot_be_compared_is_not_averaged(store, tmp_path, capsys):
     folder = tmp_path / "more"
-    for i, other in enumerate(({"precision": "bf16"}, {"rho": 2.5}, {})):
+    for i, other in enumerate(({"precision": "bf16"}, {"dev_counts": "3/4/9"}, {})):
         store_result(result(dataclasses.replace(TRIAL, **other), 0.1 * i), folder, data="other" if not other else "d")
     assert main(["results", str(store), str(folder)]) == 0
     told = [line.split() for line in capsys.readouterr().out.splitlines()]
-    assert told[0][3:6] == ["data", "rho", "precision"]
+    assert told[0][3:6] == ["data", "dev_counts", "precision"]
     finals = {tuple(line[3:6]): (line[7], line[9]) for line in told[1:] if line[6] == "final"}
     assert finals == {
-        ("d", "2.5", "float32"): ("1", "0.10"),
-        ("d", "NaN", "bf16"): ("1", "0.00"),
-        ("d", "NaN", "float32"): ("1", "0.50"),
-        ("other", "NaN", "float32"): ("1", "0.20"),
+        ("d", "3/4/9", "float32"): ("1", "0.10"),
+        ("d", "all", "bf16"): ("1", "0.00"),
+        ("d", "all", "float32"): ("1", "0.50"),
+        ("other", "all", "float32"): ("1", "0.20"),
     }
 
 

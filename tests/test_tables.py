@@ -6,16 +6,18 @@ from conftest import make_cells
 from sklearn.dummy import DummyClassifier
 from sklearn.metrics import f1_score
 
+from rbcnb.paired_tests import corrected_resampled_t
 from rbcnb.paper import TABLE1, TABLE2, TABLE3, relative_improvement
-from rbcnb.protocols import BASE_RHO, ladder
-from rbcnb.splits import assign_splits, ladder_rung
-from rbcnb.tables import majority_baseline, table1, table2, table3
+from rbcnb.protocols import ladder
+from rbcnb.splits import assign_splits, dev_rungs
+from rbcnb.tables import majority_baseline, resampled_t, table1, table2, table3
 
 
 def fit(method: str, alpha: float | None, seed: int, macro_f1: float, **more) -> dict:
     settings = {"architecture": "small", "method": method, "alpha": alpha, "gamma": 2.0 if alpha else None}
     return settings | {
-        "learning_rate": 1e-3, "epochs": 5, "seed": seed, "accuracy": 0.9, "macro_f1": macro_f1, "auroc": 0.95, **more
+        "learning_rate": 1e-3, "epochs": 5, "outer": 0, "arm": "table2", "seed": seed,
+        "accuracy": 0.9, "macro_f1": macro_f1, "auroc": 0.95, **more
     }  # fmt: skip
 
 
@@ -37,11 +39,7 @@ def test_table_2_has_the_published_counts_under_the_papers_protocol():
     cells, _ = make_cells({"codocyte": 345, "hypochromia": 356, "normal": 2691}, n_smears=22)
     rungs = ladder(cells["label"].value_counts().to_dict())
     split = assign_splits(cells, protocol="honest", seed=0)
-    climb = {
-        name: {rho: ladder_rung(split, counts, rungs[BASE_RHO], protocol=name, seed=0) for rho, counts in rungs.items()}
-        for name in ("paper", "honest")
-    }
-    table = table2(climb)
+    table = table2({("paper", "table2"): rungs, ("honest", "table2"): dev_rungs(split, rungs)})
     names = ["rho", "codocyte", "hypochromia", "normal", "total"]
     published, paper, honest = (table[table["protocol"] == name] for name in ("published", "paper", "honest"))
     assert published[names].to_numpy().tolist() == TABLE2[names].to_numpy().tolist()
@@ -61,6 +59,24 @@ def test_table_3_feeds_figure_13():
     assert len(published) == len(TABLE3) == 28
     ours = table[table["protocol"] == "paper"]
     assert relative_improvement(ours)["macro_f1"].tolist() == pytest.approx([20.0, 20.0])
+
+
+def test_outer_splits_with_their_own_settings_are_one_row():
+    rows = [fit("focal", 0.5, 0, 0.6, outer=0), fit("focal", 1.5, 0, 0.8, outer=1)]
+    row = table1({"honest": pd.DataFrame(rows)}).query("protocol == 'honest'")
+    assert row["macro_f1"].tolist() == [pytest.approx(0.7)]
+    assert row["alpha"].isna().all()
+    assert row[["gamma", "n_splits"]].to_numpy().tolist() == [[2.0, 2]]
+
+
+def test_resampled_t_is_over_splits_of_means_over_seeds():
+    scores = {0: (0.6, 0.8), 1: (0.5, 0.7), 2: (0.9, 0.9)}
+    rows = [fit("focal", 1.0, seed, f + 0.1, outer=outer) for outer, fs in scores.items() for seed, f in enumerate(fs)]
+    rows += [fit("cross_entropy", None, seed, 0.5, outer=outer) for outer in scores for seed in (0, 1)]
+    table = resampled_t(pd.DataFrame(rows), n_outer=3)
+    expected = corrected_resampled_t([0.3, 0.2, 0.5], n_train=2, n_test=1)
+    assert table["method"].tolist() == ["focal"]
+    assert table.loc[0, ["mean", "low", "high"]].tolist() == pytest.approx([expected.mean, expected.low, expected.high])
 
 
 def test_majority_baseline_is_the_dummy_classifier(data):

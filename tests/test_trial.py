@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from rbcnb.columns import DEV, FOLD, LABEL, SPLIT, TEST
+from rbcnb.losses import build_loss
 from rbcnb.metrics import score_predictions
 from rbcnb.splits import assign_splits
 from rbcnb.trial import Trial, expand_grid, hash_data, run_trial, training_rows
@@ -42,6 +43,9 @@ def test_grid_is_the_product_of_its_axes():
         ({"learning_rate": 0.0}, "learning_rate must be positive"),
         ({"learning_rate": float("nan")}, "learning_rate must be positive"),
         ({"weight_decay": -0.1}, "weight_decay must be at least 0"),
+        ({"label_smoothing": 1.0}, r"label_smoothing must lie in \[0, 1\)"),
+        ({"loss": "ldam", "label_smoothing": 0.1}, "label_smoothing belongs to cross_entropy and focal"),
+        ({"dev_counts": "71/2691/"}, "dev_counts must be numbers like 71/71/2691"),
         ({"precision": "fp8"}, "precision must be one of"),
     ],
 )
@@ -55,6 +59,8 @@ def test_methods_are_the_rows_of_table_1():
     assert Trial().method == "cross_entropy"
     assert Trial(resample="under").method == "under_sampling"
     assert Trial(resample="over").method == "over_sampling"
+    assert Trial(resample="over_equal").method == "over_sampling_equal_steps"
+    assert Trial(loss="ldam", resample="under").method == "ldam_under_sampling"
 
 
 def test_key_depends_on_every_field_and_on_the_data():
@@ -62,7 +68,8 @@ def test_key_depends_on_every_field_and_on_the_data():
     others = {
         "architecture": "resnet18", "alpha": 0.5, "gamma": 1.0, "resample": "over", "learning_rate": 0.1,
         "weight_decay": 0.1, "batch_size": 8, "epochs": 3, "pretrained": True, "seed": 1, "fold": 0,
-        "protocol": "honest", "rho": 2.03, "precision": "bf16",
+        "protocol": "honest", "outer": 2, "dev_counts": "9/9/90", "precision": "bf16",
+        "label_smoothing": 0.1,
     }  # fmt: skip
     assert set(others) | {"loss"} == {field.name for field in dataclasses.fields(Trial)}
     keys = {dataclasses.replace(base, **{name: value}).key("d") for name, value in others.items()}
@@ -72,8 +79,8 @@ def test_key_depends_on_every_field_and_on_the_data():
 
 def test_equal_trials_have_one_key():
     """Whether a setting came from YAML as 1, from a table as 1.0 or from numpy."""
-    base = Trial(loss="focal", alpha=1.0, gamma=2.0, fold=1, rho=2.0, weight_decay=0.0)
-    same = Trial(loss="focal", alpha=1, gamma=np.float64(2), fold=np.int64(1), rho=2, weight_decay=0)
+    base = Trial(loss="focal", alpha=1.0, gamma=2.0, fold=1, weight_decay=0.0)
+    same = Trial(loss="focal", alpha=1, gamma=np.float64(2), fold=np.int64(1), weight_decay=0)
     assert base == same
     assert base.key("d") == same.key("d")
     with pytest.raises(TypeError):
@@ -106,6 +113,22 @@ def test_rows_never_overlap_and_final_fits_hold_out_the_test_set(split_data):
         training_rows(Trial(fold=7), cells)
 
 
+def test_rungs_of_a_seed_are_nested_and_another_seed_draws_others(split_data):
+    cells, _ = split_data
+    many, some, few = (training_rows(Trial(dev_counts=rung), cells) for rung in ("5/6/90", "5/6/20", "3/3/20"))
+    assert set(few[0]) < set(some[0]) < set(many[0])
+    assert cells[LABEL].iloc[many[0]].value_counts().to_dict() == {"codocyte": 5, "hypochromia": 6, "normal": 90}
+    for _, held_out in (many, some, few):
+        assert (cells[SPLIT].iloc[held_out] == TEST).all()
+        assert len(held_out) == (cells[SPLIT] == TEST).sum()
+    assert set(training_rows(Trial(dev_counts="5/6/90", seed=1), cells)[0]) != set(many[0])
+    train, held_out = training_rows(Trial(dev_counts="5/6/90", fold=0), cells)
+    assert set(train) | set(held_out) == set(many[0])
+    for wrong in ("5/6", "5/6/999"):
+        with pytest.raises(ValueError, match=rf"dev_counts {wrong} cannot be drawn from the dev cells, \d+ codocyte"):
+            training_rows(Trial(dev_counts=wrong), cells)
+
+
 def test_a_trial_learns_and_predicts_exactly_what_it_held_out(split_data):
     cells, crops = split_data
     result = run_trial(dataclasses.replace(FAST, fold=0, epochs=15, learning_rate=0.01), cells, crops)
@@ -132,6 +155,41 @@ def test_same_seed_same_numbers_and_the_callers_generator_is_left_alone(split_da
     pd.testing.assert_frame_equal(one.curves, two.curves, check_exact=True)
     other = run_trial(dataclasses.replace(FAST, seed=1), cells, crops)
     assert not other.predictions.equals(one.predictions)
+
+
+@pytest.mark.parametrize("resample", ["none", "under", "over", "over_equal"])
+def test_a_seed_pairs_initial_weights_order_and_augmentation_across_losses(split_data, resample):
+    """With steps too small to move a weight, predictions tell the initial weights and, through the running means of
+    batch norm, the cells of each batch, their order and augmentation."""
+    cells, crops = split_data
+    still = Trial(epochs=1, learning_rate=1e-30, resample=resample, fold=0, seed=5)
+    losses = [{"loss": "focal", "alpha": 0.5, "gamma": 2.0}, {"loss": "ldam"}, {"label_smoothing": 0.1}]
+    first = run_trial(still, cells, crops).predictions
+    for loss in losses:
+        other = run_trial(dataclasses.replace(still, **loss), cells, crops).predictions
+        pd.testing.assert_frame_equal(first, other, check_exact=True)
+    assert not run_trial(dataclasses.replace(still, seed=6), cells, crops).predictions.equals(first)
+
+
+def test_a_loss_is_told_the_training_cells_of_its_rung(split_data, monkeypatch):
+    cells, crops = split_data
+    told = []
+    monkeypatch.setattr(
+        "rbcnb.learner.build_loss",
+        lambda trial, class_counts: told.append(class_counts) or build_loss(trial, class_counts=class_counts),
+    )
+    counts = {"dev_counts": "3/4/90", "epochs": 1}
+    run_trial(Trial(loss="logit_adjustment", **counts), cells, crops)
+    run_trial(Trial(loss="logit_adjustment", resample="under", **counts), cells, crops)
+    assert told == [[3, 4, 90], [3, 3, 3]]
+
+
+def test_equal_steps_take_as_many_cells_as_the_plain_fit(split_data):
+    cells, crops = split_data
+    plain, over, equal = (
+        run_trial(Trial(epochs=1, resample=name), cells, crops) for name in ("none", "over", "over_equal")
+    )
+    assert equal.n_train == plain.n_train < over.n_train
 
 
 @pytest.mark.parametrize(("resample", "size"), [("under", min), ("over", max)])

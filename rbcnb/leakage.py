@@ -1,0 +1,90 @@
+"""What a random split flatters by: the same fits on folds of cells and on folds of whole smears.
+
+Cells of one smear share stain, focus and reader. Dealt out at random they stand on both sides of a split, and the test
+asks for less than a new smear would. Both ways are cross-validated on all cells with equally many trained on, so that
+every cell is predicted once by each and the difference is paired cell by cell.
+"""
+
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from rbcnb.columns import DEV, FOLD, SPLIT
+from rbcnb.inference import paired_macro_f1
+from rbcnb.metrics import score_predictions
+from rbcnb.splits import outer_folds
+from rbcnb.store import predictions_by_method
+from rbcnb.study import run_study
+from rbcnb.trial import ALL_CELLS, Trial, expand_grid
+
+RANDOM, GROUPED = "random", "grouped"  # in place of a protocol's name: these folds belong to neither
+
+
+def leakage_folds(cells: pd.DataFrame, *, n_outer: int, seed: int) -> dict[str, pd.DataFrame]:
+    """ "random" and "grouped" -> *cells*, all of them dev, in stratified folds of cells and of whole groups."""
+    return {
+        scheme: cells.assign(
+            **{SPLIT: DEV, FOLD: outer_folds(cells, n_outer=n_outer, seed=seed, grouped=scheme == GROUPED)}
+        )
+        for scheme in (RANDOM, GROUPED)
+    }
+
+
+def leakage_gap(
+    trials: Sequence[Trial],
+    cells: pd.DataFrame,
+    crops: np.ndarray,
+    store: str | Path,
+    *,
+    n_outer: int,
+    seeds: Sequence[int],
+    jobs: int | None = None,
+    **options: Any,
+) -> pd.DataFrame:
+    """Macro F1 under random folds minus that under folds of smears, with its interval over smears and seeds.
+
+    Nothing is chosen by it: settings are given, and no fit of a protocol comes out of it.
+
+    Args:
+        trials: the settings, one per architecture and method.
+        cells: all labelled cells.
+        crops: in their order.
+        store: of finished trials.
+        n_outer: folds.
+        seeds: of folds, initialisation and order; each is another repetition of both ways.
+        jobs: trials side by side.
+        **options: of `rbcnb.study.run_study`.
+
+    Returns:
+        One row per architecture and method: the macro F1 ``random`` and ``grouped`` of all cells, means over seeds; and
+        `rbcnb.inference.Difference` of the first minus the second.
+    """
+    found: dict[str, dict[tuple[str, str], list[pd.DataFrame]]] = {RANDOM: {}, GROUPED: {}}
+    for seed in seeds:
+        for scheme, folded in leakage_folds(cells, n_outer=n_outer, seed=seed).items():
+            base = [replace(one, protocol=scheme, outer=0, seed=seed, dev_counts=ALL_CELLS) for one in trials]
+            fits = run_study(
+                [fit for one in base for fit in expand_grid(one, fold=range(n_outer))],
+                folded,
+                crops,
+                store,
+                jobs=jobs,
+                **options,
+            )
+            for name, tables in predictions_by_method(fits, store).items():
+                found[scheme].setdefault(name, []).extend(tables)
+    rows = []
+    for (architecture, method), grouped in found[GROUPED].items():
+        flattered = found[RANDOM][architecture, method]
+        scores = {
+            scheme: float(np.mean([score_predictions(table)["macro_f1"] for table in tables]))
+            for scheme, tables in ((RANDOM, flattered), (GROUPED, grouped))
+        }
+        difference = paired_macro_f1(flattered, grouped, seed=seeds[0])
+        facts = {name: value for name, value in asdict(difference).items() if name != "by_seed"}
+        rows.append({"architecture": architecture, "method": method, **scores, **facts})
+    return pd.DataFrame(rows)

@@ -1,0 +1,100 @@
+"""The ledger of a run's test sets: what was scored on which, when and with which settings.
+
+A test set that is looked at, and then looked at again with better settings, has become a part of tuning. Under the
+honest protocol the ledger holds one setting per architecture and method of every test set, and one way to split the
+cells; the same again is a run that carries on, anything else is refused unless a reason is given, and the reason stays
+in the ledger. The paper's protocol tries every alpha on the test set: that is recorded, and not refused.
+
+The ledger is a file of the run, for people who want to be kept from fooling themselves; it stops nobody else.
+"""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pandas as pd
+
+from rbcnb.columns import CELL, LABEL, SMEAR, SPLIT, TEST
+from rbcnb.files import write_whole
+from rbcnb.trial import Trial
+
+LEDGER = "test_openings.csv"  # in the run's folder
+LEDGER_COLUMNS = ("opened_at", "cells", "test", "protocol", "outer", "architecture", "method", "settings", "reason")
+# Not among the settings that may be chosen once: who they belong to, what pairs fits, the rung, and the machine's own.
+_APART = ("protocol", "outer", "architecture", "seed", "fold", "dev_counts", "precision")
+
+
+class TestSetError(ValueError):
+    """A test set would be opened a second time with other settings; the message names both, and the way to do it."""
+
+    __test__ = False  # no test class, whatever pytest makes of its name
+
+
+def open_test(folder: str | Path, trials: Sequence[Trial], cells: pd.DataFrame, *, reopen: str = "") -> pd.DataFrame:
+    """Enters final fits into the ledger of the run in *folder* before they are scored on the test set.
+
+    Args:
+        folder: of the run.
+        trials: final fits (``fold`` None) of one protocol and outer split.
+        cells: their table, with ``split``.
+        reopen: why the test set is opened again with other settings; empty refuses.
+
+    Returns:
+        The ledger, ``LEDGER_COLUMNS``.
+
+    Raises:
+        TestSetError: under the honest protocol, a method has other settings than it was opened with (or several at
+            once), or these cells were split otherwise before.
+    """
+    path = Path(folder) / LEDGER
+    ledger = pd.DataFrame(columns=list(LEDGER_COLUMNS))
+    if path.exists():
+        ledger = pd.read_csv(path, dtype=str, keep_default_na=False)
+    marks = {"cells": _digest(cells), "test": _digest(cells[cells[SPLIT] == TEST])}
+    known = set(ledger[list(LEDGER_COLUMNS[1:-1])].itertuples(index=False, name=None))
+    fresh = {}
+    for trial in trials:
+        place = (*marks.values(), trial.protocol, str(trial.outer), trial.architecture, trial.method)
+        row = (*place, _settings(trial))
+        if row in known or row in fresh:
+            continue
+        if trial.protocol == "honest" and not reopen:
+            _refuse_another([*known, *fresh], row)
+        fresh[row] = None
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    rows = pd.DataFrame([(now, *row, reopen) for row in fresh], columns=list(LEDGER_COLUMNS))
+    ledger = pd.concat([ledger, rows], ignore_index=True)
+    if fresh:
+        with write_whole(path) as part:
+            ledger.to_csv(part, index=False)
+    return ledger
+
+
+def _refuse_another(known: Sequence[tuple[str, ...]], row: tuple[str, ...]) -> None:
+    cells, test, protocol, outer, architecture, method, settings = row
+    for there in known:
+        if there[0] != cells or there[2:4] != (protocol, outer):
+            continue
+        if there[1] != test:
+            what = f"these cells were split otherwise before, and outer split {outer} of that was tested"
+        elif there[4:6] == (architecture, method):
+            what = f"{architecture}, {method} was tested with {there[6]}, now it would be with {settings}"
+        else:
+            continue
+        raise TestSetError(
+            f"the test set is opened once: {what}. What is chosen after a look at the test set is no longer tested by "
+            f"it. If it must be, say why: reopen='...' (--set reopen=...); the reason is kept in {LEDGER}"
+        )
+
+
+def _settings(trial: Trial) -> str:
+    own = {name: value for name, value in asdict(trial).items() if name not in _APART and value is not None}
+    return json.dumps(own, sort_keys=True)
+
+
+def _digest(cells: pd.DataFrame) -> str:
+    rows = cells[[SMEAR, CELL, LABEL]].sort_values([SMEAR, CELL])
+    return hashlib.blake2b(rows.to_csv(index=False).encode(), digest_size=8).hexdigest()

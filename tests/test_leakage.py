@@ -1,0 +1,39 @@
+"""A random split flatters where cells of one smear look alike, and by nothing where they do not."""
+
+import numpy as np
+import pytest
+from conftest import make_cells
+
+from rbcnb.columns import DEV, FOLD, GROUP, LABEL, SPLIT
+from rbcnb.leakage import leakage_folds, leakage_gap
+from rbcnb.store import results_table
+from rbcnb.trial import Trial
+
+
+def test_both_ways_hold_out_every_cell_once_in_folds_of_equal_classes(data):
+    cells, _ = data
+    folds = leakage_folds(cells, n_outer=3, seed=0)
+    for folded in folds.values():
+        assert (folded[SPLIT] == DEV).all()
+        assert set(folded[FOLD]) == {0, 1, 2}
+    assert folds["grouped"].groupby(GROUP)[FOLD].nunique().eq(1).all()
+    assert folds["random"].groupby(GROUP)[FOLD].nunique().eq(3).all()
+
+
+@pytest.mark.slow
+def test_labels_that_only_the_smear_tells_leak_and_the_gap_says_so(tmp_path):
+    cells, _ = make_cells({"codocyte": 150, "normal": 150}, n_smears=12)
+    rng = np.random.default_rng(0)
+    number = cells[GROUP].str[:2].astype(int)
+    cells[LABEL] = np.where(rng.permutation(12)[number] < 6, "codocyte", "normal")
+    cells.loc[cells.groupby(GROUP).head(2).index, LABEL] = ["codocyte", "normal"] * 12  # every smear has both
+    hue = rng.integers(40, 216, (12, 3))  # of the smear: all that there is to see
+    noise = rng.normal(0, 8, (300, 16, 16, 3))
+    crops = np.clip(hue[number][:, None, None] + noise, 0, 255).astype(np.uint8)
+    trial = Trial(epochs=8, learning_rate=3e-3)
+    gap = leakage_gap([trial], cells, crops, tmp_path, n_outer=3, seeds=[0, 1], jobs=1, say=lambda _: None).iloc[0]
+    assert gap["random"] > 0.8
+    assert gap["mean"] == pytest.approx(gap["random"] - gap["grouped"])
+    assert gap["low"] > 0
+    stored = results_table(tmp_path)
+    assert stored.groupby("protocol").size().to_dict() == {"grouped": 6, "random": 6}
