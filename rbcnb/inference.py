@@ -55,6 +55,14 @@ class Difference:
         """
         return max(self._tail(self.mean + margin), self._tail(margin - self.mean))
 
+    def p_short(self, margin: float) -> float:
+        """One-sided p of a gain of *margin* or more: small where the difference falls short. NaN for one seed."""
+        return self._tail(margin - self.mean)
+
+    def p_apart(self, margin: float) -> float:
+        """One-sided p of a difference within +-*margin*: small where it lies beyond. NaN for one seed."""
+        return self._tail(abs(self.mean) - margin)
+
     def _tail(self, distance: float) -> float:
         if self.n_seeds < 2:
             return math.nan
@@ -90,6 +98,13 @@ def macro_f1_of_counts(counts: np.ndarray) -> np.ndarray:
         return np.nanmean(np.where(total > 0, 2 * hits / np.where(total > 0, total, 1), np.nan), axis=-1)
 
 
+def require_same_cells(tables: Sequence[pd.DataFrame]) -> None:
+    """Raise a ValueError unless all predictions *tables* hold the same cells in the same order."""
+    where = tables[0][[SMEAR, CELL]].reset_index(drop=True)
+    if not all(table[[SMEAR, CELL]].reset_index(drop=True).equals(where) for table in tables[1:]):
+        raise ValueError("the predictions tables do not hold the same cells in the same order")
+
+
 def paired_counts(first: Sequence[pd.DataFrame], second: Sequence[pd.DataFrame]) -> tuple[np.ndarray, np.ndarray]:
     """Confusion counts [S, G, C, C] of two methods that predicted the same cells, seed by seed.
 
@@ -98,10 +113,7 @@ def paired_counts(first: Sequence[pd.DataFrame], second: Sequence[pd.DataFrame])
     """
     if len(first) != len(second) or not first:
         raise ValueError(f"seeds do not pair: {len(first)} tables against {len(second)}")
-    where = first[0][[SMEAR, CELL]].reset_index(drop=True)
-    for table in (*first, *second):
-        if not table[[SMEAR, CELL]].reset_index(drop=True).equals(where):
-            raise ValueError("the predictions tables do not hold the same cells in the same order")
+    require_same_cells([*first, *second])
     classes = classes_of_predictions(first[0].columns)
     one, other = confusion_stack(first, classes), confusion_stack(second, classes)
     if one.shape[1] < 2:

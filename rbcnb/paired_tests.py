@@ -12,7 +12,8 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from rbcnb.columns import CELL, PRED, SMEAR, TARGET
+from rbcnb.columns import PRED, TARGET
+from rbcnb.inference import require_same_cells
 from rbcnb.printed import mcnemar_p
 
 EXACT_PAIRS = 16  # up to so many pairs all 2^n signs are tried
@@ -67,8 +68,7 @@ def mcnemar(first: pd.DataFrame, second: pd.DataFrame) -> McNemar:
     Raises:
         ValueError: the tables do not hold the same cells in the same order.
     """
-    if not first[[SMEAR, CELL]].reset_index(drop=True).equals(second[[SMEAR, CELL]].reset_index(drop=True)):
-        raise ValueError("the predictions tables do not hold the same cells in the same order")
+    require_same_cells([first, second])
     right, also = ((table[PRED] == table[TARGET]).to_numpy() for table in (first, second))
     counts = int((right & ~also).sum()), int((~right & also).sum())
     return McNemar(*counts, mcnemar_p(*counts))

@@ -5,7 +5,6 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-from rbcnb.columns import CELL, SMEAR
 from rbcnb.inference import (
     N_BOOTSTRAP,
     Difference,
@@ -13,6 +12,7 @@ from rbcnb.inference import (
     draw_groups,
     interval_of,
     paired_counts,
+    require_same_cells,
 )
 
 Ladder = Mapping[float, Sequence[pd.DataFrame]]  # rho -> a predictions table per seed
@@ -54,9 +54,9 @@ def slope_on_log_rho(
     if len(rhos) < 2 or rhos != sorted(second):
         raise ValueError(f"a slope needs the same two or more rungs of both methods: {rhos} against {sorted(second)}")
     pairs = {rho: paired_counts(first[rho], second[rho]) for rho in rhos}
-    wheres = [first[rho][0][[SMEAR, CELL]].reset_index(drop=True) for rho in rhos]
-    if len({one.shape for one, _ in pairs.values()}) > 1 or not all(where.equals(wheres[0]) for where in wheres):
-        raise ValueError("the rungs are not scored on the same test cells by the same number of seeds")
+    require_same_cells([first[rho][0] for rho in rhos])
+    if len({len(one) for one, _ in pairs.values()}) > 1:
+        raise ValueError("the rungs do not have the same number of seeds")
     n_groups = pairs[rhos[0]][0].shape[1]
     weights = draw_groups(n_groups, seed=seed, n_bootstrap=n_bootstrap)
     contrast = contrast_of(rhos)

@@ -29,6 +29,13 @@ def make_cells(counts: dict[str, int], *, n_smears: int = 10, seed: int = 0) -> 
     return cells, crops
 
 
+def noisy(table: pd.DataFrame, right: float, seed: int) -> pd.DataFrame:
+    """A predictions *table* with predictions that are right with probability *right*, else uniform."""
+    rng = np.random.default_rng(seed)
+    guess = rng.choice(CLASSES, len(table))
+    return table.assign(pred=np.where(rng.random(len(table)) < right, table["target"], guess))
+
+
 @pytest.fixture
 def data() -> tuple[pd.DataFrame, np.ndarray]:
     """200 labelled cells of 10 smears at the paper's 10:10:80, and their crops."""

@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
+from conftest import noisy
 from scipy import stats
 from sklearn.metrics import f1_score
 
@@ -28,13 +29,6 @@ from rbcnb.metrics import score_predictions
 from rbcnb.simulated_fits import Population
 
 
-def with_predictions(table: pd.DataFrame, right: float, seed: int) -> pd.DataFrame:
-    """*table* with predictions that are right with probability *right*, else uniform."""
-    rng = np.random.default_rng(seed)
-    guess = rng.choice(CLASSES, len(table))
-    return table.assign(pred=np.where(rng.random(len(table)) < right, table["target"], guess))
-
-
 def test_macro_f1_of_counts_is_scikit_learns(predictions):
     stack = confusion_stack([predictions], CLASSES)
     assert stack.sum() == len(predictions)
@@ -48,15 +42,15 @@ def test_an_absent_class_is_left_out():
 
 
 def test_the_same_predictions_differ_by_exactly_nothing(predictions):
-    tables = [predictions, with_predictions(predictions, 0.5, 3)]
+    tables = [predictions, noisy(predictions, 0.5, 3)]
     difference = paired_macro_f1(tables, tables, seed=0)
     assert (difference.mean, difference.low, difference.high) == (0, 0, 0)
     assert (difference.n_seeds, difference.n_groups) == (2, 12)
 
 
 def test_the_mean_is_the_mean_of_the_seeds_differences(predictions):
-    first = [with_predictions(predictions, 0.9, seed) for seed in range(3)]
-    second = [with_predictions(predictions, 0.5, 10 + seed) for seed in range(3)]
+    first = [noisy(predictions, 0.9, seed) for seed in range(3)]
+    second = [noisy(predictions, 0.5, 10 + seed) for seed in range(3)]
     difference = paired_macro_f1(first, second, seed=0)
     by_seed = [
         f1_score(a["target"], a["pred"], average="macro") - f1_score(b["target"], b["pred"], average="macro")
@@ -70,7 +64,7 @@ def test_the_mean_is_the_mean_of_the_seeds_differences(predictions):
 
 def test_variance_of_smears_equals_a_bootstrap_written_out(predictions):
     """One seed, so that only smears are drawn: rows of drawn smears are put together and scored by scikit-learn."""
-    first, second = with_predictions(predictions, 0.8, 1), with_predictions(predictions, 0.6, 2)
+    first, second = noisy(predictions, 0.8, 1), noisy(predictions, 0.6, 2)
     rng = np.random.default_rng(5)
     groups = sorted(predictions[GROUP].unique())
     draws = []
@@ -92,9 +86,7 @@ def test_seeds_that_agree_on_identical_smears_leave_the_t_interval_of_the_seeds(
     copies = [one.assign(**{SMEAR: name, GROUP: name}) for name in "abcd"]
     table = pd.concat(copies, ignore_index=True)
     right = table.assign(pred=table["target"])
-    seeds = [
-        pd.concat([with_predictions(one, 0.5, s)] * 4).assign(**{GROUP: table[GROUP].to_numpy()}) for s in range(3)
-    ]
+    seeds = [pd.concat([noisy(one, 0.5, s)] * 4).assign(**{GROUP: table[GROUP].to_numpy()}) for s in range(3)]
     seeds = [t.reset_index(drop=True).assign(**{SMEAR: table[SMEAR], CELL: table[CELL]}) for t in seeds]
     difference = paired_macro_f1([right] * 3, seeds, seed=0)
     by_seed = [1 - f1_score(t["target"], t["pred"], average="macro") for t in seeds]
@@ -132,8 +124,8 @@ def test_coverage_of_the_interval_and_size_of_its_test(population, n_groups, n_s
 
 def test_the_interval_and_its_tests_are_one(predictions):
     """p is 1 - level where 0 is a limit; TOST is 0.05 where the 90 % interval touches the margin."""
-    first = [with_predictions(predictions, 0.9, seed) for seed in range(3)]
-    second = [with_predictions(predictions, 0.6, 10 + seed) for seed in range(3)]
+    first = [noisy(predictions, 0.9, seed) for seed in range(3)]
+    second = [noisy(predictions, 0.6, 10 + seed) for seed in range(3)]
     ours = paired_macro_f1(first, second, seed=0)
     touching = replace(ours, mean=ours.mean - ours.low)
     assert touching.p_value == pytest.approx(0.05)
@@ -143,6 +135,9 @@ def test_the_interval_and_its_tests_are_one(predictions):
     both = [ours.mean + margin, margin - ours.mean]
     expected = max(stats.t.sf(np.array(both) / ours.error, ours.freedom))
     assert ours.p_alike(margin) == pytest.approx(expected)
+    # One-sided: 0.025 where a limit of the 95 % interval touches the margin.
+    assert ours.p_short(ours.high) == pytest.approx(0.025)
+    assert ours.p_apart(ours.low) == pytest.approx(0.025)
     assert np.var(ours.by_seed, ddof=1) / 3 == pytest.approx(ours.of_seeds)
 
 
@@ -154,8 +149,8 @@ def test_identical_methods_have_p_one_and_are_alike(predictions):
 
 
 def test_a_balanced_difference_is_that_of_the_balanced_scores(predictions):
-    first = [with_predictions(predictions, 0.9, seed) for seed in range(2)]
-    second = [with_predictions(predictions, 0.5, 10 + seed) for seed in range(2)]
+    first = [noisy(predictions, 0.9, seed) for seed in range(2)]
+    second = [noisy(predictions, 0.5, 10 + seed) for seed in range(2)]
     by_seed = [
         score_predictions(a, balance=True)["macro_f1"] - score_predictions(b, balance=True)["macro_f1"]
         for a, b in zip(first, second, strict=True)

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from conftest import noisy
 from scipy import stats
 
 from rbcnb.columns import CELL
@@ -14,12 +15,6 @@ from rbcnb.inference import (
 from rbcnb.metrics import macro_f1
 from rbcnb.simulated_fits import Population
 from rbcnb.slope import contrast_of, slope_on_log_rho
-
-
-def noisy(table, right, seed):
-    rng = np.random.default_rng(seed)
-    guess = rng.choice(table["target"].unique(), len(table))
-    return table.assign(pred=np.where(rng.random(len(table)) < right, table["target"], guess))
 
 
 @pytest.fixture
@@ -60,8 +55,11 @@ def test_rungs_that_do_not_pair_are_refused(ladder, predictions):
         slope_on_log_rho(first, {2.03: second[2.03]}, seed=0)
     other_cells = predictions.assign(**{CELL: predictions[CELL] + 1000})
     moved = {rho: [noisy(other_cells, 0.5, 0)] * 3 if rho > 30 else tables for rho, tables in first.items()}
-    with pytest.raises(ValueError, match="same test cells"):
+    with pytest.raises(ValueError, match="same cells"):
         slope_on_log_rho(moved, moved, seed=0)
+    fewer = {rho: tables[: 2 if rho > 30 else 3] for rho, tables in first.items()}
+    with pytest.raises(ValueError, match="number of seeds"):
+        slope_on_log_rho(fewer, fewer, seed=0)
 
 
 def test_coverage_of_the_slope():

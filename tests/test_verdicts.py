@@ -3,17 +3,12 @@
 import numpy as np
 import pandas as pd
 import pytest
+from conftest import noisy
 
 from rbcnb.inference import INCONCLUSIVE, NOT_JUDGED, NOT_SUPPORTED, SUPPORTED, paired_macro_f1
 from rbcnb.paired_tests import d_z, sign_flip, win_share
 from rbcnb.paper import CLAIMS
 from rbcnb.verdicts import BASE, LADDER, PRIMARY, REST, adjust_for_families, combine, compare_methods, judge_claims
-
-
-def noisy(table: pd.DataFrame, right: float, seed: int) -> pd.DataFrame:
-    rng = np.random.default_rng(seed)
-    guess = rng.choice(table["target"].unique(), len(table))
-    return table.assign(pred=np.where(rng.random(len(table)) < right, table["target"], guess))
 
 
 @pytest.fixture
@@ -48,12 +43,13 @@ def test_rows_carry_their_tests(tables):
     difference = paired_macro_f1(*pair, seed=0)
     assert row["p"] == difference.p_value < 0.05
     assert row["p_tost"] == difference.p_alike(0.02)
+    assert row["p_against"] == difference.p_short(0.02)
     assert row["p_flip"] == sign_flip(difference.by_seed) == 2 / 2**5
     assert row["d_z"] == d_z(difference.by_seed)
     assert row[["wins", "wins_low", "wins_high"]].tolist() == list(win_share(difference.by_seed))
     single = {key: some[:1] for key, some in tables.items()}
     alone = compare_methods(single, BASE[:1], margin=0.02, seed=0, protocol="paper").iloc[0]
-    assert alone[["p", "p_tost", "p_flip", "d_z"]].isna().all()
+    assert alone[["p", "p_tost", "p_against", "p_flip", "d_z"]].isna().all()
     balanced = compare_methods(tables, BASE[:1], margin=0.02, seed=0, protocol="honest", balance=True).iloc[0]
     assert balanced["mean"] == paired_macro_f1(*pair, seed=0, balance=True).mean
 
@@ -68,6 +64,7 @@ def families(**columns) -> pd.DataFrame:
             "first": ["focal", "over_sampling", "focal", "focal"],
             "second": ["cross_entropy", "focal", "under_sampling", "cross_entropy"],
             "p": [0.03, 0.2, 0.03, 0.04],
+            "p_against": [0.9, 0.9, 0.9, 0.9],
             "verdict": SUPPORTED,
         }
     )
@@ -82,8 +79,17 @@ def test_families_are_adjusted_each_by_its_own_law():
     assert table["verdict"].tolist() == [INCONCLUSIVE, SUPPORTED, SUPPORTED, SUPPORTED]
 
 
+def test_a_claim_is_not_refuted_by_one_lucky_test_of_many():
+    refuted = families(verdict=NOT_SUPPORTED, p_against=[0.02, 0.001, 0.02, 0.9])
+    table = adjust_for_families(refuted)
+    # Twice 0.02 and 0.001 by Holm are 0.04 and 0.004; twice 0.02 and 1 by Benjamini and Hochberg are 0.08 and 1.
+    assert table["against_adjusted"].tolist() == pytest.approx([0.04, 0.004, 0.08, 1.0])
+    assert table["verdict"].tolist() == [NOT_SUPPORTED, NOT_SUPPORTED, INCONCLUSIVE, INCONCLUSIVE]
+
+
 def test_protocols_are_families_of_their_own_and_single_runs_are_in_none():
-    both = pd.concat([families(), families(protocol="paper", p=np.nan, verdict=NOT_JUDGED)], ignore_index=True)
+    single = families(protocol="paper", p=np.nan, p_against=np.nan, verdict=NOT_JUDGED)
+    both = pd.concat([families(), single], ignore_index=True)
     table = adjust_for_families(both)
     pd.testing.assert_frame_equal(table[:4], adjust_for_families(families()))
     assert table["p_adjusted"][4:].isna().all()
@@ -101,7 +107,7 @@ def test_claims_are_judged_by_adjusted_p_and_say_so(tables):
 
 def test_the_honest_protocol_is_believed_where_there_is_one(tables):
     honest = compare_methods(tables, BASE[:1], margin=0.02, seed=0, protocol="honest")
-    paper = honest.assign(protocol="paper", verdict=NOT_SUPPORTED)
+    paper = honest.assign(protocol="paper", verdict=NOT_SUPPORTED, p_against=0.001)
     both = judge_claims(pd.concat([paper, honest]), margin=0.02)
     assert both["verdict"].tolist() == [SUPPORTED]
     assert both["protocol"].tolist() == ["honest"]
