@@ -15,7 +15,7 @@ from rbcnb.unsure import UNSURE
 
 CALL = "call"
 _NOT_COUNTED = "cut off, not counted"
-_WIDTH_PX = 1000  # a narrower image is enlarged by a whole factor, so that thin rings show
+_WIDTH_PX = 800  # a narrower image is enlarged by a whole factor, so that thin rings show
 _SHIFT = 4  # of OpenCV's fixed-point coordinates: sixteenths of a pixel
 _WHITE, _PALE = (255, 255, 255), (110, 110, 110)
 
