@@ -70,6 +70,8 @@ def compare_tables(
 
 def _as_read(table: pd.DataFrame) -> pd.DataFrame:
     """*table* as it comes back from a CSV file, so that computed and stored values are of one kind."""
+    if not len(table.columns):
+        return table
     text = io.StringIO(table.to_csv(index=False))
     return pd.read_csv(text, dtype=dict.fromkeys((SMEAR, GROUP, LABEL), str), keep_default_na=False, na_values=[""])
 

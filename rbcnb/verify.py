@@ -94,14 +94,16 @@ def _against_itself(run: Run, tolerance: float) -> Report:
             continue
         name = path.stem
         if name not in RECOMPUTED:
-            unchecked.append(f"not recomputed: {name}: does not follow from predictions; its digest alone is checked")
+            unchecked.append(
+                f"not recomputed: {name}: not among rbcnb.recompute.RECOMPUTED; its digest alone is checked"
+            )
             continue
         try:
             expected = RECOMPUTED[name](stored)
         except (FileNotFoundError, KeyError, ValueError) as error:  # MissingResultError is a FileNotFoundError
             unchecked.append(f"not recomputed: {name}: {type(error).__name__}: {error}")
             continue
-        wrong, n = compare_tables(name, run.load_table(name), expected, tolerance=tolerance)
+        wrong, n = compare_tables(name, _load(run, name), expected, tolerance=tolerance)
         findings += wrong
         n_numbers += n
         compared.append(name)
@@ -162,17 +164,21 @@ def _against_run(run: Run, other: Run, tolerance: float) -> Report:
     names = {path.stem for path in run.folder.glob("tables/[!.]*.csv")}
     others = {path.stem for path in other.folder.glob("tables/[!.]*.csv")}
     for name in sorted(names & others):
-        try:
-            tables = run.load_table(name), other.load_table(name)
-        except pd.errors.EmptyDataError:
-            continue
-        wrong, n = compare_tables(name, *tables, tolerance=tolerance)
+        wrong, n = compare_tables(name, _load(run, name), _load(other, name), tolerance=tolerance)
         findings += wrong
         n_numbers += n
     for name in sorted(names ^ others):
         findings.append(Finding(name, "", "", *((THERE, MISSING) if name in names else (MISSING, THERE))))
     title = f"here: {run.provenance()}; there: {other.provenance()}"
     return Report(title, tuple(findings), n_numbers, tuple(sorted(names & others)), words=("here", "there"))
+
+
+def _load(run: Run, name: str) -> pd.DataFrame:
+    """A table of the run; one that was saved without a column comes back so."""
+    try:
+        return run.load_table(name)
+    except pd.errors.EmptyDataError:
+        return pd.DataFrame()
 
 
 def beside_paper(table: pd.DataFrame) -> pd.DataFrame:

@@ -185,6 +185,8 @@ def test_tables_are_matched_by_what_names_their_rows():
     assert n == 6
     fewer, _ = compare_tables("t", one, one.iloc[:2])
     assert [(f.row, f.expected) for f in fewer] == [("b, alpha 1", "missing")]
+    assert compare_tables("t", pd.DataFrame(), pd.DataFrame()) == ([], 0)
+    assert [f.column for f in compare_tables("t", pd.DataFrame(), one)[0]][:4] == list(one)
     twice = pd.DataFrame({"method": ["a", "a"], "score": [1.0, 2.0]})
     assert [f.row for f in compare_tables("t", twice, twice.assign(score=[1.0, 3.0]))[0]] == ["a #2"]
 
