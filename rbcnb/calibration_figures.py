@@ -38,7 +38,7 @@ def plot_reliability(
     what = "the predicted class" if of_class is None else readable(of_class)
     with rc():
         size = max(4.2 * columns, 4.8), 4.4 * rows
-        figure, axes = new_figure(*size, 2 * rows, columns, sharex=True, height_ratios=[3.2, 1] * rows)
+        figure, axes = new_figure(*size, 2 * rows, columns, sharex=True, sharey="row", height_ratios=[3.2, 1] * rows)
         for ax in axes.flat:
             ax.set_axis_off()
         for i, (name, table) in enumerate(tables.items()):
@@ -69,6 +69,8 @@ def _promises(table: pd.DataFrame, of_class: str | None) -> tuple[np.ndarray, np
 def _draw_bins(upper: Axes, lower: Axes, bins: pd.DataFrame) -> None:
     for ax in (upper, lower):
         ax.set_axis_on()
+        ax.yaxis.set_tick_params(labelleft=True)
+    lower.xaxis.set_tick_params(labelbottom=True)
     upper.plot([0, 1], [0, 1], color="#444444", lw=1)
     ranges = [stats.binomtest(row.hits, row.n).proportion_ci(_LEVEL, method="exact") for row in bins.itertuples()]
     upper.vlines(bins["prob"], [ci.low for ci in ranges], [ci.high for ci in ranges], color=BLUE, lw=1.4)

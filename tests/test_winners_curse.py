@@ -71,6 +71,9 @@ def test_published_spread_is_the_one_of_table_1():
     # The best of seven gained less over cross entropy than choosing among equals would.
     assert (table["gain"] < table["expected_gain"]).all()
     assert table["chance"].between(0.5, 7 / 8).all()
+    for row in table.itertuples():
+        drawn = simulate_best_of(7, row.sd, mean=row.mean, n=20_000, seed=2)
+        assert (drawn["best"] >= row.best).mean() == pytest.approx(row.best_chance, abs=0.015)
 
 
 def test_figure_says_the_expectation_and_marks_the_chances():
