@@ -41,6 +41,16 @@ class Classifier:
     settings: Mapping[str, Sequence[Any]]
 
 
+class AdasynOrSmote(ADASYN):
+    """ADASYN, and SMOTE where a class has no neighbour of another: ADASYN then has nothing to adapt to and refuses."""
+
+    def _fit_resample(self, X: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        try:
+            return super()._fit_resample(X, y)
+        except (RuntimeError, ValueError):
+            return SMOTE(k_neighbors=self.n_neighbors, random_state=self.random_state).fit_resample(X, y)
+
+
 def _forest(seed: int, **settings: Any) -> RandomForestClassifier:
     return RandomForestClassifier(n_estimators=200, random_state=seed, **settings)
 
@@ -62,7 +72,7 @@ RESAMPLERS: dict[str, Callable[[int, int], Any]] = {  # of a seed and the number
     "random_over_sampling": lambda seed, _k: RandomOverSampler(random_state=seed),
     "smote": lambda seed, k: SMOTE(k_neighbors=k, random_state=seed),
     "borderline_smote": lambda seed, k: BorderlineSMOTE(k_neighbors=k, random_state=seed),
-    "adasyn": lambda seed, k: ADASYN(n_neighbors=k, random_state=seed),
+    "adasyn": lambda seed, k: AdasynOrSmote(n_neighbors=k, random_state=seed),
 }
 
 
