@@ -70,7 +70,7 @@ def upscaling_seconds(image_px: float, scale: float, *, method: str) -> float:
     """Seconds to upscale *image_px* pixels by *scale*, from the time that a small patch takes."""
     from rbcnb.superres import upscale
 
-    if scale <= 1:
+    if scale <= 1 or method == "none":
         return 0.0
     patch = np.full((96, 96, 3), 128, np.uint8)
     start = time.perf_counter()

@@ -45,6 +45,7 @@ _NAMES = {
     "ldam": "LDAM",
     "ldam_drw": "LDAM, deferred weights",
     "macro_f1": "macro F1",
+    "balanced_macro_f1": "balanced macro F1",
     "auroc": "AUROC",
 }
 _RC = {

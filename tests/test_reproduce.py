@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from rbcnb import reproduce
-from rbcnb.cost import Expected, check_enough, study_images
+from rbcnb.cost import Expected, check_enough, study_images, upscaling_seconds
 from rbcnb.parameters import ParameterError
 from rbcnb.protocols import METHODS, images_per_fit, in_folds, settings_of
 from rbcnb.report import write_report
@@ -117,6 +117,10 @@ def test_too_little_is_said_before_anything_runs():
 )
 def test_durations_are_said_as_a_person_would(seconds, said):
     assert reproduce.duration(seconds) == said
+
+
+def test_no_upscaling_costs_nothing():
+    assert upscaling_seconds(1e6, 3.0, method="none") == upscaling_seconds(1e6, 1.0, method="bicubic") == 0.0
 
 
 def test_cost_adds_up_every_fit():
