@@ -62,7 +62,7 @@ class Trial:
     batch_size: int = 32
     epochs: int = 10
     pretrained: bool = False
-    seed: int = 0  # of initial weights, order, re-sampling and its augmentation: the same for every method
+    seed: int = 0  # of initial weights, order, re-sampling, augmentation and dev_counts: the same for every method
     fold: int | None = None  # held out within dev; None fits on all dev cells and scores the test cells
     protocol: str = "paper"  # which protocol's splits the cells table carries
     outer: int = 0  # which outer split the cells table carries, see rbcnb.splits.assign_splits
