@@ -82,10 +82,9 @@ class Stored:
         return table2(ladders)
 
     def splits_t(self) -> pd.DataFrame:
-        rows = list(self.final.values())[-1]
-        if rows["outer"].nunique() < 2:
-            return pd.DataFrame()
-        return resampled_t(best_settings(rows), n_outer=self.parameter("05_final_evaluation", "n_outer"))
+        return resampled_t(
+            best_settings(list(self.final.values())[-1]), n_outer=self.parameter("05_final_evaluation", "n_outer")
+        )
 
     @cached_property
     def differences_base(self) -> pd.DataFrame:
