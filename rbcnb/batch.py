@@ -14,11 +14,12 @@ import json
 import os
 import shutil
 import warnings
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, replace
 from functools import cache, lru_cache, partial
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 import cv2
 import joblib
@@ -38,6 +39,7 @@ from rbcnb.workers import in_worker
 
 CROP_SCALE = "crop_scale"  # pixels of the crop per pixel of the smear
 COLUMNS = (*FOUND, BORDER, CROP_SCALE)
+Finish = Callable[[Path, pd.DataFrame, str], pd.DataFrame]  # (file, its cells, key of both) -> its rows of cells.csv
 _LIBRARIES = ("ncnn", "numpy", "opencv-python", "opencv-python-headless", "pillow")  # that pixels may depend on
 
 
@@ -63,6 +65,7 @@ class _Outcome:
     cells: pd.DataFrame
     notes: list[str]
     resumed: bool
+    key: str
 
 
 def segment_files(
@@ -72,6 +75,7 @@ def segment_files(
     spec: FinderSpec | None = None,
     jobs: int = 1,
     progress: bool = True,
+    finish: Finish | None = None,
 ) -> BatchReport:
     """Find and crop the cells of image files and of the images in folders; see the module for what *out* then holds.
 
@@ -82,6 +86,8 @@ def segment_files(
 
     paths : images, or folders whose image files are taken (not those of folders within).
     jobs : images worked on at once, each in a process of its own.
+    finish : is called here for each finished image in turn, while others are worked on, and may add to its cells; the
+        key changes when the image, the settings, the code or the libraries do. What it raises is the image's error.
 
     Raises BatchError when *out* cannot be written to, another batch works there, or a process dies.
     """
@@ -98,21 +104,22 @@ def segment_files(
         out.mkdir(parents=True, exist_ok=True)
         with held(out):
             _clear_away(out)
-            return _segment_images(images, errors, out, spec, device=device, jobs=jobs, progress=progress)
+            return _segment_images(
+                images, errors, out, spec, device=device, jobs=jobs, progress=progress, finish=finish
+            )
     except BlockingIOError as error:
-        raise BatchError(
-            f"{out}: another rbcnb segment is at work there; wait for it, or choose another --out"
-        ) from error
+        raise BatchError(f"{out}: another batch is at work there; wait for it, or choose another --out") from error
     except OSError as error:
         raise _unwritable(out, error) from error
 
 
 def _clear_away(out: Path) -> None:
     """Removes what a batch that was killed, or lost power, had begun to write."""
-    for path in (*out.glob(".*.part.csv"), *(out / "parts").glob(".*.part.json")):
-        path.unlink(missing_ok=True)
-    for path in (out / "crops").glob(".*.part"):
-        shutil.rmtree(path, ignore_errors=True)
+    for path in (*out.glob(".*.part.*"), *out.glob("*/.*.part*")):
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
 
 
 def _segment_images(
@@ -124,6 +131,7 @@ def _segment_images(
     device: str,
     jobs: int,
     progress: bool,
+    finish: Finish | None,
 ) -> BatchReport:
     # Processes share the cores among them instead of each taking all.
     jobs = min(jobs, max(1, len(images)))
@@ -137,8 +145,12 @@ def _segment_images(
         for path, outcome in zip(images, bar, strict=True):
             if isinstance(outcome, str):
                 errors.append((str(path), outcome))
+                continue
+            table = outcome.cells if finish is None else _guarded(path, finish, path, outcome.cells, outcome.key)
+            if isinstance(table, str):
+                errors.append((str(path), table))
             else:
-                tables.append(outcome.cells)
+                tables.append(table)
                 notes += [(str(path), note) for note in outcome.notes]
                 n_resumed += outcome.resumed
     except BrokenProcessPool as error:
@@ -148,7 +160,8 @@ def _segment_images(
         ) from error
 
     full = [table for table in tables if len(table)]
-    cells = pd.concat(full, ignore_index=True) if full else pd.DataFrame(columns=list(COLUMNS))
+    columns = list(tables[0].columns) if tables else list(COLUMNS)
+    cells = pd.concat(full, ignore_index=True) if full else pd.DataFrame(columns=columns)
     try:
         with write_whole(out / "cells.csv") as part:
             cells.to_csv(part, index=False, float_format="%.4f")
@@ -166,8 +179,13 @@ def _try_image(path: Path, out: Path, spec: FinderSpec, device: str, threads: in
     """What came of one image, or the message of what went wrong with it."""
     if threads is not None:
         cv2.setNumThreads(threads)
+    return _guarded(path, _segment_image, path, out, spec, device)
+
+
+def _guarded(path: Path, work: Callable[..., Any], *arguments: Any) -> Any:
+    """``work(*arguments)``, or the message of what went wrong with the image *path*."""
     try:
-        return _segment_image(path, out, spec, device)
+        return work(*arguments)
     except BatchError:
         raise
     except (MemoryError, cv2.error) as error:
@@ -204,7 +222,7 @@ def _segment_image(path: Path, out: Path, spec: FinderSpec, device: str) -> _Out
             temporary.write_text(json.dumps(saved), encoding="utf-8")
     except OSError as error:
         raise _unwritable(out, error) from error
-    return _Outcome(table, notes, False)
+    return _Outcome(table, notes, False, key)
 
 
 def _unwritable(out: Path, error: OSError) -> BatchError:
@@ -251,7 +269,17 @@ def _finished(part: Path, crops: Path, key: str) -> _Outcome | None:
     except (OSError, ValueError, KeyError, TypeError):  # none, or damaged: the image is done again
         return None
     present = {path.name for path in crops.glob("*.png")}
-    return _Outcome(table, notes, True) if present == {_crop_name(cell) for cell in range(len(table))} else None
+    return _Outcome(table, notes, True, key) if present == {_crop_name(cell) for cell in range(len(table))} else None
+
+
+def read_crops(out: Path, smear: str, n_cells: int, size_px: int) -> np.ndarray:
+    """The crops [N, S, S, 3] uint8 RGB that a batch wrote into *out* for the image file called *smear*."""
+    folder = out / "crops" / Path(smear).stem
+    crops = np.empty((n_cells, size_px, size_px, 3), np.uint8)
+    for cell, crop in enumerate(crops):
+        data = np.frombuffer((folder / _crop_name(cell)).read_bytes(), np.uint8)
+        cv2.cvtColor(cv2.imdecode(data, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB, dst=crop)
+    return crops
 
 
 def _write_crops(folder: Path, crops: np.ndarray) -> None:

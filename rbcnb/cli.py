@@ -91,6 +91,36 @@ def build_parser() -> argparse.ArgumentParser:
             "--as", choices=("folder", "csv", "chula"), dest="layout", help="form of the labels (default: by its name)"
         )
 
+    count = commands.add_parser(
+        "count", help="count the cells of new smears with an exported model", allow_abbrev=False
+    )
+    count.add_argument("paths", nargs="+", metavar="SMEAR_OR_FOLDER", type=Path)
+    count.add_argument(
+        "--model", required=True, metavar="FILE", type=Path, help="model.safetensors, from notebook 05 of a run"
+    )
+    count.add_argument("--out", required=True, metavar="DIR", type=Path, help="for differential.csv, overlays/, ...")
+    count.add_argument(
+        "--upscale", choices=("waifu2x", "bicubic", "none"), help="of the crops (default: as the model was trained)"
+    )
+    count.add_argument("--models", metavar="DIR", help=_MODELS_HELP)
+    count.add_argument(
+        "--diameter", type=float, metavar="PX", help="cell diameter in the images (default: as the model was trained)"
+    )
+    count.add_argument("--jobs", type=_positive, default=1, metavar="N", help="images side by side (default 1)")
+
+    verify = commands.add_parser(
+        "verify", help="recompute a run's tables from its stored predictions, or compare runs", allow_abbrev=False
+    )
+    verify.add_argument("run", metavar="RUN", type=Path, help="folder of a run")
+    verify.add_argument("--against", metavar="RUN2|paper", help="another run's folder, or the published numbers")
+    verify.add_argument(
+        "--tolerance",
+        type=float,
+        default=1e-9,
+        metavar="X",
+        help="relative difference below which numbers are the same (default 1e-9)",
+    )
+
     results = commands.add_parser("results", help="list, export, merge and prune finished trials", allow_abbrev=False)
     results.add_argument("stores", nargs="+", metavar="STORE", type=Path, help="a run's folder, or its folder trials")
     results.add_argument("--export", metavar="FILE", type=Path, help="write all rows as .csv or .parquet")
@@ -134,8 +164,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "reproduce": _reproduce,
         "segment": _segment,
         "labels": _labels,
-        "results": _results,
         "label": _label,
+        "count": _count,
+        "verify": _verify,
+        "results": _results,
         "lesson": _lesson,
         "fetch": _fetch,
     }
@@ -232,10 +264,15 @@ def _segment(options: argparse.Namespace) -> int:
     print(f"{report.n_cells} cells in {report.n_images} images: {options.out / 'cells.csv'}")
     if report.device != "cpu":
         print(f"upscaled on {report.device}")
+    return _told("segment", report)
+
+
+def _told(command: str, report: Any) -> int:
+    """Says what a batch noted and left out; returns the exit code."""
     for file, message in report.notes:
-        print(f"rbcnb segment: note: {file}: {message}", file=sys.stderr)
+        print(f"rbcnb {command}: note: {file}: {message}", file=sys.stderr)
     for file, message in report.errors:
-        print(f"rbcnb segment: left out: {file}: {message.removeprefix(f'{file}: ')}", file=sys.stderr)
+        print(f"rbcnb {command}: left out: {file}: {message.removeprefix(f'{file}: ')}", file=sys.stderr)
     return 1 if report.errors else 0
 
 
@@ -252,6 +289,46 @@ def _labels(options: argparse.Namespace) -> int:
         print(f"rbcnb labels: {error}", file=sys.stderr)
         return 2
     return 0
+
+
+def _count(options: argparse.Namespace) -> int:
+    from rbcnb.batch import BatchError
+    from rbcnb.count import count_files, summary_lines
+
+    try:
+        _use_models(options.models)
+        report = count_files(
+            options.paths,
+            options.model,
+            options.out,
+            upscale=options.upscale,
+            diameter_px=options.diameter,
+            jobs=options.jobs,
+        )
+    except (ValueError, OSError) as error:  # a ModelFileError is a ValueError
+        print(f"rbcnb count: {error}", file=sys.stderr)
+        return 2
+    except BatchError as error:
+        print(f"rbcnb count: {error}", file=sys.stderr)
+        return 1
+    n_counted = int(report.smears["n_counted"].sum()) if len(report.smears) else 0
+    print(f"{n_counted} cells counted in {report.batch.n_images} smears: {options.out / 'differential.csv'}")
+    print("\n".join(summary_lines(report)))
+    for smear, warning in report.warnings:
+        print(f"rbcnb count: warning: {smear}: {warning}", file=sys.stderr)
+    return _told("count", report.batch)
+
+
+def _verify(options: argparse.Namespace) -> int:
+    from rbcnb.verify import VerifyError, verify_run
+
+    try:
+        report = verify_run(options.run, against=options.against, tolerance=options.tolerance)
+    except (VerifyError, ValueError, OSError) as error:
+        print(f"rbcnb verify: {error}", file=sys.stderr)
+        return 2
+    print("\n".join(report.lines))
+    return 0 if report.same else 1
 
 
 def _results(options: argparse.Namespace) -> int:

@@ -71,7 +71,7 @@ def upscaling_seconds(image_px: float, scale: float, *, method: str) -> float:
     """Seconds to upscale *image_px* pixels by *scale*, from the time that a small patch takes."""
     from rbcnb.superres import upscale
 
-    if scale <= 1:
+    if scale <= 1 or method == "none":
         return 0.0
     patch = np.full((96, 96, 3), 128, np.uint8)
     start = time.perf_counter()
@@ -101,10 +101,11 @@ def study_images(values: Mapping[str, Any], available: Mapping[str, int]) -> dic
             trial = Trial(architecture=architecture, protocol=protocol, epochs=values["epochs"])
             candidates = settings_of(trial, values)
             finals = [_of(trial, method) for method in values["methods"]] * values["n_seeds"] if honest else candidates
-            climbing = [_of(trial, method) for method in values["ladder_methods"]] * (
-                values["n_draws"] if honest else 1
-            )
             splits = values["n_splits"] if honest else 1
+            rivals = [name for name in values["methods"] if name not in values["ladder_methods"]]
+            draws = (values["n_draws"], values["rival_draws"]) if honest else (1, min(1, values["rival_draws"]))
+            climbers = values["ladder_methods"] * draws[0] + rivals * draws[1]
+            climbing = [_of(trial, method) for method in climbers]
             images["04"][architecture] += splits * total(in_folds(candidates, values["n_folds"]), rungs[BASE_RHO])
             images["05"][architecture] += splits * total(finals, rungs[BASE_RHO])
             for arm in values["arms"] if honest else (TABLE2_ARM,):
@@ -169,7 +170,7 @@ def check_enough(expected: Expected, values: Mapping[str, Any]) -> None:
     if "honest" not in protocol_names(values["protocol"]):
         return
     outer_splits(("honest",), n_splits=values["n_splits"], n_outer=values["n_outer"])
-    if missing := {*values["ladder_methods"], *values["ladder_rivals"]} - {*values["methods"]}:
+    if missing := set(values["ladder_methods"]) - set(values["methods"]):
         raise ValueError(f"the ladder asks for {', '.join(sorted(missing))}: add that to methods, or nothing tunes it")
     least = values["n_outer"] * MIN_TEST_GROUPS
     n_dev = expected.n_groups - MIN_TEST_GROUPS

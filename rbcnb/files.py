@@ -1,5 +1,6 @@
 """Files written whole (a reader sees the old file or the new one, never half of either), and folders for one alone."""
 
+import hashlib
 import os
 import secrets
 import time
@@ -24,6 +25,12 @@ def write_whole(path: str | Path) -> Iterator[Path]:
         os.replace(part, path)
     finally:
         part.unlink(missing_ok=True)
+
+
+def file_digest(path: str | Path) -> str:
+    """Digest of a file's bytes: 16 hexadecimal digits."""
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=8)).hexdigest()
 
 
 @contextmanager

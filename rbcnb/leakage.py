@@ -6,7 +6,7 @@ every cell is predicted once by each and the difference is paired cell by cell.
 """
 
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from rbcnb.store import predictions_by_method
 from rbcnb.study import run_study
 from rbcnb.trial import ALL_CELLS, Trial, expand_grid
 
+_FACTS = ("mean", "low", "high", "level", "n_seeds", "n_groups")
 RANDOM, GROUPED = "random", "grouped"  # in place of a protocol's name: these folds belong to neither
 
 
@@ -61,7 +62,7 @@ def leakage_gap(
 
     Returns:
         One row per architecture and method: the macro F1 ``random`` and ``grouped`` of all cells, means over seeds; and
-        `rbcnb.inference.Difference` of the first minus the second.
+        `rbcnb.inference.Difference` of the first minus the second, with its p. No row without seeds.
     """
     found: dict[str, dict[tuple[str, str], list[pd.DataFrame]]] = {RANDOM: {}, GROUPED: {}}
     for seed in seeds:
@@ -85,6 +86,6 @@ def leakage_gap(
             for scheme, tables in ((RANDOM, flattered), (GROUPED, grouped))
         }
         difference = paired_macro_f1(flattered, grouped, seed=seeds[0])
-        facts = {name: value for name, value in asdict(difference).items() if name != "by_seed"}
-        rows.append({"architecture": architecture, "method": method, **scores, **facts})
-    return pd.DataFrame(rows)
+        facts = {name: getattr(difference, name) for name in _FACTS}
+        rows.append({"architecture": architecture, "method": method, **scores, **facts, "p": difference.p_value})
+    return pd.DataFrame(rows, columns=["architecture", "method", RANDOM, GROUPED, *_FACTS, "p"])

@@ -20,16 +20,16 @@ from fastai.learner import Learner
 from fastai.optimizer import OptimWrapper
 from torch import Tensor
 
-from rbcnb.engine import Engine, bare_model, choose_engine, prepare
+from rbcnb.engine import Engine, choose_engine, prepare
 from rbcnb.kernels import DenseAdam, kept_memory
 from rbcnb.losses import build_loss
 from rbcnb.metrics import macro_f1
 from rbcnb.models import build_model, normalise
+from rbcnb.predict import probabilities_of
 from rbcnb.published import SETTINGS
 from rbcnb.trial import Trial
 
 MAX_ROTATION_DEG = SETTINGS["rotation_degrees"]
-EVALUATION_BATCH = 128  # at most; without gradients, four times a training batch fits as well
 BATCH_EVENTS = frozenset(
     f"{when}_{what}" for what in ("batch", "backward", "step") for when in ("before", "after_cancel", "after")
 ) | {"after_pred", "after_loss"}
@@ -265,12 +265,5 @@ def build_learner(
 
 
 def predict_probabilities(model: torch.nn.Module, loader: CropLoader) -> np.ndarray:
-    """Softmax probabilities, float64 [N, C], of the loader's cells in its order; leaves the model in eval mode.
-
-    Always in float32: bfloat16's logits have three digits, and ranks of confident cells would tie.
-    """
-    model = bare_model(model).eval()
-    with torch.inference_mode():
-        # float64 before the softmax: rows sum to 1 within 1e-15.
-        logits = torch.cat([model(images).double() for images, _ in loader])
-    return logits.softmax(dim=1).cpu().numpy()
+    """Softmax probabilities, float64 [N, C], of the loader's cells in its order; leaves the model in eval mode."""
+    return probabilities_of(model, (images for images, _ in loader))

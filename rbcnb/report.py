@@ -31,6 +31,7 @@ CAPTIONS = {
     "winners_curse": "What choosing the best of seven equal runs does by itself; dots: the published gains.",
     "reliability": "What was promised against what happened, before and after temperature scaling.",
     "scores_by_rho": "Macro F1 on every rung of the ladder.",
+    "balanced_scores_by_rho": "The same predictions where every class counts alike.",
     "differences": "Paired differences in macro F1, with 95 % intervals over smears and seeds.",
     "differences_ladder": "The same on every rung of the ladder.",
     "contact_sheet": "Cells of the rarest class, to look for the odd one out.",
@@ -42,13 +43,18 @@ CAPTIONS = {
     "alpha_lecture": "Seven alphas, the same seeds: under SGD, under Adam, and what is left by Adam's eps.",
     "noise_training": "What wrong labels do to training, and to scores on right ones.",
     "toy_losses": "Every loss on the same cells of a toy; dotted: where the true posterior changes.",
+    "gradcam": "Grad-CAM of test cells: what spoke for the class that each was given.",
+    "mistakes": "The surest wrong calls on the test set: label given, class predicted, probability.",
     "summary": "Classes, cells and answer in one picture.",
 }
 TABLES = {
     "verdict": "What this run says of the paper's claims",
     "table1": "Table 1: published, under the paper's protocol, and honest",
     "table2": "Table 2: the imbalance ladder",
-    "table3": "Table 3: focal loss against cross entropy on every rung",
+    "table3": "Table 3: the methods on every rung, as published and at equal totals",
+    "splits_t": "Macro F1 minus cross entropy's over the outer splits (Nadeau and Bengio)",
+    "leakage": "What a random split leaks: cross-validation by cell against by smear",
+    "classical": "The classical baseline beside the networks",
     "differences": "Paired differences",
     "recomputation": "The published numbers, recomputed from the paper itself",
     "winners_curse": "What the spread of the published alphas implies for the best of them",
@@ -56,6 +62,7 @@ TABLES = {
     "class_counts": "Cells per class",
     "agreement": "How far readers agree",
     "labels_per_smear": "Labelled cells per smear",
+    "mistakes": "The surest wrong calls",
     "detection": "Detection quality",
     "choices": "Settings chosen on the folds",
     "skipped": "Files left out",
@@ -75,16 +82,17 @@ def write_report(run: Run) -> Path:
     record = run.load_record()
     tables = _ordered(run.folder / "tables", "*.csv", list(TABLES))
     figures = _ordered(run.folder / "figures", "*.png", list(CAPTIONS))
+    origins = {name: _origin(entry) for name, entry in run.load_manifest().items()}
     first = [path for path in tables if path.stem == "verdict"]
     parts = [
         "<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content='width=device-width'>",
         f"<title>rbcnb: {html.escape(run.folder.name)}</title><style>{STYLE}</style>",
         "<h1>Does focal loss help? Pasupa et al. (2020), run again</h1>",
         f"<p class=note>{_provenance(run, record)}</p>",
-        *(_table(path) for path in first),
+        *(_table(path, origins) for path in first),
         "<h2>Figures</h2>",
-        *(_figure(path) for path in figures),
-        *(_table(path) for path in tables if path not in first),
+        *(_figure(path, origins) for path in figures),
+        *(_table(path, origins) for path in tables if path not in first),
         '<p class=note>About the labels: <a href="data_card.md">data_card.md</a></p>'
         * (run.folder / "data_card.md").exists(),
         "<h2>Notebooks</h2>",
@@ -117,7 +125,12 @@ def _provenance(run: Run, record: dict) -> str:
     return html.escape(f"{source}Run {run.folder.name}; {told}.")
 
 
-def _table(path: Path) -> str:
+def _origin(entry: dict) -> str:
+    """What a file of the manifest was made from."""
+    return f", data {entry['data']}, seed {entry['seed']}"
+
+
+def _table(path: Path, origins: dict[str, str]) -> str:
     try:
         table = pd.read_csv(path)
     except pd.errors.EmptyDataError:
@@ -132,7 +145,8 @@ def _table(path: Path) -> str:
         for row in table.itertuples(index=False)
     )
     return (
-        f"<h2 id={path.stem}>{html.escape(title)}</h2><p class=note>tables/{path.name}</p>"
+        f"<h2 id={path.stem}>{html.escape(title)}</h2><p class=note>tables/{path.name}"
+        f"{html.escape(origins.get(f'tables/{path.name}', ''))}</p>"
         f"<table><tr>{head}{''.join(rows)}</table>"
     )
 
@@ -143,7 +157,7 @@ def _cell(value: object) -> str:
     return f"{value:.4g}" if isinstance(value, float) else html.escape(str(value))
 
 
-def _figure(path: Path) -> str:
+def _figure(path: Path, origins: dict[str, str]) -> str:
     image = base64.b64encode(path.read_bytes()).decode("ascii")
     numbered = re.fullmatch(r"fig(\d+)", path.stem)
     name = f"Fig. {int(numbered[1])}" if numbered else path.stem.replace("_", " ")
@@ -153,7 +167,8 @@ def _figure(path: Path) -> str:
     alt = html.escape(CAPTIONS.get(path.stem, name), quote=True)
     return (
         f'<figure id={path.stem}><img alt="{alt}" width={width} src="data:image/png;base64,{image}">'
-        f"<figcaption>{caption}</figcaption></figure>"
+        f"<figcaption>{caption} figures/{path.name}"
+        f"{html.escape(origins.get(f'figures/{path.name}', ''))}</figcaption></figure>"
     )
 
 

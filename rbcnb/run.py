@@ -2,17 +2,19 @@
 
 ``cells.csv`` (found), ``truth.csv`` (labels of the smears), ``readings.csv`` (what readers say of the cells, see
 `rbcnb.readings`; theirs, so no notebook makes it), ``labelled.csv``, ``crops.npy``,
-``smears/*.jpg``, ``smear.png`` (the first one), ``splits_<protocol>.csv``,
+``smears/*.jpg``, ``smear.png`` (the first one), ``finder.json`` (how cells were found), ``splits_<protocol>.csv``,
 ``data_card.md``, ``tables/*.csv``, ``figures/*.png``, ``trials/`` (a store, see `rbcnb.store`), ``notebooks/``,
-``run.json``, ``report.html``.
+``run.json``, ``manifest.json``, ``report.html``; ``model.safetensors`` where one was exported.
 """
 
 import functools
 import hashlib
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -21,9 +23,11 @@ from PIL import Image
 
 from rbcnb import __version__
 from rbcnb.columns import GROUP, LABEL, SMEAR
-from rbcnb.files import write_whole
+from rbcnb.files import file_digest, write_whole
 from rbcnb.images import Smear, read_image
 from rbcnb.readings import READINGS_CSV
+
+MANIFEST = "manifest.json"
 
 
 class MissingResultError(FileNotFoundError):
@@ -35,12 +39,15 @@ _MADE_BY = {
     "cells.csv": "01_segmentation",
     "truth.csv": "01_segmentation",
     "crops.npy": "01_segmentation",
+    "finder.json": "01_segmentation",
     "smear.png": "01_segmentation",
     "labelled.csv": "02_labelling_audit",
     "ladder.csv": "02_labelling_audit",
+    "fold_trials.csv": "04_cv_tuning",
     "tables/choices.csv": "04_cv_tuning",
     "tables/table1.csv": "05_final_evaluation",
     "final_trials.csv": "05_final_evaluation",
+    "ladder_trials.csv": "06_imbalance_study",
     "tables/table3.csv": "06_imbalance_study",
     "tables/verdict.csv": "06_imbalance_study",
 }
@@ -49,20 +56,23 @@ _MADE_BY = {
 @functools.lru_cache(maxsize=16)
 def _digest(path: Path, _size: int, _time_ns: int) -> str:
     """Digest of a file, read again only when its size or time has changed."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=8)).hexdigest()
+    return file_digest(path)
 
 
 @dataclass(frozen=True)
 class Run:
-    """Reads and writes the results of one run under *folder*; every file is written whole."""
+    """Reads and writes the results of one run under *folder*; every file is written whole.
+
+    What each file was made from (data, seed, version) and its digest go to ``manifest.json``; `rbcnb.verify` reads it.
+    """
 
     folder: Path
+    seed: int | None = None  # of whoever writes; None: the one that ``run.json`` tells
 
     @classmethod
-    def at(cls, folder: str | Path) -> "Run":
+    def at(cls, folder: str | Path, *, seed: int | None = None) -> "Run":
         """The run in *folder*, which is made when something is first saved."""
-        return cls(Path(folder).expanduser().resolve())
+        return cls(Path(folder).expanduser().resolve(), seed)
 
     @property
     def store(self) -> Path:
@@ -84,7 +94,7 @@ class Run:
 
     def save_csv(self, table: pd.DataFrame, name: str, *, index: bool = False) -> pd.DataFrame:
         """Writes *table* to ``<name>.csv`` and returns it."""
-        with write_whole(self.folder / f"{name}.csv") as part:
+        with self._recorded(f"{name}.csv") as part:
             table.to_csv(part, index=index)
         return table
 
@@ -104,7 +114,7 @@ class Run:
 
     def save_crops(self, crops: np.ndarray) -> None:
         """Writes the crops, uint8 [N, S, S, 3], in the order of ``cells.csv``."""
-        with write_whole(self.folder / "crops.npy") as part:
+        with self._recorded("crops.npy") as part:
             np.save(part, crops)
 
     def load_crops(self, rows: np.ndarray | None = None) -> np.ndarray:
@@ -114,13 +124,21 @@ class Run:
 
     def save_text(self, text: str, name: str) -> str:
         """Writes *text* to the file *name* and returns it."""
-        with write_whole(self.folder / name) as part:
+        with self._recorded(name) as part:
             part.write_text(text, encoding="utf-8")
         return text
 
+    def save_json(self, facts: Mapping[str, Any], name: str) -> None:
+        """Writes *facts* to ``<name>.json``."""
+        self.save_text(json.dumps(facts, indent=1) + "\n", f"{name}.json")
+
+    def load_json(self, name: str) -> dict[str, Any]:
+        """Reads ``<name>.json``."""
+        return json.loads(self._path(f"{name}.json").read_text(encoding="utf-8"))
+
     def save_image(self, image: np.ndarray, name: str) -> None:
         """Writes an image [H, W, 3] uint8 RGB to ``<name>.png``."""
-        with write_whole(self.folder / f"{name}.png") as part:
+        with self._recorded(f"{name}.png") as part:
             Image.fromarray(image).save(part)
 
     def load_image(self, name: str) -> np.ndarray:
@@ -143,10 +161,40 @@ class Run:
 
     def save_figure(self, figure: Figure, name: str) -> Figure:
         """Writes ``figures/<name>.png`` that tells in its text fields what it was drawn from; returns the figure."""
-        facts = {"Software": f"rbcnb {__version__}", "Source": f"run {self.folder.name}, data {self.data_hash()}"}
-        with write_whole(self.folder / "figures" / f"{name}.png") as part:
+        facts = {"Software": f"rbcnb {__version__}", "Source": self.provenance()}
+        with self._recorded(f"figures/{name}.png") as part:
             figure.savefig(part, metadata=facts)
         return figure
+
+    def provenance(self) -> str:
+        """What everything that is saved now comes from: run, data and seed, in words."""
+        return f"run {self.folder.name}, data {self.data_hash()}, seed {self._seed()}"
+
+    def _seed(self) -> int | None:
+        if self.seed is not None:
+            return self.seed
+        try:
+            return self.load_record().get("seeds", {}).get("seed")
+        except ValueError:
+            return None  # a record that cannot be read stops nobody from saving
+
+    @contextmanager
+    def _recorded(self, name: str) -> Iterator[Path]:
+        """`write_whole` of a file of the run, and its entry in the manifest."""
+        path = self.folder / name
+        with write_whole(path) as part:
+            yield part
+        entry = {"digest": file_digest(path), "data": self.data_hash(), "seed": self._seed(), "rbcnb": __version__}
+        manifest = self.load_manifest() | {name: entry}
+        with write_whole(self.folder / MANIFEST) as part:
+            part.write_text(json.dumps(manifest, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+
+    def load_manifest(self) -> dict[str, dict[str, Any]]:
+        """File, relative to the run -> its ``digest``, and the ``data``, ``seed`` and version that it was made with."""
+        try:
+            return json.loads((self.folder / MANIFEST).read_text(encoding="utf-8"))
+        except (FileNotFoundError, json.JSONDecodeError):
+            return {}
 
     def data_hash(self) -> str:
         """Digest of cells, labels and crops as they lie in the run; "none" before there are any."""

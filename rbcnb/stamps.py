@@ -16,11 +16,13 @@ from rbcnb.superres import find_models
 
 PACKAGES = (
     "fastai",
+    "imbalanced-learn",
     "matplotlib",
     "numpy",
     "opencv-python",
     "pandas",
     "papermill",
+    "scikit-image",
     "scikit-learn",
     "torch",
     "torchvision",

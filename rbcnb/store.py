@@ -18,7 +18,7 @@ from pathlib import Path
 import pandas as pd
 
 from rbcnb.columns import CELL, SMEAR
-from rbcnb.files import write_whole
+from rbcnb.files import file_digest, write_whole
 from rbcnb.stamps import code_stamp
 from rbcnb.trial import TRIAL_CODE, Trial, TrialResult
 
@@ -35,7 +35,7 @@ def store_result(result: TrialResult, store: Path, *, data: str) -> str:
     key = result.trial.key(data)
     with write_whole(store / f"{key}.parquet") as part:
         result.predictions.to_parquet(part, index=False)
-    facts = {name: getattr(result, name) for name in _FACTS}
+    facts = {name: getattr(result, name) for name in _FACTS} | {"digest": file_digest(store / f"{key}.parquet")}
     _write_record(result.trial, store, data=data, curves=result.curves.to_dict(orient="list"), **facts)
     checkpoint_of(store, key).unlink(missing_ok=True)
     return key

@@ -30,6 +30,11 @@ _NAMES = {
     "over_sampling": "over-sampling",
     "under_sampling": "under-sampling",
     "over_sampling_equal_steps": "over-sampling, equal steps",
+    "knn": "kNN",
+    "svm": "SVM",
+    "smote": "SMOTE",
+    "borderline_smote": "Borderline-SMOTE",
+    "adasyn": "ADASYN",
     "table2": "Table 2",
     "equal_total": "equal totals",
     "densenet121": "DenseNet-121",
@@ -40,6 +45,7 @@ _NAMES = {
     "ldam": "LDAM",
     "ldam_drw": "LDAM, deferred weights",
     "macro_f1": "macro F1",
+    "balanced_macro_f1": "balanced macro F1",
     "auroc": "AUROC",
 }
 _RC = {

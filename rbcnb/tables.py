@@ -1,14 +1,14 @@
 """Tables 1 to 3 in one shape for the published numbers, the paper's protocol and the honest one."""
 
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 
 import pandas as pd
 
 from rbcnb.columns import CLASSES, DEV, LABEL, SCORES, SPLIT, TEST, class_names
 from rbcnb.metrics import score_predictions
-from rbcnb.paired_tests import corrected_resampled_t
+from rbcnb.paired_tests import ResampledT, corrected_resampled_t
 from rbcnb.paper import TABLE1, TABLE2, TABLE3
 from rbcnb.protocols import method_rank
 from rbcnb.rungs import TABLE2_ARM
@@ -73,17 +73,19 @@ def resampled_t(results: pd.DataFrame, *, n_outer: int) -> pd.DataFrame:
     """Nadeau and Bengio's interval of every method's macro F1 minus cross entropy's, over the outer splits.
 
     Args:
-        results: final fits of the honest protocol on two outer splits or more, one setting per method and split.
+        results: final fits of the honest protocol, one setting per method and outer split; of one split there is
+            nothing to tell.
         n_outer: outer folds; a test set is to its training set as 1 to n_outer - 1.
     """
     means = results.pivot_table("macro_f1", index=["architecture", "method"], columns="outer", sort=False)
     rows = []
     for (architecture, method), scores in means.iterrows():
-        if method != "cross_entropy" and (architecture, "cross_entropy") in means.index:
-            differences = (scores - means.loc[(architecture, "cross_entropy")]).dropna()
-            test = corrected_resampled_t(differences, n_train=n_outer - 1, n_test=1)
-            rows.append({"architecture": architecture, "method": method, "n_splits": len(differences), **asdict(test)})
-    return pd.DataFrame(rows)
+        if method == "cross_entropy" or (architecture, "cross_entropy") not in means.index or len(scores) < 2:
+            continue
+        test = corrected_resampled_t(scores - means.loc[(architecture, "cross_entropy")], n_train=n_outer - 1, n_test=1)
+        rows.append({"architecture": architecture, "method": method, "n_splits": len(scores), **asdict(test)})
+    names = ["architecture", "method", "n_splits", *(field.name for field in fields(ResampledT))]
+    return pd.DataFrame(rows, columns=names)
 
 
 def table2(ladders: Mapping[tuple[str, str], Mapping[float, Mapping[str, int]]]) -> pd.DataFrame:

@@ -12,7 +12,7 @@ import operator
 import re
 import time
 import warnings
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,18 @@ from rbcnb.splits import draw_counts, oversample, undersample
 from rbcnb.stamps import code_stamp
 
 # The modules that a trial's result depends on: a change of their code, comments aside, makes every trial a new one.
-TRIAL_CODE = ("engine", "focal", "kernels", "learner", "losses", "metrics", "models", "splits", "trial")
+TRIAL_CODE = (
+    "engine",
+    "focal",
+    "kernels",
+    "learner",
+    "losses",
+    "metrics",
+    "models",
+    "predict",
+    "splits",
+    "trial",
+)
 
 # Name in a Trial -> what follows the loss's name in the method's. "over_equal" serves, from the over-sampled cells, as
 # many an epoch as there were without: its steps are those of the plain fit, where "over" takes more.
@@ -62,7 +73,7 @@ class Trial:
     batch_size: int = 32
     epochs: int = 10
     pretrained: bool = False
-    seed: int = 0  # of initial weights, order, re-sampling and its augmentation: the same for every method
+    seed: int = 0  # of initial weights, order, re-sampling, augmentation and dev_counts: the same for every method
     fold: int | None = None  # held out within dev; None fits on all dev cells and scores the test cells
     protocol: str = "paper"  # which protocol's splits the cells table carries
     outer: int = 0  # which outer split the cells table carries, see rbcnb.splits.assign_splits
@@ -185,6 +196,7 @@ def run_trial(
     device: str | None = None,
     strict: bool = False,
     checkpoint: str | Path | None = None,
+    keep: Callable[[Any], None] | None = None,
 ) -> TrialResult:
     """Fits one trial and predicts the cells it holds out (its fold, or the test set when ``fold`` is None).
 
@@ -198,6 +210,7 @@ def run_trial(
         strict: ask a GPU for the same numbers every time.
         checkpoint: file for the state of a long fit after an epoch. A fit that finds one there goes on from it, on a
             CPU to the same numbers as if it had never stopped.
+        keep: takes the fitted network, a torch module in float32, which is else let go; see `rbcnb.export`.
 
     Returns:
         Scores, curves and predictions. Same trial, data, machine and thread count on a CPU: same numbers.
@@ -212,8 +225,9 @@ def run_trial(
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="`torch.jit.script`")  # fastai's use of it, not ours to mend
         from rbcnb.checkpoint import CheckpointCallback, resume
-        from rbcnb.engine import choose_engine, out_of_memory, repeatable
-        from rbcnb.learner import EVALUATION_BATCH, CropLoader, build_learner, predict_probabilities, rotate_flip
+        from rbcnb.engine import bare_model, choose_engine, out_of_memory, repeatable
+        from rbcnb.learner import CropLoader, build_learner, predict_probabilities, rotate_flip
+        from rbcnb.predict import EVALUATION_BATCH
 
     if len(cells) != len(crops):
         raise ValueError(f"{len(cells)} cells but {len(crops)} crops: they must stand in the same order, one each")
@@ -255,7 +269,10 @@ def run_trial(
                 done = resume(learner, checkpoint)
                 learner.add_cb(CheckpointCallback(checkpoint))
             learner.fit(trial.epochs, start_epoch=done)
-            return predict_probabilities(learner.model, scored), learner.curve.table
+            probabilities = predict_probabilities(learner.model, scored)
+            if keep is not None:
+                keep(bare_model(learner.model))
+            return probabilities, learner.curve.table
 
     part_size = trial.batch_size
     while True:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from PIL import Image
 
 from rbcnb.readings import append_readings
 from rbcnb.smears import synthetic_smears
+from rbcnb.verify import verify_run
 
 pytestmark = pytest.mark.slow
 
@@ -88,6 +90,38 @@ def test_a_second_run_trains_nothing_and_runs_nothing(finished):
     assert done.stderr.count("done already") == 6
     assert before == {path: path.stat().st_mtime_ns for path in finished.rglob("*.ipynb")}
     assert trials == {path: path.stat().st_mtime_ns for path in finished.glob("trials/*")}
+
+
+def test_its_tables_follow_from_what_it_stored(finished, tmp_path):
+    report = verify_run(finished)
+    assert report.same, "\n".join(report.lines)
+    assert {"choices", "table1", "table2", "table3", "differences", "mistakes", "verdict"} <= set(report.tables)
+    changed = shutil.copytree(finished, tmp_path / "changed")
+    path = next((changed / "trials").glob("*.parquet"))
+    pd.read_parquet(path).sort_values("prob_normal").to_parquet(path, index=False)
+    table = pd.read_csv(changed / "tables" / "table3.csv")
+    table.loc[table.index[-1], "macro_f1"] += 1e-6
+    table.to_csv(changed / "tables" / "table3.csv", index=False)
+    found = {(finding.table, finding.column) for finding in verify_run(changed).findings}
+    assert {(f"trials/{path.stem}", "digest"), ("table3", "macro_f1")} <= found
+
+
+def test_its_model_counts_new_smears(finished, tmp_path):
+    for smear in synthetic_smears(2, seed=9, n_cells=30):
+        Image.fromarray(smear.image).save(tmp_path / smear.name)
+    done = subprocess.run(
+        [
+            *(sys.executable, "-m", "rbcnb.cli", "count", str(tmp_path), "--out", str(tmp_path / "out")),
+            *("--model", str(finished / "model.safetensors")),
+        ],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "cells counted in 2 smears" in done.stdout
+    assert len(pd.read_csv(tmp_path / "out" / "differential.csv")) == 3 * 4
 
 
 def test_no_cell_of_one_smear_is_on_both_honest_sides(finished):

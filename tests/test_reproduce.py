@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from rbcnb import reproduce
-from rbcnb.cost import Expected, check_enough, study_images
+from rbcnb.cost import Expected, check_enough, study_images, upscaling_seconds
 from rbcnb.parameters import ParameterError
 from rbcnb.protocols import METHODS, images_per_fit, in_folds, settings_of
 from rbcnb.report import write_report
@@ -20,7 +20,7 @@ VALUES = {
     "protocol": "both", "architectures": ["small"], "alphas": [0.5, 1.5], "gamma": 2.0, "learning_rates": [1e-3, 1e-2],
     "epochs": 4, "n_folds": 3, "n_seeds": 2, "n_tries": 2, "gammas": [2.0], "weight_decays": [0.0],
     "label_smoothings": [0.0], "methods": list(METHODS), "ladder_methods": ["focal", "cross_entropy"], "n_draws": 2,
-    "ladder_rivals": [], "rival_draws": 1,
+    "rival_draws": 0,
     "arms": ["table2"], "n_outer": 3, "n_splits": 1, "leakage_repeats": 0,
 }  # fmt: skip
 COUNTS = {"codocyte": 345, "hypochromia": 356, "normal": 2691}
@@ -128,6 +128,10 @@ def test_durations_are_said_as_a_person_would(seconds, said):
     assert reproduce.duration(seconds) == said
 
 
+def test_no_upscaling_costs_nothing():
+    assert upscaling_seconds(1e6, 3.0, method="none") == upscaling_seconds(1e6, 1.0, method="bicubic") == 0.0
+
+
 def test_cost_adds_up_every_fit():
     images = study_images(VALUES, COUNTS)
     expected = 0.0
@@ -145,6 +149,8 @@ def test_cost_adds_up_every_fit():
     thrice = study_images({**VALUES, "protocol": "honest", "n_splits": 3}, COUNTS)
     once = study_images({**VALUES, "protocol": "honest"}, COUNTS)
     assert all(thrice[name]["small"] == pytest.approx(3 * once[name]["small"]) for name in ("04", "05", "06"))
+    rivals = study_images({**VALUES, "protocol": "honest", "rival_draws": 1}, COUNTS)
+    assert rivals["06"]["small"] > once["06"]["small"]  # under- and over-sampling climb as well
     alone = study_images({**VALUES, "protocol": "paper"}, COUNTS)
     assert alone["06"]["small"] == pytest.approx(images["06"]["small"] / 3)
 

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from rbcnb.figures import plot_focal_curves
-from rbcnb.files import write_whole
+from rbcnb.files import file_digest, write_whole
 from rbcnb.run import MissingResultError, Run
 
 
@@ -65,11 +65,11 @@ def test_the_data_hash_follows_the_data(tmp_path):
 
 
 def test_figures_say_what_they_were_drawn_from(tmp_path):
-    run = Run.at(tmp_path / "mine")
+    run = Run.at(tmp_path / "mine", seed=3)
     figure = plot_focal_curves()
     assert run.save_figure(figure, "fig01") is figure
     with Image.open(tmp_path / "mine" / "figures" / "fig01.png") as image:
-        assert image.text["Source"] == "run mine, data none"
+        assert image.text["Source"] == "run mine, data none, seed 3"
         assert image.width > 600
 
 
@@ -98,3 +98,21 @@ def test_a_write_that_fails_leaves_the_old_file(tmp_path):
         fail()
     assert target.read_text() == "old"
     assert [path.name for path in target.parent.iterdir()] == ["table.csv"]
+
+
+def test_the_manifest_tells_of_every_file_what_it_was_made_from(tmp_path):
+    run = Run.at(tmp_path, seed=3)
+    run.save_csv(pd.DataFrame({"smear": ["a"]}), "cells")
+    run.save_table(pd.DataFrame({"score": [0.5]}), "table1")
+    run.save_figure(plot_focal_curves(), "fig01")
+    run.save_json({"method": "paper"}, "finder")
+    manifest = run.load_manifest()
+    assert set(manifest) == {"cells.csv", "tables/table1.csv", "figures/fig01.png", "finder.json"}
+    for name, entry in manifest.items():
+        assert entry["digest"] == file_digest(tmp_path / name)
+        assert (entry["data"], entry["seed"]) == (run.data_hash(), 3)
+    # A kernel of a batch learns the seed from the batch's record.
+    Run.at(tmp_path).save_record({"seeds": {"seed": 8}})
+    Run.at(tmp_path).save_table(pd.DataFrame({"score": [0.6]}), "table1")
+    assert Run.at(tmp_path).load_manifest()["tables/table1.csv"]["seed"] == 8
+    assert Run.at(tmp_path).load_json("finder") == {"method": "paper"}

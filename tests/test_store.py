@@ -14,6 +14,7 @@ from rbcnb.store import (
     fold_predictions,
     load_record,
     merge_stores,
+    predictions_by_method,
     prune_store,
     results_table,
     store_failure,
@@ -79,6 +80,25 @@ def test_folds_of_a_setting_are_put_together(store):
     assert fold_predictions(fit, store)["smear"].tolist() == ["zero", "one"]
     with pytest.raises(ValueError, match="no whole set of folds"):
         fold_predictions(results_table(store, [TRIAL.key("d")]).iloc[0], store)  # one of its folds diverged
+
+
+def test_outer_splits_of_a_seed_make_one_table_and_repetitions_further_ones(tmp_path):
+    """Four outer splits of two folds, cells a and b: twice every cell, by two seeds."""
+    for seed in (1, 0):
+        for outer, smear in enumerate(["b.png", "a.png", "a.png", "b.png"]):
+            one = result(dataclasses.replace(TRIAL, outer=outer, seed=seed))
+            told = one.predictions.assign(smear=smear, cell=0, pred=f"seed {seed}, split {outer}")
+            store_result(dataclasses.replace(one, predictions=told), tmp_path, data="d")
+    rows = results_table(tmp_path)
+    tables = predictions_by_method(rows, tmp_path)["small", "cross_entropy"]
+    assert [table["smear"].tolist() for table in tables] == [["a.png", "b.png"]] * 4
+    assert [table["pred"].tolist() for table in tables] == [
+        [f"seed {seed}, split {first}", f"seed {seed}, split {second}"]
+        for seed in (0, 1)
+        for first, second in ((1, 0), (2, 3))
+    ]
+    with pytest.raises(ValueError, match="several settings of one seed"):
+        predictions_by_method(pd.concat([rows, rows]), tmp_path)
 
 
 def test_merging_adds_what_is_lacking_and_prefers_results_to_failures(store, tmp_path):

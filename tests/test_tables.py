@@ -73,6 +73,10 @@ def test_resampled_t_is_over_splits_of_means_over_seeds():
     scores = {0: (0.6, 0.8), 1: (0.5, 0.7), 2: (0.9, 0.9)}
     rows = [fit("focal", 1.0, seed, f + 0.1, outer=outer) for outer, fs in scores.items() for seed, f in enumerate(fs)]
     rows += [fit("cross_entropy", None, seed, 0.5, outer=outer) for outer in scores for seed in (0, 1)]
+    assert list(resampled_t(pd.DataFrame(rows).query("outer == 0"), n_outer=3).columns)[:2] == [
+        "architecture",
+        "method",
+    ]
     table = resampled_t(pd.DataFrame(rows), n_outer=3)
     expected = corrected_resampled_t([0.3, 0.2, 0.5], n_train=2, n_test=1)
     assert table["method"].tolist() == ["focal"]

@@ -1,0 +1,155 @@
+"""Does a smear look like those that the network was trained on? Light, stain, sharpness, size and confidence say.
+
+Each is one robust number per smear, read off the crops of its cells. A smear is unlike the training smears when one of
+them lies farther from their median, in units of their own spread, than was seen among themselves: each training smear
+is held against the others, and the limit is the distance that a given share of them stays below. Of S smears that share
+cannot be finer than S / (S + 1), which is then also the chance that a smear like them is warned of.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import pandas as pd
+
+from rbcnb.columns import BORDER, RADIUS
+
+FALSE_ALARMS = 0.02  # wanted share of like smears that are warned of; no less than 1 / (S + 1) is to be had
+MIN_CELLS = 5  # of a smear whose numbers are compared
+MIN_SMEARS = 3  # to tell a spread of
+_LOOK_PX = 48  # crops are looked at no larger than this
+_FLOOR = 0.02  # least spread taken: 5 % of a light, a density or a length, which are decimal logarithms
+# name -> what is said of a smear that is low in it, and of one that is high
+MEANING = {
+    "light_red": ("less red in the light", "more red in the light"),
+    "light_green": ("less green in the light", "more green in the light"),
+    "light_blue": ("less blue in the light", "more blue in the light"),
+    "density": ("paler stain", "darker stain"),
+    "stain_red": ("stain absorbs less red", "stain absorbs more red"),
+    "stain_blue": ("stain absorbs less blue", "stain absorbs more blue"),
+    "edge": ("less sharp", "sharper"),
+    "grain": ("smoother", "grainier"),
+    "diameter": ("smaller cells, in pixels", "larger cells, in pixels"),
+    "spread": ("more even sizes", "more uneven sizes"),
+    "confidence": ("the network is less sure", "the network is surer"),
+}
+
+
+@dataclass(frozen=True)
+class Reference:
+    """The looks of the training smears, as medians and spreads, and how far from them is too far."""
+
+    names: tuple[str, ...]
+    middle: tuple[float, ...]
+    spread: tuple[float, ...]
+    limit: float
+    n_smears: int
+
+
+def look_of_smear(
+    crops: np.ndarray, cells: pd.DataFrame, *, diameter_px: float, confidence: np.ndarray | None = None
+) -> dict[str, float] | None:
+    """The numbers of `MEANING` for one smear, or None where fewer than `MIN_CELLS` whole cells were found.
+
+    Args:
+        crops: uint8 [N, S, S, 3], in the order of *cells*; zero outside the square that was cut.
+        cells: ``radius_px`` and ``border``; cells cut off by the border are left out.
+        diameter_px: of a typical cell, in the smear.
+        confidence: largest calibrated probability [N] of each cell; None leaves it out.
+    """
+    whole = ~cells[BORDER].to_numpy(bool)
+    if whole.sum() < MIN_CELLS:
+        return None
+    looks = np.median(_looks(crops[whole]), axis=0)
+    radius = cells[RADIUS].to_numpy(float)[whole]
+    deviation = 1.4826 * np.median(np.abs(radius - np.median(radius))) / np.median(radius)
+    numbers = [*looks, math.log10(diameter_px), math.log10(deviation + 0.02)]
+    if confidence is not None:
+        mean = float(np.clip(np.mean(np.asarray(confidence)[whole]), 0.01, 0.999))
+        numbers.append(math.log10(mean / (1 - mean)))
+    return dict(zip(MEANING, map(float, numbers), strict=False))
+
+
+def reference_of(looks: Sequence[dict[str, float]], *, false_alarms: float = FALSE_ALARMS) -> Reference:
+    """What the *looks* of the training smears (`look_of_smear`, None left out by the caller) have in common.
+
+    Raises:
+        ValueError: fewer than `MIN_SMEARS`.
+    """
+    if len(looks) < MIN_SMEARS:
+        raise ValueError(
+            f"{len(looks)} smears with at least {MIN_CELLS} whole cells: {MIN_SMEARS} are needed to tell a spread"
+        )
+    names = tuple(looks[0])
+    values = np.array([[look[name] for name in names] for look in looks])
+    n = len(values)
+    alone = [_score(values[i], *_robust(np.delete(values, i, axis=0))).max() for i in range(n)]
+    rank = min(n, math.ceil((n + 1) * (1 - false_alarms)))
+    middle, spread = _robust(values)
+    return Reference(names, tuple(middle.tolist()), tuple(spread.tolist()), float(np.sort(alone)[rank - 1]), n)
+
+
+def unlike(look: dict[str, float], reference: Reference) -> dict[str, float]:
+    """How far *look* is beyond the limit, by name: signed distance over the limit, farthest first; empty if alike."""
+    values = np.array([look[name] for name in reference.names])
+    signed = (values - np.array(reference.middle)) / np.array(reference.spread) / reference.limit
+    beyond = {name: float(x) for name, x in zip(reference.names, signed, strict=True) if abs(x) > 1}
+    return dict(sorted(beyond.items(), key=lambda item: -abs(item[1])))
+
+
+def warning_of(beyond: dict[str, float], *, most: int = 3) -> str:
+    """`unlike`'s answer in words: the *most* striking differences; empty for none."""
+    told = [f"{MEANING[name][x > 0]} ({abs(x):.1f} times the limit)" for name, x in list(beyond.items())[:most]]
+    return "unlike the training smears: " + ", ".join(told) if told else ""
+
+
+def _robust(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Median and spread, by the median absolute deviation, of each column of [S, K]."""
+    middle = np.median(values, axis=0)
+    return middle, np.maximum(1.4826 * np.median(np.abs(values - middle), axis=0), _FLOOR)
+
+
+def _score(values: np.ndarray, middle: np.ndarray, spread: np.ndarray) -> np.ndarray:
+    return np.abs(values - middle) / spread
+
+
+def _looks(crops: np.ndarray) -> np.ndarray:
+    """Light of three colours, density, stain of two, edge and grain of each crop -> [N, 8].
+
+    Decimal logarithms, but for the stain, which is relative to the density in green.
+    """
+    if (size := crops.shape[1]) > _LOOK_PX:
+        shape = (_LOOK_PX, _LOOK_PX)
+        crops = np.stack([cv2.resize(crop, shape, interpolation=cv2.INTER_AREA) for crop in crops])
+        size = _LOOK_PX
+    inside = crops.any(axis=-1)
+    n_outside = (~inside).reshape(len(crops), -1).sum(axis=1)
+    n_inside = np.maximum(inside[0].size - n_outside, 1)
+    logs = np.log10(crops.astype(np.float32) + 1)
+    # Sorted, what lies outside the square comes first, as zero does.
+    ordered = np.sort(np.where(inside[..., None], logs, -1).reshape(len(crops), -1, 3), axis=1)
+    brightest = (n_outside + 0.95 * (n_inside - 1)).astype(int)
+    light = ordered[np.arange(len(crops)), brightest]
+    y, x = np.mgrid[:size, :size] - (size - 1) / 2
+    middle = np.hypot(x, y) < 0.3 * size
+    density = np.maximum(light - np.median(logs[:, middle], axis=1), 0.01)
+    green = logs[..., 1]
+    whole = (
+        inside[:, 1:-1, 1:-1] & inside[:, :-2, 1:-1] & inside[:, 2:, 1:-1] & inside[:, 1:-1, :-2] & inside[:, 1:-1, 2:]
+    )
+    up, down, left, right = green[:, :-2, 1:-1], green[:, 2:, 1:-1], green[:, 1:-1, :-2], green[:, 1:-1, 2:]
+    slope = _percentile(np.hypot(right - left, down - up), whole, 0.9)
+    grain = _percentile(np.abs(up + down + left + right - 4 * green[:, 1:-1, 1:-1]), whole, 0.5)
+    relative = np.log10(slope / density[:, 1] + 1e-3), np.log10(grain + 1e-3)
+    ratio = density[:, [0, 2]] / density[:, 1:2]  # no logarithm: there may be next to no red
+    return np.column_stack([light, np.log10(density[:, 1]), ratio, *relative])
+
+
+def _percentile(values: np.ndarray, valid: np.ndarray, share: float) -> np.ndarray:
+    """The *share* quantile [N] of *values* [N, H, W] where *valid*; values are at least 0."""
+    ordered = np.sort(np.where(valid, values, -1).reshape(len(values), -1), axis=1)
+    n_valid = valid.reshape(len(values), -1).sum(axis=1)
+    place = ordered.shape[1] - n_valid + (share * np.maximum(n_valid - 1, 0)).astype(int)
+    return np.maximum(ordered[np.arange(len(values)), np.minimum(place, ordered.shape[1] - 1)], 0)

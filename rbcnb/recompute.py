@@ -1,0 +1,123 @@
+"""A run's tables again, from what it stored: predictions, curves, labels and splits. Nothing is trained.
+
+Each table is made by the functions that its notebook calls: who changes how a notebook makes it changes it here, too.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import pandas as pd
+
+from rbcnb.export import choose_trial, stored_predictions
+from rbcnb.labels import count_classes
+from rbcnb.metrics import score_predictions
+from rbcnb.mistakes import confident_mistakes
+from rbcnb.paper import recomputation
+from rbcnb.protocols import best_settings, choose_settings
+from rbcnb.run import Run
+from rbcnb.rungs import ARMS, TABLE2_ARM
+from rbcnb.splits import dev_rungs
+from rbcnb.store import load_curves, load_predictions, predictions_by_method
+from rbcnb.tables import resampled_t, table1, table2, table3, with_balanced
+from rbcnb.verdicts import BASE, LADDER, compare_methods, judge_claims
+from rbcnb.winners_curse import published_spread
+
+
+@dataclass
+class Stored:
+    """What a run stored, and what follows from it."""
+
+    run: Run
+
+    def scored(self, name: str) -> dict[str, pd.DataFrame]:
+        """protocol -> the fits listed in *name*, with scores recomputed from their predictions."""
+        rows = self.run.load_csv(name)
+        for i, key in rows["key"].items():
+            for score, value in score_predictions(load_predictions(self.run.store, key)).items():
+                rows.loc[i, score] = value
+        return {str(protocol): own.reset_index(drop=True) for protocol, own in rows.groupby("protocol", sort=False)}
+
+    @cached_property
+    def final(self) -> dict[str, pd.DataFrame]:
+        return self.scored("final_trials")
+
+    @cached_property
+    def climbed(self) -> dict[str, pd.DataFrame]:
+        return {name: with_balanced(rows, self.run.store) for name, rows in self.scored("ladder_trials").items()}
+
+    def parameter(self, notebook: str, name: str) -> Any:
+        """A parameter that the run was made with."""
+        told = self.run.load_record().get("parameters", {}).get(notebook, {})
+        if name not in told:
+            raise ValueError(f"run.json does not tell {name}; run the notebooks with rbcnb reproduce")
+        return told[name]
+
+    @cached_property
+    def judging(self) -> dict[str, Any]:
+        """Margin and seed that the run's differences were judged with."""
+        return {name: self.parameter("05_final_evaluation", name) for name in ("margin", "seed")}
+
+    def choices(self) -> pd.DataFrame:
+        keys, criterion = self.run.load_csv("fold_trials"), self.parameter("04_cv_tuning", "choose_by")
+        parts = [
+            choose_settings(load_curves(self.run.store, list(own["key"])), protocol=str(protocol), criterion=criterion)
+            for (protocol, _), own in keys.groupby(["protocol", "outer"], sort=False)
+        ]
+        return pd.concat(parts, ignore_index=True)
+
+    def mistakes(self) -> pd.DataFrame:
+        """Of the network that is exported: the last protocol's."""
+        protocol, results = list(self.final.items())[-1]
+        chosen = choose_trial(self.run.load_table("choices"), protocol=protocol, seed=self.judging["seed"])
+        return confident_mistakes(stored_predictions(chosen, results, self.run.store))
+
+    def table2(self) -> pd.DataFrame:
+        rungs = self.run.load_csv("ladder").set_index("rho").to_dict(orient="index")
+        ladders = {(name, TABLE2_ARM): rungs for name in self.climbed if name == "paper"}
+        if "honest" in self.climbed:
+            kept = dev_rungs(self.run.load_csv("splits_honest"), rungs)
+            ladders |= {("honest", arm): ARMS[arm](kept) for arm in self.parameter("06_imbalance_study", "arms")}
+        return table2(ladders)
+
+    def splits_t(self) -> pd.DataFrame:
+        return resampled_t(
+            best_settings(list(self.final.values())[-1]), n_outer=self.parameter("05_final_evaluation", "n_outer")
+        )
+
+    @cached_property
+    def differences_base(self) -> pd.DataFrame:
+        parts = [
+            compare_methods(
+                predictions_by_method(best_settings(rows), self.run.store), BASE, protocol=name, **self.judging
+            )
+            for name, rows in self.final.items()
+        ]
+        return pd.concat(parts, ignore_index=True)
+
+    @cached_property
+    def differences(self) -> pd.DataFrame:
+        steps = [
+            compare_methods(predictions_by_method(own, self.run.store), LADDER, protocol=name, rho=rho, **self.judging)
+            for name, fits in self.climbed.items()
+            for rho, own in fits[fits["arm"] == TABLE2_ARM].groupby("rho")
+        ]
+        return pd.concat([self.differences_base, *steps], ignore_index=True)
+
+
+# Table of a run -> how it follows from what is stored; each calls what its notebook calls.
+RECOMPUTED: dict[str, Callable[[Stored], pd.DataFrame]] = {
+    "class_counts": lambda stored: count_classes(stored.run.load_csv("labelled")).reset_index(),
+    "choices": Stored.choices,
+    "mistakes": Stored.mistakes,
+    "table1": lambda stored: table1(stored.final),
+    "table2": Stored.table2,
+    "table3": lambda stored: table3(stored.climbed),
+    "differences_base": lambda stored: stored.differences_base,
+    "differences": lambda stored: stored.differences,
+    "verdict": lambda stored: judge_claims(stored.differences, margin=stored.judging["margin"]),
+    "splits_t": Stored.splits_t,
+    "winners_curse": lambda _: published_spread(),
+    "recomputation": lambda _: recomputation(),
+}

@@ -1,0 +1,218 @@
+"""Do a run's numbers follow from what it stored? Tables recomputed from stored predictions; nothing is trained.
+
+Three checks, from the bottom up: each trial's predictions against the digest and the scores in its record; each table
+that follows from predictions, curves or labels, recomputed by the functions that the notebooks call; every file against
+the digest in the run's manifest. A table that is not recomputed (`Report.unchecked`) is checked by its digest alone.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from rbcnb.columns import CROP, SCORES
+from rbcnb.discrepancies import MISSING, THERE, Finding, compare_tables, same_value
+from rbcnb.files import file_digest
+from rbcnb.metrics import score_predictions
+from rbcnb.recompute import RECOMPUTED, Stored
+from rbcnb.run import MANIFEST, Run
+from rbcnb.store import load_predictions, load_record
+from rbcnb.tables import PUBLISHED
+from rbcnb.trial import hash_data
+
+PAPER = "paper"
+
+
+class VerifyError(ValueError):
+    """There is nothing to verify; the message says what to do."""
+
+
+@dataclass(frozen=True)
+class Report:
+    """What was compared, and what differed."""
+
+    title: str
+    findings: tuple[Finding, ...]
+    n_numbers: int
+    tables: tuple[str, ...]  # compared
+    unchecked: tuple[str, ...] = ()  # tables that were not recomputed, each with the reason
+    shown: tuple[str, ...] = ()  # lines of a comparison that judges nothing
+    words: tuple[str, str] = ("stored", "recomputed")  # for the two values of a finding
+
+    @property
+    def same(self) -> bool:
+        """Nothing differed."""
+        return not self.findings
+
+    @property
+    def lines(self) -> list[str]:
+        """The report, to be printed."""
+        lines = [self.title, *self.shown, *(finding.told(self.words) for finding in self.findings), *self.unchecked]
+        if not self.shown:
+            lines.append(f"{self.n_numbers} values in {len(self.tables)} tables compared, {len(self.findings)} differ")
+        return lines
+
+
+def verify_run(run: str | Path, *, against: str | None = None, tolerance: float = 1e-9) -> Report:
+    """Checks a run against itself, another run, or the paper; see the module.
+
+    Args:
+        run: its folder.
+        against: None; another run's folder, whose tables are compared value by value; or "paper", whose numbers are
+            laid beside this run's.
+        tolerance: numbers are the same up to this relative difference (absolute, for numbers below 1).
+
+    Raises:
+        VerifyError: there is no run in a folder.
+    """
+    here = _run_at(run)
+    if against == PAPER:
+        return _against_paper(here)
+    if against is not None:
+        return _against_run(here, _run_at(against), tolerance)
+    return _against_itself(here, tolerance)
+
+
+def _run_at(folder: str | Path) -> Run:
+    here = Run.at(folder)
+    if not any(here.folder.glob("tables/*.csv")):
+        raise VerifyError(f"{here.folder}: no tables of a run in it; give the folder of --out of rbcnb reproduce")
+    return here
+
+
+_TRIAL_LISTS = ("fold_trials", "final_trials", "ladder_trials")
+
+
+def _against_itself(run: Run, tolerance: float) -> Report:
+    stored = Stored(run)
+    findings = _file_findings(run)
+    keys, n_numbers = _trial_findings(run, findings, tolerance)
+    _data_findings(run, findings)
+    compared, unchecked = [], []
+    for path in sorted(run.folder.glob("tables/*.csv")):
+        if path.name.startswith("."):
+            continue
+        name = path.stem
+        if name not in RECOMPUTED:
+            unchecked.append(
+                f"not recomputed: {name}: not among rbcnb.recompute.RECOMPUTED; its digest alone is checked"
+            )
+            continue
+        try:
+            expected = RECOMPUTED[name](stored)
+        except (FileNotFoundError, KeyError, ValueError) as error:  # MissingResultError is a FileNotFoundError
+            unchecked.append(f"not recomputed: {name}: {type(error).__name__}: {error}")
+            continue
+        wrong, n = compare_tables(name, _load(run, name), expected, tolerance=tolerance)
+        findings += wrong
+        n_numbers += n
+        compared.append(name)
+    if not run.load_manifest():
+        unchecked.append(f"no {MANIFEST}: made by an earlier version, so files that are not recomputed go unchecked")
+    title = f"{run.provenance()}; {len(keys)} trials"
+    return Report(title, tuple(findings), n_numbers, tuple(compared), tuple(unchecked))
+
+
+def _file_findings(run: Run) -> list[Finding]:
+    """Files of the manifest that are gone or changed."""
+    found = []
+    for name, entry in run.load_manifest().items():
+        path = run.folder / name
+        digest = file_digest(path) if path.exists() else MISSING
+        if digest != entry["digest"]:
+            found.append(Finding(name, "", "digest", digest, entry["digest"]))
+    return found
+
+
+def _trial_findings(run: Run, findings: list[Finding], tolerance: float) -> tuple[list[str], int]:
+    """Checks each listed trial's predictions against its record, and its record against the list."""
+    lists = [run.load_csv(name) for name in _TRIAL_LISTS if (run.folder / f"{name}.csv").exists()]
+    rows = {row["key"]: row for table in lists for row in table.to_dict("records")}
+    n_numbers = 0
+    for key, row in rows.items():
+        where, record = f"trials/{key}", load_record(run.store, key)
+        if record is None:
+            findings.append(Finding(where, "", "", "missing or damaged", THERE))
+            continue
+        if record["error"]:
+            continue
+        digest = file_digest(run.store / f"{key}.parquet")
+        if digest != record.get("digest", digest):
+            findings.append(Finding(where, "predictions", "digest", digest, record["digest"]))
+        scores = score_predictions(load_predictions(run.store, key))
+        for kind, held in (("record", record["scores"]), ("list", row)):
+            for score in set(held) & set(scores):
+                n_numbers += 1
+                if not same_value(held[score], scores[score], tolerance):
+                    findings.append(Finding(where, kind, score, held[score], scores[score]))
+    return list(rows), n_numbers
+
+
+def _data_findings(run: Run, findings: list[Finding]) -> None:
+    """Whether final fits are of the cells and crops that lie in the run now."""
+    if not (run.folder / "final_trials.csv").exists():
+        return
+    for (protocol, outer), rows in run.load_csv("final_trials").groupby(["protocol", "outer"], sort=False):
+        name = f"{protocol}_{outer}" if outer else str(protocol)  # as rbcnb.splits.outer_splits names them
+        cells = run.load_csv(f"splits_{name}")
+        now = hash_data(cells, run.load_crops(cells[CROP]))
+        findings += [Finding("final_trials", name, "data", told, now) for told in set(rows["data"]) - {now}]
+
+
+def _against_run(run: Run, other: Run, tolerance: float) -> Report:
+    findings, n_numbers = [], 0
+    names = {path.stem for path in run.folder.glob("tables/[!.]*.csv")}
+    others = {path.stem for path in other.folder.glob("tables/[!.]*.csv")}
+    for name in sorted(names & others):
+        wrong, n = compare_tables(name, _load(run, name), _load(other, name), tolerance=tolerance)
+        findings += wrong
+        n_numbers += n
+    for name in sorted(names ^ others):
+        findings.append(Finding(name, "", "", *((THERE, MISSING) if name in names else (MISSING, THERE))))
+    title = f"here: {run.provenance()}; there: {other.provenance()}"
+    return Report(title, tuple(findings), n_numbers, tuple(sorted(names & others)), words=("here", "there"))
+
+
+def _load(run: Run, name: str) -> pd.DataFrame:
+    """A table of the run; one that was saved without a column comes back so."""
+    try:
+        return run.load_table(name)
+    except pd.errors.EmptyDataError:
+        return pd.DataFrame()
+
+
+def beside_paper(table: pd.DataFrame) -> pd.DataFrame:
+    """Published rows of Table 1 or 3 beside a run's of the same method, alpha and rho, one line per score.
+
+    A network that the paper trained, too, is compared with itself, any other one with each of the paper's.
+    """
+    names = [name for name in ("arm", "rho", "method", "alpha") if name in table]
+    published, ours = (table[(table["protocol"] == PUBLISHED) == wanted] for wanted in (True, False))
+    pairs = published.merge(ours, on=names, suffixes=("_published", ""), how="inner")
+    same = pairs["architecture"].isin(published["architecture"])
+    pairs = pairs[~same | (pairs["architecture"] == pairs["architecture_published"])]
+    long = [
+        pairs[["protocol", *names, "architecture", "architecture_published"]].assign(
+            score=score,
+            published=pairs[f"{score}_published"],
+            ours=pairs[score],
+            difference=pairs[score] - pairs[f"{score}_published"],
+        )
+        for score in SCORES
+    ]
+    return pd.concat(long, ignore_index=True)
+
+
+def _against_paper(run: Run) -> Report:
+    tables = {name: beside_paper(run.load_table(name)) for name in ("table1", "table3") if _has(run, name)}
+    shown = []
+    for name, table in tables.items():
+        shown += ["", name, table.to_string(index=False, float_format="%.3f", na_rep="")]
+    n_numbers = sum(len(table) for table in tables.values())
+    return Report(
+        f"{run.provenance()}; published: Pasupa et al. (2020)", (), n_numbers, tuple(tables), (), tuple(shown)
+    )
+
+
+def _has(run: Run, name: str) -> bool:
+    return (run.folder / "tables" / f"{name}.csv").exists()
