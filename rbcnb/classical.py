@@ -52,7 +52,7 @@ class AdasynOrSmote(ADASYN):
 
 
 def _forest(seed: int, **settings: Any) -> RandomForestClassifier:
-    return RandomForestClassifier(n_estimators=200, random_state=seed, **settings)
+    return RandomForestClassifier(n_estimators=100, random_state=seed, **settings)
 
 
 CLASSIFIERS: dict[str, Classifier] = {

@@ -90,8 +90,8 @@ def predictions_by_method(results: pd.DataFrame, store: str | Path) -> dict[tupl
     """(architecture, method) -> the predictions of its fits, one table per seed, seeds ascending.
 
     Fits of one seed that hold out different cells (the outer splits or folds of one repetition) make one table: every
-    cell predicted once, by a network that did not see it. Repetitions make further tables, one after the other. Rows
-    stand in the order of smears and cells.
+    cell predicted once, by a network that did not see it, in the order of smears and cells. Repetitions make further
+    tables, one after the other.
 
     Args:
         results: rows of `rbcnb.study.run_study`, one setting per architecture, method and outer split.
@@ -148,7 +148,10 @@ def _pool(tables: Sequence[pd.DataFrame]) -> list[pd.DataFrame]:
             seen = set()
         pooled[-1].append(table)
         seen |= cells
-    return [pd.concat(parts).sort_values([SMEAR, CELL], ignore_index=True) for parts in pooled]
+    return [
+        parts[0] if len(parts) == 1 else pd.concat(parts).sort_values([SMEAR, CELL], ignore_index=True)
+        for parts in pooled
+    ]
 
 
 def load_curves(store: str | Path, keys: Sequence[str]) -> pd.DataFrame:

@@ -194,7 +194,7 @@ def test_what_readers_say_of_a_run_is_taken_in(tmp_path):
 @pytest.mark.skipif("RBCNB_CHULA" not in os.environ, reason="set RBCNB_CHULA to a folder with Chula RBC-12 to run it")
 def test_real_smears(tmp_path):
     done = reproduce(
-        tmp_path / "run", "--smears", "chula", "--data", os.environ["RBCNB_CHULA"], "--set", "max_smears=24"
+        tmp_path / "run", "--smears", "chula", "--data", os.environ["RBCNB_CHULA"], "--set", "max_smears=48"
     )
     assert done.returncode == 0, done.stderr[-3000:]
     assert {path.name for path in (tmp_path / "run" / "figures").iterdir()} >= FIGURES
