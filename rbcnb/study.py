@@ -60,7 +60,8 @@ def run_study(
         cells: table with ``label``, ``split`` and ``fold``.
         crops: uint8 [len(cells), S, S, 3].
         store: folder of finished trials; made when missing.
-        jobs: trials side by side; None takes one per core (one in all on a GPU).
+        jobs: trials side by side; None takes one per core (one in all on a GPU). More than one on a GPU packs small
+            trials onto it, each a process with crops and network of its own; how much that gains is unmeasured.
         say: takes a line of progress every few seconds. None: a bar in a notebook, one line that is written over in a
             terminal, printed lines elsewhere (`rbcnb.progress.teller`).
 
