@@ -206,9 +206,9 @@ def parts(architecture: str, size_px: int, *, rounds: int) -> pd.DataFrame:
         model = Autocast(model) if engine.precision == "bf16" else model
         steps[small_maps, adam is DenseAdam] = step_of(model, adam, crops, engine)
     times: dict[tuple, list[float]] = {}
-    for i, keep in itertools.product(range(rounds + 1), (False, True)):
+    for keep in (False, True):
         with kept_memory() if keep else contextlib.nullcontext():
-            for names, step in steps.items():
+            for i, (names, step) in itertools.product(range(rounds + 1), steps.items()):
                 start = time.process_time()
                 step()
                 if i:
