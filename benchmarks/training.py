@@ -15,7 +15,8 @@
   architecture without pretrained weights: what one would type otherwise. Its loader keeps its default worker processes.
 
 Each way has processes of its own (the engine changes how a process keeps its memory), with torch's default number of
-threads (``OMP_NUM_THREADS`` sets it); they take turns. Medians over rounds, and ratios of medians. With ``--parts``:
+threads (``OMP_NUM_THREADS`` sets it); they take turns. Medians over rounds, and ratios of medians; beside them the
+processor time of an image, loader's workers included, which a busy machine changes less. With ``--parts``:
 processor time of the bare step as torch has it, and with each of `rbcnb.kernels` in turn. With ``--curves``: the
 training curves of bfloat16 and of float32, five seeds each, on synthetic cells.
 """
@@ -132,18 +133,27 @@ WAYS = {
 }
 
 
-def serve(pipe: Connection, way: str, trial: Trial, crops: np.ndarray, n_batches: int) -> None:
+def processor_s() -> float:
+    """Processor time of this process and of its workers that have ended, seconds."""
+    times = os.times()
+    return times.user + times.system + times.children_user + times.children_system
+
+
+def serve(pipe: Connection, way: str, trial: Trial, crops: np.ndarray, n_batches: int, start_method: str) -> None:
     """In a process of its own: runs an epoch each time it is asked."""
+    # A spawned process would spawn fastai's loader's workers, too, in every epoch anew; from a shell they are forked.
+    multiprocessing.set_start_method(start_method, force=True)
     if way == "engine, a fit per core":
         torch.set_num_threads(1)
     memory = kept_memory() if "engine" in way or way == "bare step" else contextlib.nullcontext()
     with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder), memory, contextlib.suppress(EOFError):
         epoch = WAYS[way](trial, crops, n_batches)
         while True:
+            before = processor_s()
             epoch()
             if torch.cuda.is_available():
                 torch.cuda.synchronize()
-            pipe.send("done")
+            pipe.send(processor_s() - before)
             pipe.recv()
 
 
@@ -154,23 +164,23 @@ def race(architecture: str, size_px: int, *, n_batches: int, rounds: int) -> pd.
     ways = [way for way in WAYS if architecture != "small" or "fastai" not in way]  # no name that one could type there
     if torch.cuda.is_available():
         ways.remove("engine, a fit per core")
-    spawn = multiprocessing.get_context("spawn")
+    spawn, usual, trial = multiprocessing.get_context("spawn"), multiprocessing.get_start_method(), Trial(architecture)
     pipes: dict[str, list[Connection]] = {}
     for way in ways:
         for _ in range(os.cpu_count() if "per core" in way else 1):
             ours, theirs = spawn.Pipe()
             # No daemons: fastai's loader starts workers of its own. They end with this process's ends of the pipes.
-            spawn.Process(target=serve, args=(theirs, way, Trial(architecture=architecture), crops, n_batches)).start()
+            spawn.Process(target=serve, args=(theirs, way, trial, crops, n_batches, usual)).start()
             pipes.setdefault(way, []).append(ours)
         for pipe in pipes[way]:  # the first epoch allocates
             pipe.recv()
     seconds: dict[str, list[float]] = {way: [] for way in ways}
+    busy: dict[str, list[float]] = {way: [] for way in ways}
     for _, way in itertools.product(range(rounds), ways):
         start = time.perf_counter()
         for pipe in pipes[way]:
             pipe.send("go")
-        for pipe in pipes[way]:
-            pipe.recv()
+        busy[way].append(sum(pipe.recv() for pipe in pipes[way]))
         seconds[way].append(time.perf_counter() - start)
     for pipe in itertools.chain.from_iterable(pipes.values()):
         pipe.close()
@@ -179,6 +189,9 @@ def race(architecture: str, size_px: int, *, n_batches: int, rounds: int) -> pd.
     for way in ("engine", "engine, a fit per core"):
         if way in speed:
             table[f"{way}, over it"] = speed[way] / table["images_per_s"]
+    cost = {way: statistics.median(times) / (len(pipes[way]) * n_batches * BATCH) for way, times in busy.items()}
+    table["processor_ms_per_image"] = 1e3 * pd.Series(cost)
+    table["its_over_engine"] = table["processor_ms_per_image"] / table["processor_ms_per_image"]["engine"]
     return table.round(3)
 
 
@@ -193,9 +206,9 @@ def parts(architecture: str, size_px: int, *, rounds: int) -> pd.DataFrame:
         model = Autocast(model) if engine.precision == "bf16" else model
         steps[small_maps, adam is DenseAdam] = step_of(model, adam, crops, engine)
     times: dict[tuple, list[float]] = {}
-    for i, keep in itertools.product(range(rounds + 1), (False, True)):
+    for keep in (False, True):
         with kept_memory() if keep else contextlib.nullcontext():
-            for names, step in steps.items():
+            for i, (names, step) in itertools.product(range(rounds + 1), steps.items()):
                 start = time.process_time()
                 step()
                 if i:

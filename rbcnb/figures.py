@@ -70,7 +70,6 @@ __all__ = [
     "plot_summary",
     "plot_training_loss",
     "plot_upscaling",
-    "plot_validation_curves",
 ]
 
 
@@ -259,27 +258,3 @@ def _draw_curves(ax: Axes, curves: pd.DataFrame, column: str) -> None:
     )
     ax.legend(title=None)
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
-
-
-def plot_validation_curves(curves: pd.DataFrame, chosen_epoch: Mapping[str, int] | None = None) -> Figure:
-    """Validation loss and macro F1 against epoch: mean over folds, band from lowest to highest, chosen epoch marked.
-
-    *curves*: method, fold, epoch, valid_loss, valid_macro_f1. *chosen_epoch*: method -> epoch.
-    """
-    require(curves, ["method", "fold", "epoch", "valid_loss", "valid_macro_f1"], "curves")
-    panels = (("valid_loss", "validation loss (each its own)"), ("valid_macro_f1", "validation macro F1"))
-    with rc():
-        figure, axes = new_figure(9.6, 3.8, 1, 2)
-        for ax, (column, ylabel) in zip(axes.flat, panels, strict=True):
-            _draw_curves(ax, curves, column)
-            for method, epoch in (chosen_epoch or {}).items():
-                rows = curves[(curves["method"] == method) & (curves["epoch"] == epoch)]
-                if len(rows):
-                    colour = colours_of(curves["method"])[method]
-                    ax.plot(epoch, rows[column].mean(), "o", ms=9, mfc="none", mew=2, color=colour)
-            ax.set(xlabel="epoch", ylabel=ylabel)
-        axes[0, 0].set_ylim(0, None)
-        axes[0, 0].set_title(f"mean of {curves['fold'].nunique()} folds, band: lowest to highest")
-        axes[0, 1].set_title("circle: chosen epoch" if chosen_epoch else "")
-        axes[0, 1].legend()
-    return figure

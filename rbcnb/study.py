@@ -1,9 +1,9 @@
 """Many trials: what the store lacks is trained, side by side, and nothing is ever trained twice."""
 
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -14,16 +14,22 @@ import pandas as pd
 from joblib.externals.loky.process_executor import BrokenProcessPool
 
 from rbcnb.columns import FOLD, LABEL
+from rbcnb.progress import Teller, teller
 from rbcnb.protocols import images_per_fit
 from rbcnb.store import checkpoint_of, load_record, results_table, store_failure, store_result
 from rbcnb.trial import Trial, hash_data, run_trial
 from rbcnb.workers import in_worker
 
-PROGRESS_EVERY_S = 10.0
-
 
 class StudyError(RuntimeError):
     """Some trials of a study failed; the finished ones are stored, and so are the reasons of the others."""
+
+
+class StudyInterrupt(KeyboardInterrupt):
+    """Somebody stopped a study; a notebook shows its message in place of a traceback through joblib and torch."""
+
+    def _render_traceback_(self) -> list[str]:
+        return [str(self)]
 
 
 @dataclass(frozen=True)
@@ -54,8 +60,10 @@ def run_study(
         cells: table with ``label``, ``split`` and ``fold``.
         crops: uint8 [len(cells), S, S, 3].
         store: folder of finished trials; made when missing.
-        jobs: trials side by side; None takes one per core (one in all on a GPU).
-        say: takes a line of progress every few seconds; None prints it.
+        jobs: trials side by side; None takes one per core (one in all on a GPU). More than one on a GPU packs small
+            trials onto it, each a process with crops and network of its own; how much that gains is unmeasured.
+        say: takes a line of progress every few seconds. None: a bar in a notebook, one line that is written over in a
+            terminal, printed lines elsewhere (`rbcnb.progress.teller`).
 
     Returns:
         `rbcnb.store.results_table` of the trials. A fit on a fold whose loss diverged has its reason in ``error`` and
@@ -64,11 +72,12 @@ def run_study(
     Raises:
         StudyError: trials failed; it names each with its reason. All others are done and stored. Or: the store cannot
             be written to, or a worker process died; what was finished is stored.
+        StudyInterrupt: a KeyboardInterrupt: the workers are stopped, what was finished is stored.
     """
     from rbcnb.engine import choose_engine  # torch: only when something is to be done
 
     store = Path(store)
-    say = say or _print_line
+    say = teller(say)
     data = hash_data(cells, crops)
     trials = [replace(trial, precision=choose_engine(precision=trial.precision).precision) for trial in trials]
     keys = [trial.key(data) for trial in trials]
@@ -149,7 +158,7 @@ def _train(
     *,
     data: str,
     jobs: int,
-    say: Callable[[str], None],
+    say: Teller,
 ) -> list[str]:
     counts, n_folds = cells[LABEL].value_counts().to_dict(), max(2, int(cells[FOLD].max()) + 1)
     costs = [images_per_fit(trial, counts, n_folds=n_folds) for trial in trials]
@@ -161,18 +170,27 @@ def _train(
     outcomes = joblib.Parallel(n_jobs=jobs, return_as="generator_unordered", max_nbytes="1M")(work)
     start = last = time.monotonic()
     done: list[Outcome] = []
+    say.update(progress_line(trials, done, costs, jobs=jobs, spent_s=0), share=0.0)
     try:
-        for outcome in outcomes:
-            done.append(outcome)
-            now = time.monotonic()
-            if now - last >= PROGRESS_EVERY_S and len(done) < len(trials):
-                say(progress_line(trials, done, costs, jobs=jobs, spent_s=now - start))
-                last = now
+        with closing(outcomes):  # an interruption between two of them is to stop the workers, too
+            for outcome in outcomes:
+                done.append(outcome)
+                now = time.monotonic()
+                if now - last >= say.every_s and len(done) < len(trials):
+                    share = sum(costs[one.number] for one in done) / sum(costs)
+                    say.update(progress_line(trials, done, costs, jobs=jobs, spent_s=now - start), share=share)
+                    last = now
+    except KeyboardInterrupt:
+        raise StudyInterrupt(
+            f"study: stopped; {len(done)} of {len(trials)} trials are done and stored; the same again goes on there"
+        ) from None
     except BrokenProcessPool as error:
         raise StudyError(
             f"a worker process died, most likely for want of memory; {len(done)} of {len(trials)} trials are done and "
             f"stored: run the same again with fewer jobs than {jobs}"
         ) from error
+    finally:
+        say.close()
     return [outcome.error for outcome in done if outcome.error]
 
 
@@ -185,9 +203,11 @@ def progress_line(
     """
     left = len(trials) - len(done)
     running = min(jobs, left)
-    left_s = spent_s * (sum(costs) / sum(costs[outcome.number] for outcome in done) - 1)
     line = f"study: {len(done)} of {len(trials)} trials done, {running} running, {left - running} waiting, "
-    line += f"{spent_s:.0f} s, about {left_s:.0f} s left"
+    line += f"{spent_s:.0f} s"
+    if done:
+        left_s = spent_s * (sum(costs) / sum(costs[outcome.number] for outcome in done) - 1)
+        line += f", about {left_s:.0f} s left"
     if failed := sum(bool(outcome.error) for outcome in done):
         line += f", {failed} failed"
     scored = [one for one in done if one.macro_f1 is not None and trials[one.number].fold is not None]
@@ -195,7 +215,3 @@ def progress_line(
         best = max(scored, key=lambda one: one.macro_f1)
         line += f", best macro F1 on a fold {best.macro_f1:.3f} ({trials[best.number].method})"
     return line
-
-
-def _print_line(line: str) -> None:
-    print(line, flush=True, file=sys.stdout)

@@ -59,16 +59,6 @@ def training_curves():
     return pd.DataFrame(rows)
 
 
-def validation_curves():
-    rows = [
-        {"method": m, "fold": f, "epoch": e, "valid_loss": (1 + f) / e, "valid_macro_f1": 0.1 * e + 0.1 * f}
-        for m in ("focal", "cross_entropy")
-        for f in (0, 1)
-        for e in (1, 2, 3)
-    ]
-    return pd.DataFrame(rows)
-
-
 def differences():
     return pd.DataFrame(
         {
@@ -152,7 +142,6 @@ DRAWN = {
     "fig13": lambda: figures.plot_relative_improvement(relative_improvement(TABLE3)),
     "alpha": lambda: figures.plot_alpha_sweep(FOCAL, OTHERS),
     "rho": lambda: figures.plot_scores_by_rho(TABLE3),
-    "validation": lambda: figures.plot_validation_curves(validation_curves(), {"focal": 2}),
     "differences": lambda: figures.plot_differences(differences(), 0.02),
     "contact": lambda: figures.plot_contact_sheet(CROPS, LABELS, columns=3),
     "counts": lambda: figures.plot_class_counts(pd.DataFrame({"dev": [3, 4], "test": [1, 2]}, index=CLASSES[:2])),
@@ -383,15 +372,6 @@ def test_training_loss_draws_own_loss_and_cross_entropy():
                 np.testing.assert_array_equal(line.get_ydata(), rows[column])
     with pytest.raises(ValueError, match="missing: train_ce"):
         figures.plot_training_loss(curves.drop(columns="train_ce"))
-
-
-def test_validation_curves_are_means_over_folds_with_the_chosen_epoch():
-    figure = figures.plot_validation_curves(validation_curves(), {"focal": 2})
-    loss, f1 = figure.axes
-    np.testing.assert_allclose(line_of(loss, "focal loss").get_ydata(), [1.5, 0.75, 0.5])
-    np.testing.assert_allclose(line_of(f1, "focal loss").get_ydata(), [0.15, 0.25, 0.35])
-    marked = [line.get_xydata().tolist() for line in loss.get_lines() if line.get_marker() == "o"]
-    assert marked == [[[2.0, 0.75]]]
 
 
 def test_alpha_sweep_draws_each_alpha_and_the_other_methods():

@@ -1,0 +1,105 @@
+"""What the folds of a study say about its choices: their curves, and how far the best score flatters itself."""
+
+from collections.abc import Callable
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.colors import to_rgba
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from rbcnb.protocols import SETTING_FIELDS
+from rbcnb.style import DASHES, colours_of, new_figure, rc, readable, require
+
+_PANELS = (("valid_loss", "validation loss"), ("valid_macro_f1", "validation macro F1"))
+_LINES = ["line", "method", "fold", "epoch", "chosen_epoch", "valid_loss", "valid_macro_f1"]
+
+
+def chosen_curves(curves: pd.DataFrame, chosen: pd.DataFrame) -> pd.DataFrame:
+    """The folds' curves of the chosen settings, each with its ``chosen_epoch`` and the name of its ``line``.
+
+    Args:
+        curves: `rbcnb.store.load_curves` of one protocol's fold trials.
+        chosen: the output of `rbcnb.protocols.choose_settings`; a method with several rows (one per alpha under
+            ``paper``) has a line for each.
+    """
+    settings = ["method", *SETTING_FIELDS]
+    several = chosen["method"].duplicated(keep=False)
+    names = chosen["method"].map(readable) + (", α = " + chosen["alpha"].map("{:g}".format)).where(several, "")
+    named = _as_in(curves, chosen[settings]).assign(chosen_epoch=chosen["epochs"], line=names)
+    return named.merge(curves, on=settings)
+
+
+def choice_optimism(curves: pd.DataFrame, choose: Callable[[pd.DataFrame], pd.DataFrame]) -> pd.DataFrame:
+    """The score that a choice was made by, and what the same way of choosing scores on folds that it has not seen.
+
+    Each fold in turn is left out: setting and epoch are chosen on the others, and scored on it. The difference is what
+    choosing the best of many adds by itself (Cawley and Talbot 2010, https://jmlr.org/papers/v11/cawley10a.html).
+
+    Args:
+        curves: of one protocol's fold trials, at least three folds.
+        choose: curves to chosen settings, one per architecture and method.
+
+    Returns:
+        Per architecture and method: ``on_the_folds``, ``on_folds_left_out`` (means of macro F1), their difference
+        ``optimism``, and ``choices``: how many different settings and epochs were chosen, out of one per fold.
+    """
+    by, settings = ["architecture", "method"], ["method", *SETTING_FIELDS]
+    unseen = []
+    for fold in sorted(curves["fold"].unique()):
+        choice = choose(curves[curves["fold"] != fold]).rename(columns={"epochs": "epoch"})[[*settings, "epoch"]]
+        unseen.append(_as_in(curves, choice).merge(curves[curves["fold"] == fold], on=[*settings, "epoch"]))
+    unseen = pd.concat(unseen, ignore_index=True)
+    table = choose(curves).set_index(by)[["valid_macro_f1"]].rename(columns={"valid_macro_f1": "on_the_folds"})
+    table["on_folds_left_out"] = unseen.groupby(by)["valid_macro_f1"].mean()
+    table["optimism"] = table["on_the_folds"] - table["on_folds_left_out"]
+    table["choices"] = unseen.drop_duplicates([*settings, "epoch"]).groupby(by).size()
+    return table.reset_index()
+
+
+def _as_in(curves: pd.DataFrame, settings: pd.DataFrame) -> pd.DataFrame:
+    """*settings* in the types of *curves*: grouping makes a column without any value one of objects."""
+    return settings.astype(curves[settings.columns].dtypes)
+
+
+def plot_tuning(curves: dict[str, pd.DataFrame]) -> Figure:
+    """Validation loss and macro F1 against epoch, a row per protocol: mean and deviation over folds, chosen epoch.
+
+    Args:
+        curves: protocol -> `chosen_curves` of one architecture.
+    """
+    with rc():
+        figure, axes = new_figure(10.4, 3.5 * len(curves), len(curves), 2, sharex=True)
+        for ax in axes[-1]:
+            ax.set_xlabel("epoch")
+        for row, (protocol, table) in zip(axes, curves.items(), strict=True):
+            require(table, _LINES, f"curves of {protocol}")
+            for ax, (column, label) in zip(row, _PANELS, strict=True):
+                _draw_lines(ax, table, column)
+                ax.set_ylabel(label)
+                ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+            row[0].set_ylim(0, None)
+            row[0].set_title(f"{readable(protocol)} protocol, each on its own loss")
+            row[1].set_title(f"mean ± sd of {table['fold'].nunique()} folds, circle: chosen epoch")
+            row[1].legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
+    return figure
+
+
+def _draw_lines(ax: Axes, table: pd.DataFrame, column: str) -> None:
+    colours, seen = colours_of(table["method"]), {}
+    for (line, method, epoch), rows in table.groupby(["line", "method", "chosen_epoch"], sort=False):
+        nth = seen[method] = seen.get(method, -1) + 1
+        # Lines of one method share its colour: from its own to nearly white.
+        n_lines = table.loc[table["method"] == method, "line"].nunique()
+        colour = _lighter(colours[method], 0.7 * nth / n_lines)
+        folds = rows.groupby("epoch")[column]
+        mean, sd = folds.mean(), folds.std().fillna(0.0)
+        dash = DASHES[list(colours).index(method) % len(DASHES)]
+        marker = "." if len(mean) < 3 else None  # a line through one epoch cannot be seen
+        ax.plot(mean.index, mean, color=colour, linestyle=dash, marker=marker, label=line)
+        ax.fill_between(mean.index, mean - sd, mean + sd, color=colour, alpha=0.1, linewidth=0)
+        ax.plot(epoch, mean[epoch], "o", ms=8, mfc="none", mew=2, color=colour)
+
+
+def _lighter(colour: str, share: float) -> tuple[float, ...]:
+    return tuple(channel + (1 - channel) * share for channel in to_rgba(colour)[:3])
