@@ -21,11 +21,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from rbcnb.columns import CELL, CROP, DEV, GROUP, LABEL, SMEAR, SPLIT, TARGET
+from rbcnb.columns import CELL, CROP, GROUP, LABEL, SMEAR, TARGET
 from rbcnb.corrections import apply_corrections, correction_effect
 from rbcnb.crops import crop_cells
 from rbcnb.label_issues import DOUBTS, audit_splits, find_label_issues, flag_issues, label_codes, out_of_fold
-from rbcnb.label_noise import KINDS, plant_errors
+from rbcnb.label_noise import KINDS, spoil_development
 from rbcnb.relabel import error_estimate, relabel_queue, second_look, simulated_labels
 from rbcnb.smears import synthetic_smears
 from rbcnb.study import run_study
@@ -47,14 +47,6 @@ def synthetic_cells(seed: int, *, n_smears: int = 22, n_cells: int = 60) -> tupl
         crops.append(crop_cells(smear.image, smear.truth, 48))
     cells = pd.concat(rows, ignore_index=True)
     return audit_splits(cells.assign(**{CROP: range(len(cells))}), seed=seed)[0], np.concatenate(crops)
-
-
-def with_errors(cells: pd.DataFrame, *, kind: str, rate: float, seed: int) -> pd.DataFrame:
-    """*cells* with errors planted among the development cells; the test stays true."""
-    labels = cells[LABEL].copy()
-    dev = cells[SPLIT] == DEV
-    labels[dev] = plant_errors(cells.loc[dev, LABEL], kind=kind, rate=rate, seed=seed)
-    return cells.assign(**{LABEL: labels})
 
 
 def within_queue(wrong: np.ndarray, doubt: np.ndarray, n: int) -> np.ndarray:
@@ -126,7 +118,7 @@ def main() -> None:
     for rate, number in plan:
         cells, crops = synthetic_cells(number)
         for kind in KINDS:
-            given = with_errors(cells, kind=kind, rate=rate, seed=number)
+            given = spoil_development(cells, kind=kind, rate=rate, seed=number)
             trials = expand_grid(NET, seed=range(options.fits), fold=range(5))
             fits = run_study(trials, given, crops, options.out, jobs=options.jobs)
             facts = {"rate": rate, "kind": kind, "set": number}

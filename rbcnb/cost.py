@@ -109,6 +109,15 @@ def study_images(values: Mapping[str, Any], available: Mapping[str, int]) -> dic
     return images
 
 
+def audit_images(values: Mapping[str, Any], available: Mapping[str, int]) -> float:
+    """Images to train on in notebook 02: folds and seeds of the small net, and its fits before and after correction."""
+    trial = Trial(epochs=values["audit_epochs"])
+    folds = in_folds([trial], values["n_folds"])
+    counts = ladder(available)[BASE_RHO]
+    per_seed = sum(images_per_fit(one, counts, n_folds=values["n_folds"]) for one in [*folds, trial, trial])
+    return values["audit_fits"] * per_seed
+
+
 def _of(trial: Trial, method: str) -> Trial:
     return replace(method_trial(trial, method, alpha=1.0, gamma=2.0), fold=None)
 
@@ -188,6 +197,9 @@ def estimate(values: Mapping[str, Any], *, notebooks: Collection[str], jobs: int
     training = {"04", "05", "06"} & set(notebooks)
     if training or "02" in seconds:
         check_enough(expected, values)
+    if "02" in seconds:
+        train_s = audit_images(values, expected.n_cells) / measure_throughput("small", values["size_px"]) / jobs
+        seconds["02"] += _WORKER_S + train_s
     if training:
         speed = {name: measure_throughput(name, values["size_px"]) for name in values["architectures"]}
         images = study_images(values, expected.n_cells)
