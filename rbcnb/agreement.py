@@ -140,7 +140,14 @@ def simulated_readers(
 
     Returns:
         As of `ratings_of`.
+
+    Raises:
+        ValueError: no distribution on 0 to 1 has such a mean and standard deviation.
     """
+    if not 0 <= error <= 1 or (spread and not spread**2 < error * (1 - error)):
+        raise ValueError(
+            f"no reader errs on {error:g} of cells with sd {spread:g} from smear to smear; give less of both"
+        )
     rng = np.random.default_rng(seed)
     names = np.array(class_names(cells[LABEL]), dtype=object)
     truth = pd.Categorical(cells[LABEL], categories=names).codes
@@ -228,8 +235,9 @@ def compared_readers(
         return Compared(source, False, ratings, smears.map(group_of).fillna(smears).to_numpy())
     twins = twin_readings(truth)
     if len(twins):
-        pairs = twins[["first", "second"]].rename_axis(columns="reading")
-        return Compared("two readings of identical images", False, pairs, twins[GROUP].to_numpy())
+        pairs = twins[["first", "second"]].rename(columns="{} reading".format)
+        source = f"two readings of {twins[GROUP].nunique()} images, which lie in the data twice"
+        return Compared(source, False, pairs, twins[GROUP].to_numpy())
     ratings = simulated_readers(cells, error=error, spread=error, seed=seed, readers=("simulated 1", "simulated 2"))
     source = f"two SIMULATED readers, wrong on {error:.0%} of cells (sd from smear to smear {error:.0%})"
     return Compared(source, True, ratings, cells[GROUP].to_numpy())

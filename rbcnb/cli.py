@@ -85,7 +85,7 @@ def build_parser() -> argparse.ArgumentParser:
     take.add_argument("source", metavar="FROM", type=Path, help="a folder of segment or of a run, or its readings.csv")
     take.add_argument("out", metavar="OUT", type=Path, help="SMEARS/labels.csv for reproduce, or a new folder")
     take.add_argument("--reader", metavar="NAME", help="this reader's labels (default: those most readers agree on)")
-    take.add_argument("--replace", action="store_true", help="write over what is there")
+    take.add_argument("--replace", action="store_true", help="write over a .csv that is there")
     for verb in (bring, take):
         verb.add_argument(
             "--as", choices=("folder", "csv", "chula"), dest="layout", help="form of the labels (default: by its name)"

@@ -81,7 +81,7 @@ def export_labels(
             folder.
         reader: whose last words; None for what more than half of the readers say.
         layout: one of `FORMATS`; None for ``csv`` where *out* ends so, else ``folder``.
-        replace: write over a CSV, or into a folder, that is there already.
+        replace: write over a CSV that is there already.
 
     Raises:
         SmearError, LogbookError: what cannot be read or written, with the mend.
@@ -92,7 +92,9 @@ def export_labels(
             f"{table}: no readings there; label cells first, or bring them in with: rbcnb labels import"
         )
     layout = layout or (CSV if out.suffix == ".csv" else FOLDER)
-    if not replace and (out.is_file() or (out.is_dir() and any(out.iterdir()))):
+    if out.is_dir() and any(out.iterdir()):  # what is left of older labels would pass for new ones
+        raise LabelFileError(f"{out}: is not empty; choose another folder, or empty it")
+    if out.is_file() and not replace:
         raise LabelFileError(f"{out}: is there already; choose another name, or say --replace")
     readings = load_readings(table)
     if reader is not None and reader not in set(readings[READER]):

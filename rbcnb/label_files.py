@@ -58,7 +58,8 @@ def read_class_folder(folder: str | Path) -> pd.DataFrame:
     """Reads what `write_class_folder` wrote, wherever its pictures were moved since: ``smear``, ``cell``, ``label``."""
     folder = Path(folder)
     rows: dict[tuple[str, int], Path] = {}
-    for path in sorted(path for inside in folder.iterdir() if inside.is_dir() for path in inside.iterdir()):
+    classes = [inside for inside in folder.iterdir() if inside.is_dir() and not inside.name.startswith(".")]
+    for path in sorted(path for inside in classes for path in inside.iterdir()):
         if path.name.startswith(".") or path.name in ("Thumbs.db", "desktop.ini"):
             continue
         named = _PICTURE.fullmatch(path.name)

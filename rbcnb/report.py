@@ -85,6 +85,8 @@ def write_report(run: Run) -> Path:
         "<h2>Figures</h2>",
         *(_figure(path) for path in figures),
         *(_table(path) for path in tables if path not in first),
+        '<p class=note>About the labels: <a href="data_card.md">data_card.md</a></p>'
+        * (run.folder / "data_card.md").exists(),
         "<h2>Notebooks</h2>",
         _notebooks(record),
     ]

@@ -157,7 +157,7 @@ def test_ratings_are_the_last_words_that_name_a_class(tmp_path):
     assert ratings_of(load_readings(tmp_path / "none.csv")).empty
 
 
-def test_simulated_readers_err_as_often_as_told(ratings):
+def test_simulated_readers_err_as_often_as_told():
     cells = pd.DataFrame({"smear": np.repeat(np.arange(2000), 10), "cell": np.tile(np.arange(10), 2000)})
     cells["label"] = np.resize(["codocyte", "hypochromia", "normal", "normal"], len(cells))
     calls = simulated_readers(cells, error=0.1, spread=0.08, seed=3)
@@ -166,7 +166,11 @@ def test_simulated_readers_err_as_often_as_told(ratings):
     # Of one smear the two share their rate: var of a smear's mean is sd^2 + mean(r (1 - r)) / n.
     spread = wrong["first"].groupby(level="smear").mean().var()
     assert spread == pytest.approx(0.08**2 + (0.1 * 0.9 - 0.08**2) / 10, rel=0.1)
-    assert ratings.notna().mean().between(0.85, 0.95).all()
+    sure = simulated_readers(cells, error=0.0, seed=3)
+    assert sure["first"].tolist() == sure["second"].tolist() == cells["label"].tolist()
+    for error, spread in ((1.1, 0.0), (0.5, 0.5)):
+        with pytest.raises(ValueError, match="no reader errs on"):
+            simulated_readers(cells, error=error, spread=spread, seed=3)
 
 
 def test_pictures_show_every_count_and_statistic(ratings):

@@ -70,6 +70,13 @@ def test_the_pictures_are_those_of_the_cells(segmented, tmp_path):
     for path in copies:
         smear, cell = path.stem.rsplit("_", 1)
         assert path.read_bytes() == (segmented / "crops" / Path(smear).stem / f"{cell}.png").read_bytes()
+    # As another library reads such folders.
+    from torchvision.datasets import ImageFolder
+
+    seen = ImageFolder(str(tmp_path / "classes"))
+    assert seen.classes == ["burr cell", "codocyte", "normal"]
+    view = current_labels(load_readings(segmented / "readings.csv"))
+    assert sorted(seen.classes[target] for target in seen.targets) == sorted(view["label"].dropna())
     # The same from a run, whose pictures lie in one array.
     crops = np.stack([np.array(Image.open(path)) for path in sorted((segmented / "crops").glob("*/*.png"))])
     np.save(segmented / "crops.npy", crops)
@@ -143,8 +150,9 @@ def test_what_cannot_be_done_is_said(segmented, tmp_path):
         import_labels(tmp_path / "classes", segmented, reader="cy")
     with pytest.raises(SmearError, match="Chula RBC-12 has no type burr cell"):
         export_labels(segmented, tmp_path / "points", layout="chula")
-    with pytest.raises(SmearError, match="say --replace"):
-        export_labels(segmented, tmp_path / "classes")
+    for replace in (False, True):
+        with pytest.raises(SmearError, match="is not empty; choose another folder"):
+            export_labels(segmented, tmp_path / "classes", replace=replace)
     with pytest.raises(SmearError, match="no reading by dora; its readers are anna, bo"):
         export_labels(segmented, tmp_path / "new", reader="dora")
     with pytest.raises(SmearError, match="no readings there"):

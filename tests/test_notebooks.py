@@ -14,6 +14,7 @@ import psutil
 import pytest
 from PIL import Image
 
+from rbcnb.readings import append_readings
 from rbcnb.smears import synthetic_smears
 
 pytestmark = pytest.mark.slow
@@ -130,6 +131,30 @@ def test_a_folder_of_ones_own_smears_with_one_bad_file(tmp_path):
     assert "no smear has labelled cells to train on; put a labels.csv" in bare.stderr
     assert reproduce(tmp_path / "bare", "--smears", str(folder), "--only", "01").returncode == 0
     assert len(pd.read_csv(tmp_path / "bare" / "cells.csv")) > 100
+
+
+def test_what_readers_say_of_a_run_is_taken_in(tmp_path):
+    out = tmp_path / "run"
+    first = reproduce(out, "--only", "01,02")
+    assert first.returncode == 0, first.stderr[-3000:]
+    before = pd.read_csv(out / "labelled.csv")
+    assert "Nobody has read cells" in (out / "data_card.md").read_text()
+    read = before[before["label"] == "normal"].head(12)[["smear", "cell", "x_px", "y_px", "radius_px"]]
+    append_readings(out / "readings.csv", read.assign(label="codocyte", reader="anna"))
+    append_readings(out / "readings.csv", read.head(5).assign(label="codocyte", reader="bo"))
+    append_readings(out / "readings.csv", read.tail(3).assign(label="hypochromia", reader="bo"))
+    second = reproduce(out, "--only", "01,02")
+    assert second.returncode == 0, second.stderr[-3000:]
+    assert "01_segmentation: done already" in second.stderr
+    assert "02_labelling_audit: done already" not in second.stderr
+    key = ["smear", "cell"]
+    after = read[key].merge(pd.read_csv(out / "labelled.csv"), on=key, how="left")["label"]
+    assert set(after.head(9).dropna()) == {"codocyte"}  # some are not drawn
+    assert after.tail(3).isna().all()  # disputed
+    card = (out / "data_card.md").read_text()
+    assert "Of the readers anna and bo" in card
+    assert "| agreement | 0.62 |" in card  # five of eight
+    assert "3 disputed" in card
 
 
 @pytest.mark.skipif("RBCNB_CHULA" not in os.environ, reason="set RBCNB_CHULA to a folder with Chula RBC-12 to run it")

