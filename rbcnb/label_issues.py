@@ -136,7 +136,7 @@ def class_thresholds(given: np.ndarray, probs: np.ndarray) -> np.ndarray:
 def confident_classes(given: np.ndarray, probs: np.ndarray) -> np.ndarray:
     """The class number [N] of which the model is at least as sure as it usually is, of several the surest; -1 of none.
 
-    Eq. (1) of Northcutt et al. (2021), doi:10.1613/jair.1.12125.
+    As in the confident joint of Northcutt et al. (2021, doi:10.1613/jair.1.12125).
     """
     sure = probs >= class_thresholds(given, probs) - _TINY
     several = sure.sum(axis=1) > 1
