@@ -36,8 +36,13 @@ def ratings_of(readings: pd.DataFrame) -> pd.DataFrame:
     return table[list(named[READER].unique())]
 
 
-def disagreement_counts(ratings: pd.DataFrame, first: str, second: str) -> pd.DataFrame:
-    """Cells by the label of reader *first* (index) and of reader *second* (columns), those that both named."""
+def disagreement_counts(ratings: pd.DataFrame) -> pd.DataFrame:
+    """Cells by the labels of two readers (index and columns, named after them), those that both named.
+
+    Of more than two readers, the two who named the most cells in common, the first such pair.
+    """
+    given = ratings.notna()
+    first, second = max(itertools.combinations(ratings, 2), key=lambda pair: int(given[list(pair)].all(axis=1).sum()))
     both = ratings[[first, second]].dropna()
     names = list(class_names(both.to_numpy().ravel()))
     counts = pd.crosstab(both[first], both[second])

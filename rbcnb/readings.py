@@ -14,29 +14,17 @@ written, as is ``time`` where none is given. Files are CSV or SQLite, see `rbcnb
 
 import math
 import re
+import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime
+from numbers import Real
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from rbcnb.columns import (
-    CELL,
-    COMMENT,
-    FOUND,
-    KIND,
-    LABEL,
-    RADIUS,
-    READER,
-    REVISION,
-    SESSION,
-    SMEAR,
-    TIME,
-    X,
-    Y,
-)
+from rbcnb.columns import CELL, COMMENT, FOUND, KIND, LABEL, RADIUS, READER, REVISION, SESSION, SMEAR, TIME, X, Y
 from rbcnb.logbook import Layout, LogbookError, append_rows, read_rows
 
 READINGS_CSV = "readings.csv"  # in a run's folder, or beside the cells.csv of `rbcnb segment`
@@ -178,6 +166,12 @@ def current_labels(readings: pd.DataFrame, *, reader: str | None = None) -> pd.D
         ``reader`` (all who said something), ``time`` (of the last word), ``comment`` (all, joined by "; ").
     """
     words = last_words(readings if reader is None else readings[readings[READER] == reader])
+    if moved := moved_cells(readings):
+        warnings.warn(
+            f"{len(moved)} cells, such as {moved[0][1]} of {moved[0][0]}, were read at places over a radius apart: "
+            "the finder numbered anew in between; begin a new table for its new cells",
+            stacklevel=2,
+        )
     cell = [SMEAR, CELL]
     words = words.assign(_cell=words.groupby(cell, sort=False).ngroup())
     view = words.drop_duplicates("_cell").set_index("_cell")
@@ -198,6 +192,25 @@ def current_labels(readings: pd.DataFrame, *, reader: str | None = None) -> pd.D
     view[KIND] = np.select([majority, view[N_READERS] > 0, unsure], [NAMED, DISPUTED, UNSURE], SKIPPED)
     columns = [*FOUND, LABEL, KIND, N_READERS, N_AGREE, READER, TIME, COMMENT]
     return view[columns].reset_index(drop=True)
+
+
+def moved_cells(readings: pd.DataFrame, cells: pd.DataFrame | None = None) -> list[tuple[str, int]]:
+    """Names (smear, cell) that do not mean one cell: their circles, where given, lie more than a radius apart.
+
+    So it is where smears were segmented anew, with other settings, between two readings.
+
+    Args:
+        readings: as of `load_readings`.
+        cells: found cells whose circles count as well, to see whether *readings* are of them.
+    """
+    places = readings[list(FOUND)]
+    if cells is not None:
+        named = pd.MultiIndex.from_frame(cells[[SMEAR, CELL]]).isin(pd.MultiIndex.from_frame(places[[SMEAR, CELL]]))
+        places = pd.concat([places, cells.loc[named, list(FOUND)]])
+    known = places.dropna(subset=[X, Y, RADIUS])
+    circles = known.groupby([SMEAR, CELL], sort=False)
+    reach = circles[[X, Y]].max() - circles[[X, Y]].min()
+    return reach.index[np.hypot(reach[X], reach[Y]) > circles[RADIUS].max()].tolist()
 
 
 def _readings_of(table: pd.DataFrame) -> list[Reading]:
@@ -228,14 +241,15 @@ def _row(reading: Reading, where: str, now: datetime) -> list[str]:
         raise ReadingError(f"{where} has kind {reading.kind!r}; give one of {', '.join(KINDS)}")
     if texts[KIND] == NAMED and not texts[LABEL]:
         raise ReadingError(f"{where} has no label; name the class, or give another kind")
-    if reading.cell != int(reading.cell) or not 0 <= reading.cell < 10**18:
-        raise ReadingError(f"{where} has cell {reading.cell!r}; give its number in the smear, from 0")
+    number = reading.cell
+    if not (isinstance(number, Real) and float(number).is_integer() and 0 <= number < 10**18):
+        raise ReadingError(f"{where} has cell {number!r}; give its number in the smear, from 0")
     for name in _NUMBERS:
         value = float(getattr(reading, name))
         if math.isinf(value):
             raise ReadingError(f"{where} has {name} {value!r}; give a number of pixels, or NaN")
         texts[name] = "" if math.isnan(value) else repr(value)
-    time = reading.time or now
+    time = now if pd.isna(reading.time) else reading.time
     texts[TIME] = (time if time.tzinfo else time.replace(tzinfo=UTC)).astimezone(UTC).strftime(_TIME_FORMAT)
-    texts |= {CELL: str(int(reading.cell)), REVISION: ""}
+    texts |= {CELL: str(int(number)), REVISION: ""}
     return [texts[name] for name in COLUMNS]

@@ -59,7 +59,7 @@ def test_cohens_kappa_is_scikit_learns(ratings):
     for first, second in itertools.combinations(ratings, 2):
         both = ratings[[first, second]].dropna()
         expected = cohen_kappa_score(both[first], both[second])
-        assert cohen_kappa(disagreement_counts(ratings, first, second).to_numpy()) == pytest.approx(expected)
+        assert cohen_kappa(disagreement_counts(both).to_numpy()) == pytest.approx(expected)
         table = rows(agreement_table(ratings, smears_of(ratings)))
         row = table.loc[f"Cohen's kappa, {first} and {second}"]
         assert (row["value"], row["n_cells"]) == (pytest.approx(expected), len(both))
@@ -174,7 +174,10 @@ def test_simulated_readers_err_as_often_as_told():
 
 
 def test_pictures_show_every_count_and_statistic(ratings):
-    counts = disagreement_counts(ratings, "anna", "bo")
+    counts = disagreement_counts(ratings[["anna", "bo"]])
+    # Of three, the two with the most cells in common.
+    lazy = ratings.assign(anna=ratings["anna"].where(np.arange(len(ratings)) < 9))
+    assert disagreement_counts(lazy).to_dict() == disagreement_counts(ratings[["bo", "cy"]]).to_dict()
     figure = plot_disagreement(counts)
     shown = sorted(int(text.get_text()) for text in figure.axes[0].texts)
     assert shown == sorted(int(n) for n in counts.to_numpy().ravel() if n)

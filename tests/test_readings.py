@@ -22,6 +22,7 @@ from rbcnb.readings import (
     current_labels,
     last_words,
     load_readings,
+    moved_cells,
 )
 
 both = pytest.mark.parametrize("suffix", [".csv", ".sqlite"])
@@ -183,6 +184,8 @@ def test_nothing_is_written_of_readings_that_are_not_right(tmp_path, suffix):
         (said(1), "reading 2 has no label"),
         (said(1, "normal", reader=" "), "reading 2 has no reader"),
         (said(-1, "normal"), "reading 2 has cell -1"),
+        (said(float("nan"), "normal"), "reading 2 has cell nan"),
+        (said("7", "normal"), "reading 2 has cell '7'"),
         (said(1, "normal", kind="maybe"), "reading 2 has kind 'maybe'"),
         (said(1, "nor\nmal"), "reading 2 has label 'nor"),
         (said(1, "normal", x_px=float("inf")), "reading 2 has x_px inf"),
@@ -250,6 +253,21 @@ def test_more_than_half_of_those_who_name_a_class_settle_it(tmp_path):
         0: "codocyte", 1: "codocyte", 6: "codocyte",
     }  # fmt: skip
     assert current_labels(table, reader="nobody").empty
+
+
+def test_numbers_that_came_to_mean_other_cells_are_told(tmp_path):
+    circle = {"y_px": 10.0, "radius_px": 20.0}
+    read = [said(0, "normal", x_px=10.0, **circle), said(1, "normal", x_px=50.0, **circle), said(2, "normal")]
+    table = table_of(*read, said(0, "codocyte", "bo", x_px=25.0, **circle), folder=tmp_path)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        current_labels(table)  # 15 px beside, of a radius of 20
+    found = pd.DataFrame({"smear": "a.png", "cell": [0, 1, 2, 3], "x_px": [12.0, 90.0, 0.0, 0.0], **circle})
+    assert moved_cells(table) == []
+    assert moved_cells(table, found) == [("a.png", 1)]
+    again = table_of(said(1, "codocyte", x_px=90.0, **circle), folder=tmp_path)
+    with pytest.warns(UserWarning, match=r"1 cells, such as 1 of a\.png, were read at places over a radius apart"):
+        current_labels(again)
 
 
 @both
