@@ -111,8 +111,9 @@ def study_images(values: Mapping[str, Any], available: Mapping[str, int]) -> dic
 
 def audit_images(values: Mapping[str, Any], available: Mapping[str, int]) -> float:
     """Images to train on in notebook 02: folds and seeds of the small net, and its fits before and after correction."""
-    trial = Trial(epochs=values["audit_epochs"])
-    folds = in_folds([trial], values["n_folds"])
+    trial = Trial(epochs=values["correction_epochs"])
+    # The audit looks at eight views of each cell.
+    folds = in_folds([replace(trial, epochs=8 * values["audit_epochs"])], values["n_folds"])
     counts = ladder(available)[BASE_RHO]
     per_seed = sum(images_per_fit(one, counts, n_folds=values["n_folds"]) for one in [*folds, trial, trial])
     return values["audit_fits"] * per_seed

@@ -54,9 +54,9 @@ def coefficients(square: np.ndarray) -> np.ndarray:
 
 
 def turned(grids: np.ndarray, turn: tuple[bool, bool, bool]) -> np.ndarray:
-    """Squares or other pictures [N, K, K] turned or flipped: *turn* says swap axes, then flip down, then right."""
+    """Pictures [N, K, K] or [N, K, K, 3] turned or flipped: *turn* says swap axes, then flip down, then right."""
     swap, down, right = turn
-    grids = grids.transpose(0, 2, 1) if swap else grids
+    grids = grids.swapaxes(1, 2) if swap else grids
     return grids[:, :: -1 if down else 1, :: -1 if right else 1]
 
 

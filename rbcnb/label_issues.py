@@ -1,9 +1,9 @@
 """Labels to doubt: confident learning (Northcutt, Jiang, Chuang 2021) on predictions made without the cell's own smear.
 
 A network that never saw a smear says what its cells are; where it is surer of another class than it usually is of that
-class, the label given is doubted. `audit_splits` makes the folds, `rbcnb.study.run_study` fits them, `out_of_fold`
-joins what the fits predicted, and `find_label_issues` makes the list. How many planted errors it finds, and why cells
-are ranked as they are: benchmarks/label_issues.py.
+class, the label given is doubted. `audit_splits` makes the folds, `rbcnb.study.run_study` fits them on cells
+`in_all_turns`, `out_of_fold` joins what the fits predicted, and `find_label_issues` makes the list. How many planted
+errors it finds, and why cells are ranked as they are: benchmarks/label_issues.py.
 
 Labels of the test set are left alone unless asked for: who mends them by a model's opinion makes the test agree with
 the model.
@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pandas as pd
 from sklearn.model_selection import StratifiedGroupKFold
@@ -32,6 +33,7 @@ from rbcnb.columns import (
     classes_of_predictions,
     prob_columns,
 )
+from rbcnb.duplicates import TURNS, turned
 from rbcnb.splits import N_FOLDS, SplitError, assign_splits
 from rbcnb.store import load_predictions
 
@@ -46,6 +48,7 @@ TEST_NOTE = (
     "that think as the auditing one does: scores before and after are not of one test, and none is independent of the "
     "audit any more. Let a reader correct them who sees neither label nor score, and then score everything anew."
 )
+AUDIT_SIZE_PX = 64
 _TINY = 1e-6  # a probability that near to a threshold reaches it, and one that near to 0 is no less
 
 
@@ -79,11 +82,34 @@ def audit_splits(
     return split, every
 
 
-def out_of_fold(results: pd.DataFrame, store: str | Path) -> pd.DataFrame:
-    """What fits that had not seen a cell's smear say of it, averaged over seeds, architectures and methods.
+def in_all_turns(cells: pd.DataFrame, crops: np.ndarray) -> tuple[pd.DataFrame, np.ndarray]:
+    """Each development cell eight times, turned and mirrored: a cell has no up and down.
+
+    Eight views to learn from where there are few cells, and eight opinions to average. Those of cell n are numbered 8 n
+    to 8 n + 7; `out_of_fold` puts them together again.
 
     Args:
-        results: rows of `rbcnb.study.run_study`, the folds of one or more settings; none may lack a fold.
+        cells: the second table of `audit_splits`.
+        crops: uint8 [len(cells), S, S, 3]; brought down to ``AUDIT_SIZE_PX``, since eight of each fill the memory.
+
+    Returns:
+        Cells and crops for `rbcnb.study.run_study`; test cells are left out.
+    """
+    dev = (cells[SPLIT] == DEV).to_numpy()
+    cells, crops = cells[dev], crops[dev]
+    if crops.shape[1] > AUDIT_SIZE_PX:
+        size = (AUDIT_SIZE_PX, AUDIT_SIZE_PX)
+        crops = np.stack([cv2.resize(crop, size, interpolation=cv2.INTER_AREA) for crop in crops])
+    views = [cells.assign(**{CELL: len(TURNS) * cells[CELL] + number}) for number in range(len(TURNS))]
+    return pd.concat(views, ignore_index=True), np.concatenate([turned(crops, turn) for turn in TURNS])
+
+
+def out_of_fold(results: pd.DataFrame, store: str | Path) -> pd.DataFrame:
+    """What fits that had not seen a cell's smear say of it, averaged over views, seeds, architectures and methods.
+
+    Args:
+        results: rows of `rbcnb.study.run_study` on cells `in_all_turns`, the folds of one or more settings; none may
+            lack a fold.
         store: where their predictions lie.
 
     Returns:
@@ -100,7 +126,9 @@ def out_of_fold(results: pd.DataFrame, store: str | Path) -> pd.DataFrame:
         name: pd.concat([load_predictions(store, key) for key in rows["key"]])
         for name, rows in results.groupby(["architecture", "method", "seed"], sort=False)
     }
-    return average_predictions(list(parts.values()))
+    views = average_predictions(list(parts.values()))
+    turn = views[CELL] % len(TURNS)
+    return average_predictions([view for _, view in views.assign(**{CELL: views[CELL] // len(TURNS)}).groupby(turn)])
 
 
 def average_predictions(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
