@@ -3,7 +3,8 @@
 Synthetic cells (22 smears of 60, crops of 48 px, cut where the renderer put them) are split by smear; errors are
 planted in the labels of the development cells, random ones and a tired reader's (`rbcnb.label_noise`): 5 %, and on all
 but the last set of cells 2 and 10 %. The lesson net is fitted on five folds, on eight turns of each cell, and labels
-are audited by what it says of smears that it has not seen. Told are means over sets of cells, with the lowest and the highest:
+are audited by what it says of smears that it has not seen. Told are means over sets of cells, with the lowest and the
+highest:
 
 queue   recall of the errors within the first 10 % of the queue, for every way of ranking, with one fit per fold and
         with the average over seeds; the peer is self-confidence with one fit
