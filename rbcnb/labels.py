@@ -23,6 +23,7 @@ def label_cells(cells: pd.DataFrame, truth: pd.DataFrame, *, match_radii: float 
     Returns:
         *cells* with ``label`` (missing where no truth is near) and ``group`` (of the smear).
     """
+    truth = truth.reset_index(drop=True)
     groups = truth.drop_duplicates(SMEAR).set_index(SMEAR)[GROUP]
     labels = pd.Series(pd.NA, index=cells.index, dtype=object)
     cell, of = matched(cells, truth, match_radii=match_radii)
@@ -34,7 +35,10 @@ def label_cells(cells: pd.DataFrame, truth: pd.DataFrame, *, match_radii: float 
 def matched(
     cells: pd.DataFrame, truth: pd.DataFrame, *, match_radii: float = MATCH_RADII
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Which found cell is which labelled one, see `label_cells`: the index in *cells* and in *truth* of each pair."""
+    """Which found cell is which labelled one, see `label_cells`: the index in *cells* and in *truth* of each pair.
+
+    No name stands twice in the index of either.
+    """
     pairs = [(cells.index[:0].to_numpy(), truth.index[:0].to_numpy())]
     truth_of = dict(iter(truth.groupby(SMEAR, sort=False)))
     for smear, found in cells.groupby(SMEAR, sort=False):
@@ -51,6 +55,7 @@ def click_offsets(cells: pd.DataFrame, truth: pd.DataFrame, *, match_radii: floa
     Args:
         cells, truth, match_radii: as of `label_cells`; a radius is that of the found cell.
     """
+    truth = truth.reset_index(drop=True)
     cell, of = matched(cells, truth, match_radii=match_radii)
     found, there = cells.loc[cell], truth.loc[of]
     offset = np.hypot(found[X].to_numpy() - there[X].to_numpy(), found[Y].to_numpy() - there[Y].to_numpy())

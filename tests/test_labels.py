@@ -28,6 +28,8 @@ def test_each_cell_takes_the_nearest_label_once():
     assert labelled["label"].tolist()[:2] == ["codocyte", "normal"]
     assert labelled["label"].isna().tolist() == [False, False, True, True]
     assert labelled["group"].tolist() == ["g", "g", "g", "b"]
+    stacked = label_cells(cells, truth.set_axis([0, 0, 0]))  # as parts that were put together may be numbered
+    assert stacked["label"].tolist()[:2] == ["codocyte", "normal"]
 
 
 def test_the_distance_limit_is_in_radii():
