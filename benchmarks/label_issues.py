@@ -26,15 +26,8 @@ import pandas as pd
 from rbcnb.columns import CELL, CROP, GROUP, LABEL, SMEAR, TARGET
 from rbcnb.corrections import apply_corrections, correction_effect
 from rbcnb.crops import crop_cells
-from rbcnb.label_issues import (
-    DOUBTS,
-    audit_splits,
-    find_label_issues,
-    flag_issues,
-    in_all_turns,
-    label_codes,
-    out_of_fold,
-)
+from rbcnb.held_out import audit_splits, in_all_turns, out_of_fold
+from rbcnb.label_issues import DOUBTS, find_label_issues, flag_issues, label_codes
 from rbcnb.label_noise import KINDS, spoil_development
 from rbcnb.relabel import error_estimate, relabel_queue, second_look, simulated_labels
 from rbcnb.smears import synthetic_smears

@@ -5,20 +5,17 @@ import pandas as pd
 import pytest
 
 from rbcnb.columns import CELL, DEV, FOLD, GROUP, LABEL, SMEAR, SPLIT, TARGET, TEST, prob_columns
+from rbcnb.held_out import audit_splits, average_predictions, in_all_turns, out_of_fold
 from rbcnb.label_issues import (
     DOUBTS,
     TEST_NOTE,
-    audit_splits,
-    average_predictions,
     class_overlap,
     class_thresholds,
     confident_classes,
     confident_joint,
     find_label_issues,
     flag_issues,
-    in_all_turns,
     label_codes,
-    out_of_fold,
 )
 from rbcnb.label_noise import KINDS, MISTAKEN_FOR, plant_errors
 from rbcnb.splits import SplitError
