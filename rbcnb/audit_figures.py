@@ -16,7 +16,7 @@ def plot_suspects(crops: np.ndarray, issues: pd.DataFrame, *, columns: int = 10)
     """
     require(issues, [LABEL, "suggested", "doubt"], "the list of suspects")
     rows = zip(issues[LABEL], issues["suggested"], issues["doubt"], strict=True)
-    titles = [f"{readable(given)}\n→ {readable(other)}\n{doubt:.2f}" for given, other, doubt in rows]
+    titles = [f"{readable(given)}\n{readable(other)}?\n{doubt:.2f}" for given, other, doubt in rows]
     return plot_contact_sheet(crops, titles, columns=columns)
 
 
@@ -41,7 +41,7 @@ def plot_overlap(overlap: pd.DataFrame) -> Figure:
         ax.set_yticks(range(n), [readable(name) for name in overlap.index])
         ax.tick_params(length=0)
         ax.set(xlabel="the other smears say", ylabel="label given")
-        ax.set_title("where they are sure")
+        ax.set_title("of the cells that they are sure of")
     return figure
 
 

@@ -119,6 +119,16 @@ def study_images(values: Mapping[str, Any], available: Mapping[str, int]) -> dic
     return images
 
 
+def audit_images(values: Mapping[str, Any], available: Mapping[str, int]) -> float:
+    """Images to train on in notebook 02: folds and seeds of the small net, and its fits before and after correction."""
+    trial = Trial(epochs=values["correction_epochs"])
+    # The audit looks at eight views of each cell.
+    folds = in_folds([replace(trial, epochs=8 * values["audit_epochs"])], values["n_folds"])
+    counts = ladder(available)[BASE_RHO]
+    per_seed = sum(images_per_fit(one, counts, n_folds=values["n_folds"]) for one in [*folds, trial, trial])
+    return values["audit_fits"] * per_seed
+
+
 def _of(trial: Trial, method: str) -> Trial:
     return replace(method_trial(trial, method, alpha=1.0, gamma=2.0), fold=None)
 
@@ -204,6 +214,9 @@ def estimate(values: Mapping[str, Any], *, notebooks: Collection[str], jobs: int
     training = {"04", "05", "06"} & set(notebooks)
     if training or "02" in seconds:
         check_enough(expected, values)
+    if "02" in seconds:
+        train_s = audit_images(values, expected.n_cells) / measure_throughput("small", values["size_px"]) / jobs
+        seconds["02"] += _WORKER_S + train_s
     if training:
         speed = {name: measure_throughput(name, values["size_px"]) for name in values["architectures"]}
         images = study_images(values, expected.n_cells)

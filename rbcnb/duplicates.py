@@ -54,9 +54,9 @@ def coefficients(square: np.ndarray) -> np.ndarray:
 
 
 def turned(grids: np.ndarray, turn: tuple[bool, bool, bool]) -> np.ndarray:
-    """Squares or other pictures [N, K, K] turned or flipped: *turn* says swap axes, then flip down, then right."""
+    """Pictures [N, K, K] or [N, K, K, 3] turned or flipped: *turn* says swap axes, then flip down, then right."""
     swap, down, right = turn
-    grids = grids.transpose(0, 2, 1) if swap else grids
+    grids = grids.swapaxes(1, 2) if swap else grids
     return grids[:, :: -1 if down else 1, :: -1 if right else 1]
 
 
@@ -112,26 +112,32 @@ def near_pairs(
 
 
 def duplicate_cells(cells: pd.DataFrame, crops: np.ndarray, **limits: float) -> pd.DataFrame:
-    """Pairs of cells that show the same thing, and whether training and test share it.
+    """Pairs of cells that show the same thing. No label plays a part.
 
     Args:
-        cells: ``smear``, ``cell``, ``group`` and, where there is one, ``split``; in the order of *crops*.
+        cells: ``smear``, ``cell``, ``group``, in the order of *crops*.
         crops: uint8 [N, S, S, 3].
         **limits: of `near_pairs`.
 
     Returns:
         The pairs of `near_pairs` with ``smear``, ``cell``, ``other_smear``, ``other_cell``, ``identical`` (to the byte,
-        unturned), ``same_group`` (an honest split keeps them on one side) and ``crosses`` (one is in dev and one in
-        test; missing without a split).
+        unturned) and ``same_group`` (an honest split keeps them on one side).
     """
     if len(cells) != len(crops):
         raise ValueError(f"{len(cells)} cells but {len(crops)} crops: they must stand in the same order, one each")
     pairs = near_pairs(crops, **limits)
     one, two = (cells.iloc[pairs[name].to_numpy(int)].reset_index(drop=True) for name in ("first", "second"))
     same = [np.array_equal(crops[i], crops[j]) for i, j in zip(pairs["first"], pairs["second"], strict=True)]
-    crosses = pd.Series(pd.NA, index=pairs.index, dtype="boolean")
-    if SPLIT in cells:
-        crosses = ((one[SPLIT] == DEV) & (two[SPLIT] == TEST)) | ((one[SPLIT] == TEST) & (two[SPLIT] == DEV))
     named = {SMEAR: one[SMEAR], CELL: one[CELL], f"other_{SMEAR}": two[SMEAR], f"other_{CELL}": two[CELL]}
-    facts = {"identical": np.array(same, dtype=bool), "same_group": one[GROUP] == two[GROUP], "crosses": crosses}
+    facts = {"identical": np.array(same, dtype=bool), "same_group": one[GROUP] == two[GROUP]}
     return pd.DataFrame(named).join(pairs).assign(**facts)
+
+
+def across_split(pairs: pd.DataFrame, cells: pd.DataFrame) -> pd.Series:
+    """Which *pairs* (of `duplicate_cells`) have one cell in training and one in the test, bool [len(pairs)].
+
+    Args:
+        cells: the same cells in the same order, with ``split``.
+    """
+    one, two = (cells[SPLIT].to_numpy()[pairs[name].to_numpy(int)] for name in ("first", "second"))
+    return pd.Series(((one == DEV) & (two == TEST)) | ((one == TEST) & (two == DEV)), index=pairs.index, dtype=bool)

@@ -1,29 +1,23 @@
 """Labels to doubt: confident learning (Northcutt, Jiang, Chuang 2021) on predictions made without the cell's own smear.
 
 A network that never saw a smear says what its cells are; where it is surer of another class than it usually is of that
-class, the label given is doubted. `audit_splits` makes the folds, `rbcnb.study.run_study` fits them, `out_of_fold`
-joins what the fits predicted, and `find_label_issues` makes the list. How many planted errors it finds, and why cells
-are ranked as they are: benchmarks/label_issues.py.
+class, the label given is doubted. `rbcnb.held_out` makes such predictions, `find_label_issues` the list. How many
+planted errors it finds, and why cells are ranked as they are: benchmarks/label_issues.py.
 
 Labels of the test set are left alone unless asked for: who mends them by a model's opinion makes the test agree with
 the model.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from importlib.util import find_spec
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from sklearn.model_selection import StratifiedGroupKFold
 
 from rbcnb.columns import (
     CELL,
-    DEV,
-    FOLD,
     GROUP,
     LABEL,
-    PRED,
     SMEAR,
     SPLIT,
     TARGET,
@@ -32,8 +26,6 @@ from rbcnb.columns import (
     classes_of_predictions,
     prob_columns,
 )
-from rbcnb.splits import N_FOLDS, SplitError, assign_splits
-from rbcnb.store import load_predictions
 
 SUGGESTED = "suggested"  # the class that the other smears speak for
 DOUBT = "doubt"  # how far the label is doubted: the higher, the earlier in the queue
@@ -49,80 +41,6 @@ TEST_NOTE = (
 _TINY = 1e-6  # a probability that near to a threshold reaches it, and one that near to 0 is no less
 
 
-def audit_splits(
-    cells: pd.DataFrame, *, seed: int, n_folds: int = N_FOLDS, include_test: bool = False
-) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """The honest split of *cells*, and the same cells with the folds in which labels are audited.
-
-    Args:
-        cells: ``smear``, ``cell``, ``label``, ``group``.
-        seed: of the split, as of notebook 04.
-        n_folds: no smear is in two.
-        include_test: audit test cells too. Then every cell is in a fold and, for the audit's own fits, in ``dev``.
-
-    Returns:
-        Two tables with ``split`` and ``fold``: who is tested on in the study, and what `rbcnb.study.run_study` is to
-        fit for the audit. They are equal unless *include_test*.
-
-    Raises:
-        rbcnb.splits.SplitError: too few smears, classes or cells.
-    """
-    split = assign_splits(cells, protocol="honest", seed=seed, n_folds=n_folds)
-    if not include_test:
-        return split, split
-    if cells[GROUP].nunique() < n_folds:
-        raise SplitError(f"{cells[GROUP].nunique()} smears (groups) make no {n_folds} folds; ask for fewer")
-    every = split.assign(**{SPLIT: DEV})
-    folds = StratifiedGroupKFold(n_folds, shuffle=True, random_state=seed).split(every, every[LABEL], every[GROUP])
-    for fold, (_, held_out) in enumerate(folds):
-        every.iloc[held_out, every.columns.get_loc(FOLD)] = fold
-    return split, every
-
-
-def out_of_fold(results: pd.DataFrame, store: str | Path) -> pd.DataFrame:
-    """What fits that had not seen a cell's smear say of it, averaged over seeds, architectures and methods.
-
-    Args:
-        results: rows of `rbcnb.study.run_study`, the folds of one or more settings; none may lack a fold.
-        store: where their predictions lie.
-
-    Returns:
-        A predictions table, one row per cell of the folds.
-
-    Raises:
-        ValueError: a fit is not of a fold, or diverged, or a setting lacks a fold.
-    """
-    if results["fold"].isna().any():
-        raise ValueError("a fit without a fold has seen the cells that it is asked about; give fits of folds alone")
-    if (lost := results["error"].astype(bool)).any():
-        raise ValueError(f"{int(lost.sum())} fits diverged; audit with a lower learning rate")
-    parts = {
-        name: pd.concat([load_predictions(store, key) for key in rows["key"]])
-        for name, rows in results.groupby(["architecture", "method", "seed"], sort=False)
-    }
-    return average_predictions(list(parts.values()))
-
-
-def average_predictions(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
-    """The mean of the probabilities of predictions tables of the same cells; ``pred`` is the class it speaks for.
-
-    Raises:
-        ValueError: there is no table, one names a cell twice, or they do not hold the same cells.
-    """
-    if not tables:
-        raise ValueError("there are no predictions to average")
-    key, names = [SMEAR, CELL], prob_columns(classes_of_predictions(tables[0].columns))
-    first = tables[0].sort_values(key, ignore_index=True)
-    for table in tables:
-        if table.duplicated(key).any():
-            raise ValueError("a predictions table holds a cell twice: give the folds of one setting only once")
-        if not table[key].sort_values(key, ignore_index=True).equals(first[key]):
-            raise ValueError("the predictions tables do not hold the same cells; all settings need all folds")
-    mean = np.mean([table.sort_values(key)[names].to_numpy() for table in tables], axis=0)
-    classes = np.array(classes_of_predictions(names))
-    return first.assign(**{PRED: classes[mean.argmax(axis=1)], **dict(zip(names, mean.T, strict=True))})
-
-
 def class_thresholds(given: np.ndarray, probs: np.ndarray) -> np.ndarray:
     """How sure a model is of a class [C] where it was given: its mean probability there; inf where it never was.
 
@@ -136,7 +54,7 @@ def class_thresholds(given: np.ndarray, probs: np.ndarray) -> np.ndarray:
 def confident_classes(given: np.ndarray, probs: np.ndarray) -> np.ndarray:
     """The class number [N] of which the model is at least as sure as it usually is, of several the surest; -1 of none.
 
-    Eq. (1) of Northcutt et al. (2021), doi:10.1613/jair.1.12125.
+    As in the confident joint of Northcutt et al. (2021, doi:10.1613/jair.1.12125).
     """
     sure = probs >= class_thresholds(given, probs) - _TINY
     several = sure.sum(axis=1) > 1
@@ -239,8 +157,8 @@ def find_label_issues(
     """The audited cells, the one to look at first on top.
 
     Args:
-        predictions: out of fold, as of `out_of_fold`; ``target`` is the label given.
-        cells: the study's own split, the first table of `audit_splits`: ``smear``, ``cell``, ``split``.
+        predictions: out of fold, as of `rbcnb.held_out.out_of_fold`; ``target`` is the label given.
+        cells: the study's own split, the first table of `rbcnb.held_out.audit_splits`: ``smear``, ``cell``, ``split``.
         include_test: list test cells too; ``note`` then says at each what that does to the evaluation.
         engine: of `flag_issues`.
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 
-from rbcnb.columns import CODOCYTE, HYPOCHROMIA, LABEL, NORMAL, class_names
+from rbcnb.columns import CELL, CODOCYTE, DEV, HYPOCHROMIA, LABEL, NORMAL, SMEAR, SPLIT, class_names
 
 KINDS = ("random", "tired")
 RARE_CLASS_FACTOR = 3.0  # how much likelier a tired reader mistakes a cell that is not of the majority
@@ -60,3 +60,31 @@ def plant_errors(labels: pd.Series, *, kind: str, rate: float, seed: int) -> pd.
         odds = odds if odds.sum() else np.ones(len(others))
         given[row] = rng.choice(others, p=odds / odds.sum())
     return pd.Series(given, index=labels.index, name=LABEL)
+
+
+def spoil_development(cells: pd.DataFrame, *, kind: str, rate: float, seed: int) -> pd.DataFrame:
+    """*cells* with errors planted among the labels of the development cells (`plant_errors`); the test stays true."""
+    dev, labels = cells[SPLIT] == DEV, cells[LABEL].copy()
+    labels[dev] = plant_errors(cells.loc[dev, LABEL], kind=kind, rate=rate, seed=seed)
+    return cells.assign(**{LABEL: labels})
+
+
+def audit_scores(issues: pd.DataFrame, truth: pd.DataFrame, *, queue: float = 0.1) -> dict[str, float]:
+    """What an audit found of the errors that there are.
+
+    Args:
+        issues: as of `rbcnb.label_issues.find_label_issues`.
+        truth: ``smear``, ``cell`` and the true ``label`` of each of its cells.
+        queue: share of the cells, the most doubted first, that a reader would look at.
+
+    Returns:
+        ``n_errors``, ``n_listed``, ``precision`` and ``recall`` of the issue list, and ``queue_recall``: the share of
+        the errors within the queue. What 0 of 0 leaves undefined is NaN.
+    """
+    true = issues[[SMEAR, CELL]].merge(truth[[SMEAR, CELL, LABEL]], on=[SMEAR, CELL], how="left", validate="one_to_one")
+    wrong, listed = (issues[LABEL].to_numpy() != true[LABEL].to_numpy()), issues["issue"].to_numpy()
+    first = issues["rank"].to_numpy() <= round(queue * len(issues))
+    n, share = int(wrong.sum()), lambda part, whole: round(part / whole, 3) if whole else float("nan")
+    hits = int((wrong & listed).sum())
+    scores = {"n_errors": n, "n_listed": int(listed.sum()), "precision": share(hits, int(listed.sum()))}
+    return scores | {"recall": share(hits, n), "queue_recall": share(int((wrong & first).sum()), n)}

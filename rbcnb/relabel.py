@@ -117,9 +117,9 @@ def wilson_interval(hits: int, n: int, *, level: float = 0.95) -> tuple[float, f
 def error_estimate(look: pd.DataFrame, *, level: float = 0.95) -> pd.DataFrame:
     """How many of the suspects' labels are wrong: how much oftener they were changed than those of the controls.
 
-    The interval of each difference of shares is Newcombe's (1998, doi:10.1002/(SICI)1098-0258(19980430)17:8<873::AID-
-    SIM779>3.0.CO;2-I, method 10), from Wilson's of both; over classes they add up as independent ones (Zou 2008,
-    doi:10.1093/aje/kwn255). A wrong label among the controls lowers the estimate: it is a cautious one.
+    The interval of each difference of shares is Newcombe's (1998, Statistics in Medicine 17:873, method 10), from
+    Wilson's of both; over classes they add up as independent ones (Zou and Donner 2008, the same 27:1693). A wrong
+    label among the controls lowers the estimate: it is a cautious one.
 
     Args:
         look: of `second_look`. Cells on which nothing was named count as unread.

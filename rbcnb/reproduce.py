@@ -15,8 +15,8 @@ from rbcnb.parameters import Parameter, ParameterError, check_parameters, load_p
 from rbcnb.run import Run
 from rbcnb.stamps import file_stamp, fingerprints, source_stamp, versions
 
-# Parameters that may name a folder.
-_FOLDERS = ("smears", "data")
+# Parameters that may name a folder or a file.
+_FOLDERS = ("smears", "data", "corrections")
 
 
 class ReproductionError(RuntimeError):

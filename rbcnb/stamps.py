@@ -30,6 +30,8 @@ PACKAGES = (
 )
 # Parameters that say where and how fast, not what: changing them alone makes no notebook stale.
 _PLACES = ("run", "jobs")
+# Parameters that may name a file of which the content counts.
+_FILES = ("corrections",)
 # 03 reads nothing of the run: neither does it wait for anything nor is it waited for.
 _ALONE = ("03",)
 _READS = "02"  # takes in what readers said of the cells
@@ -112,6 +114,7 @@ def fingerprints(
     code, upstream, stamps = package_stamp(), source, {}
     for path in notebooks:
         own = {name: value for name, value in parameters[path.stem].items() if name not in _PLACES}
+        own |= {name: file_stamp(Path(own[name])) for name in _FILES if own.get(name)}
         alone = path.stem[:2] in _ALONE
         if path.stem[:2] == _READS:
             upstream += readings

@@ -13,6 +13,7 @@ from rbcnb.duplicates import (
     LOW,
     SIDE_PX,
     TURNS,
+    across_split,
     coefficients,
     duplicate_cells,
     near_pairs,
@@ -117,13 +118,12 @@ def test_copies_across_the_split_are_named():
     crops = blobs(4, 6)
     crops = np.concatenate([crops, crops[:3]])
     cells = pd.DataFrame({SMEAR: list("aaaabcc"), CELL: [0, 1, 2, 3, 0, 0, 1], GROUP: list("aaaaacc")})
-    cells[SPLIT] = ["dev"] * 4 + ["dev", "test", "unused"]
     pairs = duplicate_cells(cells, crops).sort_values("first")
     assert pairs["identical"].all()
     assert pairs["same_group"].tolist() == [True, False, False]
-    assert pairs["crosses"].tolist() == [False, True, False]
+    split = cells.assign(**{SPLIT: ["dev"] * 4 + ["dev", "test", "unused"]})
+    assert across_split(pairs, split).tolist() == [False, True, False]
     assert pairs[["smear", "cell", "other_smear", "other_cell"]].to_numpy().tolist()[1] == ["a", 1, "c", 0]
-    assert duplicate_cells(cells.drop(columns=SPLIT), crops)["crosses"].isna().all()
     with pytest.raises(ValueError, match="same order"):
         duplicate_cells(cells.head(3), crops)
 

@@ -5,11 +5,10 @@ import pandas as pd
 import pytest
 
 from rbcnb.columns import CELL, DEV, FOLD, GROUP, LABEL, SMEAR, SPLIT, TARGET, TEST, prob_columns
+from rbcnb.held_out import audit_splits, average_predictions, in_all_turns, out_of_fold
 from rbcnb.label_issues import (
     DOUBTS,
     TEST_NOTE,
-    audit_splits,
-    average_predictions,
     class_overlap,
     class_thresholds,
     confident_classes,
@@ -17,7 +16,6 @@ from rbcnb.label_issues import (
     find_label_issues,
     flag_issues,
     label_codes,
-    out_of_fold,
 )
 from rbcnb.label_noise import KINDS, MISTAKEN_FOR, plant_errors
 from rbcnb.splits import SplitError
@@ -149,11 +147,31 @@ def test_average_of_seeds(predictions):
         average_predictions([pd.concat([predictions, predictions.head(1)])])
 
 
+def test_eight_views_of_each_development_cell(data):
+    cells, crops = audit_splits(data[0], seed=0, n_folds=3)[0], data[1]
+    views, pictures = in_all_turns(cells, crops)
+    dev = (cells[SPLIT] == DEV).to_numpy()
+    assert len(views) == len(pictures) == 8 * dev.sum()
+    assert set(views[SPLIT]) == {DEV}
+    assert not views.duplicated([SMEAR, CELL]).any()
+    first = cells[dev].iloc[0]
+    own = (views[SMEAR] == first[SMEAR]) & (views[CELL] // 8 == first[CELL])
+    assert views.loc[own, [LABEL, FOLD, GROUP]].drop_duplicates().to_numpy().tolist() == [
+        [*first[[LABEL, FOLD, GROUP]]]
+    ]
+    seen = {picture.tobytes() for picture in pictures[own.to_numpy()]}
+    crop = crops[dev][0]
+    assert seen == {np.rot90(flip, k).tobytes() for flip in (crop, crop[::-1]) for k in range(4)}
+    large = np.repeat(np.repeat(crops, 8, axis=1), 8, axis=2)
+    assert in_all_turns(cells, large)[1].shape[1:] == (64, 64, 3)
+
+
 def test_folds_join_to_one_table_and_a_final_fit_is_refused(predictions, tmp_path):
     rows = []
     for seed in (0, 1):
         for fold in (0, 1):
             part = predictions[predictions[CELL] % 2 == fold]
+            part = pd.concat([part.assign(cell=8 * part[CELL] + view) for view in range(8)])
             trial = Trial(seed=seed, fold=fold)
             result = TrialResult(trial, {"macro_f1": 0.5}, pd.DataFrame({"epoch": [1]}), part, 1, 0.1, "cpu", 32)
             row = {"key": store_result(result, tmp_path, data="x"), "architecture": "small", "method": "cross_entropy"}

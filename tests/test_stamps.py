@@ -3,7 +3,7 @@
 import pytest
 
 from rbcnb import stamps
-from rbcnb.stamps import code_stamp, with_imports
+from rbcnb.stamps import code_stamp, fingerprints, with_imports
 
 
 @pytest.fixture
@@ -43,3 +43,21 @@ def test_a_batch_depends_on_all_that_finds_and_upscales():
     found = with_imports("images", "segmentation")
     assert {"diameter", "images", "segmentation", "superres", "waifu", "windows"} <= set(found)
     assert "learner" not in found
+
+
+def test_a_files_content_counts_where_a_parameter_names_it(tmp_path):
+    notebook, file = tmp_path / "04_x.ipynb", tmp_path / "second.csv"
+    notebook.write_text("{}")
+
+    def stamp(**parameters) -> str:
+        return fingerprints([notebook], {"04_x": parameters}, source="")["04_x"]
+
+    none = stamp(corrections="")
+    file.write_text("one")
+    one = stamp(corrections=str(file))
+    file.write_text("two")
+    assert len({none, one, stamp(corrections=str(file))}) == 3
+    file.write_text("one")
+    assert stamp(corrections=str(file)) == one
+    # Where it lies does not matter.
+    assert stamp(corrections=str(file.rename(tmp_path / "moved.csv"))) == one
