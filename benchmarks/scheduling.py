@@ -41,7 +41,7 @@ def ours_dask(items: list, client: Client) -> int:
 def bare_dask(items: list, client: Client) -> int:
     crops = client.scatter(CROPS, broadcast=True, hash=False)
     futures = [client.submit(work, item, crops, pure=False) for item in items]
-    return sum(1 for _ in as_completed(futures, with_results=True))
+    return sum(1 for _ in as_completed(futures, with_results=True, loop=client.loop))
 
 
 def ours_joblib(items: list, jobs: int) -> int:
@@ -63,7 +63,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder, loopback_cluster(Path(folder)) as cluster:
         for _ in range(options.workers):
             cluster.add_worker(path=path)
-        cluster.wait_for(options.workers)
+        cluster.wait()
         import scheduling  # by name, as workers import it
 
         with connect(cluster.address, scheduling.work) as client:

@@ -151,7 +151,8 @@ def run_on_cluster(
 
     def submit(count: int | None) -> None:
         """Sends as many items as are wanted, or all that there are."""
-        new = list(islice(source, count))
+        if not (new := list(islice(source, count))):
+            return
         # In one graph and of one group: the scheduler hands such items out as workers get free, late ones too; sent one
         # by one, the first would all go to the worker that has what they share.
         futures = client.map(_guarded, [item for _, item in new], key=[(name, number) for number, _ in new], **options)
@@ -287,9 +288,10 @@ def _check(client: "Client", modules: tuple[str, ...]) -> None:
 
     here = worker_facts(modules)
     threads = client.nthreads()
+    answers = client.run(probe, on_error="ignore")  # a worker that dies meanwhile is none
     wrong = {
         f"worker {address}": _differences(there, here) + _threads(threads.get(address, 1))
-        for address, there in client.run(probe).items()
+        for address, there in answers.items()
     }
     # The scheduler computes nothing, but it unpacks what passes through.
     wrong["the scheduler"] = _differences(client.run_on_scheduler(probe), here)

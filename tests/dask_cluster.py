@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
-START_S = 60.0
+START_S = 120.0
 
 
 @dataclass
@@ -37,12 +37,20 @@ class Cluster:
             [sys.executable, "-m", f"distributed.cli.{command[0]}", *command[1:]], env=env, stdout=log, stderr=log
         )
 
-    def wait_for(self, n: int) -> None:
-        """Until *n* workers have joined."""
+    def wait(self) -> None:
+        """Until all workers that live have joined."""
         from distributed import Client
 
+        wanted = {str(name) for name, process in enumerate(self.workers) if process.poll() is None}
+        deadline = time.monotonic() + START_S
         with Client(self.address, set_as_default=False) as client:
-            client.wait_for_workers(n, timeout=START_S)
+            while not wanted <= set(client.run_on_scheduler(_names)):
+                assert time.monotonic() < deadline, "workers do not join"
+                time.sleep(0.1)
+
+
+def _names(dask_scheduler: object) -> list[str]:
+    return [str(worker.name) for worker in dask_scheduler.workers.values()]
 
 
 @contextmanager
@@ -60,7 +68,7 @@ def loopback_cluster(folder: Path, *, workers: int = 0, options: Sequence[str] =
                 cluster.address = json.loads(text)["address"]
         for _ in range(workers):
             cluster.add_worker(*options)
-        cluster.wait_for(workers) if workers else None
+        cluster.wait()
         yield cluster
     finally:
         processes = [*cluster.workers, cluster.scheduler]

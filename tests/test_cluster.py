@@ -138,8 +138,9 @@ def test_one_killed_one_late_each_trial_once_and_to_the_bit_as_in_one_process(sp
                 time.sleep(0.01)
             seen["done"] = len(list(stored.glob("*.json")))
             cluster.workers[0].send_signal(signal.SIGKILL)
+            cluster.workers[0].wait()
             cluster.add_worker(*script)
-            cluster.wait_for(4)
+            cluster.wait()
             (tmp_path / "joined").touch()
 
         thread = threading.Thread(target=intervene)
@@ -147,7 +148,7 @@ def test_one_killed_one_late_each_trial_once_and_to_the_bit_as_in_one_process(sp
         together = run_study(trials, *split_data, stored, scheduler=cluster.address, say=lines.append)
         thread.join()
         with distributed.Client(cluster.address, set_as_default=False) as client:
-            trained = client.run(lambda dask_worker: (dask_worker.name, "rbcnb.learner" in sys.modules))
+            trained = client.run(lambda dask_worker: (str(dask_worker.name), "rbcnb.learner" in sys.modules))
     assert cluster.workers[0].returncode == -signal.SIGKILL
     assert seen["done"] < len(trials)  # it was killed in the middle
     assert sorted(trained.values()) == [("1", True), ("2", True), ("3", True), ("4", True)]  # 4: the late one
@@ -270,13 +271,13 @@ def test_workers_that_would_compute_something_else_are_refused(split_data, tmp_p
             assert agreed(client, ours.worker_facts, modules) == ours.worker_facts(modules)
             # One that joins now is refused by the first item that it takes.
             cluster.add_worker(path=(other, ROOT / "tests"))
-            cluster.wait_for(2)
+            cluster.wait()
             work = run_all(study._work, [(FAST, "key")] * 8, shared=(*split_data, tmp_path, None), client=client)
             with pytest.raises(ClusterError, match=r"worker tcp://\S+ joined late .*rbcnb's code \w+, not .*install"):
                 list(work)
         cluster.add_worker("--nthreads", "2")
         cluster.add_worker(path=(tmp_path / "none",))
-        cluster.wait_for(4)
+        cluster.wait()
         with pytest.raises(ClusterError) as caught:
             run_study([FAST], *split_data, tmp_path / "store", scheduler=cluster.address)
     text = str(caught.value)
@@ -326,3 +327,61 @@ def test_a_scheduler_that_dies_ends_the_study_with_a_mend(tmp_path):
         with pytest.raises(ClusterError, match=r"the scheduler is gone.* what is finished is kept"):
             next(work)
         assert time.monotonic() - start < 60
+
+
+def test_checkpoints_lie_in_the_store_where_a_worker_sees_it_and_else_on_its_own_disk(tmp_path, monkeypatch):
+    used = []
+
+    def fit(_trial, _cells, _crops, *, checkpoint):
+        used.append(checkpoint)
+        checkpoint.touch()
+        return "result"
+
+    store = tmp_path / "store"
+    store.mkdir()
+    monkeypatch.setattr(study, "run_trial", fit)
+    monkeypatch.setattr(study.tempfile, "gettempdir", lambda: str(tmp_path))
+    with ours.marked(store) as mark:
+        assert study._work((FAST, "key"), None, None, store, mark) == "result"
+    assert study._work((FAST, "key"), None, None, store, mark) == "result"  # the folder of that name on another machine
+    assert [path.name for path in used] == ["key.ckpt", "key.ckpt"]
+    assert used[0].parent == store
+    assert used[1].parent.parent == tmp_path
+    assert used[0].exists()  # it goes when the result is stored
+    assert not used[1].exists()
+    assert [path.name for path in store.iterdir()] == ["key.ckpt"]
+
+
+@pytest.mark.slow
+def test_the_slurm_example_asks_for_one_thread_and_one_gpu_a_worker(monkeypatch):
+    pytest.importorskip("dask_jobqueue")
+    monkeypatch.syspath_prepend(ROOT / "docs")
+    import slurm
+
+    with slurm.slurm_cluster(scheduler_options={"dashboard_address": None}) as cluster:
+        script = cluster.job_script()
+    for line in ("#SBATCH -p gpu", "#SBATCH --gres=gpu:1", "#SBATCH --cpus-per-task=1", "#SBATCH -t 08:00:00"):
+        assert line in script.splitlines()
+    assert f"{sys.executable} -m distributed.cli.dask_worker tcp://" in script
+    assert "--nthreads 1 " in script
+    assert "--nworkers" not in script
+
+
+@pytest.mark.slow
+def test_notebooks_have_a_cluster_segment_and_train(two_workers, tmp_path):
+    tiny = ["--profile", "smoke", "--only", "01,02,04"]
+    for setting in (
+        "n_smears=6", "cells_per_smear=30", "epochs=1", "size_px=24", "upscale=none", "n_folds=2", "protocol=paper"
+    ):  # fmt: skip
+        tiny += ["--set", setting]
+    command = [sys.executable, "-m", "rbcnb.cli", "reproduce", *tiny, "--out", str(tmp_path / "run")]
+    scheduled = [*command, "--scheduler", two_workers.address]
+    done = subprocess.run(scheduled, capture_output=True, text=True, cwd=ROOT, timeout=600, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert "2 workers like this machine" in done.stderr
+    rows = results_table(tmp_path / "run" / "trials")
+    assert len(rows) > 5
+    assert not rows["error"].any()
+    # A cluster is where, not what: the same run without one has nothing left to do.
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=600, check=False)
+    assert done.stderr.count("done already") == 3, done.stderr[-3000:]
