@@ -2,7 +2,8 @@
 
 The same function, the same workers (real processes on loopback), the same data (23 MB of crops): ours through
 `rbcnb.workers.run_all`; bare Dask scatters the crops and calls ``client.submit`` per trial and ``as_completed``; bare
-joblib is ``Parallel(return_as="generator_unordered")``. Wall time per trial, medians of interleaved rounds.
+joblib is ``Parallel(return_as="generator_unordered")``. Medians of interleaved rounds: wall time per trial, and processor
+time of all processes together (caller, scheduler, workers), which holds where the machine has other work, too.
 """
 
 import argparse
@@ -10,10 +11,10 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from statistics import median
 
 import joblib
 import numpy as np
+import psutil
 
 ROOT = Path(__file__).parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
@@ -53,6 +54,13 @@ def bare_joblib(items: list, jobs: int) -> int:
     return sum(1 for _ in joblib.Parallel(n_jobs=jobs, return_as="generator_unordered")(tasks))
 
 
+def processor_s() -> float:
+    """Processor time so far of this process and all that it started."""
+    me = psutil.Process()
+    times = [process.cpu_times() for process in (me, *me.children(recursive=True))]
+    return sum(one.user + one.system for one in times)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--workers", type=int, default=2)
@@ -76,19 +84,19 @@ def main() -> None:
                     "ours, joblib": lambda items=items: scheduling.ours_joblib(items, options.workers),
                     "bare joblib": lambda items=items: scheduling.bare_joblib(items, options.workers),
                 }
-                spent: dict[str, list[float]] = {name: [] for name in peers}
+                spent: dict[str, list[np.ndarray]] = {name: [] for name in peers}
                 for number in range(options.rounds + 1):
                     for name, run in peers.items():
-                        start = time.perf_counter()
+                        start = np.array([time.perf_counter(), processor_s()])
                         assert run() == n
                         if number:  # the first warms up
-                            spent[name].append((time.perf_counter() - start) / n)
+                            spent[name].append((np.array([time.perf_counter(), processor_s()]) - start) / n)
                 for kind in ("dask", "joblib"):
-                    ours, bare = spent[f"ours, {kind}"], spent[f"bare {kind}"]
-                    ratio = median(a / b for a, b in zip(ours, bare, strict=True))
+                    ours, bare = (1e3 * np.median(spent[name], axis=0) for name in (f"ours, {kind}", f"bare {kind}"))
                     print(
-                        f"{n} trials of {1e3 * seconds:3.0f} ms on {options.workers} workers, {kind}: ours "
-                        f"{1e3 * median(ours):.2f} ms a trial, bare {1e3 * median(bare):.2f} ms, ratio {ratio:.2f}",
+                        f"{n} trials of {1e3 * seconds:3.0f} ms on {options.workers} workers, {kind}, ms a trial: wall "
+                        f"{ours[0]:.2f} to {bare[0]:.2f}, ratio {ours[0] / bare[0]:.2f}; processor {ours[1]:.2f} to "
+                        f"{bare[1]:.2f}, ratio {ours[1] / bare[1]:.2f}",
                         flush=True,
                     )
 

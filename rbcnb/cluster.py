@@ -140,13 +140,11 @@ def run_on_cluster(
     from distributed import as_completed
 
     modules = _modules(function)
-    expected = worker_facts(modules)
     name = f"{function.__name__.strip('_')}-{secrets.token_hex(4)}"
     numbers: dict[Future, int] = {}
     source, everything = enumerate(items), isinstance(items, Sequence)
     with dask.config.set({"distributed.admin.large-graph-warning-threshold": "1 TB"}):  # once is what it takes
-        held = client.submit(_hold, *shared, key=f"shared-{name}") if shared else ()
-    options = {"function": function, "modules": modules, "expected": expected, "shared": held, "pure": False}
+        held = client.submit(_hold, function, modules, worker_facts(modules), *shared, key=f"shared-{name}")
     arrivals = as_completed([], with_results=True, raise_errors=False, loop=client.loop)
 
     def submit(count: int | None) -> None:
@@ -155,7 +153,8 @@ def run_on_cluster(
             return
         # In one graph and of one group: the scheduler hands such items out as workers get free, late ones too; sent one
         # by one, the first would all go to the worker that has what they share.
-        futures = client.map(_guarded, [item for _, item in new], key=[(name, number) for number, _ in new], **options)
+        keys = [(name, number) for number, _ in new]
+        futures = client.map(_guarded, [item for _, item in new], key=keys, held=held, pure=False)
         numbers.update(zip(futures, (number for number, _ in new), strict=True))
         arrivals.update(futures)
 
@@ -181,7 +180,7 @@ def run_on_cluster(
         raise
     finally:
         with suppress(OSError, TimeoutError, RuntimeError):
-            client.cancel([*numbers, *([held] if shared else [])])
+            client.cancel([*numbers, held])
 
 
 def _watch(client: "Client", before: int) -> int:
@@ -224,12 +223,11 @@ def _hold(*shared: Any) -> tuple:
     return shared
 
 
-def _guarded(
-    item: Any, function: Callable[..., Any], modules: tuple[str, ...], expected: Mapping[str, str], shared: tuple
-) -> Any:
+def _guarded(item: Any, held: tuple) -> Any:
     """``function(item, *shared)``, unless this worker is not what it must be: it may have come after the check."""
     from distributed import get_worker
 
+    function, modules, expected, *shared = held
     worker = get_worker()
     if wrong := _differences(worker_facts(modules), expected) + _threads(worker.state.nthreads):
         raise ClusterError(f"worker {worker.address} joined late and was refused: {'; '.join(wrong)}; {_mend()}")
