@@ -2,8 +2,8 @@
 
 The same function, the same workers (real processes on loopback), the same data (23 MB of crops): ours through
 `rbcnb.workers.run_all`; bare Dask scatters the crops and calls ``client.submit`` per trial and ``as_completed``; bare
-joblib is ``Parallel(return_as="generator_unordered")``. Medians of interleaved rounds: wall time per trial, and processor
-time of all processes together (caller, scheduler, workers), which holds where the machine has other work, too.
+joblib is ``Parallel(return_as="generator_unordered")``. Medians of interleaved rounds: wall time per trial, and
+processor time of all processes together (caller, scheduler, workers), which holds where the machine has other work.
 """
 
 import argparse
