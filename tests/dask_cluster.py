@@ -34,7 +34,11 @@ class Cluster:
         env = os.environ | {"PYTHONPATH": os.pathsep.join(map(str, path)), "OMP_NUM_THREADS": "1"}
         log = (self.folder / f"{command[0]}-{len(self.workers)}.log").open("w")
         return subprocess.Popen(
-            [sys.executable, "-m", f"distributed.cli.{command[0]}", *command[1:]], env=env, stdout=log, stderr=log
+            [sys.executable, "-m", f"distributed.cli.{command[0]}", *command[1:]],
+            env=env,
+            cwd=self.folder,
+            stdout=log,
+            stderr=log,
         )
 
     def wait(self) -> None:
