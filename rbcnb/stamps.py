@@ -29,7 +29,7 @@ PACKAGES = (
     "ncnn",
 )
 # Parameters that say where and how fast, not what: changing them alone makes no notebook stale.
-_PLACES = ("run", "jobs")
+_PLACES = ("run", "jobs", "scheduler")
 # Parameters that may name a file of which the content counts.
 _FILES = ("corrections",)
 # 03 reads nothing of the run: neither does it wait for anything nor is it waited for.

@@ -1,24 +1,28 @@
 """Many trials: what the store lacks is trained, side by side, and nothing is ever trained twice."""
 
+import getpass
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from contextlib import closing
+from contextlib import closing, nullcontext
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import joblib
 import numpy as np
 import pandas as pd
-from joblib.externals.loky.process_executor import BrokenProcessPool
 
+from rbcnb.cluster import agreed, connect, count_workers, marked
 from rbcnb.columns import FOLD, LABEL
 from rbcnb.progress import Teller, teller
 from rbcnb.protocols import images_per_fit
 from rbcnb.store import checkpoint_of, load_record, results_table, store_failure, store_result
-from rbcnb.trial import Trial, hash_data, run_trial
-from rbcnb.workers import in_worker
+from rbcnb.trial import Trial, TrialResult, hash_data, run_trial
+from rbcnb.workers import DeadWorkerError, run_all
+
+if TYPE_CHECKING:
+    from distributed import Client
 
 
 class StudyError(RuntimeError):
@@ -33,8 +37,16 @@ class StudyInterrupt(KeyboardInterrupt):
 
 
 @dataclass(frozen=True)
+class Failure:
+    """Why a worker brings no result of a trial."""
+
+    reason: str
+    diverged: bool = False
+
+
+@dataclass(frozen=True)
 class Outcome:
-    """What a worker says of one trial when it is stored."""
+    """What is to be said of one trial when it is stored."""
 
     number: int  # of the trial in the study
     macro_f1: float | None = None  # of its held-out cells
@@ -48,6 +60,7 @@ def run_study(
     store: str | Path,
     *,
     jobs: int | None = None,
+    scheduler: str | None = None,
     say: Callable[[str], None] | None = None,
 ) -> pd.DataFrame:
     """Runs the trials that the store does not have yet and returns all of them, one row each, in the order given.
@@ -56,12 +69,15 @@ def run_study(
     writes its state down between epochs, and a study that was stopped goes on from there.
 
     Args:
-        trials: the settings; twice the same trial is run once. A ``precision`` of "auto" becomes this machine's.
+        trials: the settings; twice the same trial is run once. A ``precision`` of "auto" becomes that of the machine
+            that computes; on a cluster the one that all its workers choose.
         cells: table with ``label``, ``split`` and ``fold``.
         crops: uint8 [len(cells), S, S, 3].
         store: folder of finished trials; made when missing.
         jobs: trials side by side; None takes one per core (one in all on a GPU). More than one on a GPU packs small
             trials onto it, each a process with crops and network of its own; how much that gains is unmeasured.
+        scheduler: address of a Dask scheduler, such as "tcp://10.0.0.5:8786", whose workers run the trials in place of
+            this machine; the results come here, and *store* need not be seen by them.
         say: takes a line of progress every few seconds. None: a bar in a notebook, one line that is written over in a
             terminal, printed lines elsewhere (`rbcnb.progress.teller`).
 
@@ -72,28 +88,38 @@ def run_study(
     Raises:
         StudyError: trials failed; it names each with its reason. All others are done and stored. Or: the store cannot
             be written to, or a worker process died; what was finished is stored.
+        ClusterError: the cluster cannot do the work, or not any more; what was finished is stored.
         StudyInterrupt: a KeyboardInterrupt: the workers are stopped, what was finished is stored.
     """
-    from rbcnb.engine import choose_engine  # torch: only when something is to be done
-
-    store = Path(store)
+    store = Path(store).absolute()  # where it is for a worker, too, that sees it
     say = teller(say)
     data = hash_data(cells, crops)
-    trials = [replace(trial, precision=choose_engine(precision=trial.precision).precision) for trial in trials]
-    keys = [trial.key(data) for trial in trials]
-    missing = {key: trial for key, trial in zip(keys, trials, strict=True) if _is_missing(load_record(store, key))}
-    if missing:
-        _check_writable(store)
-        errors = _train(list(missing.values()), cells, crops, store, data=data, jobs=jobs or default_jobs(), say=say)
-        if errors:
-            raise StudyError(
-                f"{len(errors)} of {len(missing)} trials failed, the rest is stored:\n" + "\n".join(errors)
-            )
+    with connect(scheduler, _work, say=say) as client:
+        if any(trial.precision == "auto" for trial in trials):
+            fast = agreed(client, fast_precision)
+            trials = [replace(trial, precision=fast) if trial.precision == "auto" else trial for trial in trials]
+        keys = [trial.key(data) for trial in trials]
+        missing = {key: trial for key, trial in zip(keys, trials, strict=True) if _is_missing(load_record(store, key))}
+        if missing:
+            _check_writable(store)
+            options = {"data": data, "jobs": jobs or default_jobs(), "client": client, "say": say}
+            errors = _train(list(missing.values()), cells, crops, store, **options)
+            if errors:
+                raise StudyError(
+                    f"{len(errors)} of {len(missing)} trials failed, the rest is stored:\n" + "\n".join(errors)
+                )
     say(f"study: {len(set(keys))} trials, {len(missing)} trained, {len(set(keys)) - len(missing)} taken from the store")
     rows = results_table(store, keys)
     if diverged := int(rows["error"].astype(bool).sum()):
         say(f"study: {diverged} of {len(rows)} fits diverged; their settings are out")
     return rows
+
+
+def fast_precision() -> str:
+    """What a ``precision`` of "auto" means on this machine."""
+    from rbcnb.engine import choose_engine  # torch: only when something is to be done
+
+    return choose_engine().precision
 
 
 def default_jobs() -> int:
@@ -119,26 +145,53 @@ def _is_missing(record: dict | None) -> bool:
     return record is None or record["retry"]
 
 
-def _work(number: int, trial: Trial, cells: pd.DataFrame, crops: np.ndarray, store: Path, data: str) -> Outcome:
-    """Runs and stores one trial in a worker, with one thread."""
+def _work(
+    item: tuple[Trial, str], cells: pd.DataFrame, crops: np.ndarray, store: Path, mark: Path | None
+) -> TrialResult | Failure:
+    """Runs one trial in a worker, with one thread; a long one writes its state down under the key that comes with it.
+
+    mark : on a cluster, a file that a worker sees in *store* if that is the same folder there.
+    """
     import torch
 
+    trial, key = item
+    here = mark is None or mark.exists()
+    checkpoint = checkpoint_of(store if here else _own_folder(), key)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        result = run_trial(trial, cells, crops, checkpoint=checkpoint_of(store, trial.key(data)))
-        store_result(result, store, data=data)
-        return Outcome(number, macro_f1=result.scores["macro_f1"])
+        result = run_trial(trial, cells, crops, checkpoint=checkpoint)
+        if not here:
+            checkpoint.unlink(missing_ok=True)  # in the store it goes when the result is there
+        return result
     except FloatingPointError as error:
-        # On a fold a setting that diverges has lost, and that is a result: kept, so that nobody fits it again.
-        final = trial.fold is None
-        told = _store_failure(trial, store, data=data, error=str(error), retry=final)
-        return Outcome(number, error=f"{trial}: {told}" if final or told != str(error) else "")
+        return Failure(str(error), diverged=True)
     except Exception as error:  # whatever ails one trial, the others are still to be done
-        told = _store_failure(trial, store, data=data, error=f"{type(error).__name__}: {error}", retry=True)
-        return Outcome(number, error=f"{trial}: {told}")
+        return Failure(f"{type(error).__name__}: {error}")
     finally:
         torch.set_num_threads(threads)
+
+
+def _own_folder() -> Path:
+    """Where a worker that does not share the store keeps checkpoints: for the next one on its machine to go on from."""
+    folder = Path(tempfile.gettempdir()) / f"rbcnb-{getpass.getuser()}"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    return folder
+
+
+def _keep(number: int, trial: Trial, done: TrialResult | Failure | DeadWorkerError, store: Path, data: str) -> Outcome:
+    """Stores what came of a trial."""
+    if isinstance(done, TrialResult):
+        try:
+            store_result(done, store, data=data)
+            return Outcome(number, macro_f1=done.scores["macro_f1"])
+        except OSError as error:
+            done = Failure(f"{type(error).__name__}: {error}")
+    reason = str(done) if isinstance(done, DeadWorkerError) else done.reason
+    # On a fold a setting that diverges has lost, and that is a result: kept, so that nobody fits it again.
+    lost = isinstance(done, Failure) and done.diverged and trial.fold is not None
+    told = _store_failure(trial, store, data=data, error=reason, retry=not lost)
+    return Outcome(number, error="" if lost and told == reason else f"{trial}: {told}")
 
 
 def _store_failure(trial: Trial, store: Path, *, data: str, error: str, retry: bool) -> str:
@@ -158,6 +211,7 @@ def _train(
     *,
     data: str,
     jobs: int,
+    client: "Client | None",
     say: Teller,
 ) -> list[str]:
     counts, n_folds = cells[LABEL].value_counts().to_dict(), max(2, int(cells[FOLD].max()) + 1)
@@ -165,26 +219,30 @@ def _train(
     # The longest first, so that no worker sits idle behind one that started late.
     order = sorted(range(len(trials)), key=lambda i: -costs[i])
     jobs = min(jobs, len(trials))
-    run_one = _work if jobs == 1 else partial(in_worker, _work)  # one at a time is done in this process
-    work = (joblib.delayed(run_one)(i, trials[i], cells, crops, store, data) for i in order)
-    outcomes = joblib.Parallel(n_jobs=jobs, return_as="generator_unordered", max_nbytes="1M")(work)
+    items = [(trials[i], trials[i].key(data)) for i in order]
     start = last = time.monotonic()
     done: list[Outcome] = []
     say.update(progress_line(trials, done, costs, jobs=jobs, spent_s=0), share=0.0)
     try:
-        with closing(outcomes):  # an interruption between two of them is to stop the workers, too
-            for outcome in outcomes:
-                done.append(outcome)
+        with (
+            marked(store) if client else nullcontext() as mark,
+            # An interruption between two of them is to stop the workers, too.
+            closing(run_all(_work, items, shared=(cells, crops, store, mark), jobs=jobs, client=client)) as results,
+        ):
+            for place, result in results:
+                number = order[place]
+                done.append(_keep(number, trials[number], result, store, data))
                 now = time.monotonic()
                 if now - last >= say.every_s and len(done) < len(trials):
+                    running = count_workers(client) if client else jobs
                     share = sum(costs[one.number] for one in done) / sum(costs)
-                    say.update(progress_line(trials, done, costs, jobs=jobs, spent_s=now - start), share=share)
+                    say.update(progress_line(trials, done, costs, jobs=running, spent_s=now - start), share=share)
                     last = now
     except KeyboardInterrupt:
         raise StudyInterrupt(
             f"study: stopped; {len(done)} of {len(trials)} trials are done and stored; the same again goes on there"
         ) from None
-    except BrokenProcessPool as error:
+    except DeadWorkerError as error:
         raise StudyError(
             f"a worker process died, most likely for want of memory; {len(done)} of {len(trials)} trials are done and "
             f"stored: run the same again with fewer jobs than {jobs}"

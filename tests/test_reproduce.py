@@ -61,7 +61,7 @@ def test_a_change_makes_later_notebooks_stale_and_no_earlier_one(parameters):
 
 
 def test_place_and_speed_make_nothing_stale_and_other_smears_make_all_but_the_lesson(parameters):
-    moved = {name: {**own, "run": "/b", "jobs": 7} for name, own in parameters.items()}
+    moved = {name: {**own, "run": "/b", "jobs": 7, "scheduler": "tcp://c:1"} for name, own in parameters.items()}
     assert stamps(moved) == stamps(parameters)
     other = stamps(parameters, source="else")
     same = {name for name, stamp in stamps(parameters).items() if other[name] == stamp}
