@@ -29,7 +29,7 @@ SESSION = "session"  # which sitting, or which queue, a reading is of; free text
 COMMENT = "comment"
 
 SPLIT = "split"
-DEV, TEST = "dev", "test"
+DEV, TEST, UNUSED = "dev", "test", "unused"  # the last: cells that a correction or a rung leaves out
 FOLD = "fold"  # 0..k-1 inside the dev split, NO_FOLD elsewhere
 NO_FOLD = -1
 
