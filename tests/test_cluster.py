@@ -290,7 +290,8 @@ def test_workers_that_would_compute_something_else_are_refused(split_data, tmp_p
 @pytest.mark.slow
 def test_ctrl_c_keeps_what_is_done_and_cancels_what_has_not_begun(tmp_path):
     code = (
-        "import sys; from pathlib import Path; import test_cluster\n"
+        "import signal, sys; from pathlib import Path; import test_cluster\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it\n"
         "from rbcnb.cluster import connect; from rbcnb.workers import run_all\n"
         "with connect(sys.argv[1], test_cluster.stall) as client:\n"
         "    try:\n"
