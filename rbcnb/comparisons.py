@@ -52,7 +52,8 @@ def plot_alpha_sweep(results: pd.DataFrame, reference: pd.DataFrame, *, score: s
     return figure
 
 
-def _rho_axis(ax: Axes, rhos: Sequence[float]) -> None:
+def rho_axis(ax: Axes, rhos: Sequence[float]) -> None:
+    """A logarithmic x axis with a tick on each rung."""
     ax.set_xscale("log")
     ax.set_xticks(rhos, [f"{rho:.3g}" for rho in rhos])
     ax.xaxis.set_minor_locator(NullLocator())
@@ -85,7 +86,7 @@ def plot_relative_improvement(
                 if bars is not None:
                     own = bars[bars["score"] == score]
                     ax.vlines(own["rho"], own["low"], own["high"], color=colour, lw=1.2)
-            _rho_axis(ax, list(values["rho"]))
+            rho_axis(ax, list(values["rho"]))
             ax.set_title(name)
             ax.set_ylabel("relative improvement (%)")
             ax.yaxis.set_tick_params(labelleft=True)
@@ -119,7 +120,7 @@ def _draw_scores_by_rho(ax: Axes, rows: pd.DataFrame, score: str) -> None:
         ax.plot(mean.index, mean, color=colours[method], ls=dash, marker=marker, label=readable(method))
         if by_rho.size().max() > 1:
             ax.fill_between(mean.index, by_rho.min(), by_rho.max(), color=colours[method], alpha=0.15, lw=0)
-    _rho_axis(ax, sorted(rows["rho"].unique()))
+    rho_axis(ax, sorted(rows["rho"].unique()))
     ax.set_ylabel(f"{readable(score)} (0 to 1)")
     ax.legend()
 
@@ -132,11 +133,12 @@ def plot_differences(rows: pd.DataFrame, margin: float, *, score: str = "macro F
     """
     with rc():
         figure, axes = new_figure(8.6, 0.5 * len(rows) + 1.4)
-        _draw_differences(axes[0, 0], rows, margin, score)
+        draw_differences(axes[0, 0], rows, margin, score)
     return figure
 
 
-def _draw_differences(ax: Axes, rows: pd.DataFrame, margin: float, score: str) -> None:
+def draw_differences(ax: Axes, rows: pd.DataFrame, margin: float, score: str) -> None:
+    """`plot_differences` on *ax*."""
     require(rows, ["contrast", "mean", "low", "high", "verdict"], "rows")
     colours = colours_of(sorted(rows["verdict"].astype(str).unique()))
     ax.axvspan(-margin, margin, color="#EDEDED", zorder=0)
@@ -224,7 +226,7 @@ def plot_summary(
             class_legend(ax, list(class_crops))
         answer = right.subplots()
         if differences is not None:
-            _draw_differences(answer, differences, margin, readable(score))
+            draw_differences(answer, differences, margin, readable(score))
         else:
             _draw_scores_by_rho(answer, table3, score)
         answer.set_title(title)

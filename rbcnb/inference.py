@@ -5,7 +5,7 @@ The unit of chance is the smear (its cells share stain, focus and reader) and th
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -32,6 +32,12 @@ class Difference:
     of_seeds: float = math.nan  # variance of the mean that the seeds bring; 0 when there is one
     of_groups: float = math.nan  # variance of the mean that the smears bring
     by_seed: tuple[float, ...] = ()  # the differences that the mean is of
+
+    def times(self, factor: float) -> "Difference":
+        """The same in another unit: *factor* (positive) times as large, its p of no difference as before."""
+        scaled = {name: factor * getattr(self, name) for name in ("mean", "low", "high")}
+        scaled |= {name: factor**2 * getattr(self, name) for name in ("of_seeds", "of_groups")}
+        return replace(self, **scaled, by_seed=tuple(factor * value for value in self.by_seed))
 
     @property
     def error(self) -> float:

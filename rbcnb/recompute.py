@@ -11,6 +11,7 @@ from typing import Any
 import pandas as pd
 
 from rbcnb.export import choose_trial, stored_predictions
+from rbcnb.gaps import BALANCED, Gaps
 from rbcnb.labels import count_classes
 from rbcnb.metrics import score_predictions
 from rbcnb.mistakes import confident_mistakes
@@ -21,7 +22,7 @@ from rbcnb.rungs import ARMS, TABLE2_ARM
 from rbcnb.splits import dev_rungs
 from rbcnb.store import load_curves, load_predictions, predictions_by_method
 from rbcnb.tables import resampled_t, table1, table2, table3, with_balanced
-from rbcnb.verdicts import BASE, LADDER, compare_methods, judge_claims
+from rbcnb.verdicts import BASE, adjust_for_families, compare_methods, judge_claims
 from rbcnb.winners_curse import published_spread
 
 
@@ -97,13 +98,16 @@ class Stored:
         return pd.concat(parts, ignore_index=True)
 
     @cached_property
-    def differences(self) -> pd.DataFrame:
-        steps = [
-            compare_methods(predictions_by_method(own, self.run.store), LADDER, protocol=name, rho=rho, **self.judging)
-            for name, fits in self.climbed.items()
-            for rho, own in fits[fits["arm"] == TABLE2_ARM].groupby("rho")
-        ]
-        return pd.concat([self.differences_base, *steps], ignore_index=True)
+    def gaps(self) -> Gaps:
+        """As notebook 06 makes it."""
+        judging = {name: self.parameter("06_imbalance_study", name) for name in ("margin", "seed")}
+        parts = [pd.concat(list(rows.values()), ignore_index=True) for rows in (self.final, self.climbed)]
+        final = parts[0][parts[0]["protocol"].isin(self.climbed)]
+        return Gaps(final, parts[1], self.run.store, **judging)
+
+    @cached_property
+    def compared(self) -> pd.DataFrame:
+        return self.gaps.together()
 
 
 # Table of a run -> how it follows from what is stored; each calls what its notebook calls.
@@ -115,8 +119,13 @@ RECOMPUTED: dict[str, Callable[[Stored], pd.DataFrame]] = {
     "table2": Stored.table2,
     "table3": lambda stored: table3(stored.climbed),
     "differences_base": lambda stored: stored.differences_base,
-    "differences": lambda stored: stored.differences,
-    "verdict": lambda stored: judge_claims(stored.differences, margin=stored.judging["margin"]),
+    "differences": lambda stored: adjust_for_families(stored.compared),
+    "differences_balanced": lambda stored: adjust_for_families(stored.gaps.together(prevalence=BALANCED)),
+    "ladder_gaps": lambda stored: stored.gaps.ladder(),
+    "slopes": lambda stored: stored.gaps.slopes(),
+    "rivals": lambda stored: stored.gaps.rivals(),
+    "plan": lambda stored: stored.gaps.plan(),
+    "verdict": lambda stored: judge_claims(stored.compared, margin=stored.gaps.margin),
     "splits_t": Stored.splits_t,
     "winners_curse": lambda _: published_spread(),
     "recomputation": lambda _: recomputation(),

@@ -1,5 +1,6 @@
 """The paper's claims against this run's intervals: supported, not supported or inconclusive; computed, never typed."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -17,7 +18,7 @@ from rbcnb.inference import (
 )
 from rbcnb.multiplicity import benjamini_hochberg, holm
 from rbcnb.paired_tests import d_z, sign_flip, win_share
-from rbcnb.paper import CLAIMS
+from rbcnb.paper import CLAIMS, recomputation
 from rbcnb.style import readable
 
 SIZE = 0.05  # of a family of tests, after adjustment
@@ -43,7 +44,9 @@ BASE = (
     Comparison("under_sampling_worst", "focal", "under_sampling"),
 )
 LADDER = (Comparison("f1_at_every_rho", "focal", "cross_entropy"),)
-ALIKE_CLAIMS = frozenset(one.claim for one in (*BASE, *LADDER) if one.judge is judge_alike)
+SLOPES = (Comparison("gain_grows_with_rho", "focal", "cross_entropy"),)  # judged by the gap's change along the ladder
+ALIKE_CLAIMS = frozenset(one.claim for one in (*BASE, *LADDER, *SLOPES) if one.judge is judge_alike)
+PRIMARY_CLAIMS = frozenset(one.claim for one in BASE)
 
 Predictions = Mapping[tuple[str, str], Sequence[pd.DataFrame]]  # (architecture, method) -> a table per seed
 
@@ -85,20 +88,35 @@ def compare_methods(
             if first is None or second is None:
                 continue
             difference = paired_macro_f1(first, second, seed=seed, balance=balance)
-            rows.append(
-                {
-                    "claim": comparison.claim,
-                    "protocol": protocol,
-                    "rho": rho,
-                    "architecture": architecture,
-                    "first": comparison.first,
-                    "second": comparison.second,
-                    "contrast": _contrast(comparison, architecture, protocol, rho),
-                    **_figures_of(difference, margin, alike=comparison.judge is judge_alike),
-                    "verdict": comparison.judge(difference, margin=margin),
-                }
-            )
+            where = "" if rho is None else f", ρ = {rho:g}"
+            place = {"architecture": architecture, "protocol": protocol, "rho": rho, "where": where}
+            rows.append(difference_row(comparison, difference, margin=margin, **place))
     return pd.DataFrame(rows)
+
+
+def difference_row(
+    comparison: Comparison,
+    difference: Difference,
+    *,
+    margin: float,
+    architecture: str,
+    protocol: str,
+    rho: float | None = None,
+    where: str = "",
+) -> dict[str, object]:
+    """A row of `compare_methods`; *where* ends the words of its ``contrast``."""
+    names = f"{readable(comparison.first)} − {readable(comparison.second)}"
+    return {
+        "claim": comparison.claim,
+        "protocol": protocol,
+        "rho": math.nan if rho is None else rho,
+        "architecture": architecture,
+        "first": comparison.first,
+        "second": comparison.second,
+        "contrast": f"{names}\n{readable(architecture)}, {protocol}{where}",
+        **_figures_of(difference, margin, alike=comparison.judge is judge_alike),
+        "verdict": comparison.judge(difference, margin=margin),
+    }
 
 
 def _figures_of(difference: Difference, margin: float, *, alike: bool) -> dict[str, float]:
@@ -115,16 +133,17 @@ def adjust_for_families(differences: pd.DataFrame) -> pd.DataFrame:
 
     Under each protocol there are at most two families: primary, the paper's question on the whole data set (focal loss
     against cross entropy and against over-sampling on every architecture), by Holm; and the rest, every rung of the
-    ladder among it, by Benjamini and Hochberg. A gain whose ``p_adjusted`` is not below 0.05 is inconclusive, whatever
-    its own interval says; so is a claim that is not supported, unless twice its ``p_against``, adjusted in the same
-    way, is below 0.05. That methods are alike stands by ``p_tost`` alone: all contrasts of a claim must pass it, and
-    that needs no adjustment.
+    ladder and its slope among it, by Benjamini and Hochberg. A gain whose ``p_adjusted`` is not below 0.05 is
+    inconclusive, whatever its own interval says; so is a claim that is not supported, unless twice its ``p_against``,
+    adjusted in the same way, is below 0.05. That methods are alike stands by ``p_tost`` alone: all contrasts of a claim
+    must pass it, and that needs no adjustment.
 
     Args:
         differences: all rows of `compare_methods` that one statement is made from: families are those of this table.
     """
     primary = [
-        pd.isna(row.rho) and {row.first, row.second} in PRIMARY_CONTRASTS for row in differences.itertuples(index=False)
+        pd.isna(row.rho) and row.claim in PRIMARY_CLAIMS and {row.first, row.second} in PRIMARY_CONTRASTS
+        for row in differences.itertuples(index=False)
     ]
     table = differences.assign(family=[PRIMARY if one else REST for one in primary])
     table[["p_adjusted", "against_adjusted"]] = float("nan")
@@ -138,11 +157,6 @@ def adjust_for_families(differences: pd.DataFrame) -> pd.DataFrame:
     return table.assign(verdict=table["verdict"].mask(unsure, INCONCLUSIVE))
 
 
-def _contrast(comparison: Comparison, architecture: str, protocol: str, rho: float | None) -> str:
-    where = f"{readable(architecture)}, {protocol}" + ("" if rho is None else f", ρ = {rho:g}")
-    return f"{readable(comparison.first)} − {readable(comparison.second)}\n{where}"
-
-
 def combine(verdicts: Sequence[str]) -> str:
     """A claim about several comparisons: supported if all are, not supported if one is not, else inconclusive."""
     if NOT_JUDGED in verdicts:
@@ -152,18 +166,24 @@ def combine(verdicts: Sequence[str]) -> str:
     return SUPPORTED if set(verdicts) == {SUPPORTED} else INCONCLUSIVE
 
 
+def _believed(differences: pd.DataFrame) -> pd.DataFrame:
+    """The rows of the honest protocol where it was run, else all, adjusted."""
+    honest = differences[differences["protocol"] == "honest"]
+    return adjust_for_families((honest if len(honest) else differences).reset_index(drop=True))
+
+
 def judge_claims(differences: pd.DataFrame, *, margin: float) -> pd.DataFrame:
     """One row per claim that *differences* bear on: the claim, where it stands, its verdict and the evidence.
 
-    Verdicts allow for the number of tests (`adjust_for_families`, of the believed rows). A claim that needs several
-    contrasts needs all of them.
+    Verdicts allow for the number of tests (`adjust_for_families`, of the believed rows: give rows as they were
+    compared, since what was adjusted once must not be adjusted again). A claim that needs several contrasts needs all
+    of them.
 
     Args:
         differences: rows of `compare_methods`, of one protocol or several; the honest one is believed if there.
         margin: the one that the rows were judged with; told in the table.
     """
-    honest = differences[differences["protocol"] == "honest"]
-    believed = adjust_for_families((honest if len(honest) else differences).reset_index(drop=True))
+    believed = _believed(differences)
     quotes = {claim.id: claim for claim in CLAIMS}
     rows = []
     for claim, evidence in believed.groupby("claim", sort=False):
@@ -179,6 +199,45 @@ def judge_claims(differences: pd.DataFrame, *, margin: float) -> pd.DataFrame:
             }
         )
     return pd.DataFrame(rows)
+
+
+def claims_in_print() -> pd.DataFrame:
+    """Every claim of the paper that its own print can check: ``place``, ``claim``, ``in_print`` and the ``remark``.
+
+    ``in_print`` counts the checks of `rbcnb.paper.recomputation` that agree; rows that check nothing are left out.
+    """
+    checks = recomputation().dropna(subset="agrees")
+    rows = []
+    for claim in CLAIMS:
+        own = checks[checks["claim"] == claim.id]
+        if len(own):
+            agree = int(own["agrees"].sum())
+            found = "; ".join(f"{row.number}: {row.recomputed}" for row in own.itertuples())
+            told = {"place": claim.place, "claim": claim.quote, "in_print": f"{agree} of {len(own)} checks agree"}
+            rows.append(told | {"recomputed": found})
+    return pd.DataFrame(rows)
+
+
+def say_answer(differences: pd.DataFrame, *, margin: float) -> str:
+    """The answer in a sentence or two: the primary contrasts of the believed protocol, with what is unsure about them.
+
+    Args:
+        differences: as `judge_claims` takes them.
+        margin: the one that the rows were judged with.
+    """
+    rows = _believed(differences)
+    parts = []
+    for row in rows[rows["family"] == PRIMARY].itertuples():
+        sign = -1 if row.first != "focal" else 1  # always told as focal loss minus its rival
+        rival = row.second if sign > 0 else row.first
+        low, high = sorted((sign * row.low, sign * row.high))
+        parts.append(
+            f"{readable(row.architecture)}, focal loss minus {readable(rival)}: {sign * row.mean:+.3f} "
+            f"[{low:+.3f}, {high:+.3f}] (n = {row.n_seeds} seeds, {row.n_groups} test smears; "
+            f"“{'a gain' if sign > 0 else 'alike'}”: {row.verdict})"
+        )
+    levels = {f"{level:.0%}" for level in rows["level"]}
+    return f"Macro F1, {', '.join(sorted(levels))} intervals, margin ±{margin:g}. " + "; ".join(parts) + "."
 
 
 def _evidence(row: tuple) -> str:
