@@ -124,6 +124,12 @@ def build_parser() -> argparse.ArgumentParser:
         help="relative difference below which numbers are the same (default 1e-9)",
     )
 
+    publish = commands.add_parser(
+        "publish", help="keep a finished run's numbers, and what checks them, in a small folder", allow_abbrev=False
+    )
+    publish.add_argument("run", metavar="RUN", type=Path, help="folder of a run")
+    publish.add_argument("out", metavar="DIR", type=Path, help="such as results/NAME; no picture of a cell goes there")
+
     results = commands.add_parser("results", help="list, export, merge and prune finished trials", allow_abbrev=False)
     results.add_argument("stores", nargs="+", metavar="STORE", type=Path, help="a run's folder, or its folder trials")
     results.add_argument("--export", metavar="FILE", type=Path, help="write all rows as .csv or .parquet")
@@ -170,6 +176,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "label": _label,
         "count": _count,
         "verify": _verify,
+        "publish": _publish,
         "results": _results,
         "lesson": _lesson,
         "fetch": _fetch,
@@ -335,6 +342,19 @@ def _verify(options: argparse.Namespace) -> int:
         return 2
     print("\n".join(report.lines))
     return 0 if report.same else 1
+
+
+def _publish(options: argparse.Namespace) -> int:
+    from rbcnb.publish import publish_run
+
+    try:
+        folder = publish_run(options.run, options.out)
+    except (ValueError, OSError) as error:
+        print(f"rbcnb publish: {error}", file=sys.stderr)
+        return 2
+    n_bytes = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    print(f"{folder / 'README.md'}: {n_bytes / 1e6:.1f} MB in all; check it with: rbcnb verify {options.out}")
+    return 0
 
 
 def _results(options: argparse.Namespace) -> int:

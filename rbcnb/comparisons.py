@@ -107,6 +107,9 @@ def plot_scores_by_rho(table3: pd.DataFrame, *, score: str = "macro_f1") -> Figu
             _draw_scores_by_rho(ax, table3[table3["architecture"] == architecture], score)
             ax.set_title(readable(architecture))
             ax.yaxis.set_tick_params(labelleft=True)
+        # Below, where as many methods as there are hide no line.
+        lines, names = axes.flat[0].get_legend_handles_labels()
+        figure.legend(lines, names, loc="outside lower center", ncols=min(4, len(names)))
     return figure
 
 
@@ -122,7 +125,6 @@ def _draw_scores_by_rho(ax: Axes, rows: pd.DataFrame, score: str) -> None:
             ax.fill_between(mean.index, by_rho.min(), by_rho.max(), color=colours[method], alpha=0.15, lw=0)
     rho_axis(ax, sorted(rows["rho"].unique()))
     ax.set_ylabel(f"{readable(score)} (0 to 1)")
-    ax.legend()
 
 
 def plot_differences(rows: pd.DataFrame, margin: float, *, score: str = "macro F1") -> Figure:
@@ -229,5 +231,6 @@ def plot_summary(
             draw_differences(answer, differences, margin, readable(score))
         else:
             _draw_scores_by_rho(answer, table3, score)
+            answer.legend()
         answer.set_title(title)
     return figure

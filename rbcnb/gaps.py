@@ -13,6 +13,7 @@ import pandas as pd
 from rbcnb.inference import paired_macro_f1
 from rbcnb.planner import ALIKE, GAIN, MOST_SEEDS, plan_seeds
 from rbcnb.protocols import best_settings
+from rbcnb.relative import OF_COUNTS, relative_gain
 from rbcnb.rungs import TABLE2_ARM
 from rbcnb.slope import slope_on_log_rho
 from rbcnb.store import predictions_by_method
@@ -100,6 +101,23 @@ class Gaps:
                         row = difference_row(comparison, slope.times(doublings), margin=self.margin, **place)
                         told = {"arm": arm, "prevalence": prevalence, "doublings": doublings}
                         rows.append(row | told | {"per_doubling": slope.mean})
+        return pd.DataFrame(rows)
+
+    def relative(self, protocol: str) -> pd.DataFrame:
+        """Intervals of Fig. 13 for *protocol*, along Table 2's ladder: ``rho``, ``score``, ``mean``, ``low``, ``high``.
+
+        In percent; of the scores in `rbcnb.relative.OF_COUNTS`.
+        """
+        rows = []
+        own = self.climbed[(self.climbed["arm"] == TABLE2_ARM) & (self.climbed["protocol"] == protocol)]
+        for comparison in LADDER:
+            ladders = _sides(own, comparison, self.store).values()
+            for rho in sorted(own["rho"].unique()):
+                pairs = [(first[rho], second[rho]) for first, second in ladders]
+                for score in OF_COUNTS:
+                    gain = relative_gain(pairs, score=score, seed=self.seed)
+                    told = {name: getattr(gain, name) for name in ("mean", "low", "high", "n_seeds", "n_groups")}
+                    rows.append({"rho": rho, "score": score, **told})
         return pd.DataFrame(rows)
 
     def together(self, *, prevalence: str = NATURAL) -> pd.DataFrame:

@@ -125,6 +125,7 @@ RECOMPUTED: dict[str, Callable[[Stored], pd.DataFrame]] = {
     "slopes": lambda stored: stored.gaps.slopes(),
     "rivals": lambda stored: stored.gaps.rivals(),
     "plan": lambda stored: stored.gaps.plan(),
+    "fig13": lambda stored: stored.gaps.relative(list(stored.climbed)[-1]),
     "verdict": lambda stored: judge_claims(stored.compared, margin=stored.gaps.margin),
     "splits_t": Stored.splits_t,
     "winners_curse": lambda _: published_spread(),

@@ -197,10 +197,12 @@ class Run:
             return {}
 
     def data_hash(self) -> str:
-        """Digest of cells, labels and crops as they lie in the run; "none" before there are any."""
+        """Digest of cells, labels and crops as they lie in the run; as its record tells it where they are gone."""
         found = [path for name in ("cells.csv", "labelled.csv", "crops.npy") if (path := self.folder / name).exists()]
+        if not found:
+            return self.load_record().get("data_hash", "none")
         digests = [_digest(path, path.stat().st_size, path.stat().st_mtime_ns) for path in found]
-        return hashlib.blake2b("".join(digests).encode(), digest_size=8).hexdigest() if found else "none"
+        return hashlib.blake2b("".join(digests).encode(), digest_size=8).hexdigest()
 
     def missing_results(self, notebook: str) -> list[str]:
         """Files that *notebook* (its name without suffix) makes for later ones and that are not there."""

@@ -175,9 +175,8 @@ def _believed(differences: pd.DataFrame) -> pd.DataFrame:
 def judge_claims(differences: pd.DataFrame, *, margin: float) -> pd.DataFrame:
     """One row per claim that *differences* bear on: the claim, where it stands, its verdict and the evidence.
 
-    Verdicts allow for the number of tests (`adjust_for_families`, of the believed rows: give rows as they were
-    compared, since what was adjusted once must not be adjusted again). A claim that needs several contrasts needs all
-    of them.
+    Verdicts allow for the number of tests (`adjust_for_families`, of the believed rows; to adjust twice is to adjust
+    once). A claim that needs several contrasts needs all of them.
 
     Args:
         differences: rows of `compare_methods`, of one protocol or several; the honest one is believed if there.

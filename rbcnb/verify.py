@@ -14,6 +14,7 @@ from rbcnb.columns import CROP, SCORES
 from rbcnb.discrepancies import MISSING, THERE, Finding, compare_tables, same_value
 from rbcnb.files import file_digest
 from rbcnb.metrics import score_predictions
+from rbcnb.publish import TOLERANCE, is_published, unpacked
 from rbcnb.recompute import RECOMPUTED, Stored
 from rbcnb.run import MANIFEST, Run
 from rbcnb.store import load_predictions, load_record
@@ -60,12 +61,16 @@ def verify_run(run: str | Path, *, against: str | None = None, tolerance: float 
         run: its folder.
         against: None; another run's folder, whose tables are compared value by value; or "paper", whose numbers are
             laid beside this run's.
-        tolerance: numbers are the same up to this relative difference (absolute, for numbers below 1).
+        tolerance: numbers are the same up to this relative difference (absolute, for numbers below 1); of what
+            `rbcnb.publish` left, up to its `TOLERANCE` at least.
 
     Raises:
         VerifyError: there is no run in a folder.
     """
     here = _run_at(run)
+    if against is None and is_published(here.folder):
+        with unpacked(here.folder) as whole:
+            return _against_itself(whole, max(tolerance, TOLERANCE))
     if against == PAPER:
         return _against_paper(here)
     if against is not None:
@@ -101,7 +106,8 @@ def _against_itself(run: Run, tolerance: float) -> Report:
         try:
             expected = RECOMPUTED[name](stored)
         except (FileNotFoundError, KeyError, ValueError) as error:  # MissingResultError is a FileNotFoundError
-            unchecked.append(f"not recomputed: {name}: {type(error).__name__}: {error}")
+            told = str(error).replace(f"{run.folder}/", "")
+            unchecked.append(f"not recomputed: {name}: {type(error).__name__}: {told}")
             continue
         wrong, n = compare_tables(name, _load(run, name), expected, tolerance=tolerance)
         findings += wrong
@@ -150,7 +156,7 @@ def _trial_findings(run: Run, findings: list[Finding], tolerance: float) -> tupl
 
 def _data_findings(run: Run, findings: list[Finding]) -> None:
     """Whether final fits are of the cells and crops that lie in the run now."""
-    if not (run.folder / "final_trials.csv").exists():
+    if not all((run.folder / name).exists() for name in ("final_trials.csv", "crops.npy")):
         return
     for (protocol, outer), rows in run.load_csv("final_trials").groupby(["protocol", "outer"], sort=False):
         name = f"{protocol}_{outer}" if outer else str(protocol)  # as rbcnb.splits.outer_splits names them

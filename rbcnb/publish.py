@@ -1,0 +1,207 @@
+"""What is kept of a finished run when the run itself is too large to keep: its numbers, and all that checks them.
+
+``rbcnb publish RUN DIR`` fills DIR with ``tables/``, the rows of the fits (``final_trials.csv``, ``ladder_trials.csv``,
+``tuning_trials.csv``), their held-out predictions in one file, ``run.json``, ``manifest.json``, figures of numbers, a
+README.md. No picture of a cell is among them. ``rbcnb verify DIR`` recomputes the tables from the predictions.
+"""
+
+import json
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from rbcnb.columns import CELL, PROB
+from rbcnb.files import file_digest, write_whole
+from rbcnb.report import CAPTIONS, TABLES
+from rbcnb.run import MANIFEST, Run
+from rbcnb.store import load_predictions, load_record
+from rbcnb.verdicts import say_answer
+
+PREDICTIONS, RECORDS = "predictions.parquet", "trials.parquet"
+TRIAL_LISTS = ("final_trials", "ladder_trials")  # whose predictions are kept
+TUNING = "tuning_trials"  # fold_trials under another name: its predictions are not kept
+TOLERANCE = 1e-4  # what rounding may move a score by
+# Probabilities are kept as logarithms, which tell those near 1 apart as well as small ones, rounded to so many bits.
+LOG, BITS = "log_", 16
+# Figures of numbers alone: no crop, no smear.
+FIGURES = (
+    *("answer", "differences", "differences_ladder", "gaps_by_rho", "rivals", "scores_by_rho"),
+    *("balanced_scores_by_rho", "fig10", "fig11", "fig12", "fig13", "alpha_sweep", "validation_curves", "reliability"),
+)
+LICENCES = {"chula": "Chula RBC-12 (Naruenatthanaset et al. 2021), MIT licence; get it with `rbcnb fetch chula`"}
+
+
+def publish_run(run: str | Path, out: str | Path) -> Path:
+    """Fills the folder *out* from a finished *run* and returns it; files of the same names are replaced.
+
+    Raises:
+        FileNotFoundError: the run has not come to notebook 06; the message names what is missing.
+        ValueError: *out* is the run itself, or its record cannot be read.
+    """
+    here, there = Run.at(run), Run.at(out)
+    if here.folder == there.folder:
+        raise ValueError(f"{here.folder}: publish into another folder than the run's own")
+    here.load_table("verdict")  # missing, it says which notebook makes it
+    tables = sorted(path.stem for path in here.folder.glob("tables/[!.]*.csv"))
+    figures = [name for name in FIGURES if (here.folder / "figures" / f"{name}.png").exists()]
+    names = [f"tables/{name}.csv" for name in tables] + [f"figures/{name}.png" for name in figures]
+    names += [f"{name}.csv" for name in (*TRIAL_LISTS, "ladder") if (here.folder / f"{name}.csv").exists()]
+    copies = {name: name for name in names}
+    if (here.folder / "fold_trials.csv").exists():
+        copies["fold_trials.csv"] = f"{TUNING}.csv"
+    for source, target in copies.items():
+        with write_whole(there.folder / target) as part:
+            shutil.copyfile(here.folder / source, part)
+    record = _without_places(here.load_record(), here.folder.name)
+    there.save_record(record)
+    _pack(here, there.folder)
+    with write_whole(there.folder / "README.md") as part:
+        part.write_text(_readme(here, record, figures, tables), encoding="utf-8")
+    _save_manifest(here, there, copies)
+    return there.folder
+
+
+@contextmanager
+def unpacked(folder: Path) -> Iterator[Run]:
+    """A published *folder* as a run with a store of its trials, in a place that is gone after the block."""
+    with tempfile.TemporaryDirectory() as place:
+        target = Path(place) / folder.name
+        shutil.copytree(folder, target)
+        here = Run.at(target)
+        here.store.mkdir()
+        for row in pd.read_parquet(target / RECORDS).itertuples():
+            (here.store / f"{row.key}.json").write_text(row.record, encoding="utf-8")
+        for key, table in pd.read_parquet(target / PREDICTIONS).groupby("key", sort=False, observed=True):
+            table = table.drop(columns="key").reset_index(drop=True)
+            names = {name: PROB + name.removeprefix(LOG) for name in table if name.startswith(LOG)}
+            table = table.rename(columns=names)
+            table[[*names.values()]] = np.exp(table[[*names.values()]].astype(float))
+            words = dict.fromkeys(table.select_dtypes("category"), str)
+            table.astype(words).to_parquet(here.store / f"{key}.parquet", index=False)
+        yield here
+
+
+def is_published(folder: Path) -> bool:
+    """Whether `publish_run` filled *folder*."""
+    return (folder / PREDICTIONS).exists() and (folder / RECORDS).exists()
+
+
+def _pack(run: Run, folder: Path) -> None:
+    """Writes the predictions and records of the fits that the run's lists name."""
+    lists = [run.load_csv(name) for name in TRIAL_LISTS if (run.folder / f"{name}.csv").exists()]
+    parts, records = [], []
+    for key in dict.fromkeys(key for table in lists for key in table["key"]):
+        record = load_record(run.store, key)
+        if record is None:
+            raise FileNotFoundError(f"{run.store}: no finished trial {key}; run notebooks 05 and 06 again")
+        # The file that the digest is of is not kept.
+        records.append((key, json.dumps({name: value for name, value in record.items() if name != "digest"})))
+        if not record["error"]:
+            parts.append(load_predictions(run.store, key).assign(key=key))
+    table = pd.concat(parts, ignore_index=True)
+    names = {name: LOG + name.removeprefix(PROB) for name in table if name.startswith(PROB)}
+    with np.errstate(divide="ignore"):  # a probability of 0 is -inf, and comes back as 0
+        mantissa, exponent = np.frexp(np.log(table[[*names]].to_numpy(float)))
+    logs = np.ldexp(np.round(mantissa * 2**BITS) / 2**BITS, exponent).astype(np.float32)
+    table = table.drop(columns=[*names]).assign(**dict(zip(names.values(), logs.T, strict=True)))
+    words = [name for name in table if not pd.api.types.is_numeric_dtype(table[name])]
+    table = table.astype(dict.fromkeys(words, "category"))
+    options = {"index": False, "compression": "zstd", "compression_level": 19}
+    with write_whole(folder / PREDICTIONS) as part:
+        # Bytes of equal weight side by side: the rounded ones, all zero, then take no room.
+        table.to_parquet(part, use_byte_stream_split=[*names.values()], use_dictionary=[*words, CELL], **options)
+    with write_whole(folder / RECORDS) as part:
+        pd.DataFrame(records, columns=["key", "record"]).to_parquet(part, **options)
+
+
+def _without_places(record: dict, name: str) -> dict:
+    """The run's record without folders of the machine that it was made on."""
+    places = {"run": f"runs/{name}", "data": "DATA"}
+    parameters = {
+        notebook: {key: places.get(key, value) if value else value for key, value in values.items()}
+        for notebook, values in record.get("parameters", {}).items()
+    }
+    return record | {"parameters": parameters}
+
+
+def _save_manifest(run: Run, there: Run, copies: dict[str, str]) -> None:
+    """What the published files were made from, as the run's manifest tells it; of what was packed, its digest."""
+    told = run.load_manifest()
+    entries = {target: told[source] for source, target in copies.items() if source in told}
+    common = {"data": run.data_hash(), "seed": run.load_record().get("seeds", {}).get("seed")}
+    for name in (PREDICTIONS, RECORDS):
+        entries[name] = {"digest": file_digest(there.folder / name), **common}
+    with write_whole(there.folder / MANIFEST) as part:
+        part.write_text(json.dumps(entries, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+
+
+def _readme(run: Run, record: dict, figures: Sequence[str], tables: Sequence[str]) -> str:
+    parameters = record.get("parameters", {})
+    first, last = (parameters.get(name, {}) for name in ("01_segmentation", "06_imbalance_study"))
+    smears, versions = str(first.get("smears", "?")), record.get("versions", {})
+    judged = run.load_table("verdict")
+    listed = [(f"tables/{name}.csv", TABLES.get(name)) for name in tables]
+    listed += [(f"figures/{name}.png", CAPTIONS.get(name)) for name in figures]
+    return _README.format(
+        name=run.folder.name,
+        answer=say_answer(run.load_table("differences"), margin=float(last.get("margin", 0.02))),
+        verdicts="\n".join(f"| {row.claim} ({row.place}) | {row.verdict} |" for row in judged.itertuples()),
+        smears=smears,
+        source=smears + (" --data DATA" if first.get("data") else ""),
+        profile=record.get("profile", "?"),
+        licence=LICENCES.get(smears, smears),
+        data=record.get("data_hash", "?"),
+        seeds=", ".join(f"{name} {value}" for name, value in record.get("seeds", {}).items()),
+        fits=sum(len(run.load_csv(name)) for name in TRIAL_LISTS),
+        hours=sum(entry["seconds"] for entry in record.get("notebooks", {}).values()) / 3600,
+        machine=record.get("machine", "?"),
+        versions=", ".join(f"{name} {versions[name]}" for name in _VERSIONS if name in versions),
+        files="\n".join(f"- `{name}`" + (f": {what}" if what else "") for name, what in listed),
+        predictions=PREDICTIONS,
+        records=RECORDS,
+        manifest=MANIFEST,
+        tuning=TUNING,
+        tolerance=TOLERANCE,
+        bits=BITS,
+    )
+
+
+_VERSIONS = ("rbcnb", "python", "torch", "torchvision", "fastai", "scikit-learn", "numpy")
+_README = """# Results: {name}
+
+{answer}
+
+![The primary contrasts, and the gap on every rung of the ladder](figures/answer.png)
+
+| claim of the paper | verdict of this run |
+| --- | --- |
+{verdicts}
+
+A replication of the protocol on other data, never the paper's own numbers; those stand in the tables as *published*.
+
+## Where it comes from
+
+- `rbcnb reproduce --smears {source} --profile {profile} --out runs/{name}`, then
+  `rbcnb publish runs/{name} results/{name}`; parameters and the seconds of each notebook stand in `run.json`.
+- Smears: {licence}. Data hash {data}. No picture of a cell is kept here.
+- Seeds: {seeds}. {fits} fits on whole training sets; the notebooks last ran for {hours:.1f} h in all, on
+  {machine}.
+- {versions}.
+
+## Check it
+
+`rbcnb verify results/{name}` recomputes the tables from `{predictions}` (logarithms of probabilities to
+{bits} bits, so scores agree within {tolerance:g}), and compares every file with its digest in `{manifest}`. Tables that
+need crops, labels or the folds' predictions are told as not recomputed; their digests are compared.
+
+## What lies here
+
+- `{predictions}`, `{records}`: held-out predictions and records of the fits that `final_trials.csv` and
+  `ladder_trials.csv` list; `{tuning}.csv` lists the fits on folds that settings were chosen by.
+{files}
+"""
