@@ -70,7 +70,7 @@ def plot_relative_improvement(
     """Fig. 13: relative improvement of focal loss over cross entropy in percent, against rho; published beside ours.
 
     *table* and *published*: rho, accuracy, macro_f1, auroc (``paper.relative_improvement``). *intervals*: rho, score,
-    low, high in percent, drawn as bars on *table*'s panel, which is called *title*.
+    low, high in percent, drawn as bars on *table*'s panel, which is called *title*, as far as +-100.
     """
     require(table, ["rho", *SCORES], "table")
     panels = [(title, table, intervals)]
@@ -85,7 +85,8 @@ def plot_relative_improvement(
                 ax.plot(values["rho"], values[score], color=colour, ls=dash, marker=marker, label=readable(score))
                 if bars is not None:
                     own = bars[bars["score"] == score]
-                    ax.vlines(own["rho"], own["low"], own["high"], color=colour, lw=1.2)
+                    # Beyond doubled or gone an interval says no more, and would flatten all else.
+                    ax.vlines(own["rho"], own["low"].clip(-100), own["high"].clip(upper=100), color=colour, lw=1.2)
             rho_axis(ax, list(values["rho"]))
             ax.set_title(name)
             ax.set_ylabel("relative improvement (%)")

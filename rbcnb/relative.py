@@ -28,7 +28,7 @@ def relative_gain(
     """Improvement of the first of two methods over the second, percent, a mean over architectures, with its interval.
 
     As in Fig. 13 the ratio is that of means over seeds. Its variance over seeds is that of the ratio's linear part,
-    (a_s - (1 + r) b_s) / mean b (the delta method); over smears it is that of a bootstrap which all architectures share.
+    (a_s - (1 + r) b_s) / mean b (the delta method); over smears it is that of a bootstrap that architectures share.
 
     Args:
         pairs: per architecture the predictions of both methods, the same test cells throughout.

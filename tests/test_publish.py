@@ -1,0 +1,112 @@
+"""What is kept of a run: small, without a picture, and enough to recompute its tables."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+from conftest import make_cells
+
+from rbcnb.cli import main
+from rbcnb.columns import CELL, CROP, SMEAR
+from rbcnb.gaps import Gaps
+from rbcnb.publish import publish_run, unpacked
+from rbcnb.run import MissingResultError, Run
+from rbcnb.splits import assign_splits
+from rbcnb.store import load_predictions
+from rbcnb.study import run_study
+from rbcnb.tables import table1, table3, with_balanced
+from rbcnb.trial import Trial
+from rbcnb.verdicts import adjust_for_families, judge_claims
+from rbcnb.verify import verify_run
+
+TRIAL = Trial(epochs=1, protocol="honest", learning_rate=0.01, precision="float32")
+METHODS = [TRIAL, replace(TRIAL, loss="focal", alpha=1.0, gamma=2.0)]
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """What notebooks 05 and 06 leave behind, with small fits on one rung."""
+    cells, crops = make_cells({"codocyte": 20, "hypochromia": 20, "normal": 80})
+    here = Run.at(tmp_path_factory.mktemp("publish") / "run", seed=0)
+    judging = {"margin": 0.02, "seed": 0}
+    notebooks = {name: judging | {"run": str(here.folder)} for name in ("05_final_evaluation", "06_imbalance_study")}
+    first = {"01_segmentation": {"smears": "chula", "data": "/somewhere/chula", "run": str(here.folder)}}
+    here.save_csv(cells[[SMEAR, CELL, CROP]], "cells")
+    here.save_crops(crops)
+    here.save_image(crops[0], "smear")
+    here.save_image(crops[0], "figures/summary")
+    splits = assign_splits(cells, protocol="honest", seed=0, n_folds=None)
+    here.save_csv(splits, "splits_honest")
+    final = run_study(
+        [replace(trial, seed=s) for trial in METHODS for s in range(2)], splits, crops, here.store, jobs=1
+    )
+    climbed = with_balanced(final.assign(arm="table2", rho=7.8), here.store)
+    gaps = Gaps(final, climbed, here.store, **judging)
+    here.save_csv(final, "final_trials")
+    here.save_csv(climbed, "ladder_trials")
+    here.save_table(table1({"honest": final}), "table1")
+    here.save_table(table3({"honest": climbed}), "table3")
+    here.save_table(adjust_for_families(gaps.together()), "differences")
+    here.save_table(judge_claims(gaps.together(), margin=0.02), "verdict")
+    here.save_record({"parameters": first | notebooks, "seeds": {"seed": 0}, "data_hash": here.data_hash()})
+    return here
+
+
+def test_published_tables_follow_from_published_predictions(run, tmp_path, capsys):
+    out = tmp_path / "results" / "run"
+    assert main(["publish", str(run.folder), str(out)]) == 0
+    assert main(["verify", str(out)]) == 0
+    said = capsys.readouterr().out
+    assert f"data {run.data_hash()}, seed 0; 4 trials" in said
+    report = verify_run(out)
+    assert set(report.tables) == {"table1", "table3", "differences", "verdict"}
+    assert not report.findings
+    files = {str(path.relative_to(out)) for path in out.rglob("*") if path.is_file()}
+    assert not [name for name in files if name.endswith((".png", ".npy", ".jpg"))]  # the only figure shows cells
+    told = (out / "README.md").read_text()
+    assert "MIT licence" in told
+    assert "focal loss minus cross entropy" in told
+    assert str(run.folder.parent) not in (out / "run.json").read_text() + told
+    assert "/somewhere" not in (out / "run.json").read_text()
+
+
+def test_a_changed_number_or_prediction_is_found(run, tmp_path):
+    out = publish_run(run.folder, tmp_path / "out")
+    table = pd.read_csv(out / "tables" / "table1.csv")
+    table.loc[table.index[-1], "macro_f1"] += 1e-3
+    table.to_csv(out / "tables" / "table1.csv", index=False)
+    kept = pd.read_parquet(out / "predictions.parquet")
+    kept.assign(pred=kept["target"]).to_parquet(out / "predictions.parquet", index=False)
+    found = {finding.table for finding in verify_run(out).findings}
+    assert {"table1", "tables/table1.csv", "predictions.parquet"} <= found
+    assert any(name.startswith("trials/") for name in found)
+
+
+def test_probabilities_come_back_in_order_and_nearly_the_same(run, tmp_path):
+    out = publish_run(run.folder, tmp_path / "out")
+    with unpacked(out) as whole:
+        for key in run.load_csv("final_trials")["key"]:
+            before, after = (load_predictions(store, key) for store in (run.store, whole.store))
+            probs = [name for name in before if name.startswith("prob_")]
+            logs = np.log(before[probs].to_numpy())  # single precision has 24 bits
+            assert (np.abs(np.log(after[probs].to_numpy()) - logs) <= np.abs(logs) * 2.0**-22).all()
+            pd.testing.assert_frame_equal(after.drop(columns=probs), before.drop(columns=probs), check_dtype=False)
+
+
+def test_what_cannot_be_published_says_why(run, tmp_path, capsys):
+    with pytest.raises(ValueError, match="another folder"):
+        publish_run(run.folder, run.folder)
+    with pytest.raises(MissingResultError, match="06_imbalance_study"):
+        publish_run(tmp_path / "nothing", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+    assert main(["publish", str(tmp_path / "nothing"), str(tmp_path / "out")]) == 2
+    assert "rbcnb publish: " in capsys.readouterr().err
+
+
+def test_the_record_of_a_run_is_left_as_it_was(run, tmp_path):
+    before = (run.folder / "run.json").read_text()
+    publish_run(run.folder, tmp_path / "out")
+    assert (run.folder / "run.json").read_text() == before
+    assert json.loads(before)["parameters"]["01_segmentation"]["data"] == "/somewhere/chula"
