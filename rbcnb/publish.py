@@ -26,8 +26,8 @@ PREDICTIONS, RECORDS = "predictions.parquet", "trials.parquet"
 TRIAL_LISTS = ("final_trials", "ladder_trials")  # whose predictions are kept
 TUNING = "tuning_trials"  # fold_trials under another name: its predictions are not kept
 TOLERANCE = 1e-5  # what single precision may move a score by
-# Probabilities are kept as logarithms, which tell those near 1 apart as well as small ones. Rounded to 16 bits they took
-# a fourth less room, but the AUROC of networks that tell little apart changed by up to 0.002.
+# Logarithms of probabilities tell those near 1 apart as well as small ones. Rounded to 16 bits they took a fourth less
+# room, but the AUROC of networks that tell little apart changed by up to 0.002.
 LOG = "log_"
 # Figures of numbers alone: no crop, no smear.
 FIGURES = (
