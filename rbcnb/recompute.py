@@ -10,8 +10,10 @@ from typing import Any
 
 import pandas as pd
 
+from rbcnb.calibration import calibration_table, forecasts_of
 from rbcnb.export import choose_trial, stored_predictions
-from rbcnb.labels import count_classes
+from rbcnb.labels import count_classes, detection_table
+from rbcnb.leakage import leakage_gap
 from rbcnb.metrics import score_predictions
 from rbcnb.mistakes import confident_mistakes
 from rbcnb.paper import recomputation
@@ -105,6 +107,17 @@ class Stored:
         ]
         return pd.concat([self.differences_base, *steps], ignore_index=True)
 
+    def calibration(self) -> pd.DataFrame:
+        last = best_settings(list(self.final.values())[-1]).query("method in ['cross_entropy', 'focal']")
+        return calibration_table(forecasts_of(last.sort_values(["seed", "outer"]), self.run.store))
+
+    def detection(self) -> pd.DataFrame:
+        exhaustive = self.parameter("01_segmentation", "smears") == "synthetic"
+        return detection_table(*map(self.run.load_csv, ("cells", "truth", "smears")), exhaustive=exhaustive)
+
+    def verdict(self, differences: pd.DataFrame) -> pd.DataFrame:
+        return judge_claims(differences, margin=self.judging["margin"])
+
 
 # Table of a run -> how it follows from what is stored; each calls what its notebook calls.
 RECOMPUTED: dict[str, Callable[[Stored], pd.DataFrame]] = {
@@ -116,8 +129,23 @@ RECOMPUTED: dict[str, Callable[[Stored], pd.DataFrame]] = {
     "table3": lambda stored: table3(stored.climbed),
     "differences_base": lambda stored: stored.differences_base,
     "differences": lambda stored: stored.differences,
-    "verdict": lambda stored: judge_claims(stored.differences, margin=stored.judging["margin"]),
+    "verdict_base": lambda stored: stored.verdict(stored.differences_base),
+    "verdict": lambda stored: stored.verdict(stored.differences),
     "splits_t": Stored.splits_t,
+    "leakage": lambda stored: leakage_gap(stored.run.load_csv("leakage_trials"), stored.run.store),
+    "calibration": Stored.calibration,
+    "detection": Stored.detection,
     "winners_curse": lambda _: published_spread(),
     "recomputation": lambda _: recomputation(),
+}
+
+# What a run stores too little of, and why; of these tables the digest alone is checked.
+NOT_RECOMPUTED = {
+    "agreement": "readers that were simulated are not stored",
+    "classical": "the classifiers' predictions are not stored",
+    "finders": "every way to find cells would have to search the smears again",
+    "labels_per_smear": "labels that were not drawn for the study are not stored",
+    "loss_shares": "follows from no data of the run",
+    "second_look": "a reader that was simulated is not stored",
+    "skipped": "files that could not be read are not stored",
 }
