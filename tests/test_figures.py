@@ -183,7 +183,7 @@ def test_figures_show_themselves_as_png():
 def test_every_name_offered_is_drawn_above():
     offered = {name for name in figures.__all__ if name.startswith("plot_")}
     assert offered == {name for name in vars(figures) if name.startswith("plot_")}
-    assert len(DRAWN) == len(offered)
+    assert len(DRAWN) == len(offered | {plot_roc.__name__})  # which lives apart, with scikit-learn
 
 
 def test_importing_figures_loads_no_learning_library_and_no_pyplot():

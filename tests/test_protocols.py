@@ -6,15 +6,13 @@ import pandas as pd
 import pytest
 
 from rbcnb.losses import LOSSES
+from rbcnb.methods import METHODS, RIVALS, method_trial
 from rbcnb.protocols import (
-    METHODS,
-    RIVALS,
     best_settings,
     choose_settings,
     chosen_trials,
     images_per_fit,
     in_folds,
-    method_trial,
     process_table,
     protocol_names,
     settings_of,

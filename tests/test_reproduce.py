@@ -7,8 +7,9 @@ import pytest
 
 from rbcnb import reproduce
 from rbcnb.cost import Expected, check_enough, study_images, upscaling_seconds
+from rbcnb.methods import METHODS
 from rbcnb.parameters import ParameterError
-from rbcnb.protocols import METHODS, images_per_fit, in_folds, settings_of
+from rbcnb.protocols import images_per_fit, in_folds, settings_of
 from rbcnb.report import write_report
 from rbcnb.run import Run
 from rbcnb.smears import SmearError
