@@ -81,7 +81,7 @@ def leakage_gap(fits: pd.DataFrame, store: str | Path) -> pd.DataFrame:
     """
     rows = []
     for (architecture, method), own in fits.groupby(["architecture", "method"], sort=False):
-        diverged = sorted(set(own.loc[own["error"].astype(bool), "seed"]))
+        diverged = sorted(set(own.loc[own["error"].notna() & (own["error"] != ""), "seed"]))
         row = {"architecture": architecture, "method": method, "error": ""}
         if diverged:
             row["error"] = f"diverged with seed {', '.join(map(str, diverged))}"

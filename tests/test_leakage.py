@@ -41,6 +41,8 @@ def test_a_repetition_that_diverged_is_left_out_and_named(data, tmp_path):
     assert nothing["error"] == "diverged with seed 0, 1"
     assert nothing[["random", "grouped", "mean", "low", "high", "p"]].isna().all()
     assert leakage_gap(fine.head(0), tmp_path).empty
+    fine.to_csv(tmp_path / "fits.csv", index=False)  # no error is an empty field there
+    assert leakage_gap(pd.read_csv(tmp_path / "fits.csv"), tmp_path).iloc[0].equals(whole)
 
 
 @pytest.mark.slow

@@ -13,11 +13,11 @@ from rbcnb.protocols import (
     chosen_trials,
     images_per_fit,
     in_folds,
-    process_table,
     protocol_names,
     settings_of,
 )
 from rbcnb.trial import Trial
+from rbcnb.tuning import process_table
 
 KNOBS = {
     "alphas": [0.5, 1.0, 1.5], "gamma": 2.0, "n_tries": 4, "learning_rates": [1e-4, 1e-3], "gammas": [1.0, 3.0],
