@@ -4,6 +4,8 @@ Softmax of logits over T is, up to a constant per cell, log-probabilities over T
 """
 
 import math
+from collections.abc import Mapping
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -11,9 +13,12 @@ from scipy import optimize
 from scipy.special import log_softmax, softmax
 
 from rbcnb.columns import CELL, SMEAR, TARGET, classes_of_predictions, prob_columns
-from rbcnb.metrics import LEAST_PROB
+from rbcnb.metrics import LEAST_PROB, score_predictions
+from rbcnb.store import fold_predictions, load_predictions
+from rbcnb.style import readable
 
 T_RANGE = (0.05, 20.0)
+_MEASURES = ("nll", "brier", "ece", "ece_classwise", "auroc", "macro_f1")
 
 
 def fit_temperature(predictions: pd.DataFrame) -> float:
@@ -70,6 +75,32 @@ def calibrate(dev: pd.DataFrame, test: pd.DataFrame) -> tuple[pd.DataFrame, floa
         raise ValueError(f"{len(shared)} test cells, such as {tuple(shared[0])}, are among those to calibrate on")
     temperature = fit_temperature(dev)
     return apply_temperature(test, temperature), temperature
+
+
+def forecasts_of(fits: pd.DataFrame, store: str | Path) -> dict[str, pd.DataFrame]:
+    """Of the first of *fits* per architecture and method: test predictions, and the same under the folds' temperature.
+
+    Args:
+        fits: final fits, rows of `rbcnb.study.run_study`.
+        store: that they and their folds' fits lie in.
+
+    Returns:
+        Name (with T, where scaled) -> predictions table.
+    """
+    found = {}
+    for _, fit in fits.drop_duplicates(["architecture", "method"]).iterrows():
+        test = load_predictions(store, fit["key"])
+        scaled, temperature = calibrate(fold_predictions(fit, store), test)
+        name = f"{readable(fit['architecture'])}, {readable(fit['method'])}"
+        found |= {name: test, f"{name}, T = {temperature:.2f}": scaled}
+    return found
+
+
+def calibration_table(forecasts: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+    """Per name: NLL, Brier score (summed over classes), calibration errors, AUROC and macro F1."""
+    scores = {name: score_predictions(table) for name, table in forecasts.items()}
+    table = pd.DataFrame.from_dict(scores, orient="index")[list(_MEASURES)]
+    return table.rename_axis("model").reset_index()
 
 
 def _logs(predictions: pd.DataFrame) -> np.ndarray:

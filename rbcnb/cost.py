@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 
 from rbcnb.columns import CLASSES, LABEL
+from rbcnb.methods import method_trial
 from rbcnb.protocols import (
     BASE_RHO,
     images_per_fit,
     in_folds,
     ladder,
-    method_trial,
     protocol_names,
     settings_of,
 )

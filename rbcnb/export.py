@@ -34,6 +34,7 @@ from rbcnb.harvest import DIAMETER
 from rbcnb.likeness import MIN_SMEARS, look_of_smear, reference_of
 from rbcnb.metrics import score_predictions
 from rbcnb.model_file import ModelCard, ModelFileError, load_model, save_model
+from rbcnb.openings import open_test
 from rbcnb.protocols import chosen_trials
 from rbcnb.run import Run
 from rbcnb.stamps import code_stamp
@@ -150,7 +151,11 @@ def export_model(
         cells: its protocol's split, with ``crop``.
         jobs: fits side by side; None for one per core.
         precision: asked for of calls; see `rbcnb.unsure.choose_threshold`.
+
+    Raises:
+        rbcnb.openings.TestSetError: the run's test set was opened with other settings of this method.
     """
+    open_test(run.folder, [trial], cells)  # for the test scores in the card; other settings than opened are refused
     crops = run.load_crops(cells[CROP])
     folds = [replace(trial, fold=int(fold)) for fold in sorted(set(cells[FOLD]) - {NO_FOLD})]
     folder = run.folder / "models"

@@ -14,7 +14,7 @@ from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from rbcnb.columns import LABEL, PROB, TARGET, classes_of_predictions
+from rbcnb.columns import LABEL
 from rbcnb.comparisons import (
     plot_alpha_sweep,
     plot_class_counts,
@@ -37,7 +37,6 @@ from rbcnb.style import (
     BLUE,
     CYCLE,
     DASHES,
-    GREY,
     VERMILLION,
     bare,
     colours_of,
@@ -63,7 +62,6 @@ __all__ = [
     "plot_relative_improvement",
     "plot_residual_block",
     "plot_resnet",
-    "plot_roc",
     "plot_scores_by_rho",
     "plot_segmentation_steps",
     "plot_smears",
@@ -119,41 +117,6 @@ def plot_loss_shares(shares: pd.DataFrame) -> Figure:
         ax.grid(visible=False, axis="y")
         ax.set(xlim=(0, 1), xlabel="share of the batch's total loss (0 to 1)")
         figure.legend(loc="outside lower center", ncols=len(colours))
-    return figure
-
-
-def plot_roc(predictions: Mapping[str, pd.DataFrame], *, columns: int = 2) -> Figure:
-    """Fig. 10: one panel per model, one ROC per class (one against the rest) with its area in the legend.
-
-    Each table has ``target`` and ``prob_<class>``. A class without cells, or alone, has no ROC, and the legend says so.
-    """
-    # Imported here: scikit-learn takes longer to load than all else together, and the loss lesson draws no ROC.
-    from sklearn.metrics import auc, roc_curve
-
-    columns = min(columns, len(predictions))
-    rows = -(-len(predictions) // columns)
-    with rc():
-        figure, axes = new_figure(max(4.3 * columns, 4.8), 4.2 * rows, rows, columns)
-        for ax in axes.flat[len(predictions) :]:
-            ax.set_axis_off()
-        for ax, (name, table) in zip(axes.flat, predictions.items(), strict=False):
-            classes = classes_of_predictions(table.columns)
-            require(table, [TARGET, *(PROB + c for c in classes or ("<class>",))], f"predictions of {name}")
-            colours = colours_of(classes)
-            ax.plot([0, 1], [0, 1], color=GREY, lw=1, ls=":")
-            for class_name, dash in zip(classes, cycle(DASHES, len(classes)), strict=True):
-                truth = (table[TARGET] == class_name).to_numpy()
-                if truth.all() or not truth.any():
-                    ax.plot(
-                        [], [], color=colours[class_name], ls=dash, label=f"{class_name}: no ROC ({truth.sum()} cells)"
-                    )
-                    continue
-                fpr, tpr, _ = roc_curve(truth, table[PROB + class_name])
-                ax.plot(fpr, tpr, color=colours[class_name], ls=dash, label=f"{class_name}: {auc(fpr, tpr):.3f}")
-            ax.set(xlim=(-0.015, 1.015), ylim=(-0.015, 1.015), aspect="equal")
-            ax.set(xlabel="false positive rate", ylabel="true positive rate")
-            ax.set_title(readable(name))
-            ax.legend(loc="lower right", title="AUROC", title_fontsize=9, alignment="left")
     return figure
 
 

@@ -35,7 +35,7 @@ def leakage_folds(cells: pd.DataFrame, *, n_outer: int, seed: int) -> dict[str, 
     }
 
 
-def leakage_gap(
+def leakage_fits(
     trials: Sequence[Trial],
     cells: pd.DataFrame,
     crops: np.ndarray,
@@ -43,10 +43,9 @@ def leakage_gap(
     *,
     n_outer: int,
     seeds: Sequence[int],
-    jobs: int | None = None,
     **options: Any,
 ) -> pd.DataFrame:
-    """Macro F1 under random folds minus that under folds of smears, with its interval over smears and seeds.
+    """Both cross-validations of each trial, once per seed: rows of `rbcnb.study.run_study`.
 
     Nothing is chosen by it: settings are given, and no fit of a protocol comes out of it.
 
@@ -56,36 +55,51 @@ def leakage_gap(
         crops: in their order.
         store: of finished trials.
         n_outer: folds.
-        seeds: of folds, initialisation and order; each is another repetition of both ways.
-        jobs: trials side by side.
+        seeds: of folds, initialisation and order; each is another repetition of both ways. None: no fits.
         **options: of `rbcnb.study.run_study`.
-
-    Returns:
-        One row per architecture and method: the macro F1 ``random`` and ``grouped`` of all cells, means over seeds; and
-        `rbcnb.inference.Difference` of the first minus the second, with its p. No row without seeds.
     """
-    found: dict[str, dict[tuple[str, str], list[pd.DataFrame]]] = {RANDOM: {}, GROUPED: {}}
+    parts = [pd.DataFrame(columns=["protocol", "architecture", "method", "seed", "error", "key"])]
     for seed in seeds:
         for scheme, folded in leakage_folds(cells, n_outer=n_outer, seed=seed).items():
             base = [replace(one, protocol=scheme, outer=0, seed=seed, dev_counts=ALL_CELLS) for one in trials]
-            fits = run_study(
-                [fit for one in base for fit in expand_grid(one, fold=range(n_outer))],
-                folded,
-                crops,
-                store,
-                jobs=jobs,
-                **options,
-            )
-            for name, tables in predictions_by_method(fits, store).items():
-                found[scheme].setdefault(name, []).extend(tables)
+            fits = [fit for one in base for fit in expand_grid(one, fold=range(n_outer))]
+            parts.append(run_study(fits, folded, crops, store, **options))
+    return parts[0] if len(parts) == 1 else pd.concat(parts[1:], ignore_index=True)
+
+
+def leakage_gap(fits: pd.DataFrame, store: str | Path) -> pd.DataFrame:
+    """Macro F1 under random folds minus that under folds of smears, with its interval over smears and seeds.
+
+    Args:
+        fits: `leakage_fits`; of a repetition with a fit that diverged nothing is counted, in either way.
+        store: that they lie in.
+
+    Returns:
+        One row per architecture and method: the macro F1 ``random`` and ``grouped`` of all cells, means over seeds;
+        `rbcnb.inference.Difference` of the first minus the second, with its p; and under ``error`` which repetitions
+        diverged. Where all did, the numbers are missing. No row without fits.
+    """
     rows = []
-    for (architecture, method), grouped in found[GROUPED].items():
-        flattered = found[RANDOM][architecture, method]
-        scores = {
-            scheme: float(np.mean([score_predictions(table)["macro_f1"] for table in tables]))
-            for scheme, tables in ((RANDOM, flattered), (GROUPED, grouped))
-        }
-        difference = paired_macro_f1(flattered, grouped, seed=seeds[0])
-        facts = {name: getattr(difference, name) for name in _FACTS}
-        rows.append({"architecture": architecture, "method": method, **scores, **facts, "p": difference.p_value})
-    return pd.DataFrame(rows, columns=["architecture", "method", RANDOM, GROUPED, *_FACTS, "p"])
+    for (architecture, method), own in fits.groupby(["architecture", "method"], sort=False):
+        diverged = sorted(set(own.loc[own["error"].notna() & (own["error"] != ""), "seed"]))
+        row = {"architecture": architecture, "method": method, "error": ""}
+        if diverged:
+            row["error"] = f"diverged with seed {', '.join(map(str, diverged))}"
+        if len(whole := own[~own["seed"].isin(diverged)]):
+            row |= _gap_of(whole, store)
+        rows.append(row)
+    return pd.DataFrame(rows, columns=["architecture", "method", RANDOM, GROUPED, *_FACTS, "p", "error"])
+
+
+def _gap_of(fits: pd.DataFrame, store: str | Path) -> dict[str, float]:
+    """The numbers of one architecture and method."""
+    tables = {
+        scheme: next(iter(predictions_by_method(fits[fits["protocol"] == scheme], store).values()))
+        for scheme in (RANDOM, GROUPED)
+    }
+    scores = {
+        scheme: float(np.mean([score_predictions(table)["macro_f1"] for table in some]))
+        for scheme, some in tables.items()
+    }
+    difference = paired_macro_f1(tables[RANDOM], tables[GROUPED], seed=int(fits["seed"].min()))
+    return scores | {name: getattr(difference, name) for name in _FACTS} | {"p": difference.p_value}

@@ -101,7 +101,10 @@ def unlike(look: dict[str, float], reference: Reference) -> dict[str, float]:
 
 def warning_of(beyond: dict[str, float], *, most: int = 3) -> str:
     """`unlike`'s answer in words: the *most* striking differences; empty for none."""
-    told = [f"{MEANING[name][x > 0]} ({abs(x):.1f} times the limit)" for name, x in list(beyond.items())[:most]]
+    told = [
+        f"{MEANING[name][x > 0]} ({f'{abs(x):.1f} times the limit' if abs(x) >= 1.05 else 'just beyond the limit'})"
+        for name, x in list(beyond.items())[:most]
+    ]
     return "unlike the training smears: " + ", ".join(told) if told else ""
 
 

@@ -10,7 +10,7 @@ The ledger is a file of the run, for people who want to be kept from fooling the
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -23,6 +23,7 @@ from rbcnb.trial import Trial
 
 LEDGER = "test_openings.csv"  # in the run's folder
 LEDGER_COLUMNS = ("opened_at", "cells", "test", "protocol", "outer", "architecture", "method", "settings", "reason")
+ENTRY = LEDGER_COLUMNS[1:-1]
 # Not among the settings that may be chosen once: who they belong to, what pairs fits, the rung, and the machine's own.
 _APART = ("protocol", "outer", "architecture", "seed", "fold", "dev_counts", "precision")
 
@@ -49,27 +50,74 @@ def open_test(folder: str | Path, trials: Sequence[Trial], cells: pd.DataFrame, 
         TestSetError: under the honest protocol, a method has other settings than it was opened with (or several at
             once), or these cells were split otherwise before.
     """
-    path = Path(folder) / LEDGER
-    ledger = pd.DataFrame(columns=list(LEDGER_COLUMNS))
-    if path.exists():
-        ledger = pd.read_csv(path, dtype=str, keep_default_na=False)
-    marks = {"cells": _digest(cells), "test": _digest(cells[cells[SPLIT] == TEST])}
-    known = set(ledger[list(LEDGER_COLUMNS[1:-1])].itertuples(index=False, name=None))
-    fresh = {}
+    ledger, marks = load_ledger(folder), _marks(cells)
+    known = set(ledger[list(ENTRY)].itertuples(index=False, name=None))
+    fresh: dict[tuple[str, ...], None] = {}
     for trial in trials:
-        place = (*marks.values(), trial.protocol, str(trial.outer), trial.architecture, trial.method)
-        row = (*place, _settings(trial))
-        if row in known or row in fresh:
+        entry = (*marks, *entry_of(trial))
+        if entry in known or entry in fresh:
             continue
         if trial.protocol == "honest" and not reopen:
-            _refuse_another([*known, *fresh], row)
-        fresh[row] = None
+            _refuse_another([*known, *fresh], entry)
+        fresh[entry] = None
+    return _append(folder, ledger, fresh, reopen)
+
+
+def name_refits(folder: str | Path, trials: Sequence[Trial], cells: pd.DataFrame, *, reason: str) -> pd.DataFrame:
+    """Enters fits that will train on test cells, too (`rbcnb.leakage`), with settings that the set was opened with.
+
+    Args:
+        folder: of the run.
+        trials: the final fits whose settings they have.
+        cells: the table that these were opened with, with ``split``.
+        reason: what the fits are for; stands in the ledger.
+
+    Returns:
+        The ledger.
+
+    Raises:
+        TestSetError: the test set was not opened with one of these settings yet, and must not be trained on before.
+    """
+    ledger = load_ledger(folder)
+    marks = _marks(cells)
+    opened = set(ledger[list(ENTRY)].itertuples(index=False, name=None))
+    entries = [(*marks, *entry_of(trial)) for trial in trials]
+    for trial, entry in zip(trials, entries, strict=True):
+        if entry not in opened:
+            raise TestSetError(
+                f"{trial.architecture}, {trial.method}: {reason}, but no test set was opened with these settings; "
+                f"fit and score them first (open_test), so that {LEDGER} tells which came first"
+            )
+    noted = set(ledger[[*ENTRY, "reason"]].itertuples(index=False, name=None))
+    fresh = dict.fromkeys(entry for entry in entries if (*entry, reason) not in noted)
+    return _append(folder, ledger, fresh, reason)
+
+
+def load_ledger(folder: str | Path) -> pd.DataFrame:
+    """The ledger of the run in *folder*, ``LEDGER_COLUMNS``, all text; empty before any test set was opened."""
+    path = Path(folder) / LEDGER
+    if not path.exists():
+        return pd.DataFrame(columns=list(LEDGER_COLUMNS), dtype=str)
+    return pd.read_csv(path, dtype=str, keep_default_na=False)
+
+
+def entry_of(trial: Trial) -> tuple[str, ...]:
+    """What the ledger says of a final fit: protocol, outer split, architecture, method and settings."""
+    return trial.protocol, str(trial.outer), trial.architecture, trial.method, _settings(trial)
+
+
+def _marks(cells: pd.DataFrame) -> tuple[str, str]:
+    return _digest(cells), _digest(cells[cells[SPLIT] == TEST])
+
+
+def _append(folder: str | Path, ledger: pd.DataFrame, entries: Iterable[tuple[str, ...]], reason: str) -> pd.DataFrame:
     now = datetime.now(UTC).isoformat(timespec="seconds")
-    rows = pd.DataFrame([(now, *row, reopen) for row in fresh], columns=list(LEDGER_COLUMNS))
+    rows = pd.DataFrame([(now, *entry, reason) for entry in entries], columns=list(LEDGER_COLUMNS))
+    if rows.empty:
+        return ledger
     ledger = pd.concat([ledger, rows], ignore_index=True)
-    if fresh:
-        with write_whole(path) as part:
-            ledger.to_csv(part, index=False)
+    with write_whole(Path(folder) / LEDGER) as part:
+        ledger.to_csv(part, index=False)
     return ledger
 
 

@@ -15,26 +15,14 @@ import numpy as np
 import pandas as pd
 
 from rbcnb.columns import CLASSES, CODOCYTE, FOLD, NORMAL, class_names
+from rbcnb.methods import method_rank, method_trial
 from rbcnb.paper import TABLE2
 from rbcnb.splits import PROTOCOLS, TEST_FRACTION, SplitError
-from rbcnb.trial import ALL_CELLS, RESAMPLING, Trial, expand_grid
+from rbcnb.trial import ALL_CELLS, Trial, expand_grid
 
-METHODS = ("focal", "cross_entropy", "under_sampling", "over_sampling")  # of Table 1
-# What the paper did not try. "balanced_softmax" is "logit_adjustment" at the tau of 1 that is fitted here.
-RIVALS = (
-    "over_sampling_equal_steps",
-    "weighted_cross_entropy",
-    "class_balanced",
-    "ldam",
-    "ldam_drw",
-    "balanced_softmax",
-    "logit_adjustment",
-    "generalised_dice",
-)
-_LOSSES = ("focal", "cross_entropy", *RIVALS[1:])  # of rbcnb.losses.LOSSES, which would bring torch along
 # By which a setting and its epoch are chosen on the folds; a loss is no criterion, since each has its own scale.
 CRITERIA = {"macro_f1": "valid_macro_f1", "likelihood": "valid_ce"}
-_COMPARED = ["outer", "architecture", "method"]  # within which one setting is chosen
+COMPARED = ["outer", "architecture", "method"]  # within which one setting is chosen
 SETTING_FIELDS = tuple(field.name for field in fields(Trial) if field.name not in (FOLD, "epochs", "seed"))
 BASE_RHO = float(TABLE2.loc[TABLE2["total"].idxmax(), "rho"])  # the rung that is the whole data set
 EVALUATION_COST = 1 / 3  # of an image in a forward pass, in units of one that is trained on
@@ -47,32 +35,6 @@ def protocol_names(protocol: str) -> tuple[str, ...]:
     if protocol not in PROTOCOLS:
         raise ValueError(f"protocol must be one of {', '.join(PROTOCOLS)} or both, got {protocol!r}")
     return (protocol,)
-
-
-def method_trial(base: Trial, method: str, *, alpha: float, gamma: float) -> Trial:
-    """*base* with a method's loss and re-sampling; alpha and gamma go to the focal loss alone.
-
-    A method is a row of Table 1, a loss of the registry, or both: "ldam", "over_sampling", "ldam_over_sampling".
-
-    Raises:
-        ValueError: no such method.
-    """
-    loss, resample = method, "none"
-    for name, suffix in RESAMPLING.items():
-        if suffix and method == suffix:
-            loss, resample = "cross_entropy", name
-        elif suffix and method.endswith(f"_{suffix}"):
-            loss, resample = method.removesuffix(f"_{suffix}"), name
-    if loss not in _LOSSES:
-        raise ValueError(f"unknown method {method!r}; known: {', '.join((*METHODS, *RIVALS))}")
-    own = {"alpha": alpha, "gamma": gamma} if loss == "focal" else {"alpha": None, "gamma": None}
-    return replace(base, loss=loss, resample=resample, label_smoothing=0.0, **own)
-
-
-def method_rank(method: str) -> int:
-    """Where a method stands in tables: Table 1's in its order, then the rivals, then others."""
-    known = (*METHODS, *RIVALS)
-    return known.index(method) if method in known else len(known)
 
 
 def paper_settings(base: Trial, *, methods: Sequence[str], alphas: Sequence[float], gamma: float) -> list[Trial]:
@@ -181,7 +143,7 @@ def choose_settings(curves: pd.DataFrame, *, protocol: str, criterion: str = "ma
     else:
         means = means.sort_values("epochs", kind="stable")
         score = means[CRITERIA[criterion]] * (-1 if criterion == "likelihood" else 1)
-        best = score.groupby([means[name] for name in _COMPARED], sort=False).idxmax()
+        best = score.groupby([means[name] for name in COMPARED], sort=False).idxmax()
     chosen = means.loc[best]
     order = chosen["method"].map(method_rank)
     return (
@@ -218,37 +180,13 @@ def best_settings(results: pd.DataFrame) -> pd.DataFrame:
     Args:
         results: final fits of `rbcnb.study.run_study`, of one protocol.
     """
-    by = [*_COMPARED, *(name for name in SETTING_FIELDS if name not in _COMPARED), "epochs"]
+    by = [*COMPARED, *(name for name in SETTING_FIELDS if name not in COMPARED), "epochs"]
     settings = results.groupby(by, dropna=False, sort=False)
     # Of settings that tie exactly, the first: one method, one setting.
     ranked = results.assign(number=settings.ngroup(), mean=settings["macro_f1"].transform("mean"))
-    first = ranked.sort_values(["mean", "number"], ascending=[False, True]).groupby(_COMPARED)["number"].first()
-    mine = pd.MultiIndex.from_frame(results[_COMPARED])
+    first = ranked.sort_values(["mean", "number"], ascending=[False, True]).groupby(COMPARED)["number"].first()
+    mine = pd.MultiIndex.from_frame(results[COMPARED])
     return results[ranked["number"].to_numpy() == first.loc[mine].to_numpy()].reset_index(drop=True)
-
-
-def process_table(trials: Sequence[Trial], chosen: pd.DataFrame) -> pd.DataFrame:
-    """What Fig. 9 tells of a study: per chosen setting, how many settings and fold fits it was chosen among.
-
-    Args:
-        trials: the fold trials of one protocol.
-        chosen: the output of `choose_settings`; several rows of one method (``paper``: one per alpha) were not chosen
-            among on the folds, and stand for themselves.
-
-    Returns:
-        ``outer``, ``architecture``, ``method``, ``settings``, ``trials``, ``alpha``, ``epochs``.
-    """
-    rows = []
-    for row in chosen.itertuples():
-        rivals = chosen[(chosen[_COMPARED] == [row.outer, row.architecture, row.method]).all(axis=1)]
-        here = (row.outer, row.architecture, row.method)
-        among = [trial for trial in trials if (trial.outer, trial.architecture, trial.method) == here]
-        if len(rivals) > 1:
-            among = [trial for trial in among if trial.alpha == row.alpha]
-        settings = {replace(trial, fold=None) for trial in among}
-        facts = {"settings": len(settings), "trials": len(among), "alpha": row.alpha, "epochs": row.epochs}
-        rows.append({**dict(zip(_COMPARED, here, strict=True)), **facts})
-    return pd.DataFrame(rows)
 
 
 def ladder(available: Mapping[str, int]) -> dict[float, dict[str, int]]:

@@ -10,9 +10,11 @@ from typing import Any
 
 import pandas as pd
 
+from rbcnb.calibration import calibration_table, forecasts_of
 from rbcnb.export import choose_trial, stored_predictions
 from rbcnb.gaps import BALANCED, Gaps
-from rbcnb.labels import count_classes
+from rbcnb.labels import count_classes, detection_table
+from rbcnb.leakage import leakage_gap
 from rbcnb.metrics import score_predictions
 from rbcnb.mistakes import confident_mistakes
 from rbcnb.paper import recomputation
@@ -109,6 +111,14 @@ class Stored:
     def compared(self) -> pd.DataFrame:
         return self.gaps.together()
 
+    def calibration(self) -> pd.DataFrame:
+        last = best_settings(list(self.final.values())[-1]).query("method in ['cross_entropy', 'focal']")
+        return calibration_table(forecasts_of(last.sort_values(["seed", "outer"]), self.run.store))
+
+    def detection(self) -> pd.DataFrame:
+        exhaustive = self.parameter("01_segmentation", "smears") == "synthetic"
+        return detection_table(*map(self.run.load_csv, ("cells", "truth", "smears")), exhaustive=exhaustive)
+
 
 # Table of a run -> how it follows from what is stored; each calls what its notebook calls.
 RECOMPUTED: dict[str, Callable[[Stored], pd.DataFrame]] = {
@@ -119,6 +129,7 @@ RECOMPUTED: dict[str, Callable[[Stored], pd.DataFrame]] = {
     "table2": Stored.table2,
     "table3": lambda stored: table3(stored.climbed),
     "differences_base": lambda stored: stored.differences_base,
+    "verdict_base": lambda stored: judge_claims(stored.differences_base, margin=stored.judging["margin"]),
     "differences": lambda stored: adjust_for_families(stored.compared),
     "differences_balanced": lambda stored: adjust_for_families(stored.gaps.together(prevalence=BALANCED)),
     "ladder_gaps": lambda stored: stored.gaps.ladder(),
@@ -128,6 +139,20 @@ RECOMPUTED: dict[str, Callable[[Stored], pd.DataFrame]] = {
     "fig13": lambda stored: stored.gaps.relative(list(stored.climbed)[-1]),
     "verdict": lambda stored: judge_claims(stored.compared, margin=stored.gaps.margin),
     "splits_t": Stored.splits_t,
+    "leakage": lambda stored: leakage_gap(stored.run.load_csv("leakage_trials"), stored.run.store),
+    "calibration": Stored.calibration,
+    "detection": Stored.detection,
     "winners_curse": lambda _: published_spread(),
     "recomputation": lambda _: recomputation(),
+}
+
+# What a run stores too little of, and why; of these tables the digest alone is checked.
+NOT_RECOMPUTED = {
+    "agreement": "readers that were simulated are not stored",
+    "classical": "the classifiers' predictions are not stored",
+    "finders": "every way to find cells would have to search the smears again",
+    "labels_per_smear": "labels that were not drawn for the study are not stored",
+    "loss_shares": "follows from no data of the run",
+    "second_look": "a reader that was simulated is not stored",
+    "skipped": "files that could not be read are not stored",
 }

@@ -7,10 +7,10 @@ from pathlib import Path
 import pandas as pd
 
 from rbcnb.columns import CLASSES, DEV, LABEL, SCORES, SPLIT, TEST, class_names
+from rbcnb.methods import method_rank
 from rbcnb.metrics import score_predictions
 from rbcnb.paired_tests import ResampledT, corrected_resampled_t
 from rbcnb.paper import TABLE1, TABLE2, TABLE3
-from rbcnb.protocols import method_rank
 from rbcnb.rungs import TABLE2_ARM
 from rbcnb.store import load_predictions
 from rbcnb.style import readable

@@ -1,6 +1,7 @@
 """What the folds of a study say about its choices: their curves, and how far the best score flatters itself."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import pandas as pd
 from matplotlib.axes import Axes
@@ -8,11 +9,36 @@ from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from rbcnb.protocols import SETTING_FIELDS
+from rbcnb.protocols import COMPARED, SETTING_FIELDS
 from rbcnb.style import DASHES, colours_of, new_figure, rc, readable, require
+from rbcnb.trial import Trial
 
 _PANELS = (("valid_loss", "validation loss"), ("valid_macro_f1", "validation macro F1"))
 _LINES = ["line", "method", "fold", "epoch", "chosen_epoch", "valid_loss", "valid_macro_f1"]
+
+
+def process_table(trials: Sequence[Trial], chosen: pd.DataFrame) -> pd.DataFrame:
+    """What Fig. 9 tells of a study: per chosen setting, how many settings and fold fits it was chosen among.
+
+    Args:
+        trials: the fold trials of one protocol.
+        chosen: the output of `rbcnb.protocols.choose_settings`; several rows of one method (``paper``: one per alpha)
+            were not chosen among on the folds, and stand for themselves.
+
+    Returns:
+        ``outer``, ``architecture``, ``method``, ``settings``, ``trials``, ``alpha``, ``epochs``.
+    """
+    rows = []
+    for row in chosen.itertuples():
+        rivals = chosen[(chosen[COMPARED] == [row.outer, row.architecture, row.method]).all(axis=1)]
+        here = (row.outer, row.architecture, row.method)
+        among = [trial for trial in trials if (trial.outer, trial.architecture, trial.method) == here]
+        if len(rivals) > 1:
+            among = [trial for trial in among if trial.alpha == row.alpha]
+        settings = {replace(trial, fold=None) for trial in among}
+        facts = {"settings": len(settings), "trials": len(among), "alpha": row.alpha, "epochs": row.epochs}
+        rows.append({**dict(zip(COMPARED, here, strict=True)), **facts})
+    return pd.DataFrame(rows)
 
 
 def chosen_curves(curves: pd.DataFrame, chosen: pd.DataFrame) -> pd.DataFrame:

@@ -1,8 +1,9 @@
 """Do a run's numbers follow from what it stored? Tables recomputed from stored predictions; nothing is trained.
 
-Three checks, from the bottom up: each trial's predictions against the digest and the scores in its record; each table
-that follows from predictions, curves or labels, recomputed by the functions that the notebooks call; every file against
-the digest in the run's manifest. A table that is not recomputed (`Report.unchecked`) is checked by its digest alone.
+From the bottom up: each trial's predictions against the digest and the scores in its record; each table that follows
+from predictions, curves or labels, recomputed by the functions that the notebooks call; every file against the digest
+in the run's manifest, the exported model against its own; every fit that was scored on a test set against the ledger of
+their openings. A table that is not recomputed (`Report.unchecked`) is checked by its digest alone.
 """
 
 from dataclasses import dataclass
@@ -12,14 +13,17 @@ import pandas as pd
 
 from rbcnb.columns import CROP, SCORES
 from rbcnb.discrepancies import MISSING, THERE, Finding, compare_tables, same_value
+from rbcnb.export import MODEL
 from rbcnb.files import file_digest
 from rbcnb.metrics import score_predictions
+from rbcnb.model_file import ModelFileError, load_model
+from rbcnb.openings import ENTRY, LEDGER, entry_of, load_ledger
 from rbcnb.publish import TOLERANCE, is_published, unpacked
-from rbcnb.recompute import RECOMPUTED, Stored
+from rbcnb.recompute import NOT_RECOMPUTED, RECOMPUTED, Stored
 from rbcnb.run import MANIFEST, Run
 from rbcnb.store import load_predictions, load_record
 from rbcnb.tables import PUBLISHED
-from rbcnb.trial import hash_data
+from rbcnb.trial import Trial, hash_data
 
 PAPER = "paper"
 
@@ -85,7 +89,8 @@ def _run_at(folder: str | Path) -> Run:
     return here
 
 
-_TRIAL_LISTS = ("fold_trials", "final_trials", "ladder_trials")
+_SCORED_ON_TEST = ("final_trials", "ladder_trials")
+_TRIAL_LISTS = ("fold_trials", *_SCORED_ON_TEST, "leakage_trials")
 
 
 def _against_itself(run: Run, tolerance: float) -> Report:
@@ -93,15 +98,15 @@ def _against_itself(run: Run, tolerance: float) -> Report:
     findings = _file_findings(run)
     keys, n_numbers = _trial_findings(run, findings, tolerance)
     _data_findings(run, findings)
+    findings += _ledger_findings(run) + _model_findings(run)
     compared, unchecked = [], []
     for path in sorted(run.folder.glob("tables/*.csv")):
         if path.name.startswith("."):
             continue
         name = path.stem
         if name not in RECOMPUTED:
-            unchecked.append(
-                f"not recomputed: {name}: not among rbcnb.recompute.RECOMPUTED; its digest alone is checked"
-            )
+            why = NOT_RECOMPUTED.get(name, "not known to this version")
+            unchecked.append(f"not recomputed: {name}: {why}; its digest alone is checked")
             continue
         try:
             expected = RECOMPUTED[name](stored)
@@ -165,6 +170,30 @@ def _data_findings(run: Run, findings: list[Finding]) -> None:
         findings += [Finding("final_trials", name, "data", told, now) for told in set(rows["data"]) - {now}]
 
 
+def _ledger_findings(run: Run) -> list[Finding]:
+    """Fits that were scored on a test set of which the ledger does not say that it was opened with their settings."""
+    entered = set(load_ledger(run.folder)[list(ENTRY)[2:]].itertuples(index=False, name=None))
+    missing: dict[tuple[str, ...], None] = {}
+    for name in _SCORED_ON_TEST:
+        keys = run.load_csv(name)["key"] if (run.folder / f"{name}.csv").exists() else []
+        records = [record for key in keys if (record := load_record(run.store, key))]
+        missing |= {entry: None for record in records if (entry := entry_of(Trial(**record["trial"]))) not in entered}
+    return [Finding(LEDGER, ", ".join(entry), "", MISSING, THERE) for entry in missing]
+
+
+def _model_findings(run: Run) -> list[Finding]:
+    """A model file of the run that is damaged, edited, or of other cells than the run's."""
+    path = run.folder / MODEL
+    if not path.exists():
+        return []
+    try:
+        card = load_model(path).card
+    except ModelFileError as error:
+        return [Finding(MODEL, "", "", str(error), "whole")]
+    known = set(run.load_csv("final_trials")["data"])
+    return [] if card.data in known else [Finding(MODEL, "", "data", card.data, " or ".join(sorted(known)))]
+
+
 def _against_run(run: Run, other: Run, tolerance: float) -> Report:
     findings, n_numbers = [], 0
     names = {path.stem for path in run.folder.glob("tables/[!.]*.csv")}
@@ -190,11 +219,17 @@ def _load(run: Run, name: str) -> pd.DataFrame:
 def beside_paper(table: pd.DataFrame) -> pd.DataFrame:
     """Published rows of Table 1 or 3 beside a run's of the same method, alpha and rho, one line per score.
 
-    A network that the paper trained, too, is compared with itself, any other one with each of the paper's.
+    A network that the paper trained, too, is compared with itself, any other one with each of the paper's. Where alpha
+    was chosen on folds (``honest``), the published alpha is the one that was best on the test set.
     """
     names = [name for name in ("arm", "rho", "method", "alpha") if name in table]
     published, ours = (table[(table["protocol"] == PUBLISHED) == wanted] for wanted in (True, False))
-    pairs = published.merge(ours, on=names, suffixes=("_published", ""), how="inner")
+    chosen = (ours["protocol"] == "honest") & (ours["method"] == "focal") & ("alpha" in names)
+    pairs = published.merge(ours[~chosen], on=names, suffixes=("_published", ""))
+    if chosen.any():
+        best = published.loc[published.dropna(subset="alpha").groupby("architecture")["macro_f1"].idxmax()]
+        honest = best.merge(ours[chosen].drop(columns="alpha"), on="method", suffixes=("_published", ""))
+        pairs = pd.concat([pairs, honest], ignore_index=True)
     same = pairs["architecture"].isin(published["architecture"])
     pairs = pairs[~same | (pairs["architecture"] == pairs["architecture_published"])]
     long = [

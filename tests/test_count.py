@@ -94,7 +94,7 @@ def test_new_smears_become_calls_counts_and_pictures(smears, model, tmp_path):
         assert rows.set_index("class")["n_cells"].to_dict() == calls.reindex([*CLASSES, UNSURE], fill_value=0).to_dict()
     assert table["adjusted"].notna().sum() == 3 * table["smear"].nunique()
     for name in ("synthetic_00", "synthetic_01", "z_negative", "empty"):
-        assert Image.open(tmp_path / "overlays" / f"{name}.png").width >= 800
+        assert Image.open(tmp_path / "overlays" / f"{name}.jpg").width >= 800
     told = json.loads((tmp_path / "count.json").read_text())
     assert told["threshold"] == THRESHOLD
     assert told["finder"]["upscale"] == "none"
@@ -121,7 +121,7 @@ def test_a_second_call_resumes_and_another_model_does_not(smears, model, tmp_pat
     again = count(smears, model, tmp_path)
     assert (again.batch.n_resumed, calls) == (first.batch.n_images, [])
     assert {path: path.read_bytes() for path in tmp_path.rglob("*.csv")} == contents
-    (tmp_path / "overlays" / "synthetic_00.png").unlink()
+    (tmp_path / "overlays" / "synthetic_00.jpg").unlink()
     (tmp_path / "classified" / "synthetic_01.json").write_text('{"key": "cut sho')
     count(smears, model, tmp_path)
     assert len(calls) == 2

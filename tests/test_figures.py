@@ -11,12 +11,13 @@ import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.collections import PatchCollection
 from matplotlib.figure import Figure
-from sklearn.metrics import auc, roc_auc_score
+from sklearn.metrics import auc, roc_auc_score, roc_curve
 
 from rbcnb import figures
 from rbcnb.columns import CLASSES
 from rbcnb.curves import loss_shares
 from rbcnb.paper import CONFUSION, TABLE1, TABLE3, relative_improvement
+from rbcnb.roc_figures import plot_roc
 from rbcnb.style import colours_of
 
 RNG = np.random.default_rng(0)
@@ -136,7 +137,7 @@ DRAWN = {
     ),
     "fig08": lambda: figures.plot_class_examples(CROPS, LABELS, per_class=3, seed=0),
     "fig09": process,
-    "fig10": lambda: figures.plot_roc({"resnet50": predictions(), "densenet121": predictions()}),
+    "fig10": lambda: plot_roc({"resnet50": [predictions()], "densenet121": [predictions(), predictions()]}),
     "fig11": lambda: figures.plot_confusion({" ".join(key): counts for key, counts in CONFUSION.items()}),
     "fig12": lambda: figures.plot_training_loss(training_curves()),
     "fig13": lambda: figures.plot_relative_improvement(relative_improvement(TABLE3)),
@@ -182,7 +183,7 @@ def test_figures_show_themselves_as_png():
 def test_every_name_offered_is_drawn_above():
     offered = {name for name in figures.__all__ if name.startswith("plot_")}
     assert offered == {name for name in vars(figures) if name.startswith("plot_")}
-    assert len(DRAWN) == len(offered)
+    assert len(DRAWN) == len(offered | {plot_roc.__name__})  # which lives apart, with scikit-learn
 
 
 def test_importing_figures_loads_no_learning_library_and_no_pyplot():
@@ -318,7 +319,7 @@ def test_process_tells_the_studys_numbers():
 
 def test_roc_areas_are_scikit_learns():
     table = predictions()
-    ax = figures.plot_roc({"resnet50": table}).axes[0]
+    ax = plot_roc({"resnet50": [table]}).axes[0]
     labels = [text.get_text() for text in ax.get_legend().get_texts()]
     expected = [f"{c}: {roc_auc_score(table['target'] == c, table[f'prob_{c}']):.3f}" for c in CLASSES]
     assert labels == expected
@@ -328,12 +329,29 @@ def test_roc_areas_are_scikit_learns():
         assert area == pytest.approx(roc_auc_score(table["target"] == name, table[f"prob_{name}"]))
 
 
+def test_roc_of_several_seeds_is_their_mean_in_a_band_that_holds_them():
+    one = predictions()
+    other = one.sample(frac=1, random_state=0).assign(target=one["target"].to_numpy())  # knows nothing
+    ax = plot_roc({"resnet50": [one, other]}).axes[0]
+    for name, label, band in zip(CLASSES, ax.get_legend().get_texts(), ax.collections, strict=True):
+        areas = [roc_auc_score(table["target"] == name, table[f"prob_{name}"]) for table in (one, other)]
+        assert label.get_text() == f"{name}: {np.mean(areas):.3f} ± {np.std(areas, ddof=1):.3f}"
+        line = line_of(ax, label.get_text())
+        assert auc(line.get_xdata(), line.get_ydata()) == pytest.approx(np.mean(areas), abs=0.005)
+        edge = band.get_paths()[0].vertices
+        for table in (one, other):
+            fpr, tpr, _ = roc_curve(table["target"] == name, table[f"prob_{name}"])
+            at = np.interp(0.5, fpr, tpr)
+            there = edge[np.isclose(edge[:, 0], 0.5), 1]
+            assert there.min() - 1e-9 <= at <= there.max() + 1e-9
+
+
 def test_roc_without_a_class_says_so():
     table = predictions().query("target != 'codocyte'")
-    ax = figures.plot_roc({"resnet50": table}).axes[0]
+    ax = plot_roc({"resnet50": [table]}).axes[0]
     assert ax.get_legend().get_texts()[0].get_text() == "codocyte: no ROC (0 cells)"
     with pytest.raises(ValueError, match="prob_"):
-        figures.plot_roc({"resnet50": table[["target"]]})
+        plot_roc({"resnet50": [table[["target"]]]})
 
 
 def test_confusion_prints_what_the_paper_prints():

@@ -7,6 +7,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from rbcnb.engine import Engine, prepare
 from rbcnb.model_file import FORMAT, VERSION, ModelCard, ModelFileError, load_model, save_model
 from rbcnb.models import build_model, normalise
 
@@ -32,7 +33,7 @@ def rewrite(path, *, weights=None, **facts):
 
 @pytest.mark.parametrize("architecture", ["small", "resnet18"])
 def test_a_model_comes_back_bit_for_bit(tmp_path, architecture):
-    network = build_model(architecture, 3).eval().to(memory_format=torch.channels_last)
+    network = prepare(build_model(architecture, 3), Engine(torch.device("cpu"))).eval()
     card = replace(CARD, architecture=architecture)
     found = load_model(save_model(network, card, tmp_path / "model.safetensors"))
     assert found.card == card

@@ -5,7 +5,7 @@ import dataclasses
 import pandas as pd
 import pytest
 
-from rbcnb.openings import LEDGER, TestSetError, open_test
+from rbcnb.openings import LEDGER, TestSetError, name_refits, open_test
 from rbcnb.splits import assign_splits
 from rbcnb.trial import Trial
 
@@ -51,6 +51,19 @@ def test_two_settings_of_a_method_at_once_are_a_choice_on_the_test_set(tmp_path,
     assert not (tmp_path / LEDGER).exists()
     paper = [dataclasses.replace(one, protocol="paper") for one in both]
     assert open_test(tmp_path, paper, split)["protocol"].tolist() == ["paper", "paper"]  # its flaw, on record
+
+
+def test_fits_on_test_cells_come_after_the_opening_and_are_named(tmp_path, split):
+    what = "leakage gap"
+    with pytest.raises(TestSetError, match="leakage gap, but no test set was opened with these settings"):
+        name_refits(tmp_path, [CE], split, reason=what)
+    open_test(tmp_path, [CE, FOCAL], split)
+    with pytest.raises(TestSetError, match="no test set was opened"):
+        name_refits(tmp_path, [dataclasses.replace(CE, epochs=8)], split, reason=what)
+    assert name_refits(tmp_path, [CE], split, reason=what)["reason"].tolist() == ["", "", what]
+    assert len(name_refits(tmp_path, [CE], split, reason=what)) == 3
+    with pytest.raises(TestSetError, match="opened once"):  # and a choice after it is refused all the same
+        open_test(tmp_path, [dataclasses.replace(CE, epochs=8)], split)
 
 
 def test_another_way_to_split_the_same_cells_is_refused(tmp_path, data, split):

@@ -6,20 +6,18 @@ import pandas as pd
 import pytest
 
 from rbcnb.losses import LOSSES
+from rbcnb.methods import METHODS, RIVALS, method_trial
 from rbcnb.protocols import (
-    METHODS,
-    RIVALS,
     best_settings,
     choose_settings,
     chosen_trials,
     images_per_fit,
     in_folds,
-    method_trial,
-    process_table,
     protocol_names,
     settings_of,
 )
 from rbcnb.trial import Trial
+from rbcnb.tuning import process_table
 
 KNOBS = {
     "alphas": [0.5, 1.0, 1.5], "gamma": 2.0, "n_tries": 4, "learning_rates": [1e-4, 1e-3], "gammas": [1.0, 3.0],

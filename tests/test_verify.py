@@ -8,11 +8,14 @@ import pytest
 from rbcnb.cli import main
 from rbcnb.columns import CELL, CROP, SMEAR
 from rbcnb.discrepancies import compare_tables
-from rbcnb.export import choose_trial, stored_predictions
+from rbcnb.export import MODEL, choose_trial, stored_predictions
 from rbcnb.figures import plot_differences
 from rbcnb.labels import count_classes
 from rbcnb.mistakes import confident_mistakes
-from rbcnb.paper import recomputation
+from rbcnb.model_file import ModelCard, save_model
+from rbcnb.models import build_model
+from rbcnb.openings import LEDGER, open_test
+from rbcnb.paper import TABLE1, recomputation
 from rbcnb.run import Run
 from rbcnb.splits import assign_splits
 from rbcnb.store import load_predictions, predictions_by_method
@@ -40,6 +43,7 @@ def made(tmp_path_factory):
     splits = assign_splits(cells, protocol="honest", seed=0, n_folds=None)
     here.save_csv(splits, "splits_honest")
     trials = [replace(trial, seed=seed) for trial in METHODS for seed in range(2)]
+    open_test(here.folder, trials, splits)
     final = run_study(trials, splits, crops, here.store, jobs=1)
     here.save_csv(final, "final_trials")
     here.save_table(count_classes(cells).reset_index(), "class_counts")
@@ -134,6 +138,32 @@ def test_changed_scores_pictures_labels_and_lost_files_are_found(folder):
     assert {("figures/differences.png", "digest"), ("tables/recomputation.csv", "digest")} <= found(folder)
 
 
+def test_a_test_set_that_the_ledger_does_not_know_of_is_found(folder):
+    path = folder / LEDGER
+    ledger = pd.read_csv(path, dtype=str, keep_default_na=False)
+    ledger.iloc[:-1].to_csv(path, index=False)
+    (finding,) = verify_run(folder).findings
+    assert (finding.table, finding.stored) == (LEDGER, "missing")
+    assert finding.row.startswith("honest, 0, small, focal, ")
+    path.unlink()
+    assert len(verify_run(folder).findings) == 2
+
+
+def test_a_model_that_was_changed_or_is_of_other_cells_is_found(folder):
+    card = ModelCard("small", ("a", "b", "c"), 16, finder={}, data=pd.read_csv(folder / "final_trials.csv")["data"][0])
+    network = build_model("small", 3)
+    path = save_model(network, card, folder / MODEL)
+    assert verify_run(folder).same
+    whole = bytearray(path.read_bytes())
+    whole[-1] ^= 1
+    path.write_bytes(whole)
+    (finding,) = verify_run(folder).findings
+    assert finding.table == MODEL
+    assert "damaged or edited" in finding.stored
+    save_model(network, replace(card, data="0" * 16), path)
+    assert found(folder) == {(MODEL, "data")}
+
+
 def test_other_labels_than_the_fits_had_are_found(folder):
     run = Run.at(folder)
     cells = run.load_csv("splits_honest")
@@ -168,6 +198,9 @@ def test_beside_the_paper_every_method_stands_with_its_published_rows(folder, ca
         "architecture_published"
     )
     assert row.loc["resnet50", "published"] == 0.917
+    focal = beside[(beside["method"] == "focal") & (beside["score"] == "macro_f1")].set_index("architecture_published")
+    best = TABLE1[TABLE1["method"] == "focal"].groupby("architecture")["macro_f1"].max()
+    assert focal["published"].to_dict() == best.to_dict()  # alpha was chosen here, and so was the published one
     same = beside_paper(table.replace({"architecture": {"small": "resnet50"}}))
     assert set(same["architecture_published"]) == {"resnet50"}
     assert main(["verify", str(folder), "--against", "paper"]) == 0
