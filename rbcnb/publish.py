@@ -1,8 +1,8 @@
 """What is kept of a finished run when the run itself is too large to keep: its numbers, and all that checks them.
 
 ``rbcnb publish RUN DIR`` fills DIR with ``tables/``, the rows of the fits (``final_trials.csv``, ``ladder_trials.csv``,
-``tuning_trials.csv``), their held-out predictions in one file, ``run.json``, ``manifest.json``, figures of numbers, a
-README.md. No picture of a cell is among them. ``rbcnb verify DIR`` recomputes the tables from the predictions.
+``leakage_trials.csv``, ``tuning_trials.csv``), their held-out predictions in one file, the ledger of test sets,
+``run.json``, ``manifest.json``, figures of numbers, a README.md. No picture of a cell is among them. ``rbcnb verify DIR`` recomputes the tables from the predictions.
 """
 
 import json
@@ -17,13 +17,14 @@ import pandas as pd
 
 from rbcnb.columns import CELL, PROB
 from rbcnb.files import file_digest, write_whole
+from rbcnb.openings import LEDGER
 from rbcnb.report import CAPTIONS, TABLES
 from rbcnb.run import MANIFEST, Run
 from rbcnb.store import load_predictions, load_record
 from rbcnb.verdicts import say_answer
 
 PREDICTIONS, RECORDS = "predictions.parquet", "trials.parquet"
-TRIAL_LISTS = ("final_trials", "ladder_trials")  # whose predictions are kept
+TRIAL_LISTS = ("final_trials", "ladder_trials", "leakage_trials")  # whose predictions are kept
 TUNING = "tuning_trials"  # fold_trials under another name: its predictions are not kept
 TOLERANCE = 1e-5  # what single precision may move a score by
 # Logarithms of probabilities tell those near 1 apart as well as small ones. Rounded to 16 bits they took a fourth less
@@ -52,6 +53,7 @@ def publish_run(run: str | Path, out: str | Path) -> Path:
     figures = [name for name in FIGURES if (here.folder / "figures" / f"{name}.png").exists()]
     names = [f"tables/{name}.csv" for name in tables] + [f"figures/{name}.png" for name in figures]
     names += [f"{name}.csv" for name in (*TRIAL_LISTS, "ladder") if (here.folder / f"{name}.csv").exists()]
+    names += [LEDGER] if (here.folder / LEDGER).exists() else []
     copies = {name: name for name in names}
     if (here.folder / "fold_trials.csv").exists():
         copies["fold_trials.csv"] = f"{TUNING}.csv"
@@ -157,7 +159,7 @@ def _readme(run: Run, record: dict, figures: Sequence[str], tables: Sequence[str
         licence=LICENCES.get(smears, smears),
         data=record.get("data_hash", "?"),
         seeds=", ".join(f"{name} {value}" for name, value in record.get("seeds", {}).items()),
-        fits=sum(len(run.load_csv(name)) for name in TRIAL_LISTS),
+        fits=sum(len(run.load_csv(name)) for name in TRIAL_LISTS[:2]),
         hours=sum(entry["seconds"] for entry in record.get("notebooks", {}).values()) / 3600,
         machine=record.get("machine", "?"),
         versions=", ".join(f"{name} {versions[name]}" for name in _VERSIONS if name in versions),

@@ -11,6 +11,7 @@ from conftest import make_cells
 from rbcnb.cli import main
 from rbcnb.columns import CELL, CROP, SMEAR
 from rbcnb.gaps import Gaps
+from rbcnb.openings import open_test
 from rbcnb.publish import publish_run, unpacked
 from rbcnb.run import MissingResultError, Run
 from rbcnb.splits import assign_splits
@@ -39,9 +40,9 @@ def run(tmp_path_factory):
     here.save_image(crops[0], "figures/summary")
     splits = assign_splits(cells, protocol="honest", seed=0, n_folds=None)
     here.save_csv(splits, "splits_honest")
-    final = run_study(
-        [replace(trial, seed=s) for trial in METHODS for s in range(2)], splits, crops, here.store, jobs=1
-    )
+    trials = [replace(trial, seed=s) for trial in METHODS for s in range(2)]
+    open_test(here.folder, trials, splits)
+    final = run_study(trials, splits, crops, here.store, jobs=1)
     climbed = with_balanced(final.assign(arm="table2", rho=7.8), here.store)
     gaps = Gaps(final, climbed, here.store, **judging)
     here.save_csv(final, "final_trials")
