@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from distributed import Client, Future
 
 CONNECT_S = 5.0
-POLL_S = 0.005
 WAIT_S = 0.5
 WATCH_EVERY_S = 2.0
 AHEAD = 2  # items of an iterator per worker that are under way at once
@@ -166,10 +165,10 @@ def run_on_cluster(
     try:
         submit(None if everything else AHEAD * workers)
         while numbers:
-            if arrivals.has_ready():
-                yield from arrived()
-            else:
-                time.sleep(POLL_S)
+            with arrivals.thread_condition:  # it is told of each arrival, and no interrupt waits longer than this
+                if not arrivals.has_ready():
+                    arrivals.thread_condition.wait(WAIT_S)
+            yield from arrived()
             if time.monotonic() - watched_s > WATCH_EVERY_S:
                 watched_s, workers = time.monotonic(), _watch(client, workers)
             if not everything and (room := AHEAD * max(1, workers) - len(numbers)) > 0:
