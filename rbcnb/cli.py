@@ -219,7 +219,7 @@ def _overrides(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def _reproduce(options: argparse.Namespace) -> int:
-    from rbcnb.cluster import ClusterError
+    from rbcnb.admission import ClusterError
     from rbcnb.reproduce import ReproductionError, reproduce, skipped_files
 
     try:
@@ -247,8 +247,8 @@ def _reproduce(options: argparse.Namespace) -> int:
 
 
 def _segment(options: argparse.Namespace) -> int:
+    from rbcnb.admission import ClusterError
     from rbcnb.batch import BatchError, segment_files
-    from rbcnb.cluster import ClusterError
     from rbcnb.segmentation import FinderSpec
 
     try:

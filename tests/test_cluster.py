@@ -17,8 +17,9 @@ from dask_cluster import ROOT, loopback_cluster
 
 from rbcnb import cluster as ours
 from rbcnb import study
+from rbcnb.admission import ClusterError, modules_of, worker_facts
 from rbcnb.batch import BatchError, segment_files
-from rbcnb.cluster import ClusterError, agreed, connect
+from rbcnb.cluster import agreed, connect
 from rbcnb.harvest import harvest
 from rbcnb.segmentation import FinderSpec
 from rbcnb.smears import synthetic_smears
@@ -266,9 +267,9 @@ def test_workers_that_would_compute_something_else_are_refused(split_data, tmp_p
     (tmp_path / "none" / "rbcnb" / "__init__.py").touch()
     with loopback_cluster(tmp_path, workers=1) as cluster:
         with connect(cluster.address, study._work) as client:
-            modules = ours._modules(study._work)
+            modules = modules_of(study._work)
             assert {"study", "trial", "losses"} < set(modules)
-            assert agreed(client, ours.worker_facts, modules) == ours.worker_facts(modules)
+            assert agreed(client, worker_facts, modules) == worker_facts(modules)
             # One that joins now is refused by the first item that it takes.
             cluster.add_worker(path=(other, ROOT / "tests"))
             cluster.wait()
