@@ -190,7 +190,7 @@ def _outcome(client: "Client", future: "Future", value: Any, held: "Future") -> 
         return value
     if future.status == "cancelled":
         if held.status == "error":  # what all items wait for did not come into being
-            raise ClusterError(f"{client.scheduler.address} cannot unpack the work ({held.exception()}); {mend()}")
+            raise ClusterError(f"{client.scheduler.address} cannot unpack the work, its log says why; {mend()}")
         raise _gone(client)
     error = future.exception()
     if isinstance(error, KilledWorker):
