@@ -1,6 +1,7 @@
 """Where long work stands, told in place: a bar in a notebook, one line in a terminal, plain lines in a log.
 
-A `Teller` takes lines that stay when it is called, and by ``update`` lines that the next one replaces.
+A `Teller` takes lines that stay when it is called, and by ``update`` lines that the next one replaces:
+`progress_line` is a study's.
 """
 
 import html
