@@ -26,6 +26,7 @@ from rbcnb.cluster import connect  # noqa: E402
 from rbcnb.workers import run_all  # noqa: E402
 
 CROPS = np.zeros((3392, 48, 48, 3), np.uint8)  # as many as the paper has, of the size of the course
+TRIALS = {0.0: 300, 0.01: 300, 0.1: 60, 1.0: 16}  # seconds of a trial -> how many make a round
 
 
 def work(item: tuple[int, float], crops: np.ndarray) -> tuple[int, np.ndarray]:
@@ -65,18 +66,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--trials", type=int, default=300)
+    parser.add_argument("--seconds", type=float, nargs="+", choices=TRIALS, default=list(TRIALS), help="of a trial")
     options = parser.parse_args()
     path = (ROOT, ROOT / "tests", ROOT / "benchmarks")
-    with tempfile.TemporaryDirectory() as folder, loopback_cluster(Path(folder)) as cluster:
-        for _ in range(options.workers):
-            cluster.add_worker(path=path)
-        cluster.wait()
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        loopback_cluster(Path(folder), workers=options.workers, path=path) as cluster,
+    ):
         import scheduling  # by name, as workers import it
 
         with connect(cluster.address, scheduling.work) as client:
-            for seconds in (0.0, 0.01, 0.1):
-                n = options.trials if seconds < 0.1 else options.trials // 5
+            for seconds in options.seconds:
+                n = TRIALS[seconds]
                 items = [(i, seconds) for i in range(n)]
                 peers = {
                     "ours, dask": lambda items=items: scheduling.ours_dask(items, client),
@@ -94,7 +95,7 @@ def main() -> None:
                 for kind in ("dask", "joblib"):
                     ours, bare = (1e3 * np.median(spent[name], axis=0) for name in (f"ours, {kind}", f"bare {kind}"))
                     print(
-                        f"{n} trials of {1e3 * seconds:3.0f} ms on {options.workers} workers, {kind}, ms a trial: wall "
+                        f"{n} trials of {1e3 * seconds:.0f} ms on {options.workers} workers, {kind}, ms a trial: wall "
                         f"{ours[0]:.2f} to {bare[0]:.2f}, ratio {ours[0] / bare[0]:.2f}; processor {ours[1]:.2f} to "
                         f"{bare[1]:.2f}, ratio {ours[1] / bare[1]:.2f}",
                         flush=True,

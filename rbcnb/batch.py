@@ -9,34 +9,29 @@ One batch at a time works in DIR (DIR/.lock tells), and clears away what a kille
 """
 
 import errno
-import hashlib
 import json
-import os
 import platform
 import shutil
 import warnings
 from collections.abc import Callable, Iterable
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass, replace
-from functools import cache, lru_cache
-from importlib import metadata
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import cv2
 import joblib
-import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
 from rbcnb import superres, waifu
+from rbcnb.batch_image import ImageCells, image_key, load_finished, write_crops
 from rbcnb.cluster import agreed, connect, marked
 from rbcnb.columns import BORDER, FOUND, SMEAR
 from rbcnb.files import held, write_whole
 from rbcnb.images import decode_image, image_bytes
 from rbcnb.inputs import expand_inputs
 from rbcnb.segmentation import FinderSpec, segment_smear
-from rbcnb.stamps import code_stamp, with_imports
 from rbcnb.workers import DeadWorkerError, run_all
 
 if TYPE_CHECKING:
@@ -45,7 +40,6 @@ if TYPE_CHECKING:
 CROP_SCALE = "crop_scale"  # pixels of the crop per pixel of the smear
 COLUMNS = (*FOUND, BORDER, CROP_SCALE)
 Finish = Callable[[Path, pd.DataFrame, str], pd.DataFrame]  # (file, its cells, key of both) -> its rows of cells.csv
-_LIBRARIES = ("ncnn", "numpy", "opencv-python", "opencv-python-headless", "pillow")  # that pixels may depend on
 
 
 class BatchError(RuntimeError):
@@ -63,14 +57,6 @@ class BatchReport:
     notes: tuple[tuple[str, str], ...]  # (file, message) of images that were segmented, such as "has 2 pages"
     device: str  # what crops were upscaled on: "cpu", or "vulkan: " and a GPU's name
     cells_csv: Path
-
-
-@dataclass(frozen=True, eq=False)
-class _Outcome:
-    cells: pd.DataFrame
-    notes: list[str]
-    resumed: bool
-    key: str
 
 
 def segment_files(
@@ -148,14 +134,14 @@ def _segment_images(
     # Processes share the cores among them instead of each taking all.
     jobs = min(jobs, max(1, len(images)))
     threads = 1 if client else max(1, joblib.cpu_count() // jobs) if jobs > 1 else None
-    outcomes: dict[int, _Outcome | str | DeadWorkerError] = {}
+    outcomes: dict[int, ImageCells | str | DeadWorkerError] = {}
     try:
         with marked(out) if client else nullcontext() as mark:
             places = [path.absolute() if client else path for path in images]
             work = run_all(_try_image, places, shared=(out, spec, device, threads, mark), jobs=jobs, client=client)
             for number, outcome in tqdm(work, total=len(images), unit="image", disable=not progress):
                 path = images[number]
-                if finish is not None and isinstance(outcome, _Outcome):
+                if finish is not None and isinstance(outcome, ImageCells):
                     table = _guarded(path, finish, path, outcome.cells, outcome.key)
                     outcome = table if isinstance(table, str) else replace(outcome, cells=table)
                 outcomes[number] = outcome
@@ -192,7 +178,7 @@ def _segment_images(
 
 def _try_image(
     path: Path, out: Path, spec: FinderSpec, device: str, threads: int | None, mark: Path | None
-) -> _Outcome | str:
+) -> ImageCells | str:
     """What came of one image, or the message of what went wrong with it."""
     if mark is not None and not mark.exists():
         raise BatchError(
@@ -219,11 +205,11 @@ def _guarded(path: Path, work: Callable[..., Any], *arguments: Any) -> Any:
         return message if str(path) in message else f"{path}: {message}"
 
 
-def _segment_image(path: Path, out: Path, spec: FinderSpec, device: str) -> _Outcome:
+def _segment_image(path: Path, out: Path, spec: FinderSpec, device: str) -> ImageCells:
     part, crops = out / "parts" / f"{path.stem}.json", out / "crops" / path.stem
     data = image_bytes(path)
-    key = _key(data, path.name, spec, device)
-    if (finished := _finished(part, crops, key)) is not None:
+    key = image_key(data, path.name, spec, device)
+    if (finished := load_finished(part, crops, key)) is not None:
         return finished
 
     with warnings.catch_warnings(record=True) as caught:
@@ -239,12 +225,12 @@ def _segment_image(path: Path, out: Path, spec: FinderSpec, device: str) -> _Out
     try:
         # The part says "finished", so it goes first and comes last.
         part.unlink(missing_ok=True)
-        _write_crops(crops, found.crops)
+        write_crops(crops, found.crops)
         with write_whole(part) as temporary:
             temporary.write_text(json.dumps(saved), encoding="utf-8")
     except OSError as error:
         raise _unwritable(out, error) from error
-    return _Outcome(table, notes, False, key)
+    return ImageCells(table, notes, False, key)
 
 
 def _unwritable(out: Path, error: OSError) -> BatchError:
@@ -253,69 +239,3 @@ def _unwritable(out: Path, error: OSError) -> BatchError:
         f"{out}: cannot be written to ({error.strerror}); {mend}, or choose another --out. What is finished is kept: "
         "the same command carries on"
     )
-
-
-def _key(data: bytes, name: str, spec: FinderSpec, device: str) -> str:
-    # The network is what its files hold, wherever they lie.
-    network = _network_stamp(waifu.model_folder(spec.models)) if spec.upscale == "waifu2x" else ""
-    settings = asdict(replace(spec, models=None))
-    digest = hashlib.sha256(json.dumps([_stamp(), network, name, settings, device], default=str).encode())
-    digest.update(data)
-    return digest.hexdigest()
-
-
-@lru_cache
-def _network_stamp(folder: Path) -> str:
-    return hashlib.sha256(b"".join(path.read_bytes() for path in waifu.model_files(folder))).hexdigest()
-
-
-@cache
-def _stamp() -> list[str]:
-    """What code and which libraries make a table and its crops."""
-    versions = []
-    for name in _LIBRARIES:
-        try:
-            versions.append(f"{name} {metadata.version(name)}")
-        except metadata.PackageNotFoundError:
-            continue
-    return [code_stamp("batch", *with_imports("images", "segmentation")), *versions]
-
-
-def _finished(part: Path, crops: Path, key: str) -> _Outcome | None:
-    """What an earlier run made, if of the same image and settings, and if all its crops are still there."""
-    try:
-        saved = json.loads(part.read_text(encoding="utf-8"))
-        if saved["key"] != key:
-            return None
-        table, notes = pd.DataFrame(saved["cells"]), list(saved["notes"])
-    except (OSError, ValueError, KeyError, TypeError):  # none, or damaged: the image is done again
-        return None
-    present = {path.name for path in crops.glob("*.png")}
-    return _Outcome(table, notes, True, key) if present == {_crop_name(cell) for cell in range(len(table))} else None
-
-
-def read_crops(out: Path, smear: str, n_cells: int, size_px: int) -> np.ndarray:
-    """The crops [N, S, S, 3] uint8 RGB that a batch wrote into *out* for the image file called *smear*."""
-    folder = out / "crops" / Path(smear).stem
-    crops = np.empty((n_cells, size_px, size_px, 3), np.uint8)
-    for cell, crop in enumerate(crops):
-        data = np.frombuffer((folder / _crop_name(cell)).read_bytes(), np.uint8)
-        cv2.cvtColor(cv2.imdecode(data, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB, dst=crop)
-    return crops
-
-
-def _write_crops(folder: Path, crops: np.ndarray) -> None:
-    """Replace *folder* by one with these crops, so that none of an earlier run is left among them."""
-    temporary = folder.with_name(f".{folder.name}.part")
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
-    for cell, crop in enumerate(crops):
-        _, png = cv2.imencode(".png", cv2.cvtColor(crop, cv2.COLOR_RGB2BGR))
-        (temporary / _crop_name(cell)).write_bytes(png)  # OpenCV itself cannot write to every name on Windows
-    if folder.exists():
-        shutil.rmtree(folder)
-    os.replace(temporary, folder)
-
-
-def _crop_name(cell: int) -> str:
-    return f"{cell:04d}.png"

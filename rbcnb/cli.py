@@ -110,6 +110,7 @@ def build_parser() -> argparse.ArgumentParser:
         "--diameter", type=float, metavar="PX", help="cell diameter in the images (default: as the model was trained)"
     )
     count.add_argument("--jobs", type=_positive, default=1, metavar="N", help="images side by side (default 1)")
+    count.add_argument("--scheduler", metavar="ADDRESS", help=_SCHEDULER_HELP)
 
     verify = commands.add_parser(
         "verify", help="recompute a run's tables from its stored predictions, or compare runs", allow_abbrev=False
@@ -226,7 +227,7 @@ def _overrides(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def _reproduce(options: argparse.Namespace) -> int:
-    from rbcnb.cluster import ClusterError
+    from rbcnb.admission import ClusterError
     from rbcnb.reproduce import ReproductionError, reproduce, skipped_files
 
     try:
@@ -254,8 +255,8 @@ def _reproduce(options: argparse.Namespace) -> int:
 
 
 def _segment(options: argparse.Namespace) -> int:
+    from rbcnb.admission import ClusterError
     from rbcnb.batch import BatchError, segment_files
-    from rbcnb.cluster import ClusterError
     from rbcnb.segmentation import FinderSpec
 
     try:
@@ -305,6 +306,7 @@ def _labels(options: argparse.Namespace) -> int:
 
 
 def _count(options: argparse.Namespace) -> int:
+    from rbcnb.admission import ClusterError
     from rbcnb.batch import BatchError
     from rbcnb.count import count_files, summary_lines
 
@@ -317,11 +319,12 @@ def _count(options: argparse.Namespace) -> int:
             upscale=options.upscale,
             diameter_px=options.diameter,
             jobs=options.jobs,
+            scheduler=options.scheduler,
         )
     except (ValueError, OSError) as error:  # a ModelFileError is a ValueError
         print(f"rbcnb count: {error}", file=sys.stderr)
         return 2
-    except BatchError as error:
+    except (BatchError, ClusterError) as error:
         print(f"rbcnb count: {error}", file=sys.stderr)
         return 1
     n_counted = int(report.smears["n_counted"].sum()) if len(report.smears) else 0

@@ -2,39 +2,28 @@
 
 Results come home to the caller, who keeps them: workers need no disk in common. What all items share goes to the
 scheduler once and from worker to worker after that; the scheduler keeps it, so that a worker that takes it along when
-it dies loses nothing, and one that joins late gets it. A worker that runs other code, or several threads (torch's
-random state is one per process), would compute other numbers: it is refused, before it is given work or, where it
-joined late, by the first item that it takes.
+it dies loses nothing, and one that joins late gets it. Who may work is the matter of `rbcnb.admission`.
 """
 
-import functools
 import secrets
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from importlib import metadata
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rbcnb import __version__
-from rbcnb.stamps import code_stamp, with_imports
+from rbcnb.admission import ClusterError, check_all, check_this, mend, modules_of, worker_facts
 from rbcnb.workers import DeadWorkerError
 
 if TYPE_CHECKING:
     from distributed import Client, Future
 
 CONNECT_S = 5.0
-POLL_S = 0.005
 WAIT_S = 0.5
 WATCH_EVERY_S = 2.0
 AHEAD = 2  # items of an iterator per worker that are under way at once
-_LIBRARIES = ("fastai", "numpy", "pandas", "scikit-learn", "torch", "torchvision")  # that numbers depend on
-
-
-class ClusterError(RuntimeError):
-    """The cluster cannot do the work; what is finished is kept. The message says which part of it, and the mend."""
 
 
 def _tell(line: str) -> None:
@@ -78,7 +67,7 @@ def connect(
             say(f"waiting for a worker at {scheduler}; start one there: dask worker {scheduler} --nthreads 1")
             while not client.nthreads():
                 time.sleep(WAIT_S)
-        _check(client, _modules(function))
+        check_all(client, modules_of(function))
         yield client
     except CommClosedError:
         raise _gone(client) from None
@@ -139,7 +128,7 @@ def run_on_cluster(
     import dask
     from distributed import as_completed
 
-    modules = _modules(function)
+    modules = modules_of(function)
     name = f"{function.__name__.strip('_')}-{secrets.token_hex(4)}"
     numbers: dict[Future, int] = {}
     source, everything = enumerate(items), isinstance(items, Sequence)
@@ -159,24 +148,24 @@ def run_on_cluster(
         arrivals.update(futures)
 
     def arrived() -> Iterator[tuple[int, Any]]:
-        for future, value in arrivals.next_batch(block=False):
-            yield numbers.pop(future), _outcome(client, future, value)
+        while arrivals.has_ready():  # one by one: what is not taken yet can still be had after an interruption
+            future, value = next(arrivals)
+            yield numbers.pop(future), _outcome(client, future, value, held)
 
     watched_s, workers = time.monotonic(), count_workers(client)
     try:
         submit(None if everything else AHEAD * workers)
         while numbers:
-            if arrivals.has_ready():
-                yield from arrived()
-            else:
-                time.sleep(POLL_S)
+            with arrivals.thread_condition:  # it is told of each arrival, and no interrupt waits longer than this
+                if not arrivals.has_ready():
+                    arrivals.thread_condition.wait(WAIT_S)
+            yield from arrived()
             if time.monotonic() - watched_s > WATCH_EVERY_S:
                 watched_s, workers = time.monotonic(), _watch(client, workers)
             if not everything and (room := AHEAD * max(1, workers) - len(numbers)) > 0:
                 submit(room)
     except KeyboardInterrupt:
-        if arrivals.has_ready():
-            yield from arrived()
+        yield from arrived()
         raise
     finally:
         with suppress(OSError, TimeoutError, RuntimeError):
@@ -194,12 +183,14 @@ def _watch(client: "Client", before: int) -> int:
     return workers
 
 
-def _outcome(client: "Client", future: "Future", value: Any) -> Any:
+def _outcome(client: "Client", future: "Future", value: Any, held: "Future") -> Any:
     from distributed import KilledWorker
 
     if future.status == "finished":
         return value
     if future.status == "cancelled":
+        if held.status == "error":  # what all items wait for did not come into being
+            raise ClusterError(f"{client.scheduler.address} cannot unpack the work, its log says why; {mend()}")
         raise _gone(client)
     error = future.exception()
     if isinstance(error, KilledWorker):
@@ -207,7 +198,7 @@ def _outcome(client: "Client", future: "Future", value: Any) -> Any:
             f"KilledWorker: {1 + error.allowed_failures} workers died while at it, most likely for want of memory"
         )
     if isinstance(error, ImportError | AttributeError):  # the item could not even be unpacked
-        raise ClusterError(f"a worker cannot run this package ({error}); {_mend()}") from error
+        raise ClusterError(f"a worker cannot run this package ({error}); {mend()}") from error
     raise error
 
 
@@ -225,73 +216,6 @@ def _hold(*shared: Any) -> tuple:
 
 def _guarded(item: Any, held: tuple) -> Any:
     """``function(item, *shared)``, unless this worker is not what it must be: it may have come after the check."""
-    from distributed import get_worker
-
     function, modules, expected, *shared = held
-    worker = get_worker()
-    if wrong := _differences(worker_facts(modules), expected) + _threads(worker.state.nthreads):
-        raise ClusterError(f"worker {worker.address} joined late and was refused: {'; '.join(wrong)}; {_mend()}")
+    check_this(modules, expected)
     return function(item, *shared)
-
-
-def _modules(function: Callable[..., Any]) -> tuple[str, ...]:
-    """The modules of this package that *function* is made of, by name."""
-    package, _, module = function.__module__.partition(".")
-    return with_imports(module) if package == __package__ and module else ()
-
-
-@functools.cache
-def worker_facts(modules: tuple[str, ...]) -> dict[str, str]:
-    """What the numbers of *modules* depend on, where this is called: versions and the code itself."""
-    import cv2
-
-    facts = {"python": f"{sys.version_info.major}.{sys.version_info.minor}", "rbcnb": __version__}
-    facts |= {"opencv": cv2.__version__}  # two packages install it
-    for name in _LIBRARIES:
-        try:
-            facts[name] = metadata.version(name).partition("+")[0]  # a build for a GPU is the same version
-        except metadata.PackageNotFoundError:
-            facts[name] = "not installed"
-    return facts | {"rbcnb's code": code_stamp(*modules)}
-
-
-def _differences(there: Mapping[str, str], here: Mapping[str, str]) -> list[str]:
-    if "error" in there:
-        return [there["error"]]
-    wrong = [f"{name} {there[name]}, not {here[name]}" for name in here if there[name] != here[name]]
-    # Python's minor versions parse the same code to different trees.
-    return wrong[:1] if wrong and wrong[0].startswith("python") else wrong
-
-
-def _threads(n: int) -> list[str]:
-    return [] if n == 1 else [f"it has {n} threads: start it with --nthreads 1, and --nworkers for several"]
-
-
-def _mend() -> str:
-    return f"install this very version there (rbcnb {__version__}, the same libraries), or stop that worker"
-
-
-def _check(client: "Client", modules: tuple[str, ...]) -> None:
-    """Has all workers, and the scheduler, tell what they run, and raises for those that differ."""
-
-    def probe() -> dict[str, str]:  # sent as code: the package that would be imported may not be there
-        try:
-            from rbcnb.cluster import worker_facts
-        except ImportError as error:
-            return {"error": f"cannot import rbcnb there ({error})"}
-        try:
-            return worker_facts(modules)
-        except OSError as error:  # a version without one of the modules
-            return {"error": f"another rbcnb is there ({error})"}
-
-    here = worker_facts(modules)
-    threads = client.nthreads()
-    answers = client.run(probe, on_error="ignore")  # a worker that dies meanwhile is none
-    wrong = {
-        f"worker {address}": _differences(there, here) + _threads(threads.get(address, 1))
-        for address, there in answers.items()
-    }
-    # The scheduler computes nothing, but it unpacks what passes through.
-    wrong["the scheduler"] = _differences(client.run_on_scheduler(probe), here)
-    if told := [f"{who}: {'; '.join(what)}" for who, what in wrong.items() if what]:
-        raise ClusterError("\n".join([f"{client.scheduler.address} cannot do this work; {_mend()}", *told]))

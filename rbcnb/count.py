@@ -24,7 +24,8 @@ import numpy as np
 import pandas as pd
 
 from rbcnb import __version__
-from rbcnb.batch import CROP_SCALE, BatchReport, read_crops, segment_files
+from rbcnb.batch import CROP_SCALE, BatchReport, segment_files
+from rbcnb.batch_image import read_crops
 from rbcnb.calibration import apply_temperature
 from rbcnb.columns import BORDER, PRED, SMEAR, prob_columns
 from rbcnb.differential import POOL, differential_count
@@ -83,6 +84,7 @@ def count_files(
     models: str | None = None,
     seed: int = 0,
     jobs: int = 1,
+    scheduler: str | None = None,
     progress: bool = True,
 ) -> CountReport:
     """Counts the cells of image files and of the images in folders; see the module for what *out* then holds.
@@ -98,16 +100,19 @@ def count_files(
         models: folder of Waifu2x's model files.
         seed: of the draws for adjusted intervals.
         jobs: images segmented at once, each in a process of its own.
+        scheduler: address of a Dask scheduler, whose workers segment in place of this machine, which classifies; see
+            `rbcnb.batch.segment_files` for the folders that they must share.
 
     Raises:
         ModelFileError: the model cannot be used.
         rbcnb.batch.BatchError: *out* cannot be written to, another batch works there, or a process dies.
+        rbcnb.admission.ClusterError: the cluster cannot do the work.
     """
     loaded = load_model(model)
     spec = finder_of(loaded, str(model), upscale=upscale, diameter_px=diameter_px, models=models)
     out = Path(out)
     classifier = _Classifier(loaded, out)
-    batch = segment_files(paths, out, spec=spec, jobs=jobs, progress=progress, finish=classifier)
+    batch = segment_files(paths, out, spec=spec, jobs=jobs, scheduler=scheduler, progress=progress, finish=classifier)
     smears = pd.DataFrame(classifier.facts)
     if len(smears):
         alike = (smears[WARNING] == "") & (smears["n_counted"] > 0)

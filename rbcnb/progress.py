@@ -1,13 +1,18 @@
 """Where long work stands, told in place: a bar in a notebook, one line in a terminal, plain lines in a log.
 
-A `Teller` takes lines that stay when it is called, and by ``update`` lines that the next one replaces.
+A `Teller` takes lines that stay when it is called, and by ``update`` lines that the next one replaces:
+`progress_line` is a study's.
 """
 
 import html
 import shutil
 import sys
-from collections.abc import Callable
-from typing import Any, TextIO
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TextIO
+
+if TYPE_CHECKING:
+    from rbcnb.trial import Trial
 
 
 class Teller:
@@ -103,3 +108,35 @@ def teller(say: Callable[[str], None] | None = None) -> Teller:
     if sys.stdout.isatty():
         return TerminalTeller(sys.stdout)
     return Teller(lambda line: print(line, flush=True))
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What is to be said of one trial when it is stored."""
+
+    number: int  # of the trial in the study
+    macro_f1: float | None = None  # of its held-out cells
+    error: str = ""
+
+
+def progress_line(
+    trials: Sequence["Trial"], done: Sequence[Outcome], costs: Sequence[float], *, jobs: int, spent_s: float
+) -> str:
+    """A study's line: trials done, running, left, the time left by their *costs*, and the best score on a fold so far.
+
+    Scores on the test set are not told: nobody is to stop a study by them.
+    """
+    left = len(trials) - len(done)
+    running = min(jobs, left)
+    line = f"study: {len(done)} of {len(trials)} trials done, {running} running, {left - running} waiting, "
+    line += f"{spent_s:.0f} s"
+    if done:
+        left_s = spent_s * (sum(costs) / sum(costs[outcome.number] for outcome in done) - 1)
+        line += f", about {left_s:.0f} s left"
+    if failed := sum(bool(outcome.error) for outcome in done):
+        line += f", {failed} failed"
+    scored = [one for one in done if one.macro_f1 is not None and trials[one.number].fold is not None]
+    if scored:
+        best = max(scored, key=lambda one: one.macro_f1)
+        line += f", best macro F1 on a fold {best.macro_f1:.3f} ({trials[best.number].method})"
+    return line

@@ -15,7 +15,7 @@ import pandas as pd
 
 from rbcnb.cluster import agreed, connect, count_workers, marked
 from rbcnb.columns import FOLD, LABEL
-from rbcnb.progress import Teller, teller
+from rbcnb.progress import Outcome, Teller, progress_line, teller
 from rbcnb.protocols import images_per_fit
 from rbcnb.store import checkpoint_of, load_record, results_table, store_failure, store_result
 from rbcnb.trial import Trial, TrialResult, hash_data, run_trial
@@ -42,15 +42,6 @@ class Failure:
 
     reason: str
     diverged: bool = False
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What is to be said of one trial when it is stored."""
-
-    number: int  # of the trial in the study
-    macro_f1: float | None = None  # of its held-out cells
-    error: str = ""
 
 
 def run_study(
@@ -250,26 +241,3 @@ def _train(
     finally:
         say.close()
     return [outcome.error for outcome in done if outcome.error]
-
-
-def progress_line(
-    trials: Sequence[Trial], done: Sequence[Outcome], costs: Sequence[float], *, jobs: int, spent_s: float
-) -> str:
-    """Trials done, running and left, the time left by their *costs*, and the best score on a fold so far.
-
-    Scores on the test set are not told: nobody is to stop a study by them.
-    """
-    left = len(trials) - len(done)
-    running = min(jobs, left)
-    line = f"study: {len(done)} of {len(trials)} trials done, {running} running, {left - running} waiting, "
-    line += f"{spent_s:.0f} s"
-    if done:
-        left_s = spent_s * (sum(costs) / sum(costs[outcome.number] for outcome in done) - 1)
-        line += f", about {left_s:.0f} s left"
-    if failed := sum(bool(outcome.error) for outcome in done):
-        line += f", {failed} failed"
-    scored = [one for one in done if one.macro_f1 is not None and trials[one.number].fold is not None]
-    if scored:
-        best = max(scored, key=lambda one: one.macro_f1)
-        line += f", best macro F1 on a fold {best.macro_f1:.3f} ({trials[best.number].method})"
-    return line

@@ -4,6 +4,7 @@ import functools
 import os
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -48,10 +49,17 @@ def run_all(
         return
     run_one = _numbered if jobs == 1 else functools.partial(in_worker, _numbered)
     work = (joblib.delayed(run_one)(function, number, item, *shared) for number, item in enumerate(items))
+    # One by one: of quick items joblib would make batches, and keep what is done until the last of one is.
+    results = joblib.Parallel(n_jobs=jobs, return_as="generator_unordered", batch_size=1, max_nbytes="1M")(work)
     try:
-        yield from joblib.Parallel(n_jobs=jobs, return_as="generator_unordered", max_nbytes="1M")(work)
+        for number, result in results:  # noqa: UP028 with "yield from", their end would come before ours and warn
+            yield number, result
     except BrokenProcessPool as error:
         raise DeadWorkerError("a worker process died, most likely for want of memory") from error
+    finally:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=".*tasks which were still being processed")
+            results.close()
 
 
 def _numbered(function: Callable[..., Any], number: int, item: Any, *shared: Any) -> tuple[int, Any]:

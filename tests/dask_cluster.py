@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
+PATH = (ROOT, ROOT / "tests")
 START_S = 120.0
 
 
@@ -19,19 +20,20 @@ class Cluster:
     """Its address, and the processes of its workers, in the order of their start."""
 
     folder: Path
+    path: Sequence[Path]
     address: str = ""
     scheduler: subprocess.Popen | None = None
     workers: list[subprocess.Popen] = field(default_factory=list)
 
-    def add_worker(self, *options: str, path: Sequence[Path] = (ROOT, ROOT / "tests"), nanny: bool = False) -> None:
-        """Starts a worker of one thread that imports from *path* first; it joins soon."""
+    def add_worker(self, *options: str, path: Sequence[Path] | None = None, nanny: bool = False) -> None:
+        """Starts a worker of one thread, which may import from another *path*; it joins soon."""
         command = ["dask_worker", self.address, "--name", str(len(self.workers)), "--local-directory", str(self.folder)]
         command += ["--no-dashboard", "--memory-limit", "0", "--nanny" if nanny else "--no-nanny"]
         command += options if "--nthreads" in options else ["--nthreads", "1", *options]
         self.workers.append(self.start(command, path=path))
 
-    def start(self, command: list[str], *, path: Sequence[Path] = (ROOT, ROOT / "tests")) -> subprocess.Popen:
-        env = os.environ | {"PYTHONPATH": os.pathsep.join(map(str, path)), "OMP_NUM_THREADS": "1"}
+    def start(self, command: list[str], *, path: Sequence[Path] | None = None) -> subprocess.Popen:
+        env = os.environ | {"PYTHONPATH": os.pathsep.join(map(str, path or self.path)), "OMP_NUM_THREADS": "1"}
         log = (self.folder / f"{command[0]}-{len(self.workers)}.log").open("w")
         return subprocess.Popen(
             [sys.executable, "-m", f"distributed.cli.{command[0]}", *command[1:]],
@@ -58,8 +60,11 @@ def _names(dask_scheduler: object) -> list[str]:
 
 
 @contextmanager
-def loopback_cluster(folder: Path, *, workers: int = 0, options: Sequence[str] = ()) -> Iterator[Cluster]:
-    cluster = Cluster(folder)
+def loopback_cluster(
+    folder: Path, *, workers: int = 0, options: Sequence[str] = (), path: Sequence[Path] = PATH
+) -> Iterator[Cluster]:
+    """A scheduler and its *workers*, all of which import from *path* first."""
+    cluster = Cluster(folder, path)
     file = folder / "scheduler.json"
     command = ["dask_scheduler", "--host", "127.0.0.1", "--port", "0", "--no-dashboard", "--scheduler-file", str(file)]
     cluster.scheduler = cluster.start(command)

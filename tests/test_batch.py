@@ -206,7 +206,7 @@ def test_a_place_that_cannot_be_written_ends_the_batch_with_a_mend(folder, tmp_p
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     run([folder / "b.png"], tmp_path / "out")
-    monkeypatch.setattr(batch, "_write_crops", full)
+    monkeypatch.setattr(batch, "write_crops", full)
     with pytest.raises(batch.BatchError, match=r"No space left on device.*free some space.*carries on"):
         run([folder], tmp_path / "out")
     monkeypatch.undo()
@@ -302,7 +302,7 @@ def test_other_weights_are_other_work(folder, tmp_path, monkeypatch):
 
 def test_other_code_is_other_work(folder, tmp_path, monkeypatch):
     run([folder], tmp_path / "out")
-    monkeypatch.setattr(batch, "_stamp", lambda: ["another finder"])
+    monkeypatch.setattr("rbcnb.batch_image._stamp", lambda: ["another finder"])
     assert run([folder], tmp_path / "out").n_resumed == 0
 
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from rbcnb.batch import read_crops
+from rbcnb.batch_image import read_crops
 from rbcnb.calibration import apply_temperature
 from rbcnb.cli import main
 from rbcnb.columns import CLASSES, prob_columns

@@ -9,9 +9,10 @@ import pytest
 
 from rbcnb import study
 from rbcnb.metrics import score_predictions
+from rbcnb.progress import Outcome, progress_line
 from rbcnb.splits import assign_splits
 from rbcnb.store import load_curves, load_predictions, predictions_by_method, results_table
-from rbcnb.study import Outcome, StudyError, progress_line, run_study
+from rbcnb.study import StudyError, run_study
 from rbcnb.trial import Trial, expand_grid
 
 FAST = Trial(epochs=2)
