@@ -84,6 +84,8 @@ def show_labeller(folder: str | Path, *, port: int, browse: bool, say: Callable[
 
 
 def _table(path: str | Path) -> pd.DataFrame:
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"{path}: no such table; name a CSV file that is there")
     # Names such as "1" or "NA" stay what they are; only an empty field is missing.
     try:
         return pd.read_csv(path, dtype=dict.fromkeys((SMEAR, LABEL), str), keep_default_na=False, na_values=[""])
