@@ -180,7 +180,7 @@ def test_what_readers_say_of_a_run_is_taken_in(tmp_path):
     again = pd.read_csv(out / "relabel_queue.csv")
     assert list(again) == ["smear", "cell"]  # blinded
     again = before.drop(columns="label").merge(again[~again["cell"].isin(read["cell"])]).head(6)[list(read)]
-    append_readings(out / "second_look.csv", again.assign(label="codocyte", reader="cy"))
+    append_readings(out / "second_look.csv", again.assign(label="normal", reader="cy"))
     second = reproduce(out, "--only", "01,02")
     assert second.returncode == 0, second.stderr[-3000:]
     assert "01_segmentation: done already" in second.stderr
