@@ -110,7 +110,7 @@ def summary(rows: list[dict], by: list[str]) -> pd.DataFrame:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("runs/label_issues"), help="folder of finished fits")
-    parser.add_argument("--sets", type=int, default=3, help="sets of cells (default 3)")
+    parser.add_argument("--sets", type=int, default=2, help="sets of cells (default 2)")
     parser.add_argument("--fits", type=int, default=2, help="seeds of the net (default 2)")
     parser.add_argument("--effect", action="store_true", help="also what a second look does to macro F1")
     parser.add_argument("--effect-fits", type=int, default=3, help="seeds of the net for that (default 3)")

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from rbcnb.agreement import COLUMNS
 from rbcnb.style import BLUE, GREY, VERMILLION, bare, new_figure, rc, readable, require
 
-_SIMULATED = " (SIMULATED readers)"
+_SIMULATED = "(SIMULATED readers)"
 
 
 def plot_disagreement(counts: pd.DataFrame, *, simulated: bool = False) -> Figure:
@@ -46,7 +46,8 @@ def plot_disagreement(counts: pd.DataFrame, *, simulated: bool = False) -> Figur
         ax.set_yticks(range(n), names)
         ax.tick_params(length=0)
         ax.set(xlabel=f"label by {counts.columns.name}", ylabel=f"label by {counts.index.name}")
-        ax.set_title(f"{matrix.trace():,g} of {matrix.sum():,g} cells got the same label" + _SIMULATED * simulated)
+        title = f"{matrix.trace():,g} of {matrix.sum():,g} cells got the same label"
+        ax.set_title(title + f"\n{_SIMULATED}" * simulated)
     return figure
 
 
@@ -70,5 +71,5 @@ def plot_agreement(table: pd.DataFrame, *, simulated: bool = False) -> Figure:
         ax.grid(visible=False, axis="y")
         ax.set_xlim(min(0.0, float(table["value"].min()) - 0.05), 1.02)
         ax.set_xlabel("value and 95 % interval over smears")
-        ax.set_title("Agreement of readers" + _SIMULATED * simulated)
+        ax.set_title("Agreement of readers" + f" {_SIMULATED}" * simulated)
     return figure

@@ -30,7 +30,7 @@ def plot_overlap(overlap: pd.DataFrame) -> Figure:
     off = np.where(np.eye(n, dtype=bool), np.nan, shares)
     top = np.nanmax(off) if np.isfinite(off).any() else 1.0
     with rc():
-        figure, axes = new_figure(1.25 * n + 1.9, 0.8 * n + 1.3)
+        figure, axes = new_figure(1.1 * n + 2.2, 0.55 * n + 1.3)
         ax = axes[0, 0]
         ax.grid(visible=False)
         ax.imshow(off, cmap="Oranges", vmin=0, vmax=max(1.6 * top, 1e-9), aspect="auto")
@@ -41,7 +41,7 @@ def plot_overlap(overlap: pd.DataFrame) -> Figure:
         ax.set_yticks(range(n), [readable(name) for name in overlap.index])
         ax.tick_params(length=0)
         ax.set(xlabel="the other smears say", ylabel="label given")
-        ax.set_title("of the cells that they are sure of")
+        ax.set_title("Overlap, of the cells that nets are sure of")
     return figure
 
 

@@ -76,15 +76,13 @@ def build_parser() -> argparse.ArgumentParser:
     segment.add_argument("--jobs", type=_positive, default=1, metavar="N", help="images side by side (default 1)")
     segment.add_argument("--scheduler", metavar="ADDRESS", help=_SCHEDULER_HELP)
 
-    labels = commands.add_parser(
-        "labels", help="bring labels in from other files, or take them out", allow_abbrev=False
+    bring = commands.add_parser(
+        "import-labels", help="add labels from other files to a table of readings", allow_abbrev=False
     )
-    verbs = labels.add_subparsers(dest="verb", required=True, metavar="import|export")
-    bring = verbs.add_parser("import", help="add labels to a table of readings", allow_abbrev=False)
     bring.add_argument("source", metavar="LABELS", type=Path, help="a folder per class, a .csv, or Chula's label files")
     bring.add_argument("into", metavar="INTO", type=Path, help="a folder of segment or of a run, or its readings.csv")
     bring.add_argument("--reader", required=True, metavar="NAME", help="whose labels these are")
-    take = verbs.add_parser("export", help="write the current labels", allow_abbrev=False)
+    take = commands.add_parser("export-labels", help="write the labels that readings come to", allow_abbrev=False)
     take.add_argument("source", metavar="FROM", type=Path, help="a folder of segment or of a run, or its readings.csv")
     take.add_argument("out", metavar="OUT", type=Path, help="SMEARS/labels.csv for reproduce, or a new folder")
     take.add_argument("--reader", metavar="NAME", help="this reader's labels (default: those most readers agree on)")
@@ -173,7 +171,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     commands = {
         "reproduce": _reproduce,
         "segment": _segment,
-        "labels": _labels,
+        "import-labels": _import_labels,
+        "export-labels": _export_labels,
         "label": _label,
         "count": _count,
         "verify": _verify,
@@ -290,17 +289,25 @@ def _told(command: str, report: Any) -> int:
     return 1 if report.errors else 0
 
 
-def _labels(options: argparse.Namespace) -> int:
-    from rbcnb.exchange import export_labels, import_labels
+def _import_labels(options: argparse.Namespace) -> int:
+    from rbcnb.exchange import import_labels
 
     try:
-        if options.verb == "import":
-            print(import_labels(options.source, options.into, reader=options.reader, layout=options.layout))
-        else:
-            own = {"reader": options.reader, "layout": options.layout, "replace": options.replace}
-            print(export_labels(options.source, options.out, **own))
+        print(import_labels(options.source, options.into, reader=options.reader, layout=options.layout))
     except (ValueError, OSError) as error:  # SmearError and LogbookError are ValueErrors
-        print(f"rbcnb labels: {error}", file=sys.stderr)
+        print(f"rbcnb import-labels: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def _export_labels(options: argparse.Namespace) -> int:
+    from rbcnb.exchange import export_labels
+
+    own = {"reader": options.reader, "layout": options.layout, "replace": options.replace}
+    try:
+        print(export_labels(options.source, options.out, **own))
+    except (ValueError, OSError) as error:
+        print(f"rbcnb export-labels: {error}", file=sys.stderr)
         return 2
     return 0
 

@@ -174,7 +174,7 @@ def check_enough(expected: Expected, values: Mapping[str, Any]) -> None:
     if not expected.n_cells:
         raise SmearError(
             f"{values['smears']}: no smear has labelled cells to train on; put a labels.csv with the columns "
-            "smear,x_px,y_px,label beside the images (rbcnb labels export writes one), or run --only 01 to find the "
+            "smear,x_px,y_px,label beside the images (rbcnb export-labels writes one), or run --only 01 to find the "
             "cells alone"
         )
     if "honest" not in protocol_names(values["protocol"]):

@@ -120,6 +120,31 @@ def known_flaws(
     return pd.DataFrame(rows, columns=list(FLAWS))
 
 
+def audit_text(pairs: pd.DataFrame, issues: pd.DataFrame | None = None, estimate: pd.DataFrame | None = None) -> str:
+    """What the audit found among the drawn cells, in sentences.
+
+    Args:
+        pairs: of `rbcnb.duplicates.duplicate_cells`.
+        issues: of `rbcnb.label_issues.find_label_issues`, unless errors were planted.
+        estimate: of `rbcnb.relabel.error_estimate`, if a reader took the second look.
+    """
+    identical = int(pairs["identical"].sum())
+    told = [f"{len(pairs)} pairs of drawn cells look the same, {identical} of them to the byte (`duplicates.csv`)."]
+    if issues is not None:
+        doubted = _of(int(issues["issue"].sum()), len(issues))
+        told.append(f"Nets that had not seen the cell's smear doubt {doubted} of the labels (`label_issues.csv`).")
+    if estimate is None or pd.isna(estimate["errors"].iloc[-1]):
+        told.append("Nobody has looked at doubted labels and controls again, blinded.")
+    else:
+        row = estimate.iloc[-1]
+        told.append(
+            f"A blinded second look changed {row['suspects_changed']:.0f} of {row['suspects']:.0f} doubted labels and "
+            f"{row['controls_changed']:.0f} of {row['controls']:.0f} controls: about {row['errors']:.0f} "
+            f"({row['errors_low']:.0f} to {row['errors_high']:.0f}) of the doubted are wrong."
+        )
+    return " ".join(told)
+
+
 def source_text(smears: str, data: str = "") -> str:
     """Where the smears come from and under what licence, read off the licence file beside them."""
     if smears == "synthetic":

@@ -1,4 +1,4 @@
-"""What `rbcnb labels` does: labels from other people's files into a table of readings, and out of it."""
+"""Labels from other people's files into a table of readings, and out of it: `rbcnb import-labels`, `export-labels`."""
 
 from pathlib import Path
 
@@ -89,7 +89,7 @@ def export_labels(
     table, out = readings_file(source), Path(out)
     if not table.exists():
         raise LabelFileError(
-            f"{table}: no readings there; label cells first, or bring them in with: rbcnb labels import"
+            f"{table}: no readings there; label cells first, or bring them in with: rbcnb import-labels"
         )
     layout = layout or (CSV if out.suffix == ".csv" else FOLDER)
     if out.is_dir() and any(out.iterdir()):  # what is left of older labels would pass for new ones

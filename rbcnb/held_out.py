@@ -10,20 +10,20 @@ from sklearn.model_selection import StratifiedGroupKFold
 
 from rbcnb.columns import CELL, DEV, FOLD, GROUP, LABEL, PRED, SMEAR, SPLIT, classes_of_predictions, prob_columns
 from rbcnb.duplicates import TURNS, turned
-from rbcnb.splits import N_FOLDS, SplitError, assign_splits
+from rbcnb.splits import N_FOLDS, N_OUTER, SplitError, assign_splits
 from rbcnb.store import load_predictions
 
 AUDIT_SIZE_PX = 64
 
 
 def audit_splits(
-    cells: pd.DataFrame, *, seed: int, n_folds: int = N_FOLDS, include_test: bool = False
+    cells: pd.DataFrame, *, seed: int, n_folds: int = N_FOLDS, n_outer: int = N_OUTER, include_test: bool = False
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """The honest split of *cells*, and the same cells with the folds in which labels are audited.
 
     Args:
         cells: ``smear``, ``cell``, ``label``, ``group``.
-        seed: of the split, as of notebook 04.
+        seed, n_outer: of the split, as of notebook 04: with others, labels of its test would be audited.
         n_folds: no smear is in two.
         include_test: audit test cells too. Then every cell is in a fold and, for the audit's own fits, in ``dev``.
 
@@ -34,7 +34,7 @@ def audit_splits(
     Raises:
         rbcnb.splits.SplitError: too few smears, classes or cells.
     """
-    split = assign_splits(cells, protocol="honest", seed=seed, n_folds=n_folds)
+    split = assign_splits(cells, protocol="honest", seed=seed, n_folds=n_folds, n_outer=n_outer)
     if not include_test:
         return split, split
     if cells[GROUP].nunique() < n_folds:

@@ -71,7 +71,7 @@ def read_class_folder(folder: str | Path) -> pd.DataFrame:
         if first is not path:
             raise LabelFileError(f"{path}: the same cell lies in {first.parent.name}; take one of them out")
     if not rows:
-        raise LabelFileError(f"{folder}: no picture in a folder per class; see rbcnb labels export")
+        raise LabelFileError(f"{folder}: no picture in a folder per class; see rbcnb export-labels")
     found = [(smear, cell, path.parent.name) for (smear, cell), path in rows.items()]
     return _in_order(pd.DataFrame(found, columns=[SMEAR, CELL, LABEL]))
 

@@ -1,8 +1,12 @@
 """Labels to doubt: confident learning (Northcutt, Jiang, Chuang 2021) on predictions made without the cell's own smear.
 
 A network that never saw a smear says what its cells are; where it is surer of another class than it usually is of that
-class, the label given is doubted. `rbcnb.held_out` makes such predictions, `find_label_issues` the list. How many
-planted errors it finds, and why cells are ranked as they are: benchmarks/label_issues.py.
+class, the label given is doubted. `rbcnb.held_out` makes such predictions, `find_label_issues` the list.
+
+Of errors planted in 5 % of synthetic labels (benchmarks/label_issues.py: two sets of cells, two fits per fold averaged)
+95 % of random ones and 90 % of a tired reader's stood within the first 10 % of the queue, 95 % and 80 % on the list, of
+which 53 % and 57 % were errors. Self-confidence, the baseline, did as well: 95 % and 91 % within the queue, and a list
+as long held as many errors or one more. The margin stays, since the list is made by it, in cleanlab as here.
 
 Labels of the test set are left alone unless asked for: who mends them by a model's opinion makes the test agree with
 the model.

@@ -11,6 +11,7 @@ import pandas as pd
 from rbcnb.cards import crops_of_array, crops_of_folder, smears_of_folder
 from rbcnb.columns import LABEL, SMEAR
 from rbcnb.labeller import Labeller
+from rbcnb.labelling import FLAGGED, UNLABELLED
 from rbcnb.page import show_page
 from rbcnb.readings import READINGS_CSV
 from rbcnb.run import Run
@@ -35,7 +36,7 @@ def folder_labeller(
         reader, classes: see `Labeller`.
         readings: table of readings, *folder*'s ``readings.csv`` unless told.
         smears: folder of the images that the cells were found in; without it a run's own, or no surroundings.
-        flagged, probs: CSV files for the queues "flagged" and "uncertain".
+        flagged, probs: CSV files for the queues "flagged", with which the page then begins, and "uncertain".
 
     Raises:
         ValueError, OSError: a file is missing or not right; the message names it.
@@ -56,6 +57,7 @@ def folder_labeller(
         crops=crops,
         smear_image=smears_of_folder(smears) if smears is not None else Run.at(folder).load_smear,
         classes=classes,
+        queue=FLAGGED if flagged else UNLABELLED,
         flagged=_table(flagged) if flagged else None,
         probs=_table(probs) if probs else None,
     )
@@ -82,6 +84,8 @@ def show_labeller(folder: str | Path, *, port: int, browse: bool, say: Callable[
 
 
 def _table(path: str | Path) -> pd.DataFrame:
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"{path}: no such table; name a CSV file that is there")
     # Names such as "1" or "NA" stay what they are; only an empty field is missing.
     try:
         return pd.read_csv(path, dtype=dict.fromkeys((SMEAR, LABEL), str), keep_default_na=False, na_values=[""])

@@ -128,7 +128,7 @@ def _parsed(data: bytes, path: Path, layout: Layout, *, lines_before: int) -> pd
                 if tuple(row) != layout.columns:
                     raise LogbookError(
                         f"{path}: row 1 is {','.join(row)[:200]!r}; a table of readings begins "
-                        f"{','.join(layout.columns)}. Bring other tables in with: rbcnb labels import"
+                        f"{','.join(layout.columns)}. Bring other tables in with: rbcnb import-labels"
                     )
             elif len(row) == len(layout.columns) and re.fullmatch(_TIME, row[-1]):
                 numbers.append(number)

@@ -28,6 +28,7 @@ from rbcnb.columns import CELL, COMMENT, FOUND, KIND, LABEL, RADIUS, READER, REV
 from rbcnb.logbook import Layout, LogbookError, append_rows, read_rows
 
 READINGS_CSV = "readings.csv"  # in a run's folder, or beside the cells.csv of `rbcnb segment`
+SECOND_LOOK_CSV = "second_look.csv"  # in a run's folder: apart, as it must change no label of the test
 NAMED, UNSURE, SKIPPED, UNDONE = "label", "unsure", "skip", "undo"
 KINDS = (NAMED, UNSURE, SKIPPED, UNDONE)
 DISPUTED = "disputed"  # of a current label: readers name classes, and no class has more than half of them

@@ -90,7 +90,8 @@ def reproduce(
         path.stem: done.get(path.stem, {}).get("fingerprint", "") for path in paths if path.stem not in chosen
     }
     source = source_stamp(merged["smears"], merged["data"])
-    stamps = fingerprints(paths, parameters, source=source, readings=file_stamp(run.readings), recorded=left_alone)
+    said = file_stamp(run.readings) + file_stamp(run.second_look)
+    stamps = fingerprints(paths, parameters, source=source, readings=said, recorded=left_alone)
     pending = [path for path in paths if path.stem in chosen and not _is_done(run, path.stem, done, stamps)]
     record |= {
         "profile": str(profile),

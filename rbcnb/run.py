@@ -1,10 +1,11 @@
 """A run: the folder that one execution of the notebooks fills, and the names of what lies in it.
 
-``cells.csv`` (found), ``truth.csv`` (labels of the smears), ``readings.csv`` (what readers say of the cells, see
-`rbcnb.readings`; theirs, so no notebook makes it), ``labelled.csv``, ``crops.npy``,
-``smears/*.jpg``, ``smear.png`` (the first one), ``finder.json`` (how cells were found), ``splits_<protocol>.csv``,
-``data_card.md``, ``tables/*.csv``, ``figures/*.png``, ``trials/`` (a store, see `rbcnb.store`), ``notebooks/``,
-``run.json``, ``manifest.json``, ``report.html``; ``model.safetensors`` where one was exported.
+``cells.csv`` (found), ``truth.csv`` (labels of the smears), ``readings.csv`` and ``second_look.csv`` (what readers say
+of the cells, at first and in a blinded second look, see `rbcnb.readings`; theirs, so no notebook makes it),
+``labelled.csv``, ``crops.npy``, ``smears/*.jpg``, ``smear.png`` (the first one), ``finder.json`` (how cells were
+found), ``splits_<protocol>.csv``, ``data_card.md``, ``tables/*.csv``, ``figures/*.png``, ``trials/`` (a store, see
+`rbcnb.store`), ``notebooks/``, ``run.json``, ``manifest.json``, ``report.html``; ``model.safetensors`` where one was
+exported.
 """
 
 import functools
@@ -25,7 +26,7 @@ from rbcnb import __version__
 from rbcnb.columns import GROUP, LABEL, SMEAR
 from rbcnb.files import file_digest, write_whole
 from rbcnb.images import Smear, read_image
-from rbcnb.readings import READINGS_CSV
+from rbcnb.readings import READINGS_CSV, SECOND_LOOK_CSV
 
 MANIFEST = "manifest.json"
 
@@ -83,6 +84,11 @@ class Run:
     def readings(self) -> Path:
         """The table of what readers say of the run's cells; it may not be there."""
         return self.folder / READINGS_CSV
+
+    @property
+    def second_look(self) -> Path:
+        """The readings of a blinded second look, which change no label by themselves; it may not be there."""
+        return self.folder / SECOND_LOOK_CSV
 
     def _path(self, name: str) -> Path:
         path = self.folder / name

@@ -107,7 +107,7 @@ def fingerprints(
         notebooks: in order.
         parameters: of each notebook.
         source: `source_stamp`.
-        readings: `file_stamp` of the run's readings, which 02 and what follows it depend on.
+        readings: `file_stamp` of what readers say of the run's cells, which 02 and what follows it depend on.
         recorded: notebook -> digest it was last run with, for those that will not be run now: what later ones build on
             is what is there, not what would be planned.
     """

@@ -5,9 +5,10 @@ import pandas as pd
 import pytest
 
 from rbcnb.agreement import agreement_table, compared_readers
-from rbcnb.data_card import data_card, known_flaws, labels_per_smear, readers_table, source_text
+from rbcnb.data_card import audit_text, data_card, known_flaws, labels_per_smear, readers_table, source_text
 from rbcnb.labels import label_cells
 from rbcnb.readings import Reading, append_readings, load_readings
+from rbcnb.relabel import error_estimate, second_look
 
 
 @pytest.fixture
@@ -97,6 +98,22 @@ def test_the_card_tells_who_was_compared_and_counts_every_class(tables, tmp_path
     simulated = compared_readers(readings, alone, labelled, error=0.1, seed=0)
     assert simulated.simulated
     assert "SIMULATED" in simulated.source
+
+
+def test_what_the_audit_found_is_told_and_no_more():
+    pairs = pd.DataFrame({"identical": [True, False]})
+    assert audit_text(pairs) == (
+        "2 pairs of drawn cells look the same, 1 of them to the byte (`duplicates.csv`). "
+        "Nobody has looked at doubted labels and controls again, blinded."
+    )
+    key = pd.DataFrame({"smear": "a", "cell": range(40), "label": "normal", "suggested": "codocyte", "doubt": 0.9})
+    key = key.assign(role=["suspect", "control"] * 20)
+    issues = key.assign(issue=key["role"] == "suspect")
+    said = key.assign(label=["codocyte", "normal"] * 10 + ["normal"] * 20)
+    told = audit_text(pairs, issues, error_estimate(second_look(key, said)))
+    assert "doubt 20 of 40 (50.0%) of the labels" in told
+    assert "changed 10 of 20 doubted labels and 0 of 20 controls: about 10 (5 to 14) of the doubted" in told
+    assert "Nobody has looked" in audit_text(pairs, issues, error_estimate(second_look(key, said.head(0))))
 
 
 def test_readers_go_before_twins(tables, tmp_path):

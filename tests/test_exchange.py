@@ -171,12 +171,12 @@ def test_from_segment_to_the_truth_that_reproduce_reads(tmp_path, capsys):
         truths[smear.name] = smear.truth.assign(smear=smear.name)
     assert main(["segment", str(smears), "--out", str(cells), "--upscale", "none", "--size", "24"]) == 0
     pd.concat(truths.values()).to_csv(tmp_path / "clicks.csv", index=False)  # in the place of a reader at the labeller
-    assert main(["labels", "import", str(tmp_path / "clicks.csv"), str(cells), "--reader", "anna"]) == 0
+    assert main(["import-labels", str(tmp_path / "clicks.csv"), str(cells), "--reader", "anna"]) == 0
     assert "readings by anna added" in capsys.readouterr().out
-    assert main(["labels", "export", str(cells), str(smears / "labels.csv")]) == 0
-    assert main(["labels", "export", str(cells), str(smears / "labels.csv")]) == 2
+    assert main(["export-labels", str(cells), str(smears / "labels.csv")]) == 0
+    assert main(["export-labels", str(cells), str(smears / "labels.csv")]) == 2
     assert "--replace" in capsys.readouterr().err
-    assert main(["labels", "export", str(cells), str(smears / "labels.csv"), "--replace"]) == 0
+    assert main(["export-labels", str(cells), str(smears / "labels.csv"), "--replace"]) == 0
     labels = current_labels(load_readings(cells / "readings.csv"))
     for smear in folder_smears(smears):
         own = labels[labels["smear"] == smear.name]

@@ -18,7 +18,7 @@ from rbcnb.label_issues import (
     label_codes,
 )
 from rbcnb.label_noise import KINDS, MISTAKEN_FOR, plant_errors
-from rbcnb.splits import SplitError
+from rbcnb.splits import SplitError, assign_splits
 from rbcnb.store import store_result
 from rbcnb.trial import Trial, TrialResult
 
@@ -121,6 +121,9 @@ def test_audit_folds_keep_smears_whole_and_tests_out(data):
     cells, _ = data
     split, audited = audit_splits(cells, seed=0, n_folds=3)
     assert split.equals(audited)
+    halves = audit_splits(cells, seed=0, n_folds=2, n_outer=2)[0]  # the test is that of notebook 4
+    assert halves.equals(assign_splits(cells, protocol="honest", seed=0, n_folds=2, n_outer=2))
+    assert (halves[SPLIT] == TEST).sum() != (split[SPLIT] == TEST).sum()
     assert (audited.loc[audited[SPLIT] == TEST, FOLD] == -1).all()
     study, every = audit_splits(cells, seed=0, n_folds=3, include_test=True)
     assert study.equals(split)

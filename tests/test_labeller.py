@@ -252,7 +252,7 @@ def test_a_run_has_its_own_smears_and_crops(tmp_path):
         (["--smears", "nowhere"], "nowhere: no such folder"),
         (["--readings", "readings.txt"], "readings.txt"),
         (["--reader", ""], "reader: whose readings"),
-        (["--flagged", "none.csv"], "none.csv"),
+        (["--flagged", "none.csv"], "none.csv: no such table; name a CSV"),
     ],
 )
 def test_the_command_refuses_before_it_serves(segmented, tmp_path, capsys, more, message):

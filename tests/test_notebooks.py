@@ -177,6 +177,10 @@ def test_what_readers_say_of_a_run_is_taken_in(tmp_path):
     append_readings(out / "readings.csv", read.assign(label="codocyte", reader="anna"))
     append_readings(out / "readings.csv", read.head(5).assign(label="codocyte", reader="bo"))
     append_readings(out / "readings.csv", read.tail(3).assign(label="hypochromia", reader="bo"))
+    again = pd.read_csv(out / "relabel_queue.csv")
+    assert list(again) == ["smear", "cell"]  # blinded
+    again = before.drop(columns="label").merge(again[~again["cell"].isin(read["cell"])]).head(6)[list(read)]
+    append_readings(out / "second_look.csv", again.assign(label="normal", reader="cy"))
     second = reproduce(out, "--only", "01,02")
     assert second.returncode == 0, second.stderr[-3000:]
     assert "01_segmentation: done already" in second.stderr
@@ -185,6 +189,11 @@ def test_what_readers_say_of_a_run_is_taken_in(tmp_path):
     after = read[key].merge(pd.read_csv(out / "labelled.csv"), on=key, how="left")["label"]
     assert set(after.head(9).dropna()) == {"codocyte"}  # some are not drawn
     assert after.tail(3).isna().all()  # disputed
+    executed = (out / "notebooks" / "02_labelling_audit.ipynb").read_text()
+    assert "6 cells read in" in executed
+    kept = before.merge(again[key])[[*key, "label"]].merge(pd.read_csv(out / "labelled.csv")[[*key, "label"]], on=key)
+    assert len(kept)
+    assert (kept["label_x"] == kept["label_y"]).all()  # a second look changes no label but for who trains on it
     card = (out / "data_card.md").read_text()
     assert "Of the readers anna and bo" in card
     assert "| agreement | 0.62 |" in card  # five of eight

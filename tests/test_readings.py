@@ -160,7 +160,7 @@ def test_other_bad_rows_are_named_with_their_mend(tmp_path):
             load_readings(path)
     after(1, "smear", "file")
     for act in (load_readings, lambda path: append_readings(path, [said(1, "normal")])):
-        with pytest.raises(LogbookError, match=r"row 1 is .*rbcnb labels import"):
+        with pytest.raises(LogbookError, match=r"row 1 is .*rbcnb import-labels"):
             act(path)
     path.write_text("\n\n".join(lines).replace("\n", "\r\n"))  # blank lines and a spreadsheet's line ends are harmless
     assert load_readings(path)["cell"].tolist() == [0, 1, 2, 3]
