@@ -2,7 +2,8 @@
 
 ``rbcnb publish RUN DIR`` fills DIR with ``tables/``, the rows of the fits (``final_trials.csv``, ``ladder_trials.csv``,
 ``leakage_trials.csv``, ``tuning_trials.csv``), their held-out predictions in one file, the ledger of test sets,
-``run.json``, ``manifest.json``, figures of numbers, a README.md. No picture of a cell is among them. ``rbcnb verify DIR`` recomputes the tables from the predictions.
+``run.json``, ``manifest.json``, figures of numbers, a README.md. No picture of a cell is among them. ``rbcnb verify
+DIR`` recomputes the tables from the predictions.
 """
 
 import json
