@@ -7,9 +7,9 @@ Of errors planted in 5 % of synthetic labels (benchmarks/label_issues.py: two se
 95 % of random ones and 90 % of a tired reader's stood within the first 10 % of the queue, 95 % and 80 % on the list, of
 which 53 % and 57 % were errors. Self-confidence, the baseline, did as well: 95 % and 91 % within the queue, and a list
 as long held as many errors or one more. The margin stays, since the list is made by it, in cleanlab as here. With one
-set of cells and one fit per fold, random and tired: at 2 % 100 % and 94 % within the queue (self-confidence the same), the
-list's recall 100 % and 88 % at a precision of 25 %; at 10 %, where the queue is no longer than the errors are many, 77 % and
-73 % (82 % and 75 %), recall 93 % and 86 %, precision 55 %.
+set of cells and one fit per fold, random and tired: at 2 %, 100 % and 94 % within the queue (self-confidence the same),
+the list's recall 100 % and 88 % at a precision of 25 %; at 10 %, where the queue is no longer than the errors are many,
+77 % and 73 % (82 % and 75 %), recall 93 % and 86 %, precision 55 %.
 
 Labels of the test set are left alone unless asked for: who mends them by a model's opinion makes the test agree with
 the model.
