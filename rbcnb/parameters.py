@@ -101,6 +101,9 @@ def _check_scalar(parameter: Parameter, value: Any) -> Any:
         if wanted is float and isinstance(value, str):
             # YAML 1.1 takes 1e-3 for a string.
             mend = "; in YAML write numbers with a point, such as 1.0e-3"
+        if wanted is str:
+            # A colon in a sentence makes it a mapping, and `no` is False.
+            mend = f"""; put text in quotes, as in YAML: --set '{parameter.name}="..."'"""
         raise ParameterError(
             f"{parameter.name}: expected {wanted.__name__}, got {type(value).__name__} {value!r}{mend}"
         )

@@ -72,6 +72,7 @@ def test_right_values_pass(declared, name, value, expected):
         ("alphas", [], "alphas: the list is empty"),
         ("protocol", "fair", "protocol: 'fair' is not one of paper, honest, both"),
         ("run", None, "run: expected str, got NoneType"),
+        ("run", {"first": "then"}, """run: expected str, got dict .*; put text in quotes, .* --set 'run="..."'"""),
     ],
 )
 def test_wrong_values_are_named_with_the_mend(declared, name, value, message):
