@@ -164,7 +164,8 @@ def test_the_report_opens_offline_and_holds_everything(tmp_path):
     run = Run.at(tmp_path / "mine")
     run.save_table(pd.DataFrame({"claim": ["a < b & c"], "verdict": ["inconclusive"]}), "verdict")
     run.save_table(pd.DataFrame({"x": [1.5]}), "table1")
-    run.save_figure(plot_focal_curves(), "fig01")
+    for name in ("fig09_honest", "fig09_paper", "fig01"):
+        run.save_figure(plot_focal_curves(), name)
     run.save_table(pd.DataFrame(), "empty")
     (run.folder / "figures" / ".fig02.77.part.png").write_bytes(b"half of a")  # what a killed run leaves behind
     (run.folder / "tables" / ".table2.77.part.csv").write_text("half of a")
@@ -178,6 +179,7 @@ def test_the_report_opens_offline_and_holds_everything(tmp_path):
     assert page.index("inconclusive") < page.index("data:image/png;base64,") < page.index("tables/table1.csv")
     assert "http" not in page
     assert ".part" not in page
+    assert page.index("Fig. 1. ") < page.index("Fig. 9 paper. ") < page.index("Fig. 9 honest. ")
     assert "not of dogs" in page
     assert "3 s" in page
     assert "not done" in page
