@@ -67,6 +67,12 @@ def load_record(store: Path, key: str) -> dict | None:
         return None
 
 
+def lacks(store: Path, key: str) -> bool:
+    """Whether a study that asks for the trial is to fit it: it is not there, or failed and is worth another try."""
+    record = load_record(store, key)
+    return record is None or record["retry"]
+
+
 def _is_whole(parquet: Path) -> bool:
     """Whether the file ends as Parquet files do: one that a full or failing disk cut short does not."""
     with parquet.open("rb") as file:
