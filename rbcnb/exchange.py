@@ -5,6 +5,7 @@ from pathlib import Path
 import pandas as pd
 
 from rbcnb.columns import CELL, FOUND, GROUP, KIND, LABEL, RADIUS, READER, SESSION, SMEAR, X, Y
+from rbcnb.current_labels import current_labels
 from rbcnb.label_files import (
     LabelFileError,
     pictures_of,
@@ -17,7 +18,7 @@ from rbcnb.label_files import (
     write_labels_csv,
 )
 from rbcnb.labels import label_cells
-from rbcnb.readings import NAMED, READINGS_CSV, append_readings, current_labels, load_readings
+from rbcnb.readings import NAMED, READINGS_CSV, append_readings, load_readings
 
 FOLDER, CSV, CHULA = FORMATS = ("folder", "csv", "chula")
 CELLS_CSV = "cells.csv"
