@@ -74,7 +74,8 @@ def _overrides(options: Namespace) -> dict[str, Any]:
 
 def _reproduce(options: Namespace) -> int:
     from rbcnb.admission import ClusterError
-    from rbcnb.reproduce import ReproductionError, reproduce, skipped_files
+    from rbcnb.notebook_run import ReproductionError
+    from rbcnb.reproduce import reproduce, skipped_files
 
     try:
         _use_models(options.models)

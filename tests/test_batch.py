@@ -1,5 +1,6 @@
 import errno
 import os
+import platform
 import shutil
 import subprocess
 import sys
@@ -278,7 +279,7 @@ def test_one_batch_at_a_time_works_in_a_folder(folder, tmp_path, monkeypatch):
 
     monkeypatch.setattr(batch, "segment_smear", meanwhile)
     assert run([folder], out).n_cells == 3
-    assert "another batch is at work there; wait for it" in said[0]
+    assert f"{out}: another process (pid {os.getpid()} on {platform.node()}) is at work there; wait" in said[0]
     assert run([folder], out).n_resumed == 3  # let go of when done
 
 

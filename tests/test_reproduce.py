@@ -1,11 +1,15 @@
 """The runner's bookkeeping, without running a notebook: what is stale, what it costs, what it reports."""
 
 import json
+import platform
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from rbcnb import reproduce
+from rbcnb.cli import main
 from rbcnb.cost import Expected, check_enough, study_images, upscaling_seconds
 from rbcnb.methods import METHODS
 from rbcnb.parameters import ParameterError
@@ -106,6 +110,25 @@ def test_done_means_that_the_results_are_there_too(tmp_path):
         (tmp_path / file).write_text("x")
     assert reproduce._is_done(run, name, done, {name: "f"})
     assert not reproduce._is_done(run, name, done, {name: "g"})
+
+
+def test_one_at_a_time_fills_a_run(tmp_path, monkeypatch, capsys):
+    code = (
+        "import sys, time; from rbcnb import reproduce\n"
+        "reproduce._execute = lambda *_, **__: (print('at work', flush=True), time.sleep(600))\n"
+        "reproduce.reproduce(out=sys.argv[1], profile='smoke')\n"
+    )
+    command = ["reproduce", "--profile", "smoke", "--out", str(tmp_path / "run")]
+    with subprocess.Popen([sys.executable, "-c", code, command[-1]], stdout=subprocess.PIPE, text=True) as first:
+        try:
+            assert first.stdout.readline() == "at work\n"
+            assert main(command) == 2
+            said = capsys.readouterr().err
+            assert f"{command[-1]}: another process (pid {first.pid} on {platform.node()}) is at work there" in said
+        finally:
+            first.kill()
+    monkeypatch.setattr(reproduce, "_execute", lambda *_, **__: None)
+    assert main(command) == 0  # what was killed holds nothing
 
 
 def test_too_little_is_said_before_anything_runs():
