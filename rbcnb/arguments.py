@@ -25,7 +25,8 @@ def build_parser() -> argparse.ArgumentParser:
     reproduce.add_argument(
         "--profile",
         default="course",
-        help="smoke (minutes), course (default), paper (published settings), replication, or a YAML file",
+        help="smoke (minutes), course (default), paper (published settings), replication and replication_resnet18 "
+        "(Chula RBC-12 at the paper's counts), or a YAML file",
     )
     reproduce.add_argument("--smears", help="synthetic (default), chula, or a folder of images with a labels.csv")
     reproduce.add_argument("--data", metavar="DIR", help="where Chula RBC-12 lies; get it with: rbcnb fetch chula")
@@ -57,11 +58,13 @@ def build_parser() -> argparse.ArgumentParser:
         default="hybrid",
         help="hybrid: the better finder (default); paper: Algorithm 1 as published",
     )
-    segment.add_argument("--upscale", default="waifu2x", choices=("waifu2x", "bicubic", "none"))
+    segment.add_argument(
+        "--upscale", default="waifu2x", choices=("waifu2x", "bicubic", "none"), help="how (default waifu2x)"
+    )
     segment.add_argument(
         "--upscale-where",
         choices=("smear", "crops"),
-        help="the whole smear before cells are sought, or what crops show (default: smear for paper, else crops)",
+        help="what: the whole smear before cells are sought, or what crops show (default: smear for paper, else crops)",
     )
     segment.add_argument("--size", type=_positive, default=224, metavar="PX", help="side of a crop (default 224)")
     segment.add_argument(
@@ -106,7 +109,7 @@ def build_parser() -> argparse.ArgumentParser:
     verify = commands.add_parser(
         "verify", help="recompute a run's tables from its stored predictions, or compare runs", allow_abbrev=False
     )
-    verify.add_argument("run", metavar="RUN", type=Path, help="folder of a run")
+    verify.add_argument("run", metavar="RUN", type=Path, help="folder of a run, or what publish kept of one")
     verify.add_argument("--against", metavar="RUN2|paper", help="another run's folder, or the published numbers")
     verify.add_argument(
         "--tolerance",
@@ -131,7 +134,7 @@ def build_parser() -> argparse.ArgumentParser:
         action="append",
         default=[],
         choices=("failed", "stale", "torn"),
-        help="remove trials that failed, that other code made, or halves of them; may be repeated",
+        help="remove trials that failed, that other code made (stale), or halves of them (torn); may be repeated",
     )
 
     lesson = commands.add_parser("lesson", help="open the loss lesson, notebook 3, as a page", allow_abbrev=False)
@@ -139,8 +142,8 @@ def build_parser() -> argparse.ArgumentParser:
     label = commands.add_parser("label", help="open the labeller over found cells, as a page", allow_abbrev=False)
     label.add_argument("folder", metavar="DIR", type=Path, help="what rbcnb segment filled, or a run's folder")
     label.add_argument("--reader", required=True, metavar="NAME", help="who labels; written with each reading")
-    label.add_argument("--readings", metavar="FILE", type=Path, help="their table, .csv or .sqlite (DIR/readings.csv)")
-    label.add_argument("--smears", metavar="DIR", type=Path, help="the images that cells were found in: what is around")
+    label.add_argument("--readings", metavar="FILE", type=Path, help="their .csv or .sqlite (default DIR/readings.csv)")
+    label.add_argument("--smears", metavar="DIR", type=Path, help="folder of the images, to show what is around a cell")
     label.add_argument("--classes", metavar="NAME[,NAME]", help="classes to choose from (default: the paper's)")
     label.add_argument("--flagged", metavar="CSV", type=Path, help="cells to look at again: smear,cell, in this order")
     label.add_argument("--probs", metavar="CSV", type=Path, help="smear,cell,prob_<class>...: for the queue uncertain")
@@ -152,7 +155,9 @@ def build_parser() -> argparse.ArgumentParser:
 
     fetch = commands.add_parser("fetch", help="download a public data set", allow_abbrev=False)
     fetch.add_argument("dataset", choices=("chula",), help="Chula RBC-12: human smears, 12 cell types, MIT licence")
-    fetch.add_argument("--out", default="data/chula-rbc-12", metavar="DIR", type=Path)
+    fetch.add_argument(
+        "--out", default="data/chula-rbc-12", metavar="DIR", type=Path, help="(default data/chula-rbc-12)"
+    )
     return parser
 
 

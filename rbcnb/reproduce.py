@@ -159,7 +159,7 @@ def _execute(
     from rbcnb.study import default_jobs, run_study
     from rbcnb.superres import usable_method
 
-    if usable_method(merged["upscale"] if merged["upscale"] != "none" else "bicubic") != merged["upscale"] != "none":
+    if merged["upscale"] != "none" and usable_method(merged["upscale"]) != merged["upscale"]:
         say("Waifu2x cannot run here (ncnn or its model files are missing): upscaling bicubically")
     numbers = [path.stem[:2] for path in pending]
     with connect(merged["scheduler"], run_study, say=say) as client:
