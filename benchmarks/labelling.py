@@ -8,21 +8,14 @@ after the next cell's pictures (the peer's first one) have loaded. Prints median
 readings are on the disk.
 """
 
-import os
-import statistics
 import sys
 import tempfile
 from pathlib import Path
 
-import nbformat
+from key_times import browser, lab_page, tell_times
+from test_browser_labeller import CELLS, SHOW
 
-ROOT = Path(__file__).parent.parent
-sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
-
-import browser  # noqa: E402
-from test_browser_labeller import CELLS, SHOW  # noqa: E402
-
-from rbcnb.readings import load_readings  # noqa: E402
+from rbcnb.readings import load_readings
 
 PEER = """\
 import cv2
@@ -58,21 +51,10 @@ OURS, USUAL = "rbcnb.labeller", "ipywidgets buttons and images"
 
 def main(readings: int) -> None:
     """Measures and prints."""
-    cells = [nbformat.v4.new_code_cell(source) for source in (CELLS, SHOW, PEER)]
-    kernel = {"kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"}}
     times: dict[str, list[float]] = {OURS: [], USUAL: []}
+    ready = (".widget-image", ".rbcnb-labeller[data-cell]:not([data-cell=''])")
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "label.ipynb"
-        nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=kernel), path)
-        with (
-            browser.serving("lab", path, Path(folder) / "home") as url,
-            browser.chromium_page(height_px=2000) as (page, _),
-        ):
-            browser.open_notebook(page, url, app="lab")
-            page.wait_for_selector(".widget-image")
-            page.wait_for_function("document.querySelector('.rbcnb-labeller')?.dataset.cell")
-            browser.wait_until_run(page)
-            page.wait_for_timeout(1500)
+        with lab_page((CELLS, SHOW, PEER), Path(folder), height_px=2000, ready=ready) as page:
             browser.start_attribute_stopwatch(page, ".rbcnb-labeller", "data-cell")
             browser.start_stopwatch(page)
             for n in range(readings):
@@ -82,13 +64,9 @@ def main(readings: int) -> None:
                 page.locator(".widget-button").nth(n % 3).focus()
                 times[USUAL].append(browser.press_and_time(page, "Space"))
                 page.wait_for_timeout(200)  # its second picture
-        saved = len(load_readings(path.parent / "readings.csv"))
-    medians = {name: statistics.median(own[3:]) for name, own in times.items()}  # the first few warm caches up
-    for name, own in times.items():
-        low, high = statistics.quantiles(own[3:], n=10)[::8]
-        print(f"{name:30} median {medians[name]:6.1f} ms   8 of 10 within {low:.1f} to {high:.1f} ms")
-    print(f"ratio peer / ours: {medians[USUAL] / medians[OURS]:.1f}   on the disk: {saved} of {readings} readings")
-    print(f"load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores")
+        saved = len(load_readings(Path(folder) / "readings.csv"))
+    tell_times(times)
+    print(f"on the disk: {saved} of {readings} readings")
 
 
 if __name__ == "__main__":

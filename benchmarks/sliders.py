@@ -6,18 +6,11 @@ a function that draws with pyplot, under ``ipywidgets.interactive_output``. Time
 event to the first frame after the new picture has loaded. Prints medians and their ratio.
 """
 
-import os
-import statistics
 import sys
 import tempfile
 from pathlib import Path
 
-import nbformat
-
-ROOT = Path(__file__).parent.parent
-sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
-
-import browser  # noqa: E402
+from key_times import browser, lab_page, tell_times
 
 OURS = """\
 from rbcnb.lesson_figures import loss_terms
@@ -51,33 +44,18 @@ HANDLES = {"rbcnb.widgets.explore": 1, "matplotlib, interactive_output": 3}  # t
 
 def main(presses: int) -> None:
     """Measures and prints."""
-    cells = [nbformat.v4.new_code_cell(source) for source in (OURS, PEER)]
-    kernel = {"kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"}}
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "sliders.ipynb"
-        nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=kernel), path)
-        with (
-            browser.serving("lab", path, Path(folder) / "home") as url,
-            browser.chromium_page(height_px=1400) as (page, _),
-        ):
-            browser.open_notebook(page, url, app="lab")
-            page.wait_for_selector(".widget-image")
-            page.wait_for_selector(".widget-output img")
-            browser.wait_until_run(page)
-            page.wait_for_timeout(1500)
-            browser.start_stopwatch(page)
-            times: dict[str, list[float]] = {name: [] for name in HANDLES}
-            for press in range(presses):
-                for name, handle in HANDLES.items():
-                    page.locator(".noUi-handle").nth(handle).focus()
-                    page.wait_for_timeout(60)
-                    times[name].append(browser.press_and_time(page, "ArrowRight" if press % 40 < 20 else "ArrowLeft"))
-    medians = {name: statistics.median(own[3:]) for name, own in times.items()}  # the first few warm caches up
-    for name, own in times.items():
-        low, high = statistics.quantiles(own[3:], n=10)[::8]
-        print(f"{name:32} median {medians[name]:6.1f} ms   8 of 10 within {low:.1f} to {high:.1f} ms")
-    ours, peer = medians.values()
-    print(f"ratio peer / ours: {peer / ours:.1f}   load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores")
+    times: dict[str, list[float]] = {name: [] for name in HANDLES}
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        lab_page((OURS, PEER), Path(folder), height_px=1400, ready=(".widget-image", ".widget-output img")) as page,
+    ):
+        browser.start_stopwatch(page)
+        for press in range(presses):
+            for name, handle in HANDLES.items():
+                page.locator(".noUi-handle").nth(handle).focus()
+                page.wait_for_timeout(60)
+                times[name].append(browser.press_and_time(page, "ArrowRight" if press % 40 < 20 else "ArrowLeft"))
+    tell_times(times)
 
 
 if __name__ == "__main__":

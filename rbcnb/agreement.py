@@ -17,8 +17,9 @@ import pandas as pd
 from scipy import stats
 
 from rbcnb.columns import CELL, GROUP, KIND, LABEL, READER, SMEAR, class_names
+from rbcnb.current_labels import last_words
 from rbcnb.labels import twin_readings
-from rbcnb.readings import NAMED, last_words
+from rbcnb.readings import NAMED
 
 COLUMNS = ("statistic", "value", "low", "high", "n_cells", "n_smears")
 AGREEMENT, FLEISS = "agreement", "Fleiss' kappa"

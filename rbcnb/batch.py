@@ -105,7 +105,7 @@ def segment_files(
                     images, errors, out, spec, device=device, jobs=jobs, client=client, progress=progress, finish=finish
                 )
     except BlockingIOError as error:
-        raise BatchError(f"{out}: another batch is at work there; wait for it, or choose another --out") from error
+        raise BatchError(str(error)) from error
     except OSError as error:
         raise _unwritable(out, error) from error
 

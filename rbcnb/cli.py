@@ -60,7 +60,7 @@ def _overrides(options: Namespace) -> dict[str, Any]:
     given = {name: getattr(options, name) for name in ("smears", "data", "protocol")}
     values = {name: value for name, value in given.items() if value is not None}
     if options.types:
-        values["types"] = [name.strip() for name in options.types.split(",")]
+        values["types"] = _names(options.types)
     for setting in options.settings:
         name, equals, text = setting.partition("=")
         if not equals:
@@ -72,9 +72,14 @@ def _overrides(options: Namespace) -> dict[str, Any]:
     return values
 
 
+def _names(text: str) -> list[str]:
+    return [name.strip() for name in text.split(",")]
+
+
 def _reproduce(options: Namespace) -> int:
     from rbcnb.admission import ClusterError
-    from rbcnb.reproduce import ReproductionError, reproduce, skipped_files
+    from rbcnb.notebook_run import ReproductionError
+    from rbcnb.reproduce import reproduce, skipped_files
 
     try:
         _use_models(options.models)
@@ -84,7 +89,7 @@ def _reproduce(options: Namespace) -> int:
             out=options.out or f"{DEFAULT_OUT}/{Path(options.profile).stem}-{source}",
             profile=options.profile,
             overrides=overrides,
-            only=options.only.split(",") if options.only else (),
+            only=_names(options.only) if options.only else (),
             jobs=options.jobs,
             scheduler=options.scheduler,
         )
@@ -205,7 +210,7 @@ def _lesson(options: Namespace) -> int:
 def _label(options: Namespace) -> int:
     from rbcnb.label_page import show_labeller
 
-    classes = [name.strip() for name in options.classes.split(",")] if options.classes else None
+    classes = _names(options.classes) if options.classes else None
     told = {name: getattr(options, name) for name in ("reader", "readings", "smears", "flagged", "probs")}
     return _page("label", lambda **where: show_labeller(options.folder, **told, classes=classes, **where), options)
 

@@ -11,9 +11,10 @@ import numpy as np
 import pandas as pd
 
 from rbcnb.columns import CELL, DEV, FOLD, LABEL, NO_FOLD, SMEAR, SPLIT, TEST, UNUSED, class_names
+from rbcnb.current_labels import current_labels
 from rbcnb.inference import Difference, paired_macro_f1
 from rbcnb.labels import corrected_labels
-from rbcnb.readings import current_labels, load_readings
+from rbcnb.readings import load_readings
 from rbcnb.relabel import SECOND
 from rbcnb.store import predictions_by_method
 from rbcnb.study import run_study
@@ -38,7 +39,7 @@ def apply_corrections(
 
     Args:
         cells: a split table: ``smear``, ``cell``, ``x_px``, ``y_px``, ``radius_px``, ``label``, ``split``, ``fold``.
-        readings: `rbcnb.readings.current_labels`; how they find their cells, `rbcnb.labels.corrected_labels` says.
+        readings: `rbcnb.current_labels`; how they find their cells, `rbcnb.labels.corrected_labels` says.
         include_test: change test labels too. Scores are then of another test than before, and no more independent of
             whatever chose the cells for the second look.
 

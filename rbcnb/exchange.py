@@ -5,6 +5,7 @@ from pathlib import Path
 import pandas as pd
 
 from rbcnb.columns import CELL, FOUND, GROUP, KIND, LABEL, RADIUS, READER, SESSION, SMEAR, X, Y
+from rbcnb.current_labels import current_labels
 from rbcnb.label_files import (
     LabelFileError,
     pictures_of,
@@ -17,9 +18,9 @@ from rbcnb.label_files import (
     write_labels_csv,
 )
 from rbcnb.labels import label_cells
-from rbcnb.readings import NAMED, READINGS_CSV, append_readings, current_labels, load_readings
+from rbcnb.readings import NAMED, READINGS_CSV, append_readings, load_readings
 
-FOLDER, CSV, CHULA = FORMATS = ("folder", "csv", "chula")
+FOLDER, CSV, CHULA = "folder", "csv", "chula"  # layouts
 CELLS_CSV = "cells.csv"
 
 
@@ -46,7 +47,7 @@ def import_labels(source: str | Path, into: str | Path, *, reader: str, layout: 
         source: a folder per class, a CSV, or a folder with Chula's label files.
         into: a table of readings, or the folder of `rbcnb segment` or of a run.
         reader: whose labels these are.
-        layout: one of `FORMATS`; None to see from *source*.
+        layout: ``FOLDER``, ``CSV`` or ``CHULA``; None to see from *source*.
 
     Raises:
         SmearError, LogbookError: what cannot be read, with file, row and mend.
@@ -80,7 +81,7 @@ def export_labels(
         out: a CSV, which ``rbcnb reproduce --smears`` takes when it lies beside the smears as ``labels.csv``, or a
             folder.
         reader: whose last words; None for what more than half of the readers say.
-        layout: one of `FORMATS`; None for ``csv`` where *out* ends so, else ``folder``.
+        layout: ``FOLDER``, ``CSV`` or ``CHULA``; None for ``csv`` where *out* ends so, else ``folder``.
         replace: write over a CSV that is there already.
 
     Raises:

@@ -109,7 +109,7 @@ def check_prior(answer: Callable[..., np.ndarray]) -> str:
 )
 def check_eps(answer: Callable[[float, float], float]) -> str:
     """*answer(alpha, eps)* is the eps at which alpha = 1 trains as alpha does at eps: two networks are trained."""
-    from rbcnb.toy_fit import fit_alphas
+    from rbcnb.toy_network import fit_alphas
 
     x, targets = sample_toy(100, seed=0)
     for alpha, eps in ((0.25, 1e-2), (1.75, 1e-1)):

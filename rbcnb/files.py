@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import platform
 import secrets
 import time
 from collections.abc import Iterator
@@ -40,12 +41,13 @@ def held(folder: str | Path, *, name: str = ".lock", wait_s: float = 0.0) -> Ite
     Args:
         folder: where the lock lies.
         name: of the lock's file, where there are several things in *folder* to keep.
-        wait_s: how long to wait for another process to end its block.
+        wait_s: how long to wait for another process to end its block. Who does not wait leaves its pid in the file.
 
     Raises:
-        BlockingIOError: another process holds it.
+        BlockingIOError: another process holds it; the message names the folder and, where it is known, the process.
     """
-    with (Path(folder) / name).open("a") as file:
+    path = Path(folder) / name
+    with path.open("a") as file:
         give_up = time.monotonic() + wait_s
         while True:
             try:
@@ -53,10 +55,16 @@ def held(folder: str | Path, *, name: str = ".lock", wait_s: float = 0.0) -> Ite
                 break
             except (BlockingIOError, PermissionError) as error:
                 if time.monotonic() >= give_up:
-                    raise BlockingIOError(f"{folder}: another process is at work there") from error
+                    holder = path.read_text(errors="replace")
+                    told = f"another process{holder and f' ({holder})'} is at work there"
+                    raise BlockingIOError(f"{folder}: {told}; wait for it, or choose another folder") from error
                 time.sleep(0.001)
             except OSError:
                 break  # a file system without locks
+        if not wait_s:
+            file.truncate(0)
+            file.write(f"pid {os.getpid()} on {platform.node()}")
+            file.flush()
         yield
 
 
@@ -64,6 +72,7 @@ def _lock(file: IO) -> None:
     if os.name == "nt":
         import msvcrt
 
+        os.lseek(file.fileno(), 1 << 30, os.SEEK_SET)  # beyond what is written: nobody could read what is locked
         msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
     else:
         import fcntl

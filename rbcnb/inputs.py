@@ -13,7 +13,8 @@ _LONGEST_NAME = 230  # bytes: file systems allow 255, and temporary names are lo
 def expand_inputs(paths: Iterable[str | Path]) -> tuple[list[Path], list[tuple[str, str]]]:
     """Files and folders -> image files (each once; a folder's by name), and (path, message) for what cannot be done.
 
-    Files that share a name, endings aside and in whatever case, are all left out: their cells could not be told apart.
+    Folders within a folder are not looked into. Files that share a name, endings aside and in whatever case, are all
+    left out: their cells could not be told apart.
     """
     files, errors = [], []
     for path in map(Path, paths):
@@ -49,11 +50,15 @@ def _in_folder(folder: Path) -> tuple[list[Path], list[tuple[str, str]]]:
     try:
         inside = images_in(folder)
         broken = [path for path in sorted(folder.iterdir()) if path.suffix.lower() in IMAGE_SUFFIXES and _dangles(path)]
+        within = [path.name for path in sorted(folder.iterdir()) if path.is_dir() and path.name[0] != "."]
     except OSError as error:
         return [], [(str(folder), f"cannot be listed ({error.strerror}); check who may read it")]
     errors = [(str(path), "a link that leads nowhere; mend or remove it") for path in broken]
     if not inside and not errors:
-        errors = [(str(folder), f"no image in this folder; put smears there as {', '.join(IMAGE_SUFFIXES)}")]
+        mend = f"put smears there as {', '.join(IMAGE_SUFFIXES)}"
+        if within:
+            mend = f"folders within it, such as {within[0]}, are not looked into: name each of them"
+        errors = [(str(folder), f"no image in this folder; {mend}")]
     return inside, errors
 
 

@@ -18,9 +18,10 @@ from matplotlib.figure import Figure
 from rbcnb import labelling
 from rbcnb.cards import THUMB_PX, CellPictures, crops_of_array
 from rbcnb.columns import CELL, CLASSES, FOUND, LABEL, PROB, SESSION, SMEAR, class_names
+from rbcnb.current_labels import current_labels
 from rbcnb.labelling import Sitting
 from rbcnb.pictures import plot_contact_sheet
-from rbcnb.readings import KINDS, NAMED, UNDONE, UNSURE, Reading, append_readings, current_labels, load_readings
+from rbcnb.readings import KINDS, NAMED, UNDONE, UNSURE, Reading, append_readings, load_readings
 from rbcnb.style import colours_of
 
 AHEAD = 16  # cells whose pictures the page holds; also how far it may run ahead of what is saved
@@ -104,7 +105,7 @@ class Labeller(anywidget.AnyWidget):
         self.on_msg(self._heed)
 
     def table(self) -> pd.DataFrame:
-        """The reader's labels by now, as of `rbcnb.readings.current_labels`: for the next cell to save or to count."""
+        """The reader's labels by now, as of `rbcnb.current_labels`: for the next cell to save or to count."""
         return current_labels(load_readings(self.path), reader=self.reader)
 
     def still(self, n: int = 36) -> Figure:

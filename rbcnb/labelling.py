@@ -15,7 +15,8 @@ import numpy as np
 import pandas as pd
 
 from rbcnb.columns import CELL, KIND, LABEL, PROB, READER, SESSION, SMEAR, TIME
-from rbcnb.readings import NAMED, SKIPPED, UNDONE, UNSURE, last_words
+from rbcnb.current_labels import last_words
+from rbcnb.readings import NAMED, SKIPPED, UNDONE, UNSURE
 
 ALL, UNLABELLED, UNCERTAIN, DISAGREEMENT, FLAGGED = "all", "unlabelled", "uncertain", "disagreement", "flagged"
 FIRST_LOOKS = (ALL, UNLABELLED)  # any reading of one's own counts; in other queues, only those made in that queue

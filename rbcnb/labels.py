@@ -74,7 +74,7 @@ def corrected_labels(
 
     Args:
         cells: found cells with ``label``.
-        readings: `rbcnb.readings.current_labels`.
+        readings: `rbcnb.current_labels`.
         match_radii: see `label_cells`.
 
     Returns:
@@ -98,6 +98,13 @@ def count_classes(cells: pd.DataFrame) -> pd.DataFrame:
     names = list(class_names(cells[LABEL]))
     n_cells = counts.reindex(names).to_numpy(dtype=int)
     return pd.DataFrame({"n_cells": n_cells, "share": n_cells / np.sum(n_cells)}, index=pd.Index(names, name=LABEL))
+
+
+def labels_per_smear(cells: pd.DataFrame) -> pd.DataFrame:
+    """Labelled cells of each class, a row per smear that has any: ``smear``, the classes, ``labelled``."""
+    named = cells.dropna(subset=[LABEL])
+    counts = pd.crosstab(named[SMEAR], named[LABEL]).reindex(columns=list(class_names(named[LABEL])))
+    return counts.assign(labelled=counts.sum(axis=1)).rename_axis(columns=None).reset_index()
 
 
 def detection_table(

@@ -1,17 +1,24 @@
 """What `rbcnb results` does: a store of trials as a table to read, to export, to merge and to prune."""
 
+import re
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
 
 from rbcnb.files import write_whole
-from rbcnb.store import merge_stores, prune_store, results_table
+from rbcnb.stamps import code_stamp
+from rbcnb.store import load_record, results_table, stored_keys
+from rbcnb.trial import TRIAL_CODE
 
 STORE_FOLDER = "trials"  # in a run's folder
 SUMMARY_COLUMNS = ("architecture", "protocol", "method")
 # Fits that differ in one of these are no rivals; shown where a list holds more than one.
 CONDITIONS = ("data", "dev_counts", "precision")
+PRUNABLE = ("failed", "stale", "torn")
+_FILE = re.compile(r"[0-9a-f]{16}\.(json|parquet|ckpt)")
+_PART = re.compile(r"\.[0-9a-f]{16}\.[0-9a-f]+\.part\.(json|parquet|ckpt)")
 
 
 def manage_results(
@@ -23,7 +30,7 @@ def manage_results(
         stores: runs' folders, or stores.
         export: file for the rows of all stores, ``.csv`` or ``.parquet``.
         into: store, or a run's folder, that is given what it lacks; the one that is then pruned, exported, summed up.
-        prune: see `rbcnb.store.prune_store`.
+        prune: see `prune_store`.
 
     Raises:
         FileNotFoundError: a store is no folder.
@@ -54,6 +61,57 @@ def store_in(path: Path) -> Path:
     if not path.is_dir():
         raise FileNotFoundError(f"{path}: no such folder; name a run's folder, or its folder {STORE_FOLDER}")
     return path / STORE_FOLDER if (path / STORE_FOLDER).is_dir() else path
+
+
+def merge_stores(sources: Sequence[str | Path], target: str | Path) -> int:
+    """Copies what *target* lacks from *sources*; returns the number of trials copied. A result replaces a failure.
+
+    Raises:
+        FileNotFoundError: a source is no folder.
+    """
+    target, copied = Path(target), 0
+    for source in map(Path, sources):
+        if not source.is_dir():
+            raise FileNotFoundError(f"{source}: no such store; give the folder `trials` of a run")
+        for key in stored_keys(source):
+            theirs, ours = load_record(source, key), load_record(target, key)
+            if theirs is None or (ours and (theirs["error"] or not ours["error"])):
+                continue
+            for suffix in (".json",) if theirs["error"] else (".parquet", ".json"):
+                with write_whole(target / f"{key}{suffix}") as part:
+                    shutil.copyfile(source / f"{key}{suffix}", part)
+            copied += 1
+    return copied
+
+
+def prune_store(store: str | Path, what: Sequence[str]) -> list[Path]:
+    """Removes files of *store* and returns them. Nothing may be training into the store meanwhile.
+
+    what : of ``PRUNABLE``: "failed" (trials with a reason instead of a result), "stale" (made by other code than this
+        package's: no study will ask for them again), "torn" (halves, and checkpoints of fits that ended).
+    """
+    if unknown := set(what) - set(PRUNABLE):
+        raise ValueError(f"cannot prune {', '.join(sorted(unknown))}; choose from {', '.join(PRUNABLE)}")
+    store = Path(store)
+    doomed = []
+    for path in sorted(store.iterdir()):
+        if _PART.fullmatch(path.name):
+            reason = "torn"
+        elif not _FILE.fullmatch(path.name):
+            continue  # nothing of ours
+        elif (record := load_record(store, path.stem)) is None:
+            reason = "" if path.suffix == ".ckpt" else "torn"
+        elif record["error"]:
+            reason = "failed"
+        elif path.suffix == ".ckpt":
+            reason = "torn"
+        else:
+            reason = "stale" if record.get("code") != code_stamp(*TRIAL_CODE) else ""
+        if reason in what:
+            doomed.append(path)
+    for path in doomed:
+        path.unlink(missing_ok=True)
+    return doomed
 
 
 def summary(rows: pd.DataFrame) -> str:

@@ -74,7 +74,7 @@ def simulated_labels(key: pd.DataFrame, truth: pd.DataFrame, *, slip_rate: float
         seed: of the slips.
 
     Returns:
-        Current labels as of `rbcnb.readings.current_labels`, less the columns that only files have.
+        Current labels as of `rbcnb.current_labels`, less the columns that only files have.
     """
     names = class_names(truth[LABEL])
     true = key[[SMEAR, CELL]].merge(truth[[SMEAR, CELL, LABEL]], on=[SMEAR, CELL], how="left", validate="one_to_one")
@@ -94,7 +94,7 @@ def second_look(key: pd.DataFrame, labels: pd.DataFrame) -> pd.DataFrame:
 
     Args:
         key: of `relabel_queue`.
-        labels: ``smear``, ``cell``, ``label``, as of `rbcnb.readings.current_labels`; cells beyond the key are ignored.
+        labels: ``smear``, ``cell``, ``label``, as of `rbcnb.current_labels`; cells beyond the key are ignored.
     """
     read = key.merge(
         labels[[SMEAR, CELL, LABEL]].rename(columns={LABEL: SECOND}),

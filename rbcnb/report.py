@@ -21,7 +21,8 @@ CAPTIONS = {
     "fig06": "Bicubic upscaling against Waifu2x.",
     "fig07": "Algorithm 1: smear, equalised, circles, one cell, padded.",
     "fig08": "Cells of each class.",
-    "fig09": "The course of this study, with its own numbers.",
+    "fig09_paper": "The course of this study under the paper's protocol, with its own numbers.",
+    "fig09_honest": "The course of this study under the honest protocol, with its own numbers.",
     "fig10": "ROC per class, cross entropy against focal loss; of several seeds their mean and range.",
     "fig11": "Confusion matrices on the test set (protocol and first seed as titled).",
     "fig12": "Training losses: each run's own, and the cross entropy of both.",
@@ -172,8 +173,7 @@ def _cell(value: object) -> str:
 
 def _figure(path: Path, origins: dict[str, str]) -> str:
     image = base64.b64encode(path.read_bytes()).decode("ascii")
-    numbered = re.fullmatch(r"fig(\d+)", path.stem)
-    name = f"Fig. {int(numbered[1])}" if numbered else path.stem.replace("_", " ")
+    name = re.sub(r"^fig0*(\d+)", r"Fig. \1", path.stem).replace("_", " ")
     caption = html.escape(f"{name}. {CAPTIONS.get(path.stem, '')}")
     with Image.open(path) as picture:
         width = round(picture.width * CSS_DPI / DPI)  # as large as it was drawn, not as many pixels as it has

@@ -7,20 +7,18 @@ the smears, or any of that for an earlier notebook. Trials inside it have their 
 import platform
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from pathlib import Path
 from typing import Any
 
+from rbcnb.files import held
+from rbcnb.notebook_run import ReproductionError, run_notebook
 from rbcnb.parameters import Parameter, ParameterError, check_parameters, load_profile, read_parameters
 from rbcnb.run import Run
 from rbcnb.stamps import file_stamp, fingerprints, source_stamp, versions
 
 # Parameters that may name a folder or a file.
 _FOLDERS = ("smears", "data", "corrections")
-
-
-class ReproductionError(RuntimeError):
-    """A notebook failed; what was done before it is kept, and the next call carries on from there."""
 
 
 def notebooks_folder() -> Path:
@@ -70,6 +68,7 @@ def reproduce(
 
     Raises:
         ParameterError: before any kernel starts: a parameter is unknown or wrong, a notebook does not exist.
+        BlockingIOError: another process is at work in the run.
         ReproductionError: a notebook failed; names it, its cell and the error.
         ClusterError: before any kernel starts: the cluster cannot do the work.
     """
@@ -82,8 +81,25 @@ def reproduce(
     values |= {"scheduler": scheduler} if scheduler else {}
     values |= {name: str(_absolute(value)) for name, value in values.items() if name in _FOLDERS and _is_folder(value)}
     parameters = check_parameters(values, declared)
-    merged = {name: value for own in parameters.values() for name, value in own.items()}
+    run.folder.mkdir(parents=True, exist_ok=True)
+    with held(run.folder):
+        _carry_on(run, paths, chosen, parameters, profile=str(profile), say=say)
+    return run
 
+
+def _carry_on(
+    run: Run,
+    paths: Sequence[Path],
+    chosen: Set[str],
+    parameters: Mapping[str, dict[str, Any]],
+    *,
+    profile: str,
+    say: Callable[[str], None],
+) -> None:
+    """Runs those of the notebooks at *paths* that are *chosen* and not done, and writes record and report."""
+    from rbcnb.report import write_report
+
+    merged = {name: value for own in parameters.values() for name, value in own.items()}
     record = run.load_record()
     done = record.get("notebooks", {})
     left_alone = {
@@ -94,7 +110,7 @@ def reproduce(
     stamps = fingerprints(paths, parameters, source=source, readings=said, recorded=left_alone)
     pending = [path for path in paths if path.stem in chosen and not _is_done(run, path.stem, done, stamps)]
     record |= {
-        "profile": str(profile),
+        "profile": profile,
         "parameters": record.get("parameters", {}) | {path.stem: parameters[path.stem] for path in pending},
         "seeds": {name: value for name, value in merged.items() if "seed" in name},
         "versions": versions(),
@@ -108,10 +124,7 @@ def reproduce(
         _execute(run, pending, parameters, stamps, record, merged=merged, say=say)
     record["data_hash"] = run.data_hash()
     run.save_record(record)
-    from rbcnb.report import write_report
-
     say(f"report: {write_report(run)}")
-    return run
 
 
 def _is_folder(value: Any) -> bool:
@@ -146,7 +159,7 @@ def _execute(
     from rbcnb.study import default_jobs, run_study
     from rbcnb.superres import usable_method
 
-    if usable_method(merged["upscale"] if merged["upscale"] != "none" else "bicubic") != merged["upscale"] != "none":
+    if merged["upscale"] != "none" and usable_method(merged["upscale"]) != merged["upscale"]:
         say("Waifu2x cannot run here (ncnn or its model files are missing): upscaling bicubically")
     numbers = [path.stem[:2] for path in pending]
     with connect(merged["scheduler"], run_study, say=say) as client:
@@ -163,7 +176,7 @@ def _execute(
         record["notebooks"].pop(path.stem, None)
         run.save_record(record)
         try:
-            _run_notebook(path, run.folder / file, parameters[path.stem])
+            run_notebook(path, run.folder / file, parameters[path.stem])
         except ReproductionError:
             from rbcnb.report import write_report
 
@@ -176,56 +189,6 @@ def _execute(
         left -= expected[path.stem[:2]]
         more = f"; about {duration(left)} left" if number < len(pending) else ""
         say(f"[{number}/{len(pending)}] {path.stem}: {seconds:.0f} s{more}")
-
-
-def _run_notebook(source: Path, target: Path, parameters: dict[str, Any]) -> None:
-    import papermill
-    from nbclient.exceptions import DeadKernelError
-    from papermill.exceptions import PapermillExecutionError
-
-    target.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        papermill.execute_notebook(
-            _verbatim(source),
-            _verbatim(target),
-            parameters=parameters,
-            kernel_name="python3",
-            progress_bar=False,
-            cwd=str(source.parent),
-            stdout_file=_Indented(sys.stderr),
-            # The kernel's advice on encrypted transports is no news for a kernel on this machine's loopback.
-            extra_arguments=["--IPKernelApp.log_level=ERROR"],
-        )
-    except PapermillExecutionError as error:
-        raise ReproductionError(
-            f"{source.stem}, cell {error.cell_index} (In [{error.exec_count}]): {error.ename}: {error.evalue}\n"
-            f"The notebook as far as it came: {target}\n"
-            "What is finished is kept; the same command carries on from there."
-        ) from None
-    except DeadKernelError:
-        raise ReproductionError(
-            f"{source.stem}: its kernel died, most often for want of memory; try --jobs 1. "
-            "What is finished is kept; the same command carries on from there."
-        ) from None
-
-
-def _verbatim(path: Path) -> str:
-    """papermill fills in braces in a path; doubled ones stay as they are."""
-    return str(path).replace("{", "{{").replace("}", "}}")
-
-
-class _Indented:
-    """A text stream that sets every line it passes on apart from the runner's own."""
-
-    def __init__(self, stream: Any) -> None:
-        self.stream = stream
-
-    def write(self, text: str) -> int:
-        self.stream.write("".join(f"      {line}" for line in text.splitlines(keepends=True)))
-        return len(text)
-
-    def flush(self) -> None:
-        self.stream.flush()
 
 
 def duration(seconds: float) -> str:

@@ -10,7 +10,6 @@ tried again by the next study that asks for the trial.
 
 import json
 import re
-import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
@@ -22,11 +21,8 @@ from rbcnb.files import file_digest, write_whole
 from rbcnb.stamps import code_stamp
 from rbcnb.trial import TRIAL_CODE, Trial, TrialResult
 
-PRUNABLE = ("failed", "stale", "torn")
 _FACTS = ("scores", "n_train", "seconds", "engine", "part_size")
 _NAME = re.compile(r"[0-9a-f]{16}")
-_FILE = re.compile(r"[0-9a-f]{16}\.(json|parquet|ckpt)")
-_PART = re.compile(r"\.[0-9a-f]{16}\.[0-9a-f]+\.part\.(json|parquet|ckpt)")
 _PARQUET_END = b"PAR1"
 
 
@@ -65,6 +61,12 @@ def load_record(store: Path, key: str) -> dict | None:
         return record if record["error"] or _is_whole(store / f"{key}.parquet") else None
     except (FileNotFoundError, NotADirectoryError, ValueError, KeyError, TypeError):
         return None
+
+
+def lacks(store: Path, key: str) -> bool:
+    """Whether a study that asks for the trial is to fit it: it is not there, or failed and is worth another try."""
+    record = load_record(store, key)
+    return record is None or record["retry"]
 
 
 def _is_whole(parquet: Path) -> bool:
@@ -179,63 +181,13 @@ def results_table(store: str | Path, keys: Sequence[str] | None = None) -> pd.Da
     keys : the trials to show, in this order; None shows all that can be read, by key.
     """
     store = Path(store)
-    records = [load_record(store, key) for key in (_keys(store) if keys is None else keys)]
+    records = [load_record(store, key) for key in (stored_keys(store) if keys is None else keys)]
     rows = [row for record in records if record and (row := _row(record))]
     return _with_numbers(pd.DataFrame(rows))
 
 
-def merge_stores(sources: Sequence[str | Path], target: str | Path) -> int:
-    """Copies what *target* lacks from *sources*; returns the number of trials copied. A result replaces a failure.
-
-    Raises:
-        FileNotFoundError: a source is no folder.
-    """
-    target, copied = Path(target), 0
-    for source in map(Path, sources):
-        if not source.is_dir():
-            raise FileNotFoundError(f"{source}: no such store; give the folder `trials` of a run")
-        for key in _keys(source):
-            theirs, ours = load_record(source, key), load_record(target, key)
-            if theirs is None or (ours and (theirs["error"] or not ours["error"])):
-                continue
-            for suffix in (".json",) if theirs["error"] else (".parquet", ".json"):
-                with write_whole(target / f"{key}{suffix}") as part:
-                    shutil.copyfile(source / f"{key}{suffix}", part)
-            copied += 1
-    return copied
-
-
-def prune_store(store: str | Path, what: Sequence[str]) -> list[Path]:
-    """Removes files of *store* and returns them. Nothing may be training into the store meanwhile.
-
-    what : of ``PRUNABLE``: "failed" (trials with a reason instead of a result), "stale" (made by other code than this
-        package's: no study will ask for them again), "torn" (halves, and checkpoints of fits that ended).
-    """
-    if unknown := set(what) - set(PRUNABLE):
-        raise ValueError(f"cannot prune {', '.join(sorted(unknown))}; choose from {', '.join(PRUNABLE)}")
-    store = Path(store)
-    doomed = []
-    for path in sorted(store.iterdir()):
-        if _PART.fullmatch(path.name):
-            reason = "torn"
-        elif not _FILE.fullmatch(path.name):
-            continue  # nothing of ours
-        elif (record := load_record(store, path.stem)) is None:
-            reason = "" if path.suffix == ".ckpt" else "torn"
-        elif record["error"]:
-            reason = "failed"
-        elif path.suffix == ".ckpt":
-            reason = "torn"
-        else:
-            reason = "stale" if record.get("code") != code_stamp(*TRIAL_CODE) else ""
-        if reason in what:
-            doomed.append(path)
-    for path in doomed:
-        path.unlink(missing_ok=True)
-    return doomed
-
-
-def _keys(store: Path) -> Iterator[str]:
+def stored_keys(store: Path) -> Iterator[str]:
+    """Keys of the trials in *store*, in order; a record may still turn out to be damaged."""
     return (path.stem for path in sorted(store.glob("*.json")) if _NAME.fullmatch(path.stem))
 
 

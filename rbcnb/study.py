@@ -5,7 +5,7 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from contextlib import closing, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,9 +15,10 @@ import pandas as pd
 
 from rbcnb.cluster import agreed, connect, count_workers, marked
 from rbcnb.columns import FOLD, LABEL
+from rbcnb.precision import at_precision, fast_precision, stored_trials
 from rbcnb.progress import Outcome, Teller, progress_line, teller
 from rbcnb.protocols import images_per_fit
-from rbcnb.store import checkpoint_of, load_record, results_table, store_failure, store_result
+from rbcnb.store import checkpoint_of, lacks, results_table, store_failure, store_result
 from rbcnb.trial import Trial, TrialResult, hash_data, run_trial
 from rbcnb.workers import DeadWorkerError, run_all
 
@@ -61,14 +62,15 @@ def run_study(
 
     Args:
         trials: the settings; twice the same trial is run once. A ``precision`` of "auto" becomes that of the machine
-            that computes; on a cluster the one that all its workers choose.
+            that computes; on a cluster the one that all its workers choose, or that of the stored trials, see below.
         cells: table with ``label``, ``split`` and ``fold``.
         crops: uint8 [len(cells), S, S, 3].
         store: folder of finished trials; made when missing.
         jobs: trials side by side; None takes one per core (one in all on a GPU). More than one on a GPU packs small
             trials onto it, each a process with crops and network of its own; how much that gains is unmeasured.
         scheduler: address of a Dask scheduler, such as "tcp://10.0.0.5:8786", whose workers run the trials in place of
-            this machine; the results come here, and *store* need not be seen by them.
+            this machine; the results come here, and *store* need not be seen by them. Where the store has all trials,
+            those with "auto" in one precision only, nobody is asked and no worker is waited for.
         say: takes a line of progress every few seconds. None: a bar in a notebook, one line that is written over in a
             terminal, printed lines elsewhere (`rbcnb.progress.teller`).
 
@@ -85,12 +87,13 @@ def run_study(
     store = Path(store).absolute()  # where it is for a worker, too, that sees it
     say = teller(say)
     data = hash_data(cells, crops)
+    if scheduler and (stored := stored_trials(trials, store, data)):
+        trials, scheduler = stored, None
     with connect(scheduler, _work, say=say) as client:
         if any(trial.precision == "auto" for trial in trials):
-            fast = agreed(client, fast_precision)
-            trials = [replace(trial, precision=fast) if trial.precision == "auto" else trial for trial in trials]
+            trials = at_precision(trials, agreed(client, fast_precision))
         keys = [trial.key(data) for trial in trials]
-        missing = {key: trial for key, trial in zip(keys, trials, strict=True) if _is_missing(load_record(store, key))}
+        missing = {key: trial for key, trial in zip(keys, trials, strict=True) if lacks(store, key)}
         if missing:
             _check_writable(store)
             options = {"data": data, "jobs": jobs or default_jobs(), "client": client, "say": say}
@@ -104,13 +107,6 @@ def run_study(
     if diverged := int(rows["error"].astype(bool).sum()):
         say(f"study: {diverged} of {len(rows)} fits diverged; their settings are out")
     return rows
-
-
-def fast_precision() -> str:
-    """What a ``precision`` of "auto" means on this machine."""
-    from rbcnb.engine import choose_engine  # torch: only when something is to be done
-
-    return choose_engine().precision
 
 
 def default_jobs() -> int:
@@ -130,10 +126,6 @@ def _check_writable(store: Path) -> None:
         raise StudyError(
             f"{store}: cannot be written to ({error.strerror}); mend that, or name another store"
         ) from error
-
-
-def _is_missing(record: dict | None) -> bool:
-    return record is None or record["retry"]
 
 
 def _work(

@@ -54,3 +54,13 @@ def predictions() -> pd.DataFrame:
     table["target"], table["pred"] = targets, np.array(CLASSES)[probs.argmax(axis=1)]
     table[[f"prob_{name}" for name in CLASSES]] = probs
     return table
+
+
+@pytest.fixture
+def batch():
+    """Logits [64, 3] float64 and targets [64]."""
+    import torch
+
+    generator = torch.Generator().manual_seed(0)
+    logits = 3 * torch.randn(64, 3, generator=generator, dtype=torch.float64)
+    return logits, torch.randint(3, (64,), generator=generator)

@@ -1,5 +1,6 @@
 import errno
 import os
+import platform
 import shutil
 import subprocess
 import sys
@@ -173,6 +174,15 @@ def test_odd_files_are_named_and_the_rest_is_done(folder, tmp_path):
     assert (report.n_images, report.n_cells) == (4, 4)
 
 
+def test_images_of_folders_within_are_not_taken_and_the_mend_is_told(tmp_path):
+    assert "no image in this folder; put smears there as .png" in run([tmp_path], tmp_path / "out").errors[0][1]
+    write_smear((tmp_path / "smears" / "slide1" / "a.png"), (50, 60))
+    report = run([tmp_path / "smears"], tmp_path / "out")
+    assert report.n_images == 0
+    assert report.errors[0][1].endswith("folders within it, such as slide1, are not looked into: name each of them")
+    assert run([tmp_path / "smears" / "slide1"], tmp_path / "out").n_images == 1
+
+
 def test_a_file_that_vanishes_is_named(folder, tmp_path, monkeypatch):
     listed = batch.expand_inputs
 
@@ -278,7 +288,7 @@ def test_one_batch_at_a_time_works_in_a_folder(folder, tmp_path, monkeypatch):
 
     monkeypatch.setattr(batch, "segment_smear", meanwhile)
     assert run([folder], out).n_cells == 3
-    assert "another batch is at work there; wait for it" in said[0]
+    assert f"{out}: another process (pid {os.getpid()} on {platform.node()}) is at work there; wait" in said[0]
     assert run([folder], out).n_resumed == 3  # let go of when done
 
 

@@ -21,7 +21,8 @@ import pytest
 from PIL import Image
 
 from rbcnb.batch import segment_files
-from rbcnb.readings import current_labels, load_readings
+from rbcnb.current_labels import current_labels
+from rbcnb.readings import load_readings
 from rbcnb.segmentation import FinderSpec
 from rbcnb.smears import synthetic_smears
 

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import numpy as np
 import pandas as pd
@@ -28,6 +28,7 @@ from rbcnb.columns import CLASSES
 from rbcnb.harvest import harvest
 from rbcnb.model_file import ModelCard, save_model
 from rbcnb.models import build_model
+from rbcnb.precision import fast_precision
 from rbcnb.segmentation import FinderSpec
 from rbcnb.smears import synthetic_smears
 from rbcnb.splits import assign_splits
@@ -126,6 +127,23 @@ def test_no_scheduler_is_said_soon_with_address_and_mend(monkeypatch, split_data
     assert time.monotonic() - start < 5
 
 
+def test_a_study_that_is_stored_needs_no_worker(monkeypatch, split_data, tmp_path):
+    monkeypatch.setattr(ours, "CONNECT_S", 0.5)
+    nobody, fast = "tcp://127.0.0.1:1", fast_precision()
+    auto = Trial(epochs=1)
+    other = replace(auto, precision={"bf16": "float32", "float32": "bf16"}[fast])
+    here = run_study([auto], *split_data, tmp_path, jobs=1, say=lambda _: None)
+    for trials in ([auto], [replace(auto, precision=fast), auto]):
+        there = run_study(trials, *split_data, tmp_path, scheduler=nobody, say=lambda _: None)
+        assert there["key"].unique().tolist() == here["key"].tolist()
+    for trials in ([replace(auto, seed=1)], [auto, replace(auto, seed=1)], [auto, other]):
+        with pytest.raises(ClusterError, match="no Dask scheduler answers"):
+            run_study(trials, *split_data, tmp_path, scheduler=nobody)
+    run_study([other], *split_data, tmp_path, jobs=1, say=lambda _: None)
+    with pytest.raises(ClusterError, match="no Dask scheduler answers"):  # workers are to say which is meant
+        run_study([auto], *split_data, tmp_path, scheduler=nobody)
+
+
 def test_a_trial_that_kills_workers_is_a_row_that_is_tried_again(tmp_path):
     died = study._keep(0, FAST, DeadWorkerError("KilledWorker: 4 workers died"), tmp_path, "data")
     assert died.error == f"{FAST}: KilledWorker: 4 workers died"
@@ -188,7 +206,7 @@ def test_a_deadly_trial_ends_as_a_row_and_the_others_are_done(split_data, tmp_pa
 @pytest.mark.slow
 def test_auto_is_what_the_workers_choose_and_they_must_agree(two_workers, split_data, tmp_path, monkeypatch):
     auto = Trial(epochs=1, precision="auto")
-    fast = study.fast_precision()
+    fast = fast_precision()
     # Were it this machine's, it would now be another.
     monkeypatch.setattr("rbcnb.engine._fast_precision", lambda _: {"bf16": "float32", "float32": "bf16"}[fast])
     rows = run_study([auto], *split_data, tmp_path, scheduler=two_workers.address, say=lambda _: None)

@@ -5,8 +5,9 @@ import pandas as pd
 import pytest
 
 from rbcnb.agreement import agreement_table, compared_readers
-from rbcnb.data_card import audit_text, data_card, known_flaws, labels_per_smear, readers_table, source_text
-from rbcnb.labels import label_cells
+from rbcnb.data_card import data_card, readers_table, source_text
+from rbcnb.flaws import audit_text, known_flaws
+from rbcnb.labels import label_cells, labels_per_smear
 from rbcnb.readings import Reading, append_readings, load_readings
 from rbcnb.relabel import error_estimate, second_look
 

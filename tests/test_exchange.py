@@ -10,10 +10,11 @@ from PIL import Image
 
 from rbcnb.cli import main
 from rbcnb.columns import FOUND
+from rbcnb.current_labels import current_labels
 from rbcnb.exchange import export_labels, import_labels
 from rbcnb.images import SmearError
 from rbcnb.label_files import read_chula_points, read_class_folder
-from rbcnb.readings import Reading, append_readings, current_labels, load_readings
+from rbcnb.readings import Reading, append_readings, load_readings
 from rbcnb.smears import folder_smears, read_chula_labels, synthetic_smears
 
 KEPT = [*FOUND, "label"]

@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from rbcnb.current_labels import last_words
 from rbcnb.labelling import Sitting, queue_rows, resume, rows_by_name, say, undo
-from rbcnb.readings import NAMED, SKIPPED, UNDONE, UNSURE, Reading, append_readings, last_words, load_readings
+from rbcnb.readings import NAMED, SKIPPED, UNDONE, UNSURE, Reading, append_readings, load_readings
 
 SECOND = timedelta(seconds=1)
 ANN = {"reader": "Ann", "session": "unlabelled"}

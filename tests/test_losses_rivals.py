@@ -45,13 +45,6 @@ def trial_of(name, **settings):
     return Trial(loss=name, **knobs, **settings)
 
 
-@pytest.fixture
-def batch():
-    generator = torch.Generator().manual_seed(0)
-    logits = 3 * torch.randn(64, 3, generator=generator, dtype=torch.float64)
-    return logits, torch.randint(3, (64,), generator=generator)
-
-
 @pytest.mark.parametrize("loss", RIVALS)
 @pytest.mark.parametrize("reduction", ["none", "sum", "mean"])
 def test_between_equal_classes_every_rival_is_cross_entropy(batch, loss, reduction):

@@ -1,51 +1,33 @@
 """What is kept of a run: small, without a picture, and enough to recompute its tables."""
 
 import json
-from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import make_cells
+from small_run import small_run
 
 from rbcnb.cli import main
-from rbcnb.columns import CELL, CROP, SMEAR
 from rbcnb.gaps import Gaps
-from rbcnb.openings import open_test
 from rbcnb.publish import publish_run, unpacked
-from rbcnb.run import MissingResultError, Run
-from rbcnb.splits import assign_splits
+from rbcnb.run import MissingResultError
 from rbcnb.store import load_predictions
-from rbcnb.study import run_study
 from rbcnb.tables import table1, table3, with_balanced
-from rbcnb.trial import Trial
 from rbcnb.verdicts import adjust_for_families, judge_claims
 from rbcnb.verify import verify_run
-
-TRIAL = Trial(epochs=1, protocol="honest", learning_rate=0.01, precision="float32")
-METHODS = [TRIAL, replace(TRIAL, loss="focal", alpha=1.0, gamma=2.0)]
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     """What notebooks 05 and 06 leave behind, with small fits on one rung."""
-    cells, crops = make_cells({"codocyte": 20, "hypochromia": 20, "normal": 80})
-    here = Run.at(tmp_path_factory.mktemp("publish") / "run", seed=0)
+    here, _, _, final = small_run(tmp_path_factory.mktemp("publish") / "run")
     judging = {"margin": 0.02, "seed": 0}
     notebooks = {name: judging | {"run": str(here.folder)} for name in ("05_final_evaluation", "06_imbalance_study")}
     first = {"01_segmentation": {"smears": "chula", "data": "/somewhere/chula", "run": str(here.folder)}}
-    here.save_csv(cells[[SMEAR, CELL, CROP]], "cells")
-    here.save_crops(crops)
-    here.save_image(crops[0], "smear")
-    here.save_image(crops[0], "figures/summary")
-    splits = assign_splits(cells, protocol="honest", seed=0, n_folds=None)
-    here.save_csv(splits, "splits_honest")
-    trials = [replace(trial, seed=s) for trial in METHODS for s in range(2)]
-    open_test(here.folder, trials, splits)
-    final = run_study(trials, splits, crops, here.store, jobs=1)
+    for name in ("smear", "figures/summary"):
+        here.save_image(here.load_crops()[0], name)
     climbed = with_balanced(final.assign(arm="table2", rho=7.8), here.store)
     gaps = Gaps(final, climbed, here.store, **judging)
-    here.save_csv(final, "final_trials")
     here.save_csv(climbed, "ladder_trials")
     here.save_table(table1({"honest": final}), "table1")
     here.save_table(table3({"honest": climbed}), "table3")

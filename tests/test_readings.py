@@ -13,17 +13,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from rbcnb.current_labels import current_labels, last_words, moved_cells
 from rbcnb.logbook import LogbookError
-from rbcnb.readings import (
-    COLUMNS,
-    Reading,
-    ReadingError,
-    append_readings,
-    current_labels,
-    last_words,
-    load_readings,
-    moved_cells,
-)
+from rbcnb.readings import COLUMNS, Reading, ReadingError, append_readings, load_readings
 
 both = pytest.mark.parametrize("suffix", [".csv", ".sqlite"])
 

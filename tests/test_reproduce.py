@@ -1,11 +1,15 @@
 """The runner's bookkeeping, without running a notebook: what is stale, what it costs, what it reports."""
 
 import json
+import platform
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from rbcnb import reproduce
+from rbcnb.cli import main
 from rbcnb.cost import Expected, check_enough, study_images, upscaling_seconds
 from rbcnb.methods import METHODS
 from rbcnb.parameters import ParameterError
@@ -108,6 +112,25 @@ def test_done_means_that_the_results_are_there_too(tmp_path):
     assert not reproduce._is_done(run, name, done, {name: "g"})
 
 
+def test_one_at_a_time_fills_a_run(tmp_path, monkeypatch, capsys):
+    code = (
+        "import sys, time; from rbcnb import reproduce\n"
+        "reproduce._execute = lambda *_, **__: (print('at work', flush=True), time.sleep(600))\n"
+        "reproduce.reproduce(out=sys.argv[1], profile='smoke')\n"
+    )
+    command = ["reproduce", "--profile", "smoke", "--out", str(tmp_path / "run")]
+    with subprocess.Popen([sys.executable, "-c", code, command[-1]], stdout=subprocess.PIPE, text=True) as first:
+        try:
+            assert first.stdout.readline() == "at work\n"
+            assert main(command) == 2
+            said = capsys.readouterr().err
+            assert f"{command[-1]}: another process (pid {first.pid} on {platform.node()}) is at work there" in said
+        finally:
+            first.kill()
+    monkeypatch.setattr(reproduce, "_execute", lambda *_, **__: None)
+    assert main(command) == 0  # what was killed holds nothing
+
+
 def test_too_little_is_said_before_anything_runs():
     few = Expected({"normal": 50, "codocyte": 9}, n_groups=6, n_smears=6, image_px=1e5)
     with pytest.raises(SplitError, match=r"6 smears \(groups\) .* needs 6 for 3 outer folds, 7 for 5 inner ones"):
@@ -164,7 +187,8 @@ def test_the_report_opens_offline_and_holds_everything(tmp_path):
     run = Run.at(tmp_path / "mine")
     run.save_table(pd.DataFrame({"claim": ["a < b & c"], "verdict": ["inconclusive"]}), "verdict")
     run.save_table(pd.DataFrame({"x": [1.5]}), "table1")
-    run.save_figure(plot_focal_curves(), "fig01")
+    for name in ("fig09_honest", "fig09_paper", "fig01"):
+        run.save_figure(plot_focal_curves(), name)
     run.save_table(pd.DataFrame(), "empty")
     (run.folder / "figures" / ".fig02.77.part.png").write_bytes(b"half of a")  # what a killed run leaves behind
     (run.folder / "tables" / ".table2.77.part.csv").write_text("half of a")
@@ -178,6 +202,7 @@ def test_the_report_opens_offline_and_holds_everything(tmp_path):
     assert page.index("inconclusive") < page.index("data:image/png;base64,") < page.index("tables/table1.csv")
     assert "http" not in page
     assert ".part" not in page
+    assert page.index("Fig. 1. ") < page.index("Fig. 9 paper. ") < page.index("Fig. 9 honest. ")
     assert "not of dogs" in page
     assert "3 s" in page
     assert "not done" in page

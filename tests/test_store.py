@@ -9,13 +9,12 @@ import pandas as pd
 import pytest
 
 from rbcnb.cli import main
+from rbcnb.listing import merge_stores, prune_store
 from rbcnb.store import (
     checkpoint_of,
     fold_predictions,
     load_record,
-    merge_stores,
     predictions_by_method,
-    prune_store,
     results_table,
     store_failure,
     store_result,

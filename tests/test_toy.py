@@ -18,17 +18,15 @@ from rbcnb.toy import BLOBS, flip_labels, sample_toy, toy_grid, toy_posterior, t
 from rbcnb.toy_figures import alpha_lecture, calibration_fits, plot_noise_training, toy_boundaries
 from rbcnb.toy_fit import (
     TRUTH,
-    alpha_distances,
     balanced_accuracy_many,
-    fit_alphas,
     fit_losses,
     fit_noise,
     fit_toy,
     macro_f1_many,
-    network_scores,
     probabilities,
     registered_losses,
 )
+from rbcnb.toy_network import alpha_distances, fit_alphas, network_scores
 
 BALANCED = ("weighted_cross_entropy", "class_balanced", "ldam_drw", "balanced_softmax", "logit_adjustment")
 ALPHAS = [0.25, 0.5, 0.75, 1.0, 1.25, 1.5, 1.75]

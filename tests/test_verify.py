@@ -4,9 +4,9 @@ from dataclasses import asdict, replace
 import numpy as np
 import pandas as pd
 import pytest
+from small_run import METHODS, small_run
 
 from rbcnb.cli import main
-from rbcnb.columns import CELL, CROP, SMEAR
 from rbcnb.discrepancies import compare_tables
 from rbcnb.export import MODEL, choose_trial, stored_predictions
 from rbcnb.figures import plot_differences
@@ -14,38 +14,21 @@ from rbcnb.labels import count_classes
 from rbcnb.mistakes import confident_mistakes
 from rbcnb.model_file import ModelCard, save_model
 from rbcnb.models import build_model
-from rbcnb.openings import LEDGER, open_test
+from rbcnb.openings import LEDGER
 from rbcnb.paper import TABLE1, recomputation
 from rbcnb.run import Run
-from rbcnb.splits import assign_splits
 from rbcnb.store import load_predictions, predictions_by_method
-from rbcnb.study import run_study
 from rbcnb.tables import table1
-from rbcnb.trial import Trial
 from rbcnb.verdicts import BASE, compare_methods
 from rbcnb.verify import VerifyError, beside_paper, verify_run
-
-TRIAL = Trial(epochs=1, protocol="honest", learning_rate=0.01, precision="float32")
-METHODS = [TRIAL, replace(TRIAL, loss="focal", alpha=1.0, gamma=2.0)]
 
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
     """What notebooks 02 and 05 leave behind, with small fits."""
-    from conftest import make_cells
-
-    cells, crops = make_cells({"codocyte": 20, "hypochromia": 20, "normal": 80})
-    here = Run.at(tmp_path_factory.mktemp("verify") / "run", seed=0)
+    here, cells, _, final = small_run(tmp_path_factory.mktemp("verify") / "run")
     here.save_record({"parameters": {"05_final_evaluation": {"margin": 0.02, "seed": 0}}, "seeds": {"seed": 0}})
-    here.save_csv(cells[[SMEAR, CELL, CROP]], "cells")
     here.save_csv(cells, "labelled")
-    here.save_crops(crops)
-    splits = assign_splits(cells, protocol="honest", seed=0, n_folds=None)
-    here.save_csv(splits, "splits_honest")
-    trials = [replace(trial, seed=seed) for trial in METHODS for seed in range(2)]
-    open_test(here.folder, trials, splits)
-    final = run_study(trials, splits, crops, here.store, jobs=1)
-    here.save_csv(final, "final_trials")
     here.save_table(count_classes(cells).reset_index(), "class_counts")
     here.save_table(recomputation(), "recomputation")
     here.save_table(table1({"honest": final}), "table1")

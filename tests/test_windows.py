@@ -10,9 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rbcnb import superres, waifu
+from rbcnb.rectangles import rectangles
 from rbcnb.segmentation import METHODS, FinderSpec, crop_cells, segment_smear, upscaled_crops
 from rbcnb.synthesis import SmearSpec, render_smear
-from rbcnb.windows import Region, _weighted, area_taps, rectangles, upscaled_windows
+from rbcnb.windows import Region, _weighted, area_taps, upscaled_windows
 
 sides = st.integers(1, 40)
 
