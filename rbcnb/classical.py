@@ -20,7 +20,7 @@ from sklearn.dummy import DummyClassifier
 from sklearn.model_selection import ParameterGrid
 from sklearn.preprocessing import StandardScaler
 
-from rbcnb.classifiers import BARE, CLASSIFIERS, RESAMPLERS
+from rbcnb.classifiers import BARE, CLASSIFIERS, INTERPOLATING, RESAMPLERS
 from rbcnb.columns import (
     CELL,
     DEV,
@@ -28,13 +28,13 @@ from rbcnb.columns import (
     GROUP,
     LABEL,
     PRED,
+    PROB,
     SCORES,
     SMEAR,
     SPLIT,
     TARGET,
     TEST,
     class_names,
-    prob_columns,
 )
 from rbcnb.metrics import macro_f1, score_predictions
 from rbcnb.workers import in_worker
@@ -212,14 +212,23 @@ def _fit(
 
 
 def _pipeline(pair: tuple[str, str], settings: Mapping[str, Any], labels: np.ndarray, seed: int) -> Pipeline:
-    rarest = int(np.unique(labels, return_counts=True)[1].min())
-    resampler = RESAMPLERS[pair[1]](seed, max(1, min(_NEIGHBOURS, rarest - 1)))
+    sizes = np.unique(labels, return_counts=True)[1]
+    rarest = int(sizes.min())
+    # Between a single cell and itself there is nothing to interpolate: it is repeated.
+    resampling = "random_over_sampling" if rarest == 1 and pair[1] in INTERPOLATING else pair[1]
+    resampler = RESAMPLERS[resampling](seed, max(1, min(_NEIGHBOURS, rarest - 1)))
+    if "n_neighbors" in settings:  # of a small run there may be fewer cells
+        left = rarest * len(sizes) if resampling == "random_under_sampling" else len(labels)
+        settings = {**settings, "n_neighbors": min(settings["n_neighbors"], left)}
     steps = [("scale", StandardScaler()), ("resample", resampler)]
     return Pipeline([*steps, ("classify", CLASSIFIERS[pair[0]].make(seed, **settings))])
 
 
 def _predictions(model: Any, values: np.ndarray, cells: pd.DataFrame, classes: Sequence[str]) -> pd.DataFrame:
-    """A predictions table. An SVM has no probabilities: the softmax of its decision values ranks as they do."""
+    """A predictions table. An SVM has no probabilities: the softmax of its decision values ranks as they do.
+
+    A class that no training cell was of has the probability 0.
+    """
     if hasattr(model, "predict_proba"):
         probs = model.predict_proba(values)
     else:
@@ -227,8 +236,8 @@ def _predictions(model: Any, values: np.ndarray, cells: pd.DataFrame, classes: S
         decision = np.stack([-decision, decision], axis=1) if decision.ndim == 1 else decision
         probs = np.exp(decision - decision.max(axis=1, keepdims=True))
         probs /= probs.sum(axis=1, keepdims=True)
-    order = [list(model.classes_).index(name) for name in classes]
+    of_class = dict(zip(model.classes_, probs.T.astype(np.float32), strict=True))
     table = cells[[SMEAR, CELL, GROUP]].reset_index(drop=True)
     table[TARGET], table[PRED] = cells[LABEL].to_numpy(), model.predict(values)
-    table[prob_columns(classes)] = probs[:, order].astype(np.float32)
-    return table
+    never = np.zeros(len(table), np.float32)
+    return table.assign(**{PROB + name: of_class.get(name, never) for name in classes})

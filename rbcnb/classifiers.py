@@ -55,3 +55,4 @@ RESAMPLERS: dict[str, Callable[[int, int], Any]] = {  # of a seed and the number
     "borderline_smote": lambda seed, k: BorderlineSMOTE(k_neighbors=k, random_state=seed),
     "adasyn": lambda seed, k: AdasynOrSmote(n_neighbors=k, random_state=seed),
 }
+INTERPOLATING = ("smote", "borderline_smote", "adasyn")  # between a cell and its neighbours of the same class

@@ -101,3 +101,19 @@ def test_networks_stand_below_in_the_same_columns(made):
     assert table["architecture"].tolist() == [MAJORITY, "small"]
     assert table.iloc[1][list(own)].to_dict() == own
     assert "epochs" not in table
+
+
+@pytest.mark.parametrize("n_dev", [0, 1])
+def test_a_class_of_no_training_cell_or_one_stops_nothing(n_dev):
+    cells, crops = make_cells({"codocyte": 6, "hypochromia": 30, "normal": 90}, n_smears=6)
+    cells = assign_splits(cells, protocol="paper", seed=0, n_folds=3)
+    rare = cells.index[cells[LABEL] == "codocyte"]
+    cells.loc[rare, [SPLIT, "fold"]] = [TEST, -1]
+    cells.loc[rare[:n_dev], [SPLIT, "fold"]] = ["dev", 0]
+    features = pd.DataFrame({"grey": crops.mean(axis=(1, 2, 3)), "noise": np.random.default_rng(0).normal(size=126)})
+    chosen = tune_classical(features, cells, protocol="paper", seed=0, n_tries=1, classifiers=["knn", "svm"])
+    assert chosen[1].settings["n_neighbors"] == 15  # more than under-sampling leaves
+    for fit in fit_classical(features, cells, chosen, seeds=[0]):
+        probs = fit.predictions[[f"prob_{name}" for name in CLASSES]]
+        np.testing.assert_allclose(probs.sum(axis=1), 1, atol=1e-6)
+        assert (probs["prob_codocyte"] > 0).any() == (n_dev == 1)
