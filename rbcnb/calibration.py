@@ -11,14 +11,16 @@ import numpy as np
 import pandas as pd
 from scipy import optimize
 from scipy.special import log_softmax, softmax
+from scipy.stats import rankdata
 
-from rbcnb.columns import CELL, SMEAR, TARGET, classes_of_predictions, prob_columns
-from rbcnb.metrics import LEAST_PROB, score_predictions
+from rbcnb.columns import CELL, PRED, SMEAR, TARGET, classes_of_predictions, prob_columns
+from rbcnb.metrics import LEAST_PROB, N_BINS, score_predictions
 from rbcnb.store import fold_predictions, load_predictions
 from rbcnb.style import readable
 
 T_RANGE = (0.05, 20.0)
-_MEASURES = ("nll", "brier", "ece", "ece_classwise", "auroc", "macro_f1")
+_EQUAL_MASS = "ece_equal_mass"
+_MEASURES = ("nll", "brier", "ece", _EQUAL_MASS, "ece_classwise", "auroc", "macro_f1")
 
 
 def fit_temperature(predictions: pd.DataFrame) -> float:
@@ -96,11 +98,39 @@ def forecasts_of(fits: pd.DataFrame, store: str | Path) -> dict[str, pd.DataFram
     return found
 
 
+def equal_mass_error(probs: np.ndarray, happened: np.ndarray, *, n_bins: int = N_BINS) -> float:
+    """Expected calibration error over bins of equally many cells: |rate - mean probability|, weighted by cells.
+
+    Bins as of Nguyen and O'Connor (2015, "Posterior calibration ..."), absolute errors averaged as by Nixon et al.
+    (2019, "Measuring calibration in deep learning"), whose ACE is the mean of this over all classes. A network that is
+    nearly always sure has most cells in one or two bins of equal width; here each bin has its share. Equal
+    probabilities stay in one bin, so that the order of cells does not matter.
+
+    Args:
+        probs: probabilities [N] of something.
+        happened: whether it did, [N] bool.
+        n_bins: bins; with fewer cells, one each.
+    """
+    bins = (rankdata(probs, method="min").astype(int) - 1) * n_bins // len(probs)
+    return float(np.abs(np.bincount(bins, weights=happened - probs)).sum() / len(probs))
+
+
 def calibration_table(forecasts: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
-    """Per name: NLL, Brier score (summed over classes), calibration errors, AUROC and macro F1."""
-    scores = {name: score_predictions(table) for name, table in forecasts.items()}
+    """Per name: NLL, Brier score (summed over classes), calibration errors, AUROC and macro F1.
+
+    ``ece`` and ``ece_classwise`` are those of `rbcnb.metrics.score_predictions`, over bins of equal width;
+    ``ece_equal_mass`` is `equal_mass_error` of the predicted class.
+    """
+    scores = {name: score_predictions(table) | {_EQUAL_MASS: _of_predicted(table)} for name, table in forecasts.items()}
     table = pd.DataFrame.from_dict(scores, orient="index")[list(_MEASURES)]
     return table.rename_axis("model").reset_index()
+
+
+def _of_predicted(predictions: pd.DataFrame) -> float:
+    classes = classes_of_predictions(predictions.columns)
+    called = predictions[PRED].to_numpy()[:, None] == np.array(classes)
+    probs = predictions[prob_columns(classes)].to_numpy(dtype=float)[called]
+    return equal_mass_error(probs, (predictions[PRED] == predictions[TARGET]).to_numpy())
 
 
 def _logs(predictions: pd.DataFrame) -> np.ndarray:

@@ -60,6 +60,9 @@ def rho_axis(ax: Axes, rhos: Sequence[float]) -> None:
     ax.set_xlabel("imbalance ratio ρ (log scale)")
 
 
+_ASIDE = (0.96, 1.0, 1.04)  # of rho, on its log scale
+
+
 def plot_relative_improvement(
     table: pd.DataFrame,
     published: pd.DataFrame | None = None,
@@ -70,7 +73,8 @@ def plot_relative_improvement(
     """Fig. 13: relative improvement of focal loss over cross entropy in percent, against rho; published beside ours.
 
     *table* and *published*: rho, accuracy, macro_f1, auroc (``paper.relative_improvement``). *intervals*: rho, score,
-    low, high in percent, drawn as bars on *table*'s panel, which is called *title*, as far as +-100.
+    low, high in percent, drawn as bars on *table*'s panel, which is called *title*, as far as +-100; scores then stand
+    a little beside each other, so that no bar hides another.
     """
     require(table, ["rho", *SCORES], "table")
     panels = [(title, table, intervals)]
@@ -81,12 +85,15 @@ def plot_relative_improvement(
         for ax, (name, values, bars) in zip(axes.flat, panels, strict=True):
             ax.axhline(0, color="#444444", lw=1)
             values = values.sort_values("rho")
-            for score, colour, dash, marker in zip(SCORES, CYCLE, DASHES, "os^", strict=False):
-                ax.plot(values["rho"], values[score], color=colour, ls=dash, marker=marker, label=readable(score))
+            aside = (1, 1, 1) if bars is None else _ASIDE
+            for score, shift, colour, dash, marker in zip(SCORES, aside, CYCLE, DASHES, "os^", strict=False):
+                at = values["rho"] * shift
+                ax.plot(at, values[score], color=colour, ls=dash, marker=marker, label=readable(score))
                 if bars is not None:
                     own = bars[bars["score"] == score]
                     # Beyond doubled or gone an interval says no more, and would flatten all else.
-                    ax.vlines(own["rho"], own["low"].clip(-100), own["high"].clip(upper=100), color=colour, lw=1.2)
+                    low, high = own["low"].clip(-100), own["high"].clip(upper=100)
+                    ax.vlines(own["rho"] * shift, low, high, color=colour, lw=1.2)
             rho_axis(ax, list(values["rho"]))
             ax.set_title(name)
             ax.set_ylabel("relative improvement (%)")

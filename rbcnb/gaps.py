@@ -10,10 +10,11 @@ from pathlib import Path
 
 import pandas as pd
 
+from rbcnb.columns import SCORES
 from rbcnb.inference import paired_macro_f1
 from rbcnb.planner import ALIKE, GAIN, MOST_SEEDS, plan_seeds
 from rbcnb.protocols import best_settings
-from rbcnb.relative import OF_COUNTS, relative_gain
+from rbcnb.relative import relative_gain
 from rbcnb.rungs import TABLE2_ARM
 from rbcnb.slope import slope_on_log_rho
 from rbcnb.store import predictions_by_method
@@ -106,7 +107,7 @@ class Gaps:
     def relative(self, protocol: str) -> pd.DataFrame:
         """Intervals of Fig. 13 for *protocol*, along Table 2's ladder: ``rho``, ``score``, ``mean``, ``low``, ``high``.
 
-        In percent; of the scores in `rbcnb.relative.OF_COUNTS`.
+        In percent.
         """
         rows = []
         own = self.climbed[(self.climbed["arm"] == TABLE2_ARM) & (self.climbed["protocol"] == protocol)]
@@ -114,7 +115,7 @@ class Gaps:
             ladders = _sides(own, comparison, self.store).values()
             for rho in sorted(own["rho"].unique()):
                 pairs = [(first[rho], second[rho]) for first, second in ladders]
-                for score in OF_COUNTS:
+                for score in SCORES:
                     gain = relative_gain(pairs, score=score, seed=self.seed)
                     told = {name: getattr(gain, name) for name in ("mean", "low", "high", "n_seeds", "n_groups")}
                     rows.append({"rho": rho, "score": score, **told})

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.transforms import blended_transform_factory
 
 from rbcnb.columns import PRED, TARGET, classes_of_predictions, prob_columns
 from rbcnb.pictures import plot_contact_sheet, show_image
@@ -65,7 +66,8 @@ def plot_mistakes(crops: np.ndarray, mistakes: pd.DataFrame, *, columns: int = 8
 def plot_heat(crops: np.ndarray, heat: np.ndarray, examples: pd.DataFrame, *, classes: Sequence[str]) -> Figure:
     """What speaks for the predicted class: a row per true class, right calls on the left and wrong ones on the right.
 
-    Each example is shown twice, bare and under its heat (`rbcnb.gradcam.grad_cam`, 0 to 1, dark red is 1).
+    Each example is shown twice, bare and under its heat (`rbcnb.gradcam.grad_cam`, 0 to 1, dark red is 1); above it
+    what it was called, and how surely.
 
     *crops* [M,S,S,3] and *heat* [M,S,S]: of the rows of *examples* (`examples_by_class`), in their order.
     """
@@ -73,23 +75,30 @@ def plot_heat(crops: np.ndarray, heat: np.ndarray, examples: pd.DataFrame, *, cl
         raise ValueError(f"one crop, heat and row each are needed, got {len(crops)}, {len(heat)} and {len(examples)}")
     per_side = int(examples.groupby([TARGET, "right"]).size().max())
     with rc():
-        figure, axes = new_figure(1.15 * 2 * per_side + 1.0, 2.55 * len(classes), 2 * len(classes), 2 * per_side)
+        height = 2.55 * len(classes) + 0.4
+        widths = [1] * per_side + [0.15] + [1] * per_side  # a gap between the halves
+        figure, axes = new_figure(2.3 * per_side + 1.2, height, 2 * len(classes), 2 * per_side + 1, width_ratios=widths)
         for ax in axes.flat:
-            bare(ax)
-        for i, name in enumerate(classes):
-            for right in (True, False):
+            bare(ax).set_box_aspect(1)
+        for ax in axes[:, per_side]:
+            ax.remove()
+        figure.get_layout_engine().set(rect=(0, 0, 1, 1 - 0.4 / height))
+        for start, right in ((0, True), (per_side + 1, False)):
+            # Above the half's first column, wherever that comes to lie, and as wide as it likes.
+            place = blended_transform_factory(axes[0, start].transAxes, figure.transFigure)
+            text = f"{'right' if right else 'wrong'} calls, surest first"
+            axes[0, start].text(0, 1 - 0.12 / height, text, transform=place, va="top", fontsize=12).set_in_layout(False)
+            for i, name in enumerate(classes):
+                top, bottom = axes[2 * i, start:], axes[2 * i + 1, start:]
                 chosen = np.flatnonzero((examples[TARGET] == name) & (examples["right"] == right))
-                start = 0 if right else per_side
                 for j, row in enumerate(chosen):
-                    top, bottom = axes[2 * i, start + j], axes[2 * i + 1, start + j]
                     told = examples.iloc[row]
-                    called = "" if right else f"{readable(told[PRED])}\n"
-                    show_image(top, crops[row], f"{called}{told[PROBABILITY]:.2f}")
-                    top.title.set_fontsize(8)
-                    show_image(bottom, crops[row])
-                    bottom.imshow(heat[row], cmap="turbo", vmin=0, vmax=1, alpha=0.45)
+                    show_image(top[j], crops[row])
+                    top[j].set_title(f"{readable(told[PRED])}\n{told[PROBABILITY]:.2f}", fontsize=8)
+                    show_image(bottom[j], crops[row])
+                    bottom[j].imshow(heat[row], cmap="turbo", vmin=0, vmax=1, alpha=0.45)
                 if not len(chosen):
-                    axes[2 * i, start].text(0, 0.5, "none", fontsize=9, transform=axes[2 * i, start].transAxes)
-            axes[2 * i, 0].set_ylabel(readable(name), fontsize=11, fontweight="bold")
-        figure.suptitle("right calls, surest first" + " " * 40 + "wrong calls, surest first")
+                    top[0].text(0, 0.5, "none", fontsize=9, transform=top[0].transAxes)
+                if right:
+                    top[0].set_ylabel(readable(name), fontsize=11, fontweight="bold")
     return figure

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import NamedTuple
 
 import pandas as pd
 
@@ -28,18 +29,30 @@ ENTRY = LEDGER_COLUMNS[1:-1]
 _APART = ("protocol", "outer", "architecture", "seed", "fold", "dev_counts", "precision")
 
 
+class Entry(NamedTuple):
+    """What the ledger says of a fit: whose test set it was scored on, what it is, and its settings, as JSON."""
+
+    protocol: str
+    outer: str
+    architecture: str
+    method: str
+    settings: str
+
+
 class TestSetError(ValueError):
     """A test set would be opened a second time with other settings; the message names both, and the way to do it."""
 
     __test__ = False  # no test class, whatever pytest makes of its name
 
 
-def open_test(folder: str | Path, trials: Sequence[Trial], cells: pd.DataFrame, *, reopen: str = "") -> pd.DataFrame:
+def open_test(
+    folder: str | Path, fits: Sequence[Trial | Entry], cells: pd.DataFrame, *, reopen: str = ""
+) -> pd.DataFrame:
     """Enters final fits into the ledger of the run in *folder* before they are scored on the test set.
 
     Args:
         folder: of the run.
-        trials: final fits (``fold`` None) of one protocol and outer split.
+        fits: final trials (``fold`` None) of one protocol and outer split, or the entries of fits that are no trials.
         cells: their table, with ``split``.
         reopen: why the test set is opened again with other settings; empty refuses.
 
@@ -53,11 +66,12 @@ def open_test(folder: str | Path, trials: Sequence[Trial], cells: pd.DataFrame, 
     ledger, marks = load_ledger(folder), _marks(cells)
     known = set(ledger[list(ENTRY)].itertuples(index=False, name=None))
     fresh: dict[tuple[str, ...], None] = {}
-    for trial in trials:
-        entry = (*marks, *entry_of(trial))
+    for fit in fits:
+        own = fit if isinstance(fit, Entry) else entry_of(fit)
+        entry = (*marks, *own)
         if entry in known or entry in fresh:
             continue
-        if trial.protocol == "honest" and not reopen:
+        if own.protocol == "honest" and not reopen:
             _refuse_another([*known, *fresh], entry)
         fresh[entry] = None
     return _append(folder, ledger, fresh, reopen)
@@ -101,13 +115,13 @@ def load_ledger(folder: str | Path) -> pd.DataFrame:
     return pd.read_csv(path, dtype=str, keep_default_na=False)
 
 
-def entry_of(trial: Trial) -> tuple[str, ...]:
-    """What the ledger says of a final fit: protocol, outer split, architecture, method and settings."""
-    return trial.protocol, str(trial.outer), trial.architecture, trial.method, _settings(trial)
+def entry_of(trial: Trial) -> Entry:
+    """What the ledger says of a final trial."""
+    return Entry(trial.protocol, str(trial.outer), trial.architecture, trial.method, _settings(trial))
 
 
 def _marks(cells: pd.DataFrame) -> tuple[str, str]:
-    return _digest(cells), _digest(cells[cells[SPLIT] == TEST])
+    return digest_cells(cells), digest_cells(cells[cells[SPLIT] == TEST])
 
 
 def _append(folder: str | Path, ledger: pd.DataFrame, entries: Iterable[tuple[str, ...]], reason: str) -> pd.DataFrame:
@@ -143,6 +157,7 @@ def _settings(trial: Trial) -> str:
     return json.dumps(own, sort_keys=True)
 
 
-def _digest(cells: pd.DataFrame) -> str:
+def digest_cells(cells: pd.DataFrame) -> str:
+    """Digest of which cells these are and of their labels, in whatever order."""
     rows = cells[[SMEAR, CELL, LABEL]].sort_values([SMEAR, CELL])
     return hashlib.blake2b(rows.to_csv(index=False).encode(), digest_size=8).hexdigest()

@@ -1,9 +1,9 @@
 """What is kept of a finished run when the run itself is too large to keep: its numbers, and all that checks them.
 
 ``rbcnb publish RUN DIR`` fills DIR with ``tables/``, the rows of the fits (``final_trials.csv``, ``ladder_trials.csv``,
-``leakage_trials.csv``, ``tuning_trials.csv``), their held-out predictions in one file, the ledger of test sets,
-``run.json``, ``manifest.json``, figures of numbers, a README.md. No picture of a cell is among them. ``rbcnb verify
-DIR`` recomputes the tables from the predictions.
+``leakage_trials.csv``, ``tuning_trials.csv``), their held-out predictions in one file, those of the classical baseline
+as the run has them, the ledger of test sets, ``run.json``, ``manifest.json``, figures of numbers, a README.md. No
+picture of a cell is among them. ``rbcnb verify DIR`` recomputes the tables from the predictions.
 """
 
 import json
@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from rbcnb.classical_fits import CLASSICAL
 from rbcnb.columns import CELL, PROB
 from rbcnb.files import file_digest, write_whole
 from rbcnb.openings import LEDGER
@@ -54,7 +55,7 @@ def publish_run(run: str | Path, out: str | Path) -> Path:
     figures = [name for name in FIGURES if (here.folder / "figures" / f"{name}.png").exists()]
     names = [f"tables/{name}.csv" for name in tables] + [f"figures/{name}.png" for name in figures]
     names += [f"{name}.csv" for name in (*TRIAL_LISTS, "ladder") if (here.folder / f"{name}.csv").exists()]
-    names += [LEDGER] if (here.folder / LEDGER).exists() else []
+    names += [name for name in (LEDGER, CLASSICAL) if (here.folder / name).exists()]
     copies = {name: name for name in names}
     if (here.folder / "fold_trials.csv").exists():
         copies["fold_trials.csv"] = f"{TUNING}.csv"
@@ -148,7 +149,8 @@ def _readme(run: Run, record: dict, figures: Sequence[str], tables: Sequence[str
     first, last = (parameters.get(name, {}) for name in ("01_segmentation", "06_imbalance_study"))
     smears, versions = str(first.get("smears", "?")), record.get("versions", {})
     judged = run.load_table("verdict")
-    listed = [(f"tables/{name}.csv", TABLES.get(name)) for name in tables]
+    listed = [(CLASSICAL, "predictions of the classical baseline")] * (run.folder / CLASSICAL).exists()
+    listed += [(f"tables/{name}.csv", TABLES.get(name)) for name in tables]
     listed += [(f"figures/{name}.png", CAPTIONS.get(name)) for name in figures]
     return _README.format(
         name=run.folder.name,

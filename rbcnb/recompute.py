@@ -11,6 +11,8 @@ from typing import Any
 import pandas as pd
 
 from rbcnb.calibration import calibration_table, forecasts_of
+from rbcnb.classical import beside_networks
+from rbcnb.classical_fits import load_fits
 from rbcnb.export import choose_trial, stored_predictions
 from rbcnb.gaps import BALANCED, Gaps
 from rbcnb.labels import count_classes, detection_table
@@ -18,7 +20,7 @@ from rbcnb.leakage import leakage_gap
 from rbcnb.metrics import score_predictions
 from rbcnb.mistakes import confident_mistakes
 from rbcnb.paper import recomputation
-from rbcnb.protocols import best_settings, choose_settings
+from rbcnb.protocols import BASE_RHO, best_settings, choose_settings
 from rbcnb.run import Run
 from rbcnb.rungs import ARMS, TABLE2_ARM
 from rbcnb.splits import dev_rungs
@@ -115,6 +117,12 @@ class Stored:
         last = best_settings(list(self.final.values())[-1]).query("method in ['cross_entropy', 'focal']")
         return calibration_table(forecasts_of(last.sort_values(["seed", "outer"]), self.run.store))
 
+    def classical(self) -> pd.DataFrame:
+        """The baseline's predictions scored again beside the last protocol's networks; seconds as they were stored."""
+        fits = load_fits(self.run)
+        networks = list(self.climbed.values())[-1]
+        return beside_networks(fits, networks[(networks["arm"] == TABLE2_ARM) & (networks["rho"] == BASE_RHO)])
+
     def detection(self) -> pd.DataFrame:
         exhaustive = self.parameter("01_segmentation", "smears") == "synthetic"
         return detection_table(*map(self.run.load_csv, ("cells", "truth", "smears")), exhaustive=exhaustive)
@@ -141,6 +149,7 @@ RECOMPUTED: dict[str, Callable[[Stored], pd.DataFrame]] = {
     "splits_t": Stored.splits_t,
     "leakage": lambda stored: leakage_gap(stored.run.load_csv("leakage_trials"), stored.run.store),
     "calibration": Stored.calibration,
+    "classical": Stored.classical,
     "detection": Stored.detection,
     "winners_curse": lambda _: published_spread(),
     "recomputation": lambda _: recomputation(),
@@ -149,7 +158,6 @@ RECOMPUTED: dict[str, Callable[[Stored], pd.DataFrame]] = {
 # What a run stores too little of, and why; of these tables the digest alone is checked.
 NOT_RECOMPUTED = {
     "agreement": "readers that were simulated are not stored",
-    "classical": "the classifiers' predictions are not stored",
     "finders": "every way to find cells would have to search the smears again",
     "labels_per_smear": "labels that were not drawn for the study are not stored",
     "loss_shares": "follows from no data of the run",

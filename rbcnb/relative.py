@@ -1,23 +1,18 @@
 """Fig. 13 with intervals: relative improvement of one method over another in percent, over smears and seeds."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import pandas as pd
 
+from rbcnb.columns import SCORES
+from rbcnb.concordance import MacroAuroc
 from rbcnb.inference import N_BOOTSTRAP, Difference, draw_groups, interval_of, macro_f1_of_counts, paired_counts
 
 Sides = tuple[Sequence[pd.DataFrame], Sequence[pd.DataFrame]]  # predictions of two methods, a table per seed
-
-
-def accuracy_of_counts(counts: np.ndarray) -> np.ndarray:
-    """Accuracy [...] of confusion counts [..., C, C]."""
-    return np.trace(counts, axis1=-2, axis2=-1) / counts.sum(axis=(-2, -1))
-
-
-# Scores that confusion counts tell; the AUROC of Fig. 13 is none of them, and has no interval here.
-OF_COUNTS: Mapping[str, Callable[[np.ndarray], np.ndarray]] = {
-    "accuracy": accuracy_of_counts,
+Measure = Callable[[np.ndarray], np.ndarray]  # weights of groups [B, G] -> a score per draw and seed [B, S]
+_OF_COUNTS = {
+    "accuracy": lambda counts: np.trace(counts, axis1=-2, axis2=-1) / counts.sum(axis=(-2, -1)),
     "macro_f1": macro_f1_of_counts,
 }
 
@@ -32,25 +27,38 @@ def relative_gain(
 
     Args:
         pairs: per architecture the predictions of both methods, the same test cells throughout.
-        score: in ``OF_COUNTS``.
+        score: one of `rbcnb.columns.SCORES`. AUROC ranks the cells of pooled outer splits together, as Fig. 10 does.
         seed: of the bootstrap.
         level: coverage of the interval.
-        n_bootstrap: draws.
+        n_bootstrap: draws; one in which all cells are of one class has no AUROC and is left out.
 
     Raises:
         ValueError: as `rbcnb.inference.paired_counts`, or architectures have other numbers of seeds.
     """
-    measure = OF_COUNTS[score]
-    stacks = [paired_counts(*pair) for pair in pairs]
-    n_seeds, n_groups = stacks[0][0].shape[:2]
-    if any(one.shape[:2] != (n_seeds, n_groups) for one, _ in stacks):
+    shapes, measured = [], []
+    for pair in pairs:
+        counts = paired_counts(*pair)
+        shapes.append(counts[0].shape[:2])
+        measured.append([_measure(*side, score) for side in zip(pair, counts, strict=True)])
+    n_seeds, n_groups = shapes[0]
+    if any(shape != (n_seeds, n_groups) for shape in shapes):
         raise ValueError("architectures do not have the same seeds and smears")
     weights = draw_groups(n_groups, seed=seed, n_bootstrap=n_bootstrap)
     by_seed, drawn = np.zeros(n_seeds), np.zeros(n_bootstrap)
-    for pair in stacks:
-        a, b = (measure(stack.sum(axis=1)) for stack in pair)
+    for sides in measured:
+        a, b = (measure(np.ones((1, n_groups)))[0] for measure in sides)
         ratio = a.mean() / b.mean()
-        by_seed += 100 * (ratio - 1 + (a - ratio * b) / b.mean()) / len(stacks)
-        one, other = (measure(np.tensordot(weights, stack, axes=(1, 1))).mean(axis=1) for stack in pair)
-        drawn += 100 * (one / other - 1) / len(stacks)
-    return interval_of(by_seed, drawn, n_groups=n_groups, level=level)
+        by_seed += 100 * (ratio - 1 + (a - ratio * b) / b.mean()) / len(measured)
+        one, other = (measure(weights).mean(axis=1) for measure in sides)
+        drawn += 100 * (one / other - 1) / len(measured)
+    told = ~np.isnan(drawn)
+    return interval_of(by_seed, drawn[told] if told.any() else drawn, n_groups=n_groups, level=level)
+
+
+def _measure(tables: Sequence[pd.DataFrame], counts: np.ndarray, score: str) -> Measure:
+    """A method's *score* from its predictions and their confusion counts [S, G, C, C]."""
+    if score not in SCORES:
+        raise ValueError(f"no relative improvement of {score!r}; known: {', '.join(SCORES)}")
+    if score == "auroc":
+        return MacroAuroc(tables)
+    return lambda weights: _OF_COUNTS[score](np.tensordot(weights, counts, axes=(1, 1)))

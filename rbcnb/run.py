@@ -4,8 +4,8 @@
 of the cells, at first and in a blinded second look, see `rbcnb.readings`; theirs, so no notebook makes it),
 ``labelled.csv``, ``crops.npy``, ``smears/*.jpg``, ``smear.png`` (the first one), ``finder.json`` (how cells were
 found), ``splits_<protocol>.csv``, ``data_card.md``, ``tables/*.csv``, ``figures/*.png``, ``trials/`` (a store, see
-`rbcnb.store`), ``notebooks/``, ``run.json``, ``manifest.json``, ``report.html``; ``model.safetensors`` where one was
-exported.
+`rbcnb.store`), ``classical_predictions.parquet`` (see `rbcnb.classical_fits`), ``notebooks/``, ``run.json``,
+``manifest.json``, ``report.html``; ``model.safetensors`` where one was exported.
 """
 
 import functools
@@ -117,6 +117,11 @@ class Run:
     def load_table(self, name: str) -> pd.DataFrame:
         """Reads ``tables/<name>.csv``."""
         return self.load_csv(f"tables/{name}")
+
+    def save_parquet(self, table: pd.DataFrame, name: str, **options: Any) -> None:
+        """Writes *table* to ``<name>.parquet``, *options* as of `pandas.DataFrame.to_parquet`."""
+        with self._recorded(f"{name}.parquet") as part:
+            table.to_parquet(part, index=False, **options)
 
     def save_crops(self, crops: np.ndarray) -> None:
         """Writes the crops, uint8 [N, S, S, 3], in the order of ``cells.csv``."""

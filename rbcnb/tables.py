@@ -1,14 +1,16 @@
 """Tables 1 to 3 in one shape for the published numbers, the paper's protocol and the honest one."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, fields
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from rbcnb.columns import CLASSES, DEV, LABEL, SCORES, SPLIT, TEST, class_names
 from rbcnb.methods import method_rank
-from rbcnb.metrics import score_predictions
+from rbcnb.metrics import macro_f1, score_predictions
 from rbcnb.paired_tests import ResampledT, corrected_resampled_t
 from rbcnb.paper import TABLE1, TABLE2, TABLE3
 from rbcnb.rungs import TABLE2_ARM
@@ -146,10 +148,39 @@ def under(rows: pd.DataFrame, protocol: str) -> pd.DataFrame:
 
 def majority_baseline(cells: pd.DataFrame) -> pd.DataFrame:
     """What calling every test cell by the most frequent class scores: the least that a classifier must beat."""
-    test = cells.loc[cells[SPLIT] == TEST, LABEL]
-    dev = cells.loc[cells[SPLIT] == DEV, LABEL]
-    names = class_names(cells[LABEL])
-    majority = dev.value_counts().idxmax()
-    share = float((test == majority).mean())
-    # F1 of the majority class is 2 s / (1 + s) for its share s of the test set, and 0 for the others.
-    return pd.DataFrame([{"accuracy": share, "macro_f1": 2 * share / (1 + share) / len(names), "auroc": 0.5}])
+    test = cells.loc[cells[SPLIT] == TEST, LABEL].to_numpy()
+    majority = cells.loc[cells[SPLIT] == DEV, LABEL].value_counts().idxmax()
+    scores = {"accuracy": float((test == majority).mean()), "macro_f1": macro_f1(test, np.full_like(test, majority))}
+    return pd.DataFrame([scores | {"auroc": 0.5 if len(set(test)) > 1 else math.nan}])
+
+
+def say_absent(splits: Mapping[str, pd.DataFrame]) -> str:
+    """Which classes no test cell, or no training cell, of a split is of, what that does to scores, and the mend.
+
+    The honest protocol refuses such splits; the paper's, random over cells, can make them of a small run or rung.
+
+    Args:
+        splits: what each is called (protocol, outer split, rung) -> the output of `rbcnb.splits.assign_splits`.
+
+    Returns:
+        A sentence per split and class, or one that says that none is absent.
+    """
+    classes = class_names(pd.concat([cells[LABEL] for cells in splits.values()]))
+    sentences = []
+    for where, cells in splits.items():
+        test, dev = (set(cells.loc[cells[SPLIT] == part, LABEL]) for part in (TEST, DEV))
+        sentences += [
+            f"{where}: no test cell is of the class {name}: {_NO_TEST}" for name in classes if name not in test
+        ]
+        sentences += [
+            f"{where}: no training cell is of the class {name}: {_NO_DEV}" for name in classes if name not in dev
+        ]
+    return "\n".join(sentences) or "Every class has training and test cells."
+
+
+_MEND = "Add smears that hold it, or split with another seed."
+_NO_TEST = (
+    "its recall and AUROC are missing (NaN), means over classes leave it out, and macro F1 counts it, as 0, only where "
+    f"cells are called so; not comparable with splits that test it. {_MEND}"
+)
+_NO_DEV = f"nothing can learn it, and each of its test cells is a mistake. {_MEND}"

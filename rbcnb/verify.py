@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from rbcnb.classical_fits import unopened_fits
 from rbcnb.columns import CROP, SCORES
 from rbcnb.discrepancies import MISSING, THERE, Finding, compare_tables, same_value
 from rbcnb.export import MODEL
@@ -98,7 +99,7 @@ def _against_itself(run: Run, tolerance: float) -> Report:
     findings = _file_findings(run)
     keys, n_numbers = _trial_findings(run, findings, tolerance)
     _data_findings(run, findings)
-    findings += _ledger_findings(run) + _model_findings(run)
+    findings += _ledger_findings(run) + unopened_fits(run) + _model_findings(run)
     compared, unchecked = [], []
     for path in sorted(run.folder.glob("tables/*.csv")):
         if path.name.startswith("."):

@@ -7,7 +7,14 @@ from scipy import optimize
 from scipy.special import softmax
 from sklearn.metrics import log_loss
 
-from rbcnb.calibration import T_RANGE, apply_temperature, calibrate, fit_temperature
+from rbcnb.calibration import (
+    T_RANGE,
+    apply_temperature,
+    calibrate,
+    calibration_table,
+    equal_mass_error,
+    fit_temperature,
+)
 from rbcnb.calibration_figures import plot_reliability
 from rbcnb.columns import CELL, CLASSES, SMEAR
 from rbcnb.metrics import calibration_error, reliability_bins, score_predictions
@@ -100,3 +107,32 @@ def test_reliability_draws_bins_with_their_counts(predictions):
     assert all(low[1] <= rate <= high[1] for (low, high), rate in zip(segments, bins["rate"], strict=True))
     with pytest.raises(ValueError, match="no class 'x'"):
         plot_reliability({"some": predictions}, of_class="x")
+
+
+def test_bins_of_equal_mass_against_arithmetic_by_hand():
+    """Four cells in two bins: (0.5, 0.7) with none right, (0.8, 1.0) with both; order and ties do not matter."""
+    probs, right = np.array([0.8, 0.5, 1.0, 0.7]), np.array([True, False, True, False])
+    assert equal_mass_error(probs, right, n_bins=2) == pytest.approx((2 * 0.6 + 2 * 0.1) / 4)
+    assert equal_mass_error(probs, right, n_bins=1) == pytest.approx(abs(0.75 - 0.5))
+    assert equal_mass_error(probs, right, n_bins=9) == pytest.approx((0.2 + 0.5 + 0.0 + 0.7) / 4)  # a cell each
+    sure = np.full(10, 0.9)
+    for order in (np.arange(10), np.arange(10)[::-1]):
+        assert equal_mass_error(sure, (np.arange(10) < 6)[order]) == pytest.approx(0.3)  # one bin: |0.6 - 0.9|
+
+
+def test_equal_mass_is_that_of_quantile_bins_and_tells_the_calibrated():
+    rng = np.random.default_rng(0)
+    probs = rng.beta(8, 1, 30_000)
+    right = rng.random(30_000) < probs
+    order = np.argsort(probs)
+    by_hand = np.mean([abs(right[one].mean() - probs[one].mean()) for one in np.split(order, 15)])
+    assert equal_mass_error(probs, right) == pytest.approx(by_hand)
+    assert by_hand < 0.01  # chance of 2000 cells a bin
+    assert equal_mass_error(probs, rng.random(30_000) < probs - 0.05 * (probs > 0.5)) == pytest.approx(0.05, abs=0.01)
+
+
+def test_table_has_both_errors_of_the_predicted_class(predictions):
+    row = calibration_table({"some": predictions}).iloc[0]
+    probs, right = predictions.filter(like="prob_").max(axis=1), predictions["pred"] == predictions["target"]
+    assert row["ece_equal_mass"] == pytest.approx(equal_mass_error(probs.to_numpy(), right.to_numpy()))
+    assert row["ece"] == score_predictions(predictions)["ece"]

@@ -6,7 +6,8 @@ import pytest
 from conftest import make_cells
 
 from rbcnb.cell_features import cell_features
-from rbcnb.classical import BARE, MAJORITY, RESAMPLERS, classical_table, fit_classical, predictions_of
+from rbcnb.classical import MAJORITY, beside_networks, classical_table, fit_classical, predictions_of, tune_classical
+from rbcnb.classifiers import BARE, RESAMPLERS
 from rbcnb.columns import CLASSES, LABEL, SPLIT, TEST
 from rbcnb.inference import paired_macro_f1
 from rbcnb.splits import assign_splits
@@ -54,7 +55,8 @@ def made():
 
 def test_every_pair_is_tuned_and_predicts_the_test_cells_as_trials_do(made):
     features, cells = made
-    fits = fit_classical(features, cells, seeds=[0, 1], n_tries=2, classifiers=["knn", "svm"])
+    chosen = tune_classical(features, cells, protocol="honest", seed=0, n_tries=2, classifiers=["knn", "svm"])
+    fits = fit_classical(features, cells, chosen, seeds=[0, 1])
     table = classical_table(fits)
     assert len(table) == 2 * (1 + 2 * len(RESAMPLERS))
     assert table["architecture"].tolist()[:2] == [MAJORITY, MAJORITY]
@@ -66,22 +68,52 @@ def test_every_pair_is_tuned_and_predicts_the_test_cells_as_trials_do(made):
         for one in tables:
             assert one[["smear", "cell"]].to_numpy().tolist() == test[["smear", "cell"]].to_numpy().tolist()
             assert one["target"].tolist() == test[LABEL].tolist()
-            np.testing.assert_allclose(one[[f"prob_{name}" for name in CLASSES]].sum(axis=1), 1)
+            np.testing.assert_allclose(one[[f"prob_{name}" for name in CLASSES]].sum(axis=1), 1, atol=1e-6)
     same = predictions["knn", BARE]
     assert paired_macro_f1(same, same, seed=0).mean == 0
 
 
 def test_what_is_chosen_and_learnt_does_not_depend_on_the_test_cells(made):
     features, cells = made
-    options = {"seeds": [0], "n_tries": 3, "classifiers": ["knn"], "resamplings": ["smote"]}
+    options = {"protocol": "honest", "seed": 0, "n_tries": 3, "classifiers": ["knn"], "resamplings": ["smote"]}
     test = (cells[SPLIT] == TEST).to_numpy()
     moved = features.copy()
     moved.loc[test, "grey"] += 500.0  # would shift the scaling, if that saw it
-    first = fit_classical(features, cells, **options)[1]
-    second = fit_classical(moved, cells, **options)[1]
+    first, second = (tune_classical(table, cells, **options)[1] for table in (features, moved))
     assert first.settings == second.settings
-    assert (second.predictions["pred"] == second.predictions["pred"].iloc[0]).all()  # far beyond the brightest class
+    (fit,) = fit_classical(moved, cells, [second], seeds=[0])
+    assert (fit.predictions["pred"] == fit.predictions["pred"].iloc[0]).all()  # far beyond the brightest class
     with pytest.raises(ValueError, match="11 tries, but knn has 10 different settings"):
-        fit_classical(features, cells, **{**options, "n_tries": 11})
+        tune_classical(features, cells, **{**options, "n_tries": 11})
     with pytest.raises(ValueError, match="229 rows of features but 230 cells"):
-        fit_classical(features[1:], cells, **options)
+        tune_classical(features[1:], cells, **options)
+    with pytest.raises(ValueError, match="229 rows of features but 230 cells"):
+        fit_classical(features[1:], cells, [second], seeds=[0])
+
+
+def test_networks_stand_below_in_the_same_columns(made):
+    features, cells = made
+    choices = tune_classical(features, cells, protocol="honest", seed=0, n_tries=1, classifiers=[])
+    fits = fit_classical(features, cells, choices, seeds=[0])
+    own = {"accuracy": 0.9, "macro_f1": 0.8, "auroc": 0.7, "balanced_macro_f1": 0.6, "seconds": 5.0}
+    networks = pd.DataFrame([{"architecture": "small", "method": "focal", "seed": 0, "epochs": 3, **own}])
+    table = beside_networks(fits, networks)
+    assert table["architecture"].tolist() == [MAJORITY, "small"]
+    assert table.iloc[1][list(own)].to_dict() == own
+    assert "epochs" not in table
+
+
+@pytest.mark.parametrize("n_dev", [0, 1])
+def test_a_class_of_no_training_cell_or_one_stops_nothing(n_dev):
+    cells, crops = make_cells({"codocyte": 6, "hypochromia": 30, "normal": 90}, n_smears=6)
+    cells = assign_splits(cells, protocol="paper", seed=0, n_folds=3)
+    rare = cells.index[cells[LABEL] == "codocyte"]
+    cells.loc[rare, [SPLIT, "fold"]] = [TEST, -1]
+    cells.loc[rare[:n_dev], [SPLIT, "fold"]] = ["dev", 0]
+    features = pd.DataFrame({"grey": crops.mean(axis=(1, 2, 3)), "noise": np.random.default_rng(0).normal(size=126)})
+    chosen = tune_classical(features, cells, protocol="paper", seed=0, n_tries=1, classifiers=["knn", "svm"])
+    assert chosen[1].settings["n_neighbors"] == 15  # more than under-sampling leaves
+    for fit in fit_classical(features, cells, chosen, seeds=[0]):
+        probs = fit.predictions[[f"prob_{name}" for name in CLASSES]]
+        np.testing.assert_allclose(probs.sum(axis=1), 1, atol=1e-6)
+        assert (probs["prob_codocyte"] > 0).any() == (n_dev == 1)

@@ -414,13 +414,16 @@ def test_alpha_sweep_averages_seeds_and_shows_their_reach():
 def test_relative_improvement_draws_published_beside_ours():
     ours = relative_improvement(TABLE3)
     published = ours.assign(macro_f1=1.0)
-    intervals = pd.DataFrame({"rho": [2.03], "score": ["macro_f1"], "low": [-1.0], "high": [3.0]})
+    intervals = pd.DataFrame({"rho": 2.03, "score": ["macro_f1", "auroc"], "low": [-1.0, -2.0], "high": [3.0, 300.0]})
     left, right = figures.plot_relative_improvement(ours, published, intervals=intervals).axes
     assert (left.get_title(loc="left"), right.get_title(loc="left")) == ("published", "this run")
     np.testing.assert_allclose(line_of(left, "macro F1").get_ydata(), 1.0)
     np.testing.assert_allclose(line_of(right, "macro F1").get_xydata(), ours[["rho", "macro_f1"]])
     drawn = [segment.tolist() for bars in right.collections for segment in bars.get_segments()]
-    assert drawn == [[[2.03, -1.0], [2.03, 3.0]]]
+    assert drawn[0] == [[2.03, -1.0], [2.03, 3.0]]
+    beside = line_of(right, "AUROC").get_xdata()[0]
+    assert drawn[1:] == [[[beside, -2.0], [beside, 100.0]]]
+    assert beside > 2.03 == line_of(left, "AUROC").get_xdata()[0]
 
 
 def test_scores_by_rho_draw_table3():

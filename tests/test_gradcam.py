@@ -106,5 +106,15 @@ def test_examples_have_right_and_wrong_ones_of_each_class(predictions):
     assert ((found["target"] == found["pred"]) == found["right"]).all()
     figure = plot_heat(crops(len(found), 16), np.ones((len(found), 16, 16)), found, classes=CLASSES)
     assert len(figure.axes) == 6 * 4
+    figure.draw_without_rendering()
+    headings = [
+        (ax, text) for ax in figure.axes for text in ax.texts if text.get_text().endswith("calls, surest first")
+    ]
+    assert [text.get_text().split()[0] for _, text in headings] == ["right", "wrong"]
+    boxes = [text.get_window_extent() for _, text in headings]
+    for (ax, _), box in zip(headings, boxes, strict=True):
+        assert box.x0 == pytest.approx(ax.get_window_extent().x0, abs=2)  # over the half's first column
+        assert figure.bbox.y1 > box.y1 > box.y0 >= ax.get_tightbbox().y1  # over its title
+    assert not boxes[0].overlaps(boxes[1])
     with pytest.raises(ValueError, match="one crop, heat and row"):
         plot_heat(crops(1, 16), np.ones((1, 16, 16)), found, classes=CLASSES)

@@ -10,7 +10,7 @@ from rbcnb.paired_tests import corrected_resampled_t
 from rbcnb.paper import TABLE1, TABLE2, TABLE3, relative_improvement
 from rbcnb.protocols import ladder
 from rbcnb.splits import assign_splits, dev_rungs
-from rbcnb.tables import majority_baseline, resampled_t, table1, table2, table3
+from rbcnb.tables import majority_baseline, resampled_t, say_absent, table1, table2, table3
 
 
 def fit(method: str, alpha: float | None, seed: int, macro_f1: float, **more) -> dict:
@@ -93,3 +93,27 @@ def test_majority_baseline_is_the_dummy_classifier(data):
     assert row["accuracy"] == pytest.approx((guess == test["label"]).mean())
     assert row["macro_f1"] == pytest.approx(f1_score(test["label"], guess, average="macro"))
     assert row["auroc"] == 0.5
+
+
+def test_majority_baseline_leaves_out_a_class_that_is_not_tested(data):
+    split = assign_splits(data[0], protocol="paper", seed=0)
+    split.loc[split["label"] == "codocyte", "split"] = "dev"
+    test = split.loc[split["split"] == "test", "label"]
+    expected = f1_score(test, ["normal"] * len(test), average="macro")
+    assert majority_baseline(split)["macro_f1"][0] == pytest.approx(expected)
+    alone = split[(split["split"] == "dev") | (split["label"] == "normal")]
+    assert majority_baseline(alone).iloc[0].tolist() == pytest.approx([1, 1, float("nan")], nan_ok=True)
+
+
+def test_a_class_without_test_or_training_cells_is_named_with_its_split(data):
+    split = assign_splits(data[0], protocol="paper", seed=0)
+    assert say_absent({"paper": split, "honest_1": split}) == "Every class has training and test cells."
+    untested, unlearnt = (
+        split.assign(split=split["split"].mask(split["label"] == "codocyte", x)) for x in ("dev", "test")
+    )
+    first, second = say_absent({"paper, ρ 37.9": untested, "paper": split, "paper, ρ 2": unlearnt}).split("\n")
+    assert first.startswith("paper, ρ 37.9: no test cell is of the class codocyte: ")
+    assert second.startswith("paper, ρ 2: no training cell is of the class codocyte: ")
+    assert all("Add smears that hold it" in told for told in (first, second))
+    gone = split[split["label"] != "codocyte"]  # a class that only another split knows of
+    assert say_absent({"paper": split, "small": gone}).count("small: no ") == 2
