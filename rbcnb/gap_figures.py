@@ -68,7 +68,7 @@ def plot_answer(
     It shows no cell, so that it can be given away where the smears cannot.
 
     Args:
-        differences: adjusted (`rbcnb.verdicts.adjust_for_families`), the primary family of the believed protocol.
+        differences: adjusted (`rbcnb.verdicts.adjust_for_families`), the primary family.
         rows: `rbcnb.gaps.Gaps.ladder`, whose first arm is drawn, of the first architecture; may be empty.
         slopes: `rbcnb.gaps.Gaps.slopes`.
         margin: half width of what counts as equal.

@@ -37,6 +37,7 @@ _NAMES = {
     "adasyn": "ADASYN",
     "table2": "Table 2",
     "equal_total": "equal totals",
+    "small": "lesson net",
     "densenet121": "DenseNet-121",
     "resnet18": "ResNet-18",
     "resnet34": "ResNet-34",

@@ -218,7 +218,10 @@ def claims_in_print() -> pd.DataFrame:
 
 
 def say_answer(differences: pd.DataFrame, *, margin: float) -> str:
-    """The answer in a sentence or two: the primary contrasts of the believed protocol, with what is unsure about them.
+    """The answer in a few sentences: the primary contrasts of the believed protocol, with what is unsure about them.
+
+    After them the change of the gap along the ladder, and what the published protocol makes of the same data, where
+    *differences* hold these.
 
     Args:
         differences: as `judge_claims` takes them.
@@ -228,15 +231,27 @@ def say_answer(differences: pd.DataFrame, *, margin: float) -> str:
     parts = []
     for row in rows[rows["family"] == PRIMARY].itertuples():
         sign = -1 if row.first != "focal" else 1  # always told as focal loss minus its rival
-        rival = row.second if sign > 0 else row.first
-        low, high = sorted((sign * row.low, sign * row.high))
         parts.append(
-            f"{readable(row.architecture)}, focal loss minus {readable(rival)}: {sign * row.mean:+.3f} "
-            f"[{low:+.3f}, {high:+.3f}] (n = {row.n_seeds} seeds, {row.n_groups} test smears; "
+            f"{_focal_minus(row, sign)} (n = {row.n_seeds} seeds, {row.n_groups} test smears; "
             f"“{'a gain' if sign > 0 else 'alike'}”: {row.verdict})"
         )
     levels = {f"{level:.0%}" for level in rows["level"]}
-    return f"Macro F1, {', '.join(sorted(levels))} intervals, margin ±{margin:g}. " + "; ".join(parts) + "."
+    told = f"Macro F1, {', '.join(sorted(levels))} intervals, margin ±{margin:g}. " + "; ".join(parts) + "."
+    for row in rows[rows["claim"].isin([one.claim for one in SLOPES])].itertuples():
+        change = f"{row.mean:+.3f} [{row.low:+.3f}, {row.high:+.3f}] (“grows”: {row.verdict})"
+        told += f" {readable(row.architecture)}, {row.contrast.splitlines()[-1]}: the gap changes by {change}."
+    published = differences[(differences["protocol"] == "paper") & (differences["claim"] == BASE[0].claim)]
+    if set(differences["protocol"]) > {"paper"} and len(published):
+        single = "; ".join(_focal_minus(row, 1) for row in published.itertuples())
+        told += f" The paper's protocol on the same data, one run, alpha chosen on the test set: {single}; not judged."
+    return told
+
+
+def _focal_minus(row: tuple, sign: int) -> str:
+    """Focal loss minus its rival with the interval; *sign*: -1 turns a row that tells it the other way round."""
+    low, high = sorted((sign * row.low, sign * row.high))
+    rival = readable(row.second if sign > 0 else row.first)
+    return f"{readable(row.architecture)}, focal loss minus {rival}: {sign * row.mean:+.3f} [{low:+.3f}, {high:+.3f}]"
 
 
 def _evidence(row: tuple) -> str:

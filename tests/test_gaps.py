@@ -125,6 +125,16 @@ def test_answer_tells_every_primary_contrast_as_focal_minus_rival(gaps):
     line = compared[compared["claim"] == "over_sampling_in_line"].iloc[0]
     assert f"focal loss minus over-sampling: {-line['mean']:+.3f} [{-line['high']:+.3f}, {-line['low']:+.3f}]" in said
     assert "n = 3 seeds, 12 test smears" in said
+    slope = compared[compared["claim"] == "gain_grows_with_rho"].iloc[0]
+    assert f"the gap changes by {slope['mean']:+.3f} [{slope['low']:+.3f}, {slope['high']:+.3f}]" in said
+    assert "not judged" not in said
+
+
+def test_answer_tells_what_the_published_protocol_makes_of_the_same_data(gaps):
+    compared = gaps.together()
+    single = compared[compared["claim"] == "focal_beats_ce"].assign(protocol="paper", mean=0.5, low=0.25, high=0.75)
+    said = say_answer(pd.concat([single, compared], ignore_index=True), margin=0.02)
+    assert said.endswith("focal loss minus cross entropy: +0.500 [+0.250, +0.750]; not judged.")
 
 
 def test_claims_in_print_count_checks():

@@ -27,7 +27,7 @@ def test_methods_that_are_there_are_compared_and_the_others_left_out(tables):
     assert rows["claim"].tolist() == ["focal_beats_ce", "under_sampling_worst", "under_sampling_worst"]
     assert (rows["low"] > 0).all()
     assert (rows["verdict"] == SUPPORTED).all()
-    assert rows["contrast"][0] == "focal loss − cross entropy\nsmall, honest"
+    assert rows["contrast"][0] == "focal loss − cross entropy\nlesson net, honest"
     turned = {
         ("small", "focal"): tables["small", "cross_entropy"],
         ("small", "cross_entropy"): tables["small", "focal"],
