@@ -206,7 +206,7 @@ def plot_process(
             3.3, table_top - 0.15, f"cross-validation of every setting; {chosen}", ha="center", va="center", fontsize=9
         )
         _box(ax, 3.6, table_top + table_height / 2, 6.8, table_height, "", GREEN)
-        columns = ((0.35, "architecture"), (1.75, "method"), (3.3, "settings"), (4.25, "trials"), (5.15, "chosen"))
+        columns = ((0.35, "architecture"), (1.6, "method"), (3.6, "settings"), (4.4, "trials"), (5.15, "chosen"))
         for x, head in columns:
             ax.text(x, table_top + 0.2, head, va="center", fontsize=9, weight="bold")
         for i, row in enumerate(methods.itertuples(), 1):

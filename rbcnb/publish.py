@@ -19,7 +19,7 @@ import pandas as pd
 from rbcnb.classical_fits import CLASSICAL
 from rbcnb.columns import CELL, PROB
 from rbcnb.files import file_digest, write_whole
-from rbcnb.openings import LEDGER
+from rbcnb.openings import LEDGER, load_ledger
 from rbcnb.report import CAPTIONS, TABLES
 from rbcnb.run import MANIFEST, Run
 from rbcnb.store import load_predictions, load_record
@@ -163,7 +163,8 @@ def _readme(run: Run, record: dict, figures: Sequence[str], tables: Sequence[str
         data=record.get("data_hash", "?"),
         seeds=", ".join(f"{name} {value}" for name, value in record.get("seeds", {}).items()),
         fits=sum(len(run.load_csv(name)) for name in TRIAL_LISTS[:2]),
-        hours=sum(entry["seconds"] for entry in record.get("notebooks", {}).values()) / 3600,
+        hours=_fit_seconds(run) / 3600,
+        reasons="".join(f"\n- Test cells, from the ledger: {reason}." for reason in _reasons(run)),
         machine=record.get("machine", "?"),
         versions=", ".join(f"{name} {versions[name]}" for name in _VERSIONS if name in versions),
         files="\n".join(f"- `{name}`" + (f": {what}" if what else "") for name, what in listed),
@@ -173,6 +174,17 @@ def _readme(run: Run, record: dict, figures: Sequence[str], tables: Sequence[str
         tuning=TUNING,
         tolerance=TOLERANCE,
     )
+
+
+def _fit_seconds(run: Run) -> float:
+    """Of the fits that the run's lists name, each once."""
+    lists = [run.load_csv(name) for name in (*TRIAL_LISTS, "fold_trials") if (run.folder / f"{name}.csv").exists()]
+    return float(pd.concat([rows[["key", "seconds"]] for rows in lists]).drop_duplicates("key")["seconds"].sum())
+
+
+def _reasons(run: Run) -> list[str]:
+    """Why the ledger says that test cells were opened again."""
+    return [reason for reason in load_ledger(run.folder)["reason"].unique() if reason]
 
 
 _VERSIONS = ("rbcnb", "python", "torch", "torchvision", "fastai", "scikit-learn", "numpy")
@@ -193,8 +205,8 @@ A replication of the protocol on other data, never the paper's own numbers; thos
 - `rbcnb reproduce --smears {source} --profile {profile} --out runs/{name}`, then
   `rbcnb publish runs/{name} results/{name}`; parameters and the seconds of each notebook stand in `run.json`.
 - Smears: {licence}. Data hash {data}. No picture of a cell is kept here.
-- Seeds: {seeds}. {fits} fits on whole training sets; the notebooks last ran for {hours:.1f} h in all, on
-  {machine}.
+- Seeds: {seeds}. {fits} fits on whole training sets; all fits, those on folds included, took {hours:.1f} h one after
+  another on {machine}.{reasons}
 - {versions}.
 
 ## Check it
