@@ -23,7 +23,13 @@ CYCLE = (BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY, BLACK)
 DASHES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (8, 2)), (0, (1, 1)))
 
 VERDICT_COLOURS = {"supported": BLUE, "not supported": VERMILLION, "inconclusive": GREY, "one run, not judged": SKY}
-METHOD_COLOURS = {"focal": BLUE, "cross_entropy": VERMILLION, "over_sampling": GREEN, "under_sampling": PURPLE}
+METHOD_COLOURS = {
+    "focal": BLUE,
+    "cross_entropy": VERMILLION,
+    "over_sampling": GREEN,
+    "over_sampling_equal_steps": "#66C2A5",  # paler: the same method, shorter
+    "under_sampling": PURPLE,
+}
 CLASS_COLOURS = {CODOCYTE: VERMILLION, HYPOCHROMIA: BLUE, NORMAL: GREEN}
 _NAMES = {
     "focal": "focal loss",
