@@ -6,6 +6,7 @@ it dies loses nothing, and one that joins late gets it. Who may work is the matt
 """
 
 import secrets
+import socket
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -55,6 +56,7 @@ def connect(
     except ModuleNotFoundError:
         raise ClusterError("a scheduler needs Dask's distributed: pip install 'rbcnb[cluster]'") from None
     try:
+        _knock(scheduler)
         client = Client(scheduler, timeout=CONNECT_S, set_as_default=False, name="rbcnb")
     except (OSError, ValueError, TypeError) as error:
         reason = (str(error) or type(error).__name__).splitlines()[0]
@@ -74,6 +76,14 @@ def connect(
     finally:
         with suppress(OSError, TimeoutError):
             client.close(timeout=CONNECT_S)
+
+
+def _knock(scheduler: str) -> None:
+    """Raises OSError where nothing listens: a client that finds nobody leaves its thread and its event loop behind."""
+    from distributed.comm.addressing import get_address_host_port
+
+    with suppress(NotImplementedError):  # an address without a port, such as one within this process
+        socket.create_connection(get_address_host_port(scheduler), timeout=CONNECT_S).close()
 
 
 def agreed(client: "Client | None", function: Callable[..., Any], *arguments: Any, **options: Any) -> Any:

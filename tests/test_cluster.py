@@ -119,12 +119,13 @@ def test_no_scheduler_is_said_soon_with_address_and_mend(monkeypatch, split_data
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         address = f"tcp://127.0.0.1:{free.getsockname()[1]}"
-    start = time.monotonic()
+    start, before = time.monotonic(), threading.enumerate()
     with pytest.raises(ClusterError, match=rf"{address}: no Dask scheduler answers there .*start one"):
         run_study([FAST], *split_data, tmp_path, scheduler=address)
     with pytest.raises(ClusterError, match="no Dask scheduler answers"):
         segment_files([tmp_path], tmp_path / "out", spec=SPEC, scheduler="carrier-pigeon://roof")
     assert time.monotonic() - start < 5
+    assert not [thread for thread in threading.enumerate() if thread not in before]
 
 
 def test_a_study_that_is_stored_needs_no_worker(monkeypatch, split_data, tmp_path):
