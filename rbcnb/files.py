@@ -41,7 +41,7 @@ def held(folder: str | Path, *, name: str = ".lock", wait_s: float = 0.0) -> Ite
     Args:
         folder: where the lock lies.
         name: of the lock's file, where there are several things in *folder* to keep.
-        wait_s: how long to wait for another process to end its block. Who does not wait leaves its pid in the file.
+        wait_s: how long to wait for another process to end its block. Who does not wait is named in the file while the block runs.
 
     Raises:
         BlockingIOError: another process holds it; the message names the folder and, where it is known, the process.
@@ -65,7 +65,11 @@ def held(folder: str | Path, *, name: str = ".lock", wait_s: float = 0.0) -> Ite
             file.truncate(0)
             file.write(f"pid {os.getpid()} on {platform.node()}")
             file.flush()
-        yield
+        try:
+            yield
+        finally:
+            if not wait_s:
+                file.truncate(0)  # who is done is no longer named
 
 
 def _lock(file: IO) -> None:
