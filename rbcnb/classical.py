@@ -37,6 +37,7 @@ from rbcnb.columns import (
     class_names,
 )
 from rbcnb.metrics import macro_f1, score_predictions
+from rbcnb.protocols import BASE_RHO
 from rbcnb.workers import in_worker
 
 MAJORITY = "majority"
@@ -152,7 +153,14 @@ def classical_table(fits: Sequence[ClassicalFit]) -> pd.DataFrame:
 
 
 def beside_networks(fits: Sequence[ClassicalFit], networks: pd.DataFrame) -> pd.DataFrame:
-    """`classical_table` of *fits*, and below it *networks*: rows of final trials with their scores, in its columns."""
+    """`classical_table` of *fits*, and below it those of *networks* that were tested on the same cells.
+
+    Args:
+        fits: of one outer split.
+        networks: rows of the ladder's trials with their scores; those of the whole data set and that split are taken.
+    """
+    outers = {fit.choice.outer for fit in fits}
+    networks = networks[(networks["rho"] == BASE_RHO) & networks["outer"].isin(outers)]
     table = pd.concat([classical_table(fits), networks], ignore_index=True)
     return table[["architecture", "method", "settings", "seed", *SCORES, "balanced_macro_f1", "seconds"]]
 

@@ -37,6 +37,8 @@ TARGET = "target"
 PRED = "pred"
 PROB = "prob_"  # prefix: one column of probabilities per class
 
+REPETITION = "repetition"  # of the outer folds, in predictions of a seed that has several; 0, 1, ...
+
 SCORES = ("accuracy", "macro_f1", "auroc")  # of Tables 1 and 3
 
 # In the paper's order: class 0, 1, 2 of Figs. 8, 10 and 11 and of Table 2.

@@ -138,7 +138,8 @@ def _draw_scores_by_rho(ax: Axes, rows: pd.DataFrame, score: str) -> None:
 def plot_differences(rows: pd.DataFrame, margin: float, *, score: str = "macro F1") -> Figure:
     """Forest plot: paired differences with intervals, a row per contrast, the margin of practical equality shaded.
 
-    *rows*: contrast, mean, low, high, verdict, and p_adjusted if they were adjusted (`verdicts.adjust_for_families`).
+    *rows*: contrast, mean, low, high, verdict, and if they were adjusted (`verdicts.adjust_for_families`) the p that
+    the verdict hangs on, p_deciding and decided_by.
     *margin*: half width of the shaded band, in units of the score.
     """
     with rc():
@@ -177,10 +178,10 @@ def draw_differences(ax: Axes, rows: pd.DataFrame, margin: float, score: str) ->
 
 
 def _verdict(row: tuple) -> str:
-    p = getattr(row, "p_adjusted", np.nan)
+    p = getattr(row, "p_deciding", np.nan)
     if np.isnan(p):
         return str(row.verdict)
-    return f"{row.verdict}, adjusted p " + (f"= {p:.3f}" if p >= 0.001 else "< 0.001")
+    return f"{row.verdict}, p " + (f"= {p:.3f}" if p >= 0.001 else "< 0.001") + f" {row.decided_by}"
 
 
 def plot_class_counts(counts: pd.DataFrame | pd.Series) -> Figure:

@@ -41,7 +41,8 @@ def held(folder: str | Path, *, name: str = ".lock", wait_s: float = 0.0) -> Ite
     Args:
         folder: where the lock lies.
         name: of the lock's file, where there are several things in *folder* to keep.
-        wait_s: how long to wait for another process to end its block. Who does not wait is named in the file while the block runs.
+        wait_s: how long to wait for another process to end its block. Who does not wait is named in the file while its
+            block runs.
 
     Raises:
         BlockingIOError: another process holds it; the message names the folder and, where it is known, the process.

@@ -67,13 +67,16 @@ class Gaps:
         return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
 
     def ladder(self) -> pd.DataFrame:
-        """`rungs` of the honest protocol for every arm and prevalence, told in the columns ``arm``, ``prevalence``."""
+        """`rungs` of the honest protocol for every arm and prevalence, told in the columns ``arm``, ``prevalence``.
+
+        Intervals without verdicts: those allow for many tests, and stand in `adjust_for_families` of `together`.
+        """
         parts = []
         for arm in self.climbed.loc[self.climbed["protocol"] == "honest", "arm"].unique():
             for prevalence in PREVALENCES:
                 rows = self.rungs(prevalence=prevalence, arm=arm)
                 parts.append(rows[rows["protocol"] == "honest"].assign(arm=arm, prevalence=prevalence))
-        return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
+        return pd.concat(parts, ignore_index=True).drop(columns="verdict") if parts else pd.DataFrame()
 
     def slopes(self) -> pd.DataFrame:
         """How far a gap changes along the whole ladder, per arm and prevalence; of the honest protocol alone.
@@ -82,8 +85,12 @@ class Gaps:
 
         Returns:
             Rows of `difference_row`, in macro F1 *over the whole ladder* (the least-squares slope times its doublings
-            of rho), with ``arm``, ``prevalence``, ``doublings`` and ``per_doubling``. Empty with fewer than two rungs.
+            of rho), with ``arm``, ``prevalence``, ``doublings`` and ``per_doubling``, without verdicts as `ladder`'s.
+            Empty with fewer than two rungs.
         """
+        return self._slopes().drop(columns="verdict", errors="ignore")
+
+    def _slopes(self) -> pd.DataFrame:
         rows = []
         honest = self.climbed[self.climbed["protocol"] == "honest"]
         for arm, fits in honest.groupby("arm", sort=False):
@@ -123,7 +130,7 @@ class Gaps:
 
     def together(self, *, prevalence: str = NATURAL) -> pd.DataFrame:
         """All rows that the paper's claims are judged by, not adjusted: whole data set, rungs, and Table 2's slope."""
-        slopes = self.slopes()
+        slopes = self._slopes()
         if len(slopes):
             slopes = slopes[(slopes["arm"] == TABLE2_ARM) & (slopes["prevalence"] == prevalence)]
             slopes = slopes.drop(columns=["arm", "prevalence", "doublings", "per_doubling"])
@@ -149,6 +156,8 @@ class Gaps:
     def plan(self, *, power: float = 0.8, caution: float = 0.8) -> pd.DataFrame:
         """How many seeds and smears the next study needs to decide at the margin, this run being the pilot.
 
+        A gain must pass Holm's first step among as many primary contrasts as this run has.
+
         Returns:
             Rows of `rbcnb.planner.plan_seeds` with the contrast, the goal and ``told``, a sentence. Empty with fewer
             than two seeds: such a pilot does not show how seeds scatter.
@@ -156,17 +165,20 @@ class Gaps:
         parts = []
         for protocol, rows in self.final.groupby("protocol", sort=False):
             own = best_settings(rows)
-            for (architecture, first, second), pair in _pairs(own, BASE[:2]).items():
+            contrasts = _pairs(own, BASE[:2])
+            for (architecture, first, second), pair in contrasts.items():
                 sides = predictions_by_method(pair, self.store)
                 one, other = (sides[architecture, method] for method in (first, second))
                 if len(one) < 2:
                     continue
                 pilot = paired_macro_f1(one, other, seed=self.seed)
                 for goal in (GAIN, ALIKE):
-                    plan = plan_seeds(pilot, margin=self.margin, power=power, goal=goal, caution=caution)
+                    options = {"power": power, "goal": goal, "caution": caution, "n_tests": len(contrasts)}
+                    plan = plan_seeds(pilot, margin=self.margin, **options)
                     names = {"protocol": protocol, "architecture": architecture, "first": first, "second": second}
                     names |= {"goal": goal, "pilot_seeds": pilot.n_seeds, "pilot_smears": pilot.n_groups}
-                    parts.append(plan.assign(**names, told=[_told(row, power) for row in plan.itertuples()]))
+                    told = [_told(row, power, pilot.unit) for row in plan.itertuples()]
+                    parts.append(plan.assign(**names, told=told))
         if not parts:
             return pd.DataFrame()
         table = pd.concat(parts, ignore_index=True)
@@ -215,7 +227,7 @@ def _sides(fits: pd.DataFrame, comparison: Comparison, store: Path) -> dict[str,
     return found
 
 
-def _told(row: tuple, power: float) -> str:
+def _told(row: tuple, power: float, unit: str) -> str:
     if pd.isna(row.seeds):
-        return f"never with {row.smears} test smears: even {MOST_SEEDS} seeds decide in {row.power:.0%} of studies"
-    return f"{row.seeds} seeds on {row.smears} test smears decide in {power:.0%} of studies"
+        return f"never with {row.smears} test smears: even {MOST_SEEDS} {unit} decide in {row.power:.0%} of studies"
+    return f"{row.seeds} {unit} on {row.smears} test smears decide in {power:.0%} of studies"

@@ -11,12 +11,13 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from rbcnb.columns import CELL, GROUP, PRED, SMEAR, TARGET, classes_of_predictions
+from rbcnb.columns import CELL, GROUP, PRED, REPETITION, SMEAR, TARGET, classes_of_predictions
 
 N_BOOTSTRAP = 2000
 EQUIVALENCE_SIZE = 0.05  # of each of the two one-sided tests
 SUPPORTED, NOT_SUPPORTED, INCONCLUSIVE = "supported", "not supported", "inconclusive"
 NOT_JUDGED = "one run, not judged"  # nobody knows how far another seed would have fallen
+SEEDS, REPETITIONS = "seeds", "repetitions"
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,7 @@ class Difference:
     of_seeds: float = math.nan  # variance of the mean that the seeds bring; 0 when there is one
     of_groups: float = math.nan  # variance of the mean that the smears bring
     by_seed: tuple[float, ...] = ()  # the differences that the mean is of
+    unit: str = SEEDS  # or repetitions of the outer folds: the seeds of one share splits and settings, and count as one
 
     def times(self, factor: float) -> "Difference":
         """The same in another unit: *factor* (positive) times as large, its p of no difference as before."""
@@ -85,14 +87,22 @@ def freedom(of_seeds: float, of_groups: float, *, n_seeds: int, n_groups: int) -
 
 
 def confusion_stack(predictions: Sequence[pd.DataFrame], classes: Sequence[str]) -> np.ndarray:
-    """Confusion counts [S, G, C, C] (seed, group, target, prediction) of S predictions tables of the same cells."""
+    """Confusion counts [S, G, C, C] (seed, group, target, prediction) of S predictions tables of the same cells.
+
+    Raises:
+        ValueError: a target or prediction is none of *classes*, or tables have other groups than the first.
+    """
     groups = sorted(predictions[0][GROUP].unique())
     stack = np.zeros((len(predictions), len(groups), len(classes), len(classes)))
     for seed, table in enumerate(predictions):
         codes = [
-            pd.Categorical(table[column], categories=names).codes
+            pd.Index(names).get_indexer(table[column])
             for column, names in ((GROUP, groups), (TARGET, classes), (PRED, classes))
         ]
+        for column, code in zip((GROUP, TARGET, PRED), codes, strict=True):
+            if (unknown := table[column][code < 0]).size:
+                among = "the first table's groups" if column == GROUP else ", ".join(classes)
+                raise ValueError(f"{column} {unknown.iloc[0]!r} of {unknown.size} cells is not among {among}")
         np.add.at(stack[seed], tuple(codes), 1)
     return stack
 
@@ -106,10 +116,11 @@ def macro_f1_of_counts(counts: np.ndarray) -> np.ndarray:
 
 
 def require_same_cells(tables: Sequence[pd.DataFrame]) -> None:
-    """Raise a ValueError unless all predictions *tables* hold the same cells in the same order."""
-    where = tables[0][[SMEAR, CELL]].reset_index(drop=True)
-    if not all(table[[SMEAR, CELL]].reset_index(drop=True).equals(where) for table in tables[1:]):
-        raise ValueError("the predictions tables do not hold the same cells in the same order")
+    """Raise a ValueError unless all predictions *tables* hold the same cells, labelled alike, in the same order."""
+    named = [name for name in (SMEAR, CELL, TARGET) if name in tables[0]]
+    where = tables[0][named].astype(object).reset_index(drop=True)
+    if not all(table[named].astype(object).reset_index(drop=True).equals(where) for table in tables[1:]):
+        raise ValueError("the predictions tables do not hold the same cells with the same labels in the same order")
 
 
 def paired_counts(first: Sequence[pd.DataFrame], second: Sequence[pd.DataFrame]) -> tuple[np.ndarray, np.ndarray]:
@@ -149,12 +160,34 @@ def differences_of_counts(
     return scores(one) - scores(other)
 
 
-def interval_of(by_seed: np.ndarray, drawn: np.ndarray, *, n_groups: int, level: float = 0.95) -> Difference:
+def repetitions_of(tables: Sequence[pd.DataFrame]) -> np.ndarray:
+    """The repetition of the outer folds that each predictions table is of; 0 where there is one alone."""
+    return np.array([table[REPETITION].iloc[0] if REPETITION in table else 0 for table in tables])
+
+
+def interval_of(
+    by_seed: np.ndarray,
+    drawn: np.ndarray,
+    *,
+    n_groups: int,
+    level: float = 0.95,
+    repetitions: np.ndarray | None = None,
+) -> Difference:
     """The t interval of a mean over seeds, from its value per seed [S] and its bootstraps over smears, [B].
 
     The variance of the mean has two parts: of smears, that of *drawn* times G / (G - 1); of seeds, the sample variance
     of *by_seed* over S. Degrees of freedom by Satterthwaite.
+
+    Args:
+        by_seed, drawn: as above.
+        n_groups: smears, G.
+        level: coverage of the interval.
+        repetitions: `repetitions_of` the tables, [S]. Of several, each counts once, by the mean of its seeds: these
+            share the division into folds and the settings chosen on it, so that they are no independent evidence.
     """
+    unit = SEEDS
+    if repetitions is not None and len(again := np.unique(repetitions)) > 1:
+        by_seed, unit = np.array([by_seed[repetitions == one].mean() for one in again]), REPETITIONS
     n_seeds = len(by_seed)
     of_groups = float(np.var(drawn)) * n_groups / (n_groups - 1)
     of_seeds = float(np.var(by_seed, ddof=1)) / n_seeds if n_seeds > 1 else 0.0
@@ -164,7 +197,8 @@ def interval_of(by_seed: np.ndarray, drawn: np.ndarray, *, n_groups: int, level:
     if of_groups + of_seeds:
         quantile = stats.t.ppf((1 + level) / 2, freedom(of_seeds, of_groups, **made_of))
         reach = float(quantile) * math.sqrt(of_seeds + of_groups)
-    parts = {"of_seeds": of_seeds, "of_groups": of_groups, "by_seed": tuple(float(value) for value in by_seed)}
+    parts = {"of_seeds": of_seeds, "of_groups": of_groups, "unit": unit}
+    parts["by_seed"] = tuple(float(value) for value in by_seed)
     return Difference(mean, mean - reach, mean + reach, level, **made_of, **parts)
 
 
@@ -203,7 +237,7 @@ def paired_macro_f1(
     by_seed = differences_of_counts(one, other, np.ones((1, n_groups)), balance=balance)[0]
     weights = draw_groups(n_groups, seed=seed, n_bootstrap=n_bootstrap)
     drawn = differences_of_counts(one, other, weights, balance=balance).mean(axis=1)
-    return interval_of(by_seed, drawn, n_groups=n_groups, level=level)
+    return interval_of(by_seed, drawn, n_groups=n_groups, level=level, repetitions=repetitions_of(first))
 
 
 def judge_gain(difference: Difference, *, margin: float) -> str:

@@ -34,10 +34,10 @@ def sign_flip(differences: Sequence[float], *, seed: int = 0) -> float:
         seed: of the random signs.
 
     Returns:
-        p; NaN for fewer than two pairs.
+        p; NaN for fewer than two pairs, or where a difference is NaN.
     """
     d = np.asarray(differences, dtype=float)
-    if len(d) < 2:
+    if len(d) < 2 or np.isnan(d).any():
         return math.nan
     few = len(d) <= EXACT_PAIRS
     if few:
@@ -79,8 +79,12 @@ def d_z(differences: Sequence[float]) -> float:
     d = np.asarray(differences, dtype=float)
     if len(d) < 2 or not d.any():
         return math.nan
-    sd = d.std(ddof=1)
-    return float(d.mean() / sd) if sd > 0 else math.copysign(math.inf, d.mean())
+    return math.copysign(math.inf, d.mean()) if _alike(d) else float(d.mean() / d.std(ddof=1))
+
+
+def _alike(d: np.ndarray) -> bool:
+    """Whether differences scatter by no more than arithmetic does."""
+    return np.ptp(d) <= 1e-12 * np.abs(d).max()
 
 
 def win_share(differences: Sequence[float], *, level: float = 0.95) -> tuple[float, float, float]:
@@ -122,6 +126,9 @@ def corrected_resampled_t(
         n_test: of the same, held out per fold.
         level: coverage of the interval.
 
+    Returns:
+        The test. Differences that do not scatter say nothing of chance: t and p are NaN, or 0 and 1 if all are 0.
+
     Raises:
         ValueError: fewer than two differences.
     """
@@ -129,9 +136,9 @@ def corrected_resampled_t(
     if len(d) < 2:
         raise ValueError(f"{len(d)} difference: a t test needs two at least")
     mean = float(d.mean())
+    if _alike(d):
+        return ResampledT(mean, mean, mean, *((math.nan, math.nan) if d.any() else (0.0, 1.0)))
     error = math.sqrt((1 / len(d) + n_test / n_train) * d.var(ddof=1))
-    if error == 0:
-        return ResampledT(mean, mean, mean, math.copysign(math.inf, mean) if mean else 0.0, float(mean == 0))
     t = mean / error
     reach = float(stats.t.ppf((1 + level) / 2, len(d) - 1)) * error
     return ResampledT(mean, mean - reach, mean + reach, t, float(2 * stats.t.sf(abs(t), len(d) - 1)))

@@ -22,6 +22,9 @@ from rbcnb.trial import ALL_CELLS, Trial, expand_grid
 
 # By which a setting and its epoch are chosen on the folds; a loss is no criterion, since each has its own scale.
 CRITERIA = {"macro_f1": "valid_macro_f1", "likelihood": "valid_ce"}
+# Losses that change in the course of a fit, at a share of its epochs: a fold's earlier epochs are those of another loss
+# than a shorter fit would end with, so that only its last one tells what a fit of as many epochs gives.
+CHANGING_LOSSES = frozenset({"ldam_drw"})
 COMPARED = ["outer", "architecture", "method"]  # within which one setting is chosen
 SETTING_FIELDS = tuple(field.name for field in fields(Trial) if field.name not in (FOLD, "epochs", "seed"))
 BASE_RHO = float(TABLE2.loc[TABLE2["total"].idxmax(), "rho"])  # the rung that is the whole data set
@@ -122,6 +125,8 @@ def choose_settings(curves: pd.DataFrame, *, protocol: str, criterion: str = "ma
         criterion: of the honest choice, means over folds: the highest "macro_f1", or the highest "likelihood" of the
             labels, which is the least plain cross entropy, whatever loss was trained with.
 
+    A setting whose loss changes in the course of a fit (`CHANGING_LOSSES`) is judged at its folds' last epoch alone.
+
     Returns:
         One row per chosen setting: ``architecture``, ``method``, the other settings of a `Trial`, ``epochs``, and at
         that epoch the means over folds ``valid_loss``, ``valid_ce`` and ``valid_macro_f1``.
@@ -138,6 +143,7 @@ def choose_settings(curves: pd.DataFrame, *, protocol: str, criterion: str = "ma
             f"no setting of {', '.join(sorted(missing))} came through on every fold; lower its learning rate"
         )
     means = means.rename(columns={"epoch": "epochs"})
+    means = means[~means["loss"].isin(CHANGING_LOSSES) | (means["epochs"] == means["epochs"].max())]
     if protocol == "paper":
         best = means.groupby(settings, dropna=False, sort=False)["valid_loss"].idxmin()
     else:

@@ -20,7 +20,7 @@ from rbcnb.leakage import leakage_gap
 from rbcnb.metrics import score_predictions
 from rbcnb.mistakes import confident_mistakes
 from rbcnb.paper import recomputation
-from rbcnb.protocols import BASE_RHO, best_settings, choose_settings
+from rbcnb.protocols import best_settings, choose_settings
 from rbcnb.run import Run
 from rbcnb.rungs import ARMS, TABLE2_ARM
 from rbcnb.splits import dev_rungs
@@ -99,7 +99,7 @@ class Stored:
             )
             for name, rows in self.final.items()
         ]
-        return pd.concat(parts, ignore_index=True)
+        return adjust_for_families(pd.concat(parts, ignore_index=True))
 
     @cached_property
     def gaps(self) -> Gaps:
@@ -121,7 +121,7 @@ class Stored:
         """The baseline's predictions scored again beside the last protocol's networks; seconds as they were stored."""
         fits = load_fits(self.run)
         networks = list(self.climbed.values())[-1]
-        return beside_networks(fits, networks[(networks["arm"] == TABLE2_ARM) & (networks["rho"] == BASE_RHO)])
+        return beside_networks(fits, networks[networks["arm"] == TABLE2_ARM])
 
     def detection(self) -> pd.DataFrame:
         exhaustive = self.parameter("01_segmentation", "smears") == "synthetic"

@@ -7,7 +7,15 @@ import pandas as pd
 
 from rbcnb.columns import SCORES
 from rbcnb.concordance import MacroAuroc
-from rbcnb.inference import N_BOOTSTRAP, Difference, draw_groups, interval_of, macro_f1_of_counts, paired_counts
+from rbcnb.inference import (
+    N_BOOTSTRAP,
+    Difference,
+    draw_groups,
+    interval_of,
+    macro_f1_of_counts,
+    paired_counts,
+    repetitions_of,
+)
 
 Sides = tuple[Sequence[pd.DataFrame], Sequence[pd.DataFrame]]  # predictions of two methods, a table per seed
 Measure = Callable[[np.ndarray], np.ndarray]  # weights of groups [B, G] -> a score per draw and seed [B, S]
@@ -52,7 +60,8 @@ def relative_gain(
         one, other = (measure(weights).mean(axis=1) for measure in sides)
         drawn += 100 * (one / other - 1) / len(measured)
     told = ~np.isnan(drawn)
-    return interval_of(by_seed, drawn[told] if told.any() else drawn, n_groups=n_groups, level=level)
+    options = {"n_groups": n_groups, "level": level, "repetitions": repetitions_of(pairs[0][0])}
+    return interval_of(by_seed, drawn[told] if told.any() else drawn, **options)
 
 
 def _measure(tables: Sequence[pd.DataFrame], counts: np.ndarray, score: str) -> Measure:

@@ -12,6 +12,7 @@ from rbcnb.inference import (
     draw_groups,
     interval_of,
     paired_counts,
+    repetitions_of,
     require_same_cells,
 )
 
@@ -66,7 +67,8 @@ def slope_on_log_rho(
         return np.tensordot(contrast, np.stack(gaps), axes=1)
 
     by_seed = slopes(np.ones((1, n_groups)))[0]
-    return interval_of(by_seed, slopes(weights).mean(axis=1), n_groups=n_groups, level=level)
+    options = {"n_groups": n_groups, "level": level, "repetitions": repetitions_of(first[rhos[0]])}
+    return interval_of(by_seed, slopes(weights).mean(axis=1), **options)
 
 
 def contrast_of(rhos: Sequence[float]) -> np.ndarray:

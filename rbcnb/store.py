@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from rbcnb.columns import CELL, SMEAR
+from rbcnb.columns import CELL, REPETITION, SMEAR
 from rbcnb.files import file_digest, write_whole
 from rbcnb.stamps import code_stamp
 from rbcnb.trial import TRIAL_CODE, Trial, TrialResult
@@ -93,7 +93,7 @@ def predictions_by_method(results: pd.DataFrame, store: str | Path) -> dict[tupl
 
     Fits of one seed that hold out different cells (the outer splits or folds of one repetition) make one table: every
     cell predicted once, by a network that did not see it, in the order of smears and cells. Repetitions make further
-    tables, one after the other.
+    tables, one after the other, with their number in a column of its own.
 
     Args:
         results: rows of `rbcnb.study.run_study`, one setting per architecture, method and outer split.
@@ -150,10 +150,11 @@ def _pool(tables: Sequence[pd.DataFrame]) -> list[pd.DataFrame]:
             seen = set()
         pooled[-1].append(table)
         seen |= cells
-    return [
+    whole = [
         parts[0] if len(parts) == 1 else pd.concat(parts).sort_values([SMEAR, CELL], ignore_index=True)
         for parts in pooled
     ]
+    return whole if len(whole) < 2 else [table.assign(**{REPETITION: i}) for i, table in enumerate(whole)]
 
 
 def load_curves(store: str | Path, keys: Sequence[str]) -> pd.DataFrame:

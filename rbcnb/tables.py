@@ -82,10 +82,13 @@ def resampled_t(results: pd.DataFrame, *, n_outer: int) -> pd.DataFrame:
     means = results.pivot_table("macro_f1", index=["architecture", "method"], columns="outer", sort=False)
     rows = []
     for (architecture, method), scores in means.iterrows():
-        if method == "cross_entropy" or (architecture, "cross_entropy") not in means.index or len(scores) < 2:
+        if method == "cross_entropy" or (architecture, "cross_entropy") not in means.index:
             continue
-        test = corrected_resampled_t(scores - means.loc[(architecture, "cross_entropy")], n_train=n_outer - 1, n_test=1)
-        rows.append({"architecture": architecture, "method": method, "n_splits": len(scores), **asdict(test)})
+        gaps = (scores - means.loc[(architecture, "cross_entropy")]).dropna()  # of the splits that both were fitted on
+        if len(gaps) < 2:
+            continue
+        test = corrected_resampled_t(gaps, n_train=n_outer - 1, n_test=1)
+        rows.append({"architecture": architecture, "method": method, "n_splits": len(gaps), **asdict(test)})
     names = ["architecture", "method", "n_splits", *(field.name for field in fields(ResampledT))]
     return pd.DataFrame(rows, columns=names)
 

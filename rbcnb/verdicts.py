@@ -45,6 +45,9 @@ BASE = (
 )
 LADDER = (Comparison("f1_at_every_rho", "focal", "cross_entropy"),)
 SLOPES = (Comparison("gain_grows_with_rho", "focal", "cross_entropy"),)  # judged by the gap's change along the ladder
+# Which p a row's verdict hangs on, in words that follow "p".
+OF_NO_DIFFERENCE, OF_TOST = "of no difference", "of TOST"
+AGAINST_A_GAIN, AGAINST_ALIKE = "against a gain", "against alike"
 ALIKE_CLAIMS = frozenset(one.claim for one in (*BASE, *LADDER, *SLOPES) if one.judge is judge_alike)
 PRIMARY_CLAIMS = frozenset(one.claim for one in BASE)
 
@@ -119,8 +122,8 @@ def difference_row(
     }
 
 
-def _figures_of(difference: Difference, margin: float, *, alike: bool) -> dict[str, float]:
-    names = ("mean", "low", "high", "level", "n_seeds", "n_groups")
+def _figures_of(difference: Difference, margin: float, *, alike: bool) -> dict[str, object]:
+    names = ("mean", "low", "high", "level", "n_seeds", "unit", "n_groups")
     row = {name: getattr(difference, name) for name in names}
     row |= {"p": difference.p_value, "p_tost": difference.p_alike(margin)}
     row["p_against"] = difference.p_apart(margin) if alike else difference.p_short(margin)
@@ -129,7 +132,7 @@ def _figures_of(difference: Difference, margin: float, *, alike: bool) -> dict[s
 
 
 def adjust_for_families(differences: pd.DataFrame) -> pd.DataFrame:
-    """*differences* with ``family``, ``p_adjusted`` and ``against_adjusted``, and verdicts that allow for many tests.
+    """*differences* with ``family``, adjusted p values, and verdicts that allow for many tests.
 
     Under each protocol there are at most two families: primary, the paper's question on the whole data set (focal loss
     against cross entropy and against over-sampling on every architecture), by Holm; and the rest, every rung of the
@@ -140,6 +143,10 @@ def adjust_for_families(differences: pd.DataFrame) -> pd.DataFrame:
 
     Args:
         differences: all rows of `compare_methods` that one statement is made from: families are those of this table.
+
+    Returns:
+        The rows with ``p_adjusted`` and ``against_adjusted``, and with the p that the verdict hangs on, ``p_deciding``,
+        in words ``decided_by``. To adjust twice is to adjust once.
     """
     primary = [
         pd.isna(row.rho) and row.claim in PRIMARY_CLAIMS and {row.first, row.second} in PRIMARY_CONTRASTS
@@ -151,9 +158,17 @@ def adjust_for_families(differences: pd.DataFrame) -> pd.DataFrame:
         adjust = holm if family == PRIMARY else benjamini_hochberg
         table.loc[rows.index, "p_adjusted"] = adjust(rows["p"])
         table.loc[rows.index, "against_adjusted"] = adjust((2 * rows["p_against"]).clip(upper=1))
-    gain = (table["verdict"] == SUPPORTED) & ~table["claim"].isin(ALIKE_CLAIMS)
+    alike = table["claim"].isin(ALIKE_CLAIMS)
+    if "decided_by" not in table:  # else the verdicts are no longer those of the rows by themselves
+        held = alike.map({True: OF_TOST, False: OF_NO_DIFFERENCE})
+        fell = alike.map({True: AGAINST_ALIKE, False: AGAINST_A_GAIN})
+        table["decided_by"] = held.mask(table["verdict"] == NOT_SUPPORTED, fell).mask(table["p"].isna(), "")
+    deciding = {OF_NO_DIFFERENCE: "p_adjusted", OF_TOST: "p_tost"}
+    names = table["decided_by"].map(lambda told: deciding.get(told, "against_adjusted"))
+    table["p_deciding"] = [table.loc[row, name] for row, name in names.items()]
+    gain = (table["verdict"] == SUPPORTED) & ~alike
     against = table["verdict"] == NOT_SUPPORTED
-    unsure = (gain & ~(table["p_adjusted"] < SIZE)) | (against & ~(table["against_adjusted"] < SIZE))
+    unsure = (gain | against) & ~(table["p_deciding"] < SIZE)
     return table.assign(verdict=table["verdict"].mask(unsure, INCONCLUSIVE))
 
 
@@ -232,7 +247,7 @@ def say_answer(differences: pd.DataFrame, *, margin: float) -> str:
     for row in rows[rows["family"] == PRIMARY].itertuples():
         sign = -1 if row.first != "focal" else 1  # always told as focal loss minus its rival
         parts.append(
-            f"{_focal_minus(row, sign)} (n = {row.n_seeds} seeds, {row.n_groups} test smears; "
+            f"{_focal_minus(row, sign)} (n = {row.n_seeds} {row.unit}, {row.n_groups} test smears; "
             f"“{'a gain' if sign > 0 else 'alike'}”: {row.verdict})"
         )
     levels = {f"{level:.0%}" for level in rows["level"]}
@@ -243,7 +258,10 @@ def say_answer(differences: pd.DataFrame, *, margin: float) -> str:
     published = differences[(differences["protocol"] == "paper") & (differences["claim"] == BASE[0].claim)]
     if set(differences["protocol"]) > {"paper"} and len(published):
         single = "; ".join(_focal_minus(row, 1) for row in published.itertuples())
-        told += f" The paper's protocol on the same data, one run, alpha chosen on the test set: {single}; not judged."
+        told += (
+            " The paper's protocol on the same data, one run with alpha chosen on its test set, intervals over smears "
+            f"alone: {single}; not judged."
+        )
     return told
 
 
@@ -260,4 +278,6 @@ def _evidence(row: tuple) -> str:
         return told
     law = "Holm" if row.family == PRIMARY else "BH"
     told += f", p {row.p:.2g} ({law} {row.p_adjusted:.2g}), d_z {row.d_z:+.1f}, wins {row.wins:.0%}"
+    if row.decided_by in (AGAINST_A_GAIN, AGAINST_ALIKE):
+        told += f", p {row.decided_by} {2 * row.p_against:.2g} ({law} {row.against_adjusted:.2g})"
     return f"{told}, TOST p {row.p_tost:.2g}" if row.claim in ALIKE_CLAIMS else told

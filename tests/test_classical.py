@@ -10,6 +10,7 @@ from rbcnb.classical import MAJORITY, beside_networks, classical_table, fit_clas
 from rbcnb.classifiers import BARE, RESAMPLERS
 from rbcnb.columns import CLASSES, LABEL, SPLIT, TEST
 from rbcnb.inference import paired_macro_f1
+from rbcnb.protocols import BASE_RHO
 from rbcnb.splits import assign_splits
 from rbcnb.tables import majority_baseline
 
@@ -96,7 +97,8 @@ def test_networks_stand_below_in_the_same_columns(made):
     choices = tune_classical(features, cells, protocol="honest", seed=0, n_tries=1, classifiers=[])
     fits = fit_classical(features, cells, choices, seeds=[0])
     own = {"accuracy": 0.9, "macro_f1": 0.8, "auroc": 0.7, "balanced_macro_f1": 0.6, "seconds": 5.0}
-    networks = pd.DataFrame([{"architecture": "small", "method": "focal", "seed": 0, "epochs": 3, **own}])
+    network = {"architecture": "small", "method": "focal", "seed": 0, "epochs": 3, "rho": BASE_RHO, "outer": 0, **own}
+    networks = pd.DataFrame([network, network | {"rho": 37.9}, network | {"outer": 1}])  # tested on other cells
     table = beside_networks(fits, networks)
     assert table["architecture"].tolist() == [MAJORITY, "small"]
     assert table.iloc[1][list(own)].to_dict() == own

@@ -442,8 +442,10 @@ def test_differences_draw_interval_mean_and_verdict():
     assert texts(ax) == ["+0.030 [+0.010, +0.050]\nsupported", "−0.010 [−0.030, +0.010]\ninconclusive"]
     band = ax.patches[0].get_extents().transformed(ax.transData.inverted())
     assert (band.x0, band.x1) == pytest.approx((-0.02, 0.02))
-    adjusted = figures.plot_differences(rows.assign(p_adjusted=[0.0004, np.nan]), 0.02).axes[0]
-    assert [text.splitlines()[1] for text in texts(adjusted)] == ["supported, adjusted p < 0.001", "inconclusive"]
+    decided = rows.assign(p_deciding=[0.0004, np.nan], decided_by=["of no difference", ""])
+    adjusted = figures.plot_differences(decided, 0.02).axes[0]
+    told = ["supported, p < 0.001 of no difference", "inconclusive"]
+    assert [text.splitlines()[1] for text in texts(adjusted)] == told
 
 
 def test_class_counts_are_bar_lengths():

@@ -122,6 +122,36 @@ def test_coverage_of_the_interval_and_size_of_its_test(population, n_groups, n_s
     assert population.gap or rejected <= stats.binom.ppf(0.999, 250, 0.05)
 
 
+def test_a_repetition_counts_once_however_many_seeds_it_has():
+    """Two divisions of five seeds: seeds of a division share what it brings, so its mean is one observation."""
+    by_seed = np.array([0.10, 0.11, 0.09, 0.10, 0.10, 0.0, 0.01, -0.01, 0.0, 0.0])
+    repetitions, none = np.repeat([0, 1], 5), np.zeros(50)
+    ours = interval_of(by_seed, none, n_groups=100, repetitions=repetitions)
+    low, high = stats.t.interval(0.95, 1, loc=0.05, scale=stats.sem([0.1, 0.0]))
+    assert (ours.low, ours.high) == pytest.approx((low, high))
+    assert (ours.n_seeds, ours.unit, ours.by_seed) == (2, "repetitions", pytest.approx((0.1, 0.0)))
+    assert interval_of(by_seed, none, n_groups=100, repetitions=np.zeros(10)) == interval_of(
+        by_seed, none, n_groups=100
+    )
+
+    rng, held = np.random.default_rng(0), {"each": 0, "repetitions": 0}
+    for _ in range(400):  # the truth is 0
+        drawn = np.repeat(rng.normal(0, 0.03, 2), 5) + rng.normal(0, 0.02, 10)
+        for name, by in {"each": None, "repetitions": repetitions}.items():
+            interval = interval_of(drawn, none, n_groups=100, repetitions=by)
+            held[name] += interval.low <= 0 <= interval.high
+    assert held["each"] < 0.75 * 400
+    assert held["repetitions"] >= stats.binom.ppf(0.001, 400, 0.95)
+
+
+def test_what_cannot_be_compared_is_refused(predictions):
+    other = predictions.assign(target=predictions["target"].iloc[::-1].to_numpy())
+    with pytest.raises(ValueError, match="same labels"):
+        paired_macro_f1([predictions], [other], seed=0)
+    with pytest.raises(ValueError, match="pred 'burr_cell' of 1 cells is not among codocyte"):
+        confusion_stack([predictions.assign(pred=["burr_cell", *predictions["pred"].iloc[1:]])], CLASSES)
+
+
 def test_the_interval_and_its_tests_are_one(predictions):
     """p is 1 - level where 0 is a limit; TOST is 0.05 where the 90 % interval touches the margin."""
     first = [noisy(predictions, 0.9, seed) for seed in range(3)]

@@ -8,6 +8,7 @@ import pytest
 from rbcnb.losses import LOSSES
 from rbcnb.methods import METHODS, RIVALS, method_trial
 from rbcnb.protocols import (
+    CHANGING_LOSSES,
     best_settings,
     choose_settings,
     chosen_trials,
@@ -140,6 +141,19 @@ def test_paper_takes_the_epoch_of_the_least_mean_validation_loss():
     assert chosen["method"].tolist() == ["focal", "focal", "cross_entropy"]
     assert chosen["epochs"].tolist() == [2, 1, 3]
     assert chosen["valid_loss"].tolist() == pytest.approx([1.05, 1.05, 1.05])  # the mean over two folds
+
+
+@pytest.mark.parametrize("protocol", ["paper", "honest"])
+def test_a_loss_that_changes_in_a_fit_is_judged_at_the_last_epoch_of_the_folds(protocol):
+    """A fold's second epoch of three is not that of a fit of two epochs, which would have changed its loss before."""
+    trials = in_folds([Trial(loss="ldam_drw", protocol=protocol), Trial(loss="ldam", protocol=protocol)], 2)
+    values = {("ldam_drw", None): [2, 1, 3], ("ldam", None): [2, 1, 3]}
+    f1s = {("ldam_drw", None): [0.5, 0.9, 0.6], ("ldam", None): [0.5, 0.9, 0.6]}
+    chosen = choose_settings(curves_of(trials, values, f1s), protocol=protocol).set_index("method")["epochs"]
+    assert chosen.to_dict() == {"ldam_drw": 3, "ldam": 2}
+    built = {name: build(Trial(), [9, 9]) for name, build in LOSSES.items()}
+    changing = {name for name, loss in built.items() if hasattr(loss, "begin_epoch")}
+    assert changing == CHANGING_LOSSES
 
 
 def test_honest_takes_the_best_macro_f1_and_of_equals_the_fewest_epochs():

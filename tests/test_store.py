@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 
 from rbcnb.cli import main
+from rbcnb.inference import repetitions_of
 from rbcnb.listing import merge_stores, prune_store
 from rbcnb.store import (
     checkpoint_of,
@@ -96,6 +97,9 @@ def test_outer_splits_of_a_seed_make_one_table_and_repetitions_further_ones(tmp_
         for seed in (0, 1)
         for first, second in ((1, 0), (2, 3))
     ]
+    assert repetitions_of(tables).tolist() == [0, 1, 0, 1]
+    once = predictions_by_method(rows[rows["outer"] < 2], tmp_path)["small", "cross_entropy"]
+    assert repetitions_of(once).tolist() == [0, 0]
     with pytest.raises(ValueError, match="several settings of one seed"):
         predictions_by_method(pd.concat([rows, rows]), tmp_path)
 

@@ -80,6 +80,8 @@ def test_resampled_t_is_over_splits_of_means_over_seeds():
     table = resampled_t(pd.DataFrame(rows), n_outer=3)
     expected = corrected_resampled_t([0.3, 0.2, 0.5], n_train=2, n_test=1)
     assert table["method"].tolist() == ["focal"]
+    fewer = pd.DataFrame(rows).query("outer < 2 or method == 'cross_entropy'")  # focal loss lacks a split
+    assert resampled_t(fewer, n_outer=3).loc[0, ["n_splits", "mean"]].tolist() == pytest.approx([2, 0.25])
     assert table.loc[0, ["mean", "low", "high"]].tolist() == pytest.approx([expected.mean, expected.low, expected.high])
 
 

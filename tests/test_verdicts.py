@@ -65,6 +65,7 @@ def families(**columns) -> pd.DataFrame:
             "second": ["cross_entropy", "focal", "under_sampling", "cross_entropy"],
             "p": [0.03, 0.2, 0.03, 0.04],
             "p_against": [0.9, 0.9, 0.9, 0.9],
+            "p_tost": [0.9, 0.01, 0.9, 0.9],
             "verdict": SUPPORTED,
         }
     )
@@ -77,6 +78,9 @@ def test_families_are_adjusted_each_by_its_own_law():
     assert table["p_adjusted"].tolist() == pytest.approx([0.06, 0.2, 0.04, 0.04])
     # A gain must pass its family; that two are in line is another question.
     assert table["verdict"].tolist() == [INCONCLUSIVE, SUPPORTED, SUPPORTED, SUPPORTED]
+    assert table["decided_by"].tolist() == ["of no difference", "of TOST", "of no difference", "of no difference"]
+    assert table["p_deciding"].tolist() == pytest.approx([0.06, 0.01, 0.04, 0.04])
+    pd.testing.assert_frame_equal(adjust_for_families(table), table)
 
 
 def test_a_claim_is_not_refuted_by_one_lucky_test_of_many():
@@ -85,10 +89,14 @@ def test_a_claim_is_not_refuted_by_one_lucky_test_of_many():
     # Twice 0.02 and 0.001 by Holm are 0.04 and 0.004; twice 0.02 and 1 by Benjamini and Hochberg are 0.08 and 1.
     assert table["against_adjusted"].tolist() == pytest.approx([0.04, 0.004, 0.08, 1.0])
     assert table["verdict"].tolist() == [NOT_SUPPORTED, NOT_SUPPORTED, INCONCLUSIVE, INCONCLUSIVE]
+    # What decided is told, also where it did not suffice.
+    assert table["decided_by"].tolist() == ["against a gain", "against alike", "against a gain", "against a gain"]
+    assert table["p_deciding"].equals(table["against_adjusted"].rename("p_deciding"))
+    pd.testing.assert_frame_equal(adjust_for_families(table), table)
 
 
 def test_protocols_are_families_of_their_own_and_single_runs_are_in_none():
-    single = families(protocol="paper", p=np.nan, p_against=np.nan, verdict=NOT_JUDGED)
+    single = families(protocol="paper", p=np.nan, p_against=np.nan, p_tost=np.nan, verdict=NOT_JUDGED)
     both = pd.concat([families(), single], ignore_index=True)
     table = adjust_for_families(both)
     pd.testing.assert_frame_equal(table[:4], adjust_for_families(families()))

@@ -19,7 +19,7 @@ from rbcnb.paper import TABLE1, recomputation
 from rbcnb.run import Run
 from rbcnb.store import load_predictions, predictions_by_method
 from rbcnb.tables import table1
-from rbcnb.verdicts import BASE, compare_methods
+from rbcnb.verdicts import BASE, adjust_for_families, compare_methods
 from rbcnb.verify import VerifyError, beside_paper, verify_run
 
 
@@ -37,7 +37,7 @@ def made(tmp_path_factory):
     chosen = choose_trial(choices, protocol="honest", seed=0)
     here.save_table(confident_mistakes(stored_predictions(chosen, final, here.store)), "mistakes")
     predictions = predictions_by_method(final, here.store)
-    differences = compare_methods(predictions, BASE, margin=0.02, seed=0, protocol="honest")
+    differences = adjust_for_families(compare_methods(predictions, BASE, margin=0.02, seed=0, protocol="honest"))
     here.save_table(differences, "differences_base")
     here.save_figure(plot_differences(differences, 0.02), "differences")
     return here.folder
