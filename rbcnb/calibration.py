@@ -4,7 +4,7 @@ Softmax of logits over T is, up to a constant per cell, log-probabilities over T
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +21,7 @@ from rbcnb.style import readable
 T_RANGE = (0.05, 20.0)
 _EQUAL_MASS = "ece_equal_mass"
 _MEASURES = ("nll", "brier", "ece", _EQUAL_MASS, "ece_classwise", "auroc", "macro_f1")
+_SPREAD = ("nll", "brier", "ece")
 
 
 def fit_temperature(predictions: pd.DataFrame) -> float:
@@ -79,22 +80,30 @@ def calibrate(dev: pd.DataFrame, test: pd.DataFrame) -> tuple[pd.DataFrame, floa
     return apply_temperature(test, temperature), temperature
 
 
-def forecasts_of(fits: pd.DataFrame, store: str | Path) -> dict[str, pd.DataFrame]:
-    """Of the first of *fits* per architecture and method: test predictions, and the same under the folds' temperature.
+def forecasts_of(fits: pd.DataFrame, store: str | Path) -> dict[str, list[pd.DataFrame]]:
+    """Per architecture and method: test predictions of all its fits, and the same under their folds' temperature.
 
     Args:
-        fits: final fits, rows of `rbcnb.study.run_study`.
+        fits: final fits, rows of `rbcnb.study.run_study`, one setting per architecture, method and outer split.
         store: that they and their folds' fits lie in.
 
     Returns:
-        Name (with T, where scaled) -> predictions table.
+        Name (with T, where scaled) -> a predictions table per fit.
     """
     found = {}
-    for _, fit in fits.drop_duplicates(["architecture", "method"]).iterrows():
-        test = load_predictions(store, fit["key"])
-        scaled, temperature = calibrate(fold_predictions(fit, store), test)
-        name = f"{readable(fit['architecture'])}, {readable(fit['method'])}"
-        found |= {name: test, f"{name}, T = {temperature:.2f}": scaled}
+    for (architecture, method), own in fits.groupby(["architecture", "method"], sort=False):
+        plain, scaled, temperatures = [], [], []
+        for _, alike in own.groupby("outer"):
+            dev = fold_predictions(alike.iloc[0], store)  # of the setting, whatever the final fit's seed
+            for key in alike["key"]:
+                test = load_predictions(store, key)
+                mended, temperature = calibrate(dev, test)
+                plain.append(test)
+                scaled.append(mended)
+                temperatures.append(f"{temperature:.2f}")
+        name = f"{readable(architecture)}, {readable(method)}"
+        told = " to ".join(sorted({min(temperatures, key=float), max(temperatures, key=float)}, key=float))
+        found |= {name: plain, f"{name}, T = {told}": scaled}
     return found
 
 
@@ -115,15 +124,19 @@ def equal_mass_error(probs: np.ndarray, happened: np.ndarray, *, n_bins: int = N
     return float(np.abs(np.bincount(bins, weights=happened - probs)).sum() / len(probs))
 
 
-def calibration_table(forecasts: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
-    """Per name: NLL, Brier score (summed over classes), calibration errors, AUROC and macro F1.
+def calibration_table(forecasts: Mapping[str, Sequence[pd.DataFrame]]) -> pd.DataFrame:
+    """Per name: NLL, Brier score (summed over classes), calibration errors, AUROC and macro F1, means over its fits.
 
     ``ece`` and ``ece_classwise`` are those of `rbcnb.metrics.score_predictions`, over bins of equal width;
-    ``ece_equal_mass`` is `equal_mass_error` of the predicted class.
+    ``ece_equal_mass`` is `equal_mass_error` of the predicted class. ``nll_sd``, ``brier_sd`` and ``ece_sd``: standard
+    deviations over fits; ``n_fits``: how many these are.
     """
-    scores = {name: score_predictions(table) | {_EQUAL_MASS: _of_predicted(table)} for name, table in forecasts.items()}
-    table = pd.DataFrame.from_dict(scores, orient="index")[list(_MEASURES)]
-    return table.rename_axis("model").reset_index()
+    rows = {}
+    for name, tables in forecasts.items():
+        scores = pd.DataFrame([score_predictions(table) | {_EQUAL_MASS: _of_predicted(table)} for table in tables])
+        spread = scores[list(_SPREAD)].std(ddof=1).add_suffix("_sd")
+        rows[name] = pd.concat([pd.Series({"n_fits": len(tables)}), scores[list(_MEASURES)].mean(), spread])
+    return pd.DataFrame(rows).T.astype({"n_fits": int}).rename_axis("model").reset_index()
 
 
 def _of_predicted(predictions: pd.DataFrame) -> float:

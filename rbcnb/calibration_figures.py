@@ -1,6 +1,6 @@
 """Do probabilities mean what they say? Apart from ``rbcnb.figures``, which opens quickly for want of scikit-learn."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -16,16 +16,21 @@ _LEVEL = 0.95
 
 
 def plot_reliability(
-    tables: Mapping[str, pd.DataFrame], *, of_class: str | None = None, n_bins: int = N_BINS, columns: int = 2
+    tables: Mapping[str, Sequence[pd.DataFrame]],
+    *,
+    of_class: str | None = None,
+    n_bins: int = N_BINS,
+    columns: int = 2,
 ) -> Figure:
-    """Reliability diagrams, a panel per predictions table: what was promised against what happened, and how often.
+    """Reliability diagrams, a panel per model: what was promised against what happened, and how often.
 
-    Points are bins of equal width with their Clopper-Pearson 95 % intervals (cells taken as independent); below each,
-    the number of cells per bin on a log scale. On the diagonal a probability means what it says; under it the model is
-    too sure. NLL and ECE stand in the panel.
+    Points are bins of equal width, below each the number of cells per bin on a log scale. On the diagonal a probability
+    means what it says; under it the model is too sure. Of one fit with Clopper-Pearson 95 % intervals (cells taken as
+    independent); of several, the bins of all their predictions together, and each fit's own bins as a thin line. NLL
+    and ECE stand in the panel, with their standard deviation over fits.
 
     Args:
-        tables: title -> predictions.
+        tables: title -> predictions, a table per fit.
         of_class: the probability of this class against how often a cell was of it; None for the predicted class's
             probability against how often it was right.
         n_bins: bins over 0 to 1.
@@ -41,18 +46,26 @@ def plot_reliability(
         figure, axes = new_figure(*size, 2 * rows, columns, sharex=True, sharey="row", height_ratios=[3.2, 1] * rows)
         for ax in axes.flat:
             ax.set_axis_off()
-        for i, (name, table) in enumerate(tables.items()):
+        for i, (name, fits) in enumerate(tables.items()):
             row, column = divmod(i, columns)
             upper, lower = axes[2 * row : 2 * row + 2, column]
-            probs, happened = _promises(table, of_class)
-            _draw_bins(upper, lower, reliability_bins(probs, happened, n_bins=n_bins))
+            promises = [_promises(table, of_class) for table in fits]
+            by_fit = [reliability_bins(*promise, n_bins=n_bins) for promise in promises]
+            probs, happened = (np.concatenate(part) for part in zip(*promises, strict=True))
+            _draw_bins(upper, lower, reliability_bins(probs, happened, n_bins=n_bins), by_fit)
             upper.set_title(readable(name))
             upper.set_ylabel("share right" if of_class is None else f"share that is {what}")
             lower.set(ylabel="cells", xlabel=f"probability of {what}")
-            ece = calibration_error(probs, happened, n_bins=n_bins)
-            nll = score_predictions(table)["nll"]
-            upper.text(0.04, 0.96, f"ECE {ece:.3f}\nNLL {nll:.3f}", transform=upper.transAxes, va="top")
+            ece = _told([calibration_error(*promise, n_bins=n_bins) for promise in promises])
+            nll = _told([score_predictions(table)["nll"] for table in fits])
+            seeds = f"\n{len(fits)} fits" if len(fits) > 1 else ""
+            upper.text(0.04, 0.96, f"ECE {ece}\nNLL {nll}{seeds}", transform=upper.transAxes, va="top")
     return figure
+
+
+def _told(values: Sequence[float]) -> str:
+    spread = f" ± {np.std(values, ddof=1):.3f}" if len(values) > 1 else ""
+    return f"{np.mean(values):.3f}{spread}"
 
 
 def _promises(table: pd.DataFrame, of_class: str | None) -> tuple[np.ndarray, np.ndarray]:
@@ -66,14 +79,18 @@ def _promises(table: pd.DataFrame, of_class: str | None) -> tuple[np.ndarray, np
     return probs[:, classes.index(of_class)], (table[TARGET] == of_class).to_numpy()
 
 
-def _draw_bins(upper: Axes, lower: Axes, bins: pd.DataFrame) -> None:
+def _draw_bins(upper: Axes, lower: Axes, bins: pd.DataFrame, by_fit: Sequence[pd.DataFrame]) -> None:
     for ax in (upper, lower):
         ax.set_axis_on()
         ax.yaxis.set_tick_params(labelleft=True)
     lower.xaxis.set_tick_params(labelbottom=True)
     upper.plot([0, 1], [0, 1], color="#444444", lw=1)
-    ranges = [stats.binomtest(row.hits, row.n).proportion_ci(_LEVEL, method="exact") for row in bins.itertuples()]
-    upper.vlines(bins["prob"], [ci.low for ci in ranges], [ci.high for ci in ranges], color=BLUE, lw=1.4)
+    if len(by_fit) > 1:  # the same cells in each: no interval takes them for independent
+        for one in by_fit:
+            upper.plot(one["prob"], one["rate"], color=BLUE, lw=0.8, alpha=0.35)
+    else:
+        ranges = [stats.binomtest(row.hits, row.n).proportion_ci(_LEVEL, method="exact") for row in bins.itertuples()]
+        upper.vlines(bins["prob"], [ci.low for ci in ranges], [ci.high for ci in ranges], color=BLUE, lw=1.4)
     upper.plot(bins["prob"], bins["rate"], "o", color=BLUE)
     upper.set(xlim=(-0.02, 1.02), ylim=(-0.03, 1.03))
     lower.bar(bins["low"], bins["n"], bins["high"] - bins["low"], align="edge", color=BLUE, alpha=0.6)

@@ -36,6 +36,7 @@ from rbcnb.columns import (
     TEST,
     class_names,
 )
+from rbcnb.inference import interval_of_macro_f1
 from rbcnb.metrics import macro_f1, score_predictions
 from rbcnb.protocols import BASE_RHO
 from rbcnb.workers import in_worker
@@ -141,13 +142,18 @@ def predictions_of(fits: Sequence[ClassicalFit]) -> dict[tuple[str, str], list[p
 
 
 def classical_table(fits: Sequence[ClassicalFit]) -> pd.DataFrame:
-    """One row per fit: ``architecture`` (the classifier), ``method`` (the re-sampling), settings, scores, seconds."""
+    """One row per fit: ``architecture`` (the classifier), ``method`` (the re-sampling), settings, scores, seconds.
+
+    ``macro_f1_low`` and ``macro_f1_high``: 95 % interval over smears (`rbcnb.inference.interval_of_macro_f1`).
+    """
     rows = []
     for fit in fits:
         choice = fit.choice
         row = {"architecture": choice.classifier, "method": choice.resampling, "settings": choice.told}
         balanced = score_predictions(fit.predictions, balance=True)["macro_f1"]
-        scores = score_predictions(fit.predictions) | {"balanced_macro_f1": balanced}
+        interval = interval_of_macro_f1([fit.predictions], seed=fit.seed)
+        limits = {"macro_f1_low": interval.low, "macro_f1_high": interval.high}
+        scores = score_predictions(fit.predictions) | {"balanced_macro_f1": balanced} | limits
         rows.append({**row, "seed": fit.seed, **scores, "seconds": fit.seconds, "tuning_s": choice.tuning_s})
     return pd.DataFrame(rows)
 
@@ -158,11 +164,13 @@ def beside_networks(fits: Sequence[ClassicalFit], networks: pd.DataFrame) -> pd.
     Args:
         fits: of one outer split.
         networks: rows of the ladder's trials with their scores; those of the whole data set and that split are taken.
+            The interval of a network is over its seeds, too, and stands in Table 1.
     """
     outers = {fit.choice.outer for fit in fits}
     networks = networks[(networks["rho"] == BASE_RHO) & networks["outer"].isin(outers)]
     table = pd.concat([classical_table(fits), networks], ignore_index=True)
-    return table[["architecture", "method", "settings", "seed", *SCORES, "balanced_macro_f1", "seconds"]]
+    scores = [*SCORES, "macro_f1_low", "macro_f1_high", "balanced_macro_f1"]
+    return table[["architecture", "method", "settings", "seed", *scores, "seconds"]]
 
 
 def _require_rows(features: pd.DataFrame, cells: pd.DataFrame) -> None:

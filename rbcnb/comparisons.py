@@ -48,7 +48,8 @@ def plot_alpha_sweep(results: pd.DataFrame, reference: pd.DataFrame, *, score: s
             ax.set_title(readable(architecture))
             ax.set(xlabel="weight of focal loss α", ylabel=f"{readable(score)} (0 to 1)", xticks=mean.index)
             ax.yaxis.set_tick_params(labelleft=True)
-        figure.legend(*axes.flat[0].get_legend_handles_labels(), loc="outside lower center", ncols=len(colours))
+        lines, names = axes.flat[0].get_legend_handles_labels()
+        figure.legend(lines, names, loc="outside lower center", ncols=min(3 * len(architectures), len(names)))
     return figure
 
 

@@ -196,9 +196,10 @@ def plot_training_loss(curves: pd.DataFrame) -> Figure:
             for ax, (column, title, ylabel) in zip(row, panels, strict=True):
                 _draw_curves(ax, own, column)
                 ax.set_title(f"{readable(architecture)}: {title}")
-                ax.set(ylabel=ylabel, xlabel="epoch", ylim=(0, None))
+                ax.set(ylabel=ylabel, xlabel="epoch")
                 ax.yaxis.set_tick_params(labelleft=True)
                 ax.legend()
+            row[0].set_ylim(bottom=0)  # once both are drawn: the panels share the axis, and setting it ends its growing
     return figure
 
 

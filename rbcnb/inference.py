@@ -240,6 +240,36 @@ def paired_macro_f1(
     return interval_of(by_seed, drawn, n_groups=n_groups, level=level, repetitions=repetitions_of(first))
 
 
+def interval_of_macro_f1(
+    tables: Sequence[pd.DataFrame], *, seed: int, level: float = 0.95, n_bootstrap: int = N_BOOTSTRAP
+) -> Difference:
+    """Macro F1 of one method with a t interval over smears and seeds, as `paired_macro_f1` has it for two.
+
+    It is far wider than that of a difference, in which hard smears and lucky seeds cancel: two methods whose intervals
+    overlap may well differ. Of one seed it covers smears alone; of one smear it is NaN.
+
+    Args:
+        tables: predictions, one per seed, of the same cells.
+        seed: of the bootstrap over smears.
+        level: coverage of the interval.
+        n_bootstrap: draws.
+
+    Raises:
+        ValueError: there is no table, or they do not speak of the same cells.
+    """
+    if not tables:
+        raise ValueError("no predictions, so no score")
+    require_same_cells(tables)
+    stack = confusion_stack(tables, classes_of_predictions(tables[0].columns))
+    n_seeds, n_groups = stack.shape[:2]
+    by_seed = macro_f1_of_counts(stack.sum(axis=1))
+    if n_groups < 2:
+        return Difference(float(by_seed.mean()), math.nan, math.nan, level, n_seeds, n_groups)
+    weights = draw_groups(n_groups, seed=seed, n_bootstrap=n_bootstrap)
+    drawn = macro_f1_of_counts(np.tensordot(weights, stack, axes=(1, 1))).mean(axis=1)
+    return interval_of(by_seed, drawn, n_groups=n_groups, level=level, repetitions=repetitions_of(tables))
+
+
 def judge_gain(difference: Difference, *, margin: float) -> str:
     """Whether "the first is better" is supported, not supported, or left open by an interval.
 

@@ -25,7 +25,7 @@ from rbcnb.run import Run
 from rbcnb.rungs import ARMS, TABLE2_ARM
 from rbcnb.splits import dev_rungs
 from rbcnb.store import load_curves, load_predictions, predictions_by_method
-from rbcnb.tables import resampled_t, table1, table2, table3, with_balanced
+from rbcnb.tables import mcnemar_table, resampled_t, table1, table2, table3, with_balanced
 from rbcnb.verdicts import BASE, adjust_for_families, compare_methods, judge_claims
 from rbcnb.winners_curse import published_spread
 
@@ -133,9 +133,12 @@ RECOMPUTED: dict[str, Callable[[Stored], pd.DataFrame]] = {
     "class_counts": lambda stored: count_classes(stored.run.load_csv("labelled")).reset_index(),
     "choices": Stored.choices,
     "mistakes": Stored.mistakes,
-    "table1": lambda stored: table1(stored.final),
+    "table1": lambda stored: table1(stored.final, stored.run.store, seed=stored.judging["seed"]),
+    "mcnemar": lambda stored: mcnemar_table(
+        predictions_by_method(best_settings(next(iter(stored.final.values()))), stored.run.store)
+    ),
     "table2": Stored.table2,
-    "table3": lambda stored: table3(stored.climbed),
+    "table3": lambda stored: table3(stored.climbed, stored.run.store, seed=stored.gaps.seed),
     "differences_base": lambda stored: stored.differences_base,
     "verdict_base": lambda stored: judge_claims(stored.differences_base, margin=stored.judging["margin"]),
     "differences": lambda stored: adjust_for_families(stored.compared),

@@ -1,7 +1,7 @@
 """Tables 1 to 3 in one shape for the published numbers, the paper's protocol and the honest one."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
 
@@ -9,17 +9,19 @@ import numpy as np
 import pandas as pd
 
 from rbcnb.columns import CLASSES, DEV, LABEL, SCORES, SPLIT, TEST, class_names
+from rbcnb.inference import interval_of_macro_f1
 from rbcnb.methods import method_rank
 from rbcnb.metrics import macro_f1, score_predictions
-from rbcnb.paired_tests import ResampledT, corrected_resampled_t
+from rbcnb.paired_tests import ResampledT, corrected_resampled_t, mcnemar
 from rbcnb.paper import TABLE1, TABLE2, TABLE3
 from rbcnb.rungs import TABLE2_ARM
-from rbcnb.store import load_predictions
+from rbcnb.store import load_predictions, predictions_by_method
 from rbcnb.style import readable
 
 PUBLISHED = "published"
 BALANCED = "balanced_macro_f1"
 _NUMBERS = ("n_seeds", "n_splits")
+_SPREAD = ("macro_f1_sd", "macro_f1_low", "macro_f1_high")
 _RUNG = ("protocol", "arm", "rho", "rho_here")
 TABLE1_COLUMNS = (
     "protocol",
@@ -30,23 +32,32 @@ TABLE1_COLUMNS = (
     "learning_rate",
     "epochs",
     *SCORES,
-    "macro_f1_sd",
-    "n_seeds",
-    "n_splits",
+    *_SPREAD,
+    *_NUMBERS,
 )
 
 
-def over_seeds(results: pd.DataFrame, by: list[str]) -> pd.DataFrame:
-    """Means of the scores over fits (seeds, outer splits), the standard deviation of macro F1 and their numbers."""
+def over_seeds(results: pd.DataFrame, by: list[str], *, store: str | Path, seed: int) -> pd.DataFrame:
+    """Means of the scores over fits (seeds, outer splits) and the numbers of these; of macro F1 its spread.
+
+    ``macro_f1_sd`` is over fits; ``macro_f1_low`` and ``macro_f1_high`` are the 95 % interval over smears and seeds of
+    `rbcnb.inference.interval_of_macro_f1`, of the cells of all outer splits together.
+    """
     grouped = results.groupby(by, dropna=False, sort=False)
     means = grouped[[name for name in (*SCORES, BALANCED) if name in results]].mean()
     means["macro_f1_sd"] = grouped["macro_f1"].std(ddof=1)
+    limits = []
+    for _, own in grouped:
+        (tables,) = predictions_by_method(own, store).values()
+        interval = interval_of_macro_f1(tables, seed=seed)
+        limits.append((interval.low, interval.high))
+    means[["macro_f1_low", "macro_f1_high"]] = np.array(limits).reshape(-1, 2)
     means["n_seeds"] = grouped["seed"].nunique()
     means["n_splits"] = grouped["outer"].nunique()
     return means.reset_index()
 
 
-def table1(results: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+def table1(results: Mapping[str, pd.DataFrame], store: str | Path, *, seed: int) -> pd.DataFrame:
     """Table 1: one row per protocol, architecture, method and alpha; the published rows first.
 
     The honest protocol's row of a method is the mean over its outer splits, which choose their settings each for
@@ -54,6 +65,8 @@ def table1(results: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
 
     Args:
         results: protocol -> final fits of `rbcnb.study.run_study`.
+        store: where their predictions lie.
+        seed: of the intervals' bootstrap.
     """
     parts = [TABLE1.assign(protocol=PUBLISHED, n_seeds=1, n_splits=1)]
     for protocol, rows in results.items():
@@ -61,10 +74,37 @@ def table1(results: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
         if protocol == "honest":
             own = rows.groupby(["architecture", "method"], sort=False)
             rows = rows.assign(**{name: own[name].transform(_shared) for name in chosen})
-        summary = over_seeds(rows, ["architecture", "method", *chosen]).assign(protocol=protocol)
+        by = ["architecture", "method", *chosen]
+        summary = over_seeds(rows, by, store=store, seed=seed).assign(protocol=protocol)
         order = summary["method"].map(method_rank)
         parts.append(summary.assign(order=order).sort_values(["architecture", "order", "alpha"], kind="stable"))
     return pd.concat(parts, ignore_index=True).reindex(columns=list(TABLE1_COLUMNS))
+
+
+def beside_published(table: pd.DataFrame, index: list[str], *, score: str = "macro_f1") -> pd.DataFrame:
+    """A score of Table 1 or 3 as text, a column per protocol and architecture: published | paper | honest.
+
+    Args:
+        table: of `table1` or `table3`.
+        index: what names a row of it.
+        score: a column; macro F1 is told with its interval where there is one.
+    """
+
+    def told(row: pd.Series) -> str:
+        limits = [row.get(f"{score}_{end}", math.nan) for end in ("low", "high")]
+        if math.isnan(limits[0]):
+            return f"{row[score]:.2f}" if row["protocol"] == PUBLISHED else f"{row[score]:.3f}"
+        return f"{row[score]:.3f} [{limits[0]:.2f}, {limits[1]:.2f}]"
+
+    wide = table.assign(
+        told=table.apply(told, axis=1),
+        method=table["method"].map(readable),
+        architecture=table["architecture"].map(readable),
+    )
+    # A method without alpha has one row, whatever stands for it.
+    wide[index] = wide[index].astype(object).where(wide[index].notna(), "–")
+    columns = ["protocol", "architecture"]
+    return wide.pivot_table("told", index, columns, aggfunc="first", sort=False).fillna("")
 
 
 def _shared(values: pd.Series) -> float:
@@ -93,6 +133,22 @@ def resampled_t(results: pd.DataFrame, *, n_outer: int) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=names)
 
 
+def mcnemar_table(predictions: Mapping[tuple[str, str], Sequence[pd.DataFrame]]) -> pd.DataFrame:
+    """Exact McNemar test of the two networks of Fig. 11, per architecture: the first fits of focal loss and its rival.
+
+    Args:
+        predictions: (architecture, method) -> a table per fit.
+    """
+    rows = []
+    for architecture in dict.fromkeys(architecture for architecture, _ in predictions):
+        pair = [predictions.get((architecture, method)) for method in ("focal", "cross_entropy")]
+        if all(pair):
+            first, second = (tables[0] for tables in pair)
+            names = {"architecture": architecture, "first": "focal", "second": "cross_entropy"}
+            rows.append(names | {"n_cells": len(first)} | asdict(mcnemar(first, second)))
+    return pd.DataFrame(rows)
+
+
 def table2(ladders: Mapping[tuple[str, str], Mapping[float, Mapping[str, int]]]) -> pd.DataFrame:
     """Table 2: cells per class on every rung; the published rows first.
 
@@ -118,18 +174,20 @@ def table2(ladders: Mapping[tuple[str, str], Mapping[float, Mapping[str, int]]])
     return table.assign(total=table.drop(columns=list(_RUNG)).sum(axis=1).astype(int))
 
 
-def table3(results: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+def table3(results: Mapping[str, pd.DataFrame], store: str | Path, *, seed: int) -> pd.DataFrame:
     """Table 3: the methods on every rung of every arm; the published rows first.
 
     Args:
         results: protocol -> fits of every rung, with ``arm``, ``rho`` and (`with_balanced`) ``balanced_macro_f1``.
+        store: where their predictions lie.
+        seed: of the intervals' bootstrap.
     """
+    by = ["arm", "rho", "architecture", "method"]
     parts = [TABLE3.assign(protocol=PUBLISHED, arm=TABLE2_ARM, n_seeds=1, n_splits=1)]
     parts += [
-        over_seeds(rows, ["arm", "rho", "architecture", "method"]).assign(protocol=protocol)
-        for protocol, rows in results.items()
+        over_seeds(rows, by, store=store, seed=seed).assign(protocol=protocol) for protocol, rows in results.items()
     ]
-    columns = ["protocol", "arm", "rho", "architecture", "method", *SCORES, BALANCED, "macro_f1_sd", *_NUMBERS]
+    columns = ["protocol", *by, *SCORES, BALANCED, *_SPREAD, *_NUMBERS]
     return pd.concat(parts, ignore_index=True).reindex(columns=columns)
 
 

@@ -94,7 +94,7 @@ def test_test_cells_are_not_fitted_on():
 
 
 def test_reliability_draws_bins_with_their_counts(predictions):
-    upper, lower = plot_reliability({"some": predictions}, of_class="normal").axes
+    upper, lower = plot_reliability({"some": [predictions]}, of_class="normal").axes
     happened = (predictions["target"] == "normal").to_numpy()
     bins = reliability_bins(predictions["prob_normal"].to_numpy(), happened)
     (points,) = [line for line in upper.get_lines() if line.get_marker() == "o"]
@@ -106,7 +106,19 @@ def test_reliability_draws_bins_with_their_counts(predictions):
     segments = upper.collections[0].get_segments()
     assert all(low[1] <= rate <= high[1] for (low, high), rate in zip(segments, bins["rate"], strict=True))
     with pytest.raises(ValueError, match="no class 'x'"):
-        plot_reliability({"some": predictions}, of_class="x")
+        plot_reliability({"some": [predictions]}, of_class="x")
+
+
+def test_several_fits_are_pooled_with_their_own_lines_and_means(predictions):
+    other = predictions.assign(prob_normal=predictions["prob_normal"] ** 2)
+    upper, lower = plot_reliability({"some": [predictions, other]}, of_class="normal").axes
+    assert sum(patch.get_height() for patch in lower.patches) == 2 * len(predictions)
+    assert len(upper.get_lines()) == 1 + 2 + 1  # the diagonal, a line per fit, the points
+    assert not upper.collections  # no interval that takes a cell for two
+    table = calibration_table({"some": [predictions, other]}).iloc[0]
+    both = [score_predictions(one)["nll"] for one in (predictions, other)]
+    assert table[["n_fits", "nll", "nll_sd"]].tolist() == pytest.approx([2, np.mean(both), np.std(both, ddof=1)])
+    assert f"NLL {np.mean(both):.3f} ± {np.std(both, ddof=1):.3f}\n2 fits" in upper.texts[0].get_text()
 
 
 def test_bins_of_equal_mass_against_arithmetic_by_hand():
@@ -132,7 +144,7 @@ def test_equal_mass_is_that_of_quantile_bins_and_tells_the_calibrated():
 
 
 def test_table_has_both_errors_of_the_predicted_class(predictions):
-    row = calibration_table({"some": predictions}).iloc[0]
+    row = calibration_table({"some": [predictions]}).iloc[0]
     probs, right = predictions.filter(like="prob_").max(axis=1), predictions["pred"] == predictions["target"]
     assert row["ece_equal_mass"] == pytest.approx(equal_mass_error(probs.to_numpy(), right.to_numpy()))
     assert row["ece"] == score_predictions(predictions)["ece"]

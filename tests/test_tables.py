@@ -2,15 +2,16 @@
 
 import pandas as pd
 import pytest
-from conftest import make_cells
+from conftest import make_cells, noisy
 from sklearn.dummy import DummyClassifier
 from sklearn.metrics import f1_score
 
+from rbcnb.inference import interval_of_macro_f1, paired_macro_f1
 from rbcnb.paired_tests import corrected_resampled_t
 from rbcnb.paper import TABLE1, TABLE2, TABLE3, relative_improvement
 from rbcnb.protocols import ladder
 from rbcnb.splits import assign_splits, dev_rungs
-from rbcnb.tables import majority_baseline, resampled_t, say_absent, table1, table2, table3
+from rbcnb.tables import beside_published, majority_baseline, resampled_t, say_absent, table1, table2, table3
 
 
 def fit(method: str, alpha: float | None, seed: int, macro_f1: float, **more) -> dict:
@@ -21,9 +22,23 @@ def fit(method: str, alpha: float | None, seed: int, macro_f1: float, **more) ->
     }  # fmt: skip
 
 
-def test_table_1_averages_over_seeds_and_keeps_the_published_rows():
+@pytest.fixture
+def stored(predictions, tmp_path):
+    """Writes predictions of fits, the better the higher their macro F1, and returns their rows with keys."""
+
+    def store(rows: list[dict]) -> pd.DataFrame:
+        table = pd.DataFrame(rows).assign(fold=None, key=[f"{i:016x}" for i in range(len(rows))])
+        for i, row in table.iterrows():
+            noisy(predictions, row["macro_f1"], i).to_parquet(tmp_path / f"{row['key']}.parquet")
+        return table.astype({"alpha": float, "gamma": float})
+
+    return store
+
+
+def test_table_1_averages_over_seeds_and_keeps_the_published_rows(stored, tmp_path):
     rows = [fit("cross_entropy", None, 0, 0.6), fit("cross_entropy", None, 1, 0.8), fit("focal", 0.5, 0, 0.5)]
-    table = table1({"honest": pd.DataFrame(rows).astype({"alpha": float, "gamma": float})})
+    rows = stored(rows)
+    table = table1({"honest": rows}, tmp_path, seed=0)
     published = table[table["protocol"] == "published"]
     assert published["macro_f1"].tolist() == TABLE1["macro_f1"].tolist()
     assert len(published) == 20
@@ -33,6 +48,25 @@ def test_table_1_averages_over_seeds_and_keeps_the_published_rows():
     assert ours.loc["cross_entropy", "macro_f1_sd"] == pytest.approx(0.02**0.5)
     assert ours.loc["cross_entropy", "n_seeds"] == 2
     assert pd.isna(ours.loc["focal", "macro_f1_sd"])
+    both = [pd.read_parquet(tmp_path / f"{key}.parquet") for key in rows["key"][:2]]
+    interval = interval_of_macro_f1(both, seed=0)
+    assert ours.loc["cross_entropy", ["macro_f1_low", "macro_f1_high"]].tolist() == [interval.low, interval.high]
+    assert published[["macro_f1_low", "macro_f1_high"]].isna().all(axis=None)
+    beside = beside_published(table, ["method", "alpha"])
+    assert list(beside.columns) == [("published", "DenseNet-121"), ("published", "ResNet-50"), ("honest", "lesson net")]
+    assert beside.loc[("focal loss", 0.5)].tolist()[:2] == ["0.72", "0.71"]
+    told = f"0.700 [{interval.low:.2f}, {interval.high:.2f}]"
+    assert beside.loc[("cross entropy", "–")].tolist() == ["0.84", "0.85", told]
+    assert beside.loc[("focal loss", 0.25), ("honest", "lesson net")] == ""
+
+
+def test_the_interval_of_a_score_is_that_of_its_difference_from_all_wrong(predictions):
+    """Predictions that score 0 whatever is drawn leave the method's own chance in the difference."""
+    tables = [noisy(predictions, 0.8, seed) for seed in range(3)]
+    after = {"codocyte": "hypochromia", "hypochromia": "normal", "normal": "codocyte"}
+    wrong = [table.assign(pred=table["target"].map(after)) for table in tables]
+    ours, theirs = interval_of_macro_f1(tables, seed=4), paired_macro_f1(tables, wrong, seed=4)
+    assert (ours.mean, ours.low, ours.high) == pytest.approx((theirs.mean, theirs.low, theirs.high), abs=1e-12)
 
 
 def test_table_2_has_the_published_counts_under_the_papers_protocol():
@@ -48,22 +82,22 @@ def test_table_2_has_the_published_counts_under_the_papers_protocol():
     assert ((honest["rho_here"] / honest["rho"] - 1).abs() < 0.1).all()
 
 
-def test_table_3_feeds_figure_13():
+def test_table_3_feeds_figure_13(stored, tmp_path):
     rows = [
         fit(m, a, 0, f, rho=rho)
         for rho in (2.03, 7.8)
         for m, a, f in (("focal", 1.0, 0.6), ("cross_entropy", None, 0.5))
     ]
-    table = table3({"paper": pd.DataFrame(rows)})
+    table = table3({"paper": stored(rows)}, tmp_path, seed=0)
     published = table[table["protocol"] == "published"]
     assert len(published) == len(TABLE3) == 28
     ours = table[table["protocol"] == "paper"]
     assert relative_improvement(ours)["macro_f1"].tolist() == pytest.approx([20.0, 20.0])
 
 
-def test_outer_splits_with_their_own_settings_are_one_row():
+def test_outer_splits_with_their_own_settings_are_one_row(stored, tmp_path):
     rows = [fit("focal", 0.5, 0, 0.6, outer=0), fit("focal", 1.5, 0, 0.8, outer=1)]
-    row = table1({"honest": pd.DataFrame(rows)}).query("protocol == 'honest'")
+    row = table1({"honest": stored(rows)}, tmp_path, seed=0).query("protocol == 'honest'")
     assert row["macro_f1"].tolist() == [pytest.approx(0.7)]
     assert row["alpha"].isna().all()
     assert row[["gamma", "n_splits"]].to_numpy().tolist() == [[2.0, 2]]
