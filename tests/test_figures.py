@@ -388,6 +388,9 @@ def test_training_loss_draws_own_loss_and_cross_entropy():
                 rows = curves[(curves["architecture"] == architecture) & (curves["method"] == method)]
                 line = line_of(figure.axes[2 * i + j], label)
                 np.testing.assert_array_equal(line.get_ydata(), rows[column])
+                high = rows[["train_loss", "train_ce"]].to_numpy().max()
+                assert figure.axes[2 * i + j].get_ylim()[0] == 0
+                assert figure.axes[2 * i + j].get_ylim()[1] > high  # of both panels, which share the axis
     with pytest.raises(ValueError, match="missing: train_ce"):
         figures.plot_training_loss(curves.drop(columns="train_ce"))
 
@@ -400,6 +403,19 @@ def test_alpha_sweep_draws_each_alpha_and_the_other_methods():
         np.testing.assert_allclose(points.get_xydata(), own[["alpha", "macro_f1"]])
         rest = OTHERS[OTHERS["architecture"] == architecture].set_index("method")
         assert line_of(ax, "cross entropy").get_ydata()[0] == rest.loc["cross_entropy", "macro_f1"]
+
+
+def test_the_legend_of_the_alpha_sweep_stays_on_the_figure():
+    methods = ["cross_entropy", "under_sampling", "over_sampling", "over_sampling_equal_steps", "logit_adjustment"]
+    many = pd.concat([OTHERS[OTHERS["method"] == "cross_entropy"].assign(method=method) for method in methods])
+    for architectures in (1, 2):
+        names = list(FOCAL["architecture"].unique()[:architectures])
+        rows, others = (table[table["architecture"].isin(names)] for table in (FOCAL, many))
+        figure = figures.plot_alpha_sweep(rows, others)
+        figure.draw_without_rendering()
+        legend = figure.legends[0].get_window_extent()
+        assert legend.x0 >= 0
+        assert legend.x1 <= figure.bbox.width
 
 
 def test_alpha_sweep_averages_seeds_and_shows_their_reach():

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from itertools import combinations
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -237,3 +238,22 @@ def test_importing_the_paper_loads_numpy_and_pandas_only():
     code = "import sys, rbcnb.paper; print(*{'torch', 'fastai', 'scipy', 'sklearn', 'matplotlib'} & set(sys.modules))"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == ""
+
+
+def test_the_readmes_table_is_what_is_computed():
+    """Every row of its table word for word, and none that does not agree left out."""
+    lines = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8").splitlines()
+    begin = lines.index("| Place | Number | Published | Recomputed | Agrees |") + 2
+    end = next(i for i, line in enumerate(lines[begin:], begin) if not line.startswith("|"))
+    checks = paper.recomputation()
+    verdicts = checks["agrees"].map({True: "yes", False: "no"}).fillna("–")
+    told = checks[["place", "number", "published", "recomputed"]].assign(agrees=verdicts)
+    computed = ["| " + " | ".join(row) + " |" for row in told.itertuples(index=False, name=None)]
+    assert set(lines[begin:end]) <= set(computed)
+    assert {line for line in computed if line.endswith("| no |")} <= set(lines[begin:end])
+    counts = verdicts.value_counts()
+    text = " ".join(lines)
+    assert (
+        f"{len(checks)} checks, of which {counts['yes']} agree, {counts['no']} do not and {counts['–']} are remarks"
+        in text
+    )
