@@ -9,7 +9,7 @@ from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from rbcnb.protocols import COMPARED, SETTING_FIELDS
+from rbcnb.protocols import CHANGING_LOSSES, COMPARED, SETTING_FIELDS
 from rbcnb.style import DASHES, colours_of, new_figure, rc, readable, require
 from rbcnb.trial import Trial
 
@@ -39,6 +39,26 @@ def process_table(trials: Sequence[Trial], chosen: pd.DataFrame) -> pd.DataFrame
         facts = {"settings": len(settings), "trials": len(among), "alpha": row.alpha, "epochs": row.epochs}
         rows.append({**dict(zip(COMPARED, here, strict=True)), **facts})
     return pd.DataFrame(rows)
+
+
+def say_capped(chosen: pd.DataFrame, *, epochs: int) -> str:
+    """Of which chosen settings the last epoch allowed was the best, so that more epochs might have been better.
+
+    Args:
+        chosen: the output of `rbcnb.protocols.choose_settings`.
+        epochs: the most that might be chosen.
+    """
+    free = chosen[~chosen["loss"].isin(CHANGING_LOSSES)]
+    capped = free[free["epochs"] == epochs]
+    if capped.empty:
+        return f"No setting was best at its last epoch, {epochs}."
+    names = dict.fromkeys(
+        f"{readable(row.method)} ({readable(row.architecture)}, {row.protocol})" for row in capped.itertuples()
+    )
+    return (
+        f"Best at the last epoch allowed, {epochs}, so that more might be better: {', '.join(names)}. "
+        "To let them run longer: --set epochs=..., before the test set is opened."
+    )
 
 
 def chosen_curves(curves: pd.DataFrame, chosen: pd.DataFrame) -> pd.DataFrame:

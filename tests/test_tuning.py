@@ -8,7 +8,7 @@ import pytest
 
 from rbcnb.protocols import choose_settings
 from rbcnb.trial import Trial
-from rbcnb.tuning import choice_optimism, chosen_curves, plot_tuning
+from rbcnb.tuning import choice_optimism, chosen_curves, plot_tuning, say_capped
 
 
 def curves_of(trials: list[Trial], f1: np.ndarray) -> pd.DataFrame:
@@ -77,3 +77,16 @@ def test_the_figure_shows_means_deviations_and_chosen_epochs():
     assert band[:, 1].max() == pytest.approx(0.7 + np.std([0.5, 0.9], ddof=1))
     with pytest.raises(ValueError, match="missing: chosen_epoch"):
         plot_tuning({"paper": table.drop(columns="chosen_epoch")})
+
+
+def test_what_was_best_at_the_last_epoch_allowed_is_told():
+    f1 = np.array([[[0.1, 0.2, 0.3]] * 2, [[0.1, 0.3, 0.2]] * 2])
+    rising, peaked = Trial(protocol="honest"), Trial(protocol="honest", resample="over")
+    changing = Trial(protocol="honest", loss="ldam_drw")
+    chosen = honest(curves_of([rising, peaked, changing], np.concatenate([f1, f1[:1]])))
+    told = say_capped(chosen, epochs=3)
+    assert "allowed, 3" in told
+    assert "cross entropy (lesson net, honest)" in told
+    assert "over-sampling" not in told
+    assert "LDAM" not in told  # judged at the last epoch alone
+    assert say_capped(chosen, epochs=4) == "No setting was best at its last epoch, 4."
