@@ -154,7 +154,7 @@ def test_a_folder_of_ones_own_smears_with_one_bad_file(tmp_path):
     labelled = pd.read_csv(tmp_path / "run" / "labelled.csv")
     assert labelled["smear"].nunique() == 6
     assert set(labelled["label"]) == {"codocyte", "hypochromia", "normal"}
-    one = reproduce(tmp_path / "run", "--smears", str(folder), "--protocol", "honest")
+    one = reproduce(tmp_path / "run", "--smears", str(folder), "--protocol", "honest", "--only", "01,02,04,05,06")
     assert one.returncode == 1
     assert "cell " not in one.stderr
     assert set(pd.read_csv(tmp_path / "run" / "tables" / "table1.csv")["protocol"]) == {"published", "honest"}
@@ -202,10 +202,10 @@ def test_what_readers_say_of_a_run_is_taken_in(tmp_path):
 
 @pytest.mark.skipif("RBCNB_CHULA" not in os.environ, reason="set RBCNB_CHULA to a folder with Chula RBC-12 to run it")
 def test_real_smears(tmp_path):
-    done = reproduce(
-        tmp_path / "run", "--smears", "chula", "--data", os.environ["RBCNB_CHULA"], "--set", "max_smears=48"
-    )
+    real = ["--smears", "chula", "--data", os.environ["RBCNB_CHULA"], "--set", "max_smears=48"]
+    done = reproduce(tmp_path / "run", *real, "--only", "01,02,04,05,06")
     assert done.returncode == 0, done.stderr[-3000:]
-    assert {path.name for path in (tmp_path / "run" / "figures").iterdir()} >= FIGURES
+    of_the_lesson = {"fig01.png"}
+    assert {path.name for path in (tmp_path / "run" / "figures").iterdir()} >= FIGURES - of_the_lesson
     detection = pd.read_csv(tmp_path / "run" / "tables" / "detection.csv")
     assert detection["n_hits"].sum() / detection["n_truth"].sum() > 0.9
