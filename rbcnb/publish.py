@@ -76,7 +76,9 @@ def publish_run(run: str | Path, out: str | Path) -> Path:
         part.write_text(_readme(here, record, figures, tables, packed), encoding="utf-8")
     _save_manifest(here, there, names, packed)
     for name in set(before) - set(names) - set(packed):  # of an earlier run, or of an earlier version of this package
-        (there.folder / name).unlink(missing_ok=True)
+        path = (there.folder / name).resolve()
+        if path.is_relative_to(there.folder):
+            path.unlink(missing_ok=True)
     return there.folder
 
 

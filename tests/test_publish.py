@@ -155,10 +155,13 @@ def test_what_was_published_before_and_is_no_more_goes(run, tmp_path):
     (out / "notes.txt").write_text("ours")
     (out / "tuning_trials.csv").write_text("key")
     manifest = Run.at(out).load_manifest()
-    (out / "manifest.json").write_text(json.dumps(manifest | {"tuning_trials.csv": {"digest": ""}}))
+    (tmp_path / "beside.txt").write_text("not published")
+    gone = {name: {"digest": ""} for name in ("tuning_trials.csv", "../beside.txt")}
+    (out / "manifest.json").write_text(json.dumps(manifest | gone))
     publish_run(run.folder, out)
     assert not (out / "tuning_trials.csv").exists()
     assert (out / "notes.txt").exists()
+    assert (tmp_path / "beside.txt").exists()
     assert verify_run(out).same
 
 
