@@ -116,7 +116,7 @@ def build_parser() -> argparse.ArgumentParser:
         type=float,
         default=1e-9,
         metavar="X",
-        help="relative difference below which numbers are the same (default 1e-9)",
+        help="relative difference up to which numbers are the same (default 1e-9; 1e-5 at least of what publish kept)",
     )
 
     publish = commands.add_parser(

@@ -174,6 +174,9 @@ def _count(options: Namespace) -> int:
     print("\n".join(summary_lines(report)))
     for smear, warning in report.warnings:
         print(f"rbcnb count: warning: {smear}: {warning}", file=sys.stderr)
+    if report.doubtful:
+        told = "no smear is without a warning, so the pooled count is doubtful; do not take it for an ordinary one"
+        print(f"rbcnb count: warning: {told}", file=sys.stderr)
     return _told("count", report.batch)
 
 

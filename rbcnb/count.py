@@ -8,8 +8,9 @@ DIR/count.json            the model, the settings and the rule for "unsure"
 DIR/crops, parts, errors.csv   as `rbcnb.batch` leaves them; classified/<smear>.json, what came of one smear
 
 Cells are found and cut as they were for the training, and cells cut off by the image's border are not counted. The
-pooled count leaves out smears that look unlike those of the training, unless all do. Smears are segmented side by side
-and classified as they come, a smear at a time.
+pooled count leaves out smears with a warning: those that look unlike the training's, or have too few cells to compare.
+Where every smear has one they are pooled all the same, but under another name, `DOUBTFUL`, so that nothing takes that
+count for an ordinary one. Smears are segmented side by side and classified as they come, a smear at a time.
 """
 
 import hashlib
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
 
 COUNTED = "counted"
 POOLED = "pooled"
+DOUBTFUL = "pooled (doubtful: every smear has a warning)"  # in differential.csv, in the place of "pooled"
 WARNING = "warning"
 OPEN = 0.75  # an adjusted interval wider than this says nothing worth a line
 _CODE = (
@@ -66,6 +68,11 @@ class CountReport:
     differential: pd.DataFrame
     smears: pd.DataFrame
     out: Path
+
+    @property
+    def doubtful(self) -> bool:
+        """Whether the pooled count is of smears with a warning alone."""
+        return bool((self.differential["smear"] == DOUBTFUL).any())
 
     @property
     def warnings(self) -> list[tuple[str, str]]:
@@ -116,13 +123,16 @@ def count_files(
     smears = pd.DataFrame(classifier.facts)
     if len(smears):
         alike = (smears[WARNING] == "") & (smears["n_counted"] > 0)
-        smears.insert(4, POOLED, alike if alike.any() else smears["n_counted"] > 0)
+        doubtful = not alike.any()
+        smears.insert(4, POOLED, smears["n_counted"] > 0 if doubtful else alike)
     card = loaded.card
     tables = [table.loc[table[COUNTED], [SMEAR, CALL]] for table in classifier.tables]
     calls = pd.concat(tables) if tables else pd.DataFrame(columns=[SMEAR, CALL])
     confusion = np.array(card.confusion) if card.confusion else None
-    alike = set(smears.loc[smears[POOLED], SMEAR]) if len(smears) else set()
-    differential = differential_count(calls, card.classes, confusion=confusion, pool=alike, seed=seed)
+    pool = set(smears.loc[smears[POOLED], SMEAR]) if len(smears) else set()
+    differential = differential_count(calls, card.classes, confusion=confusion, pool=pool, seed=seed)
+    if len(smears) and doubtful:
+        differential = differential.replace({SMEAR: {POOL: DOUBTFUL}})
     facts = {
         "model": str(model),
         "digest": loaded.digest,
@@ -158,8 +168,9 @@ def finder_of(
 def summary_lines(report: CountReport) -> list[str]:
     """The pooled count in words, a line per class."""
     pooled = report.smears[report.smears[POOLED]] if len(report.smears) else report.smears
-    table = report.differential[report.differential["smear"] == POOL]
-    lines = [f"pooled over {len(pooled)} of {len(report.smears)} smears:"] if len(pooled) else []
+    table = report.differential[report.differential["smear"].isin([POOL, DOUBTFUL])]
+    doubt = ", DOUBTFUL: every one has a warning" if report.doubtful else ""
+    lines = [f"pooled over {len(pooled)} of {len(report.smears)} smears{doubt}:"] if len(pooled) else []
     for row in table.itertuples():
         line = f"{row._2:>14} {row.n_cells:6d}  {row.share:6.1%} [{row.low:.1%}, {row.high:.1%}]"
         if row.adjusted_high - row.adjusted_low > OPEN:

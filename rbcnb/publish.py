@@ -1,9 +1,10 @@
 """What is kept of a finished run when the run itself is too large to keep: its numbers, and all that checks them.
 
 ``rbcnb publish RUN DIR`` fills DIR with ``tables/``, the rows of the fits (``final_trials.csv``, ``ladder_trials.csv``,
-``leakage_trials.csv``, ``tuning_trials.csv``), their held-out predictions in one file, those of the classical baseline
-as the run has them, the ledger of test sets, ``run.json``, ``manifest.json``, figures of numbers, a README.md. No
-picture of a cell is among them. ``rbcnb verify DIR`` recomputes the tables from the predictions.
+``leakage_trials.csv``, ``fold_trials.csv``), their curves and held-out predictions in one file each, those of the
+classical baseline as the run has them, the splits, what the counts of cells and of hits follow from (`PARTS`), the
+ledger of test sets, ``run.json``, ``manifest.json``, figures of numbers, a README.md. No picture of a cell is among
+them. ``rbcnb verify DIR`` recomputes the tables from all this.
 """
 
 import json
@@ -17,17 +18,24 @@ import numpy as np
 import pandas as pd
 
 from rbcnb.classical_fits import CLASSICAL
-from rbcnb.columns import CELL, PROB
+from rbcnb.columns import CELL, FOLD, FOUND, LABEL, PROB, SMEAR, X, Y
 from rbcnb.files import file_digest, write_whole
 from rbcnb.openings import LEDGER, load_ledger
+from rbcnb.protocols import SETTING_FIELDS
 from rbcnb.report import CAPTIONS, TABLES
 from rbcnb.run import MANIFEST, Run
-from rbcnb.store import load_predictions, load_record
+from rbcnb.store import load_predictions, load_record, results_table
 from rbcnb.verdicts import say_answer
 
 PREDICTIONS, RECORDS = "predictions.parquet", "trials.parquet"
-TRIAL_LISTS = ("final_trials", "ladder_trials", "leakage_trials")  # whose predictions are kept
-TUNING = "tuning_trials"  # fold_trials under another name: its predictions are not kept
+TUNING = "fold_trials"
+TRIAL_LISTS = ("final_trials", "ladder_trials", "leakage_trials", TUNING)
+# Table -> what it follows from beside fits and splits: file of the run, columns that are kept of it.
+PARTS = {
+    "class_counts": {"labelled": (SMEAR, CELL, LABEL)},
+    "detection": {"cells": FOUND, "truth": (SMEAR, X, Y), "smears": (SMEAR, "height_px", "width_px")},
+}
+_PACKED = {"index": False, "compression": "zstd", "compression_level": 19}
 TOLERANCE = 1e-5  # what single precision may move a score by
 # Logarithms of probabilities tell those near 1 apart as well as small ones. Rounded to 16 bits they took a fourth less
 # room, but the AUROC of networks that tell little apart changed by up to 0.002.
@@ -41,7 +49,7 @@ LICENCES = {"chula": "Chula RBC-12 (Naruenatthanaset et al. 2021), MIT licence; 
 
 
 def publish_run(run: str | Path, out: str | Path) -> Path:
-    """Fills the folder *out* from a finished *run* and returns it; files of the same names are replaced.
+    """Fills the folder *out* from a finished *run* and returns it; what was published there before is replaced.
 
     Raises:
         FileNotFoundError: the run has not come to notebook 06; the message names what is missing.
@@ -56,18 +64,21 @@ def publish_run(run: str | Path, out: str | Path) -> Path:
     names = [f"tables/{name}.csv" for name in tables] + [f"figures/{name}.png" for name in figures]
     names += [f"{name}.csv" for name in (*TRIAL_LISTS, "ladder") if (here.folder / f"{name}.csv").exists()]
     names += [name for name in (LEDGER, CLASSICAL) if (here.folder / name).exists()]
-    copies = {name: name for name in names}
-    if (here.folder / "fold_trials.csv").exists():
-        copies["fold_trials.csv"] = f"{TUNING}.csv"
-    for source, target in copies.items():
-        with write_whole(there.folder / target) as part:
-            shutil.copyfile(here.folder / source, part)
+    names += sorted(path.name for path in here.folder.glob("splits_*.csv"))
+    before = there.load_manifest() if is_published(there.folder) else {}
+    for name in names:
+        with write_whole(there.folder / name) as part:
+            shutil.copyfile(here.folder / name, part)
     record = _without_places(here.load_record(), here.folder.name)
     there.save_record(record)
-    _pack(here, there.folder)
+    packed = [*_pack(here, there.folder), *_pack_parts(here, there.folder, tables)]
     with write_whole(there.folder / "README.md") as part:
-        part.write_text(_readme(here, record, figures, tables), encoding="utf-8")
-    _save_manifest(here, there, copies)
+        part.write_text(_readme(here, record, figures, tables, packed), encoding="utf-8")
+    _save_manifest(here, there, names, packed)
+    for name in set(before) - set(names) - set(packed):  # of an earlier run, or of an earlier version of this package
+        path = (there.folder / name).resolve()
+        if path.is_relative_to(there.folder):
+            path.unlink(missing_ok=True)
     return there.folder
 
 
@@ -77,8 +88,10 @@ def unpacked(folder: Path) -> Iterator[Run]:
     with tempfile.TemporaryDirectory() as place:
         target = Path(place) / folder.name
         shutil.copytree(folder, target)
-        here = Run.at(target)
+        here = _Unpacked.at(target)
         here.store.mkdir()
+        for name in [name for parts in PARTS.values() for name in parts if (target / f"{name}.parquet").exists()]:
+            pd.read_parquet(target / f"{name}.parquet").to_csv(target / f"{name}.csv", index=False)
         for row in pd.read_parquet(target / RECORDS).itertuples():
             (here.store / f"{row.key}.json").write_text(row.record, encoding="utf-8")
         for key, table in pd.read_parquet(target / PREDICTIONS).groupby("key", sort=False, observed=True):
@@ -96,11 +109,33 @@ def is_published(folder: Path) -> bool:
     return (folder / PREDICTIONS).exists() and (folder / RECORDS).exists()
 
 
-def _pack(run: Run, folder: Path) -> None:
-    """Writes the predictions and records of the fits that the run's lists name."""
-    lists = [run.load_csv(name) for name in TRIAL_LISTS if (run.folder / f"{name}.csv").exists()]
+class _Unpacked(Run):
+    """A run without crops: of which data it is, its record alone can tell."""
+
+    def data_hash(self) -> str:
+        return self.load_record().get("data_hash", "none")
+
+
+def _lists(run: Run) -> list[pd.DataFrame]:
+    return [run.load_csv(name) for name in TRIAL_LISTS if (run.folder / f"{name}.csv").exists()]
+
+
+def _keys(run: Run) -> list[str]:
+    """The fits that the run's lists name, and whatever folds the store has of the final fits' settings.
+
+    An earlier study of other length may have left some: `rbcnb.store.fold_predictions` chooses among them all.
+    """
+    tables, stored = _lists(run), results_table(run.store)
+    if len(stored):
+        chosen = run.load_csv(TRIAL_LISTS[0])[[*SETTING_FIELDS, "data"]].drop_duplicates()
+        tables.append(stored[stored[FOLD].notna()].merge(chosen))
+    return list(dict.fromkeys(key for table in tables for key in table["key"]))
+
+
+def _pack(run: Run, folder: Path) -> tuple[str, str]:
+    """Writes the predictions and records of the fits, and returns the names of the files."""
     parts, records = [], []
-    for key in dict.fromkeys(key for table in lists for key in table["key"]):
+    for key in _keys(run):
         record = load_record(run.store, key)
         if record is None:
             raise FileNotFoundError(f"{run.store}: no finished trial {key}; run notebooks 05 and 06 again")
@@ -115,12 +150,20 @@ def _pack(run: Run, folder: Path) -> None:
     table = table.drop(columns=[*names]).assign(**dict(zip(names.values(), logs.T, strict=True)))
     words = [name for name in table if not pd.api.types.is_numeric_dtype(table[name])]
     table = table.astype(dict.fromkeys(words, "category"))
-    options = {"index": False, "compression": "zstd", "compression_level": 19}
     with write_whole(folder / PREDICTIONS) as part:
         # Bytes of equal weight side by side: signs and exponents, much the same, then take little room.
-        table.to_parquet(part, use_byte_stream_split=[*names.values()], use_dictionary=[*words, CELL], **options)
+        table.to_parquet(part, use_byte_stream_split=[*names.values()], use_dictionary=[*words, CELL], **_PACKED)
     with write_whole(folder / RECORDS) as part:
-        pd.DataFrame(records, columns=["key", "record"]).to_parquet(part, **options)
+        pd.DataFrame(records, columns=["key", "record"]).to_parquet(part, **_PACKED)
+    return PREDICTIONS, RECORDS
+
+
+def _pack_parts(run: Run, folder: Path, tables: Sequence[str]) -> Iterator[str]:
+    """Writes what *tables* follow from beside fits and splits, and yields the names of the files."""
+    for name, columns in [part for table, parts in PARTS.items() if table in tables for part in parts.items()]:
+        with write_whole(folder / f"{name}.parquet") as part:
+            run.load_csv(name)[[*columns]].to_parquet(part, **_PACKED)
+        yield f"{name}.parquet"
 
 
 def _without_places(record: dict, name: str) -> dict:
@@ -133,23 +176,24 @@ def _without_places(record: dict, name: str) -> dict:
     return record | {"parameters": parameters}
 
 
-def _save_manifest(run: Run, there: Run, copies: dict[str, str]) -> None:
+def _save_manifest(run: Run, there: Run, copied: Sequence[str], packed: Sequence[str]) -> None:
     """What the published files were made from, as the run's manifest tells it; of what was packed, its digest."""
     told = run.load_manifest()
-    entries = {target: told[source] for source, target in copies.items() if source in told}
+    entries = {name: told[name] for name in copied if name in told}
     common = {"data": run.data_hash(), "seed": run.load_record().get("seeds", {}).get("seed")}
-    for name in (PREDICTIONS, RECORDS):
+    for name in packed:
         entries[name] = {"digest": file_digest(there.folder / name), **common}
     with write_whole(there.folder / MANIFEST) as part:
         part.write_text(json.dumps(entries, indent=1, sort_keys=True) + "\n", encoding="utf-8")
 
 
-def _readme(run: Run, record: dict, figures: Sequence[str], tables: Sequence[str]) -> str:
+def _readme(run: Run, record: dict, figures: Sequence[str], tables: Sequence[str], packed: Sequence[str]) -> str:
     parameters = record.get("parameters", {})
     first, last = (parameters.get(name, {}) for name in ("01_segmentation", "06_imbalance_study"))
     smears, versions = str(first.get("smears", "?")), record.get("versions", {})
     judged = run.load_table("verdict")
     listed = [(CLASSICAL, "predictions of the classical baseline")] * (run.folder / CLASSICAL).exists()
+    listed += [(name, _PARTS_HOLD[name]) for name in packed if name in _PARTS_HOLD]
     listed += [(f"tables/{name}.csv", TABLES.get(name)) for name in tables]
     listed += [(f"figures/{name}.png", CAPTIONS.get(name)) for name in figures]
     return _README.format(
@@ -178,8 +222,7 @@ def _readme(run: Run, record: dict, figures: Sequence[str], tables: Sequence[str
 
 def _fit_seconds(run: Run) -> float:
     """Of the fits that the run's lists name, each once."""
-    lists = [run.load_csv(name) for name in (*TRIAL_LISTS, "fold_trials") if (run.folder / f"{name}.csv").exists()]
-    return float(pd.concat([rows[["key", "seconds"]] for rows in lists]).drop_duplicates("key")["seconds"].sum())
+    return float(pd.concat([rows[["key", "seconds"]] for rows in _lists(run)]).drop_duplicates("key")["seconds"].sum())
 
 
 def _reasons(run: Run) -> list[str]:
@@ -187,6 +230,12 @@ def _reasons(run: Run) -> list[str]:
     return [reason for reason in load_ledger(run.folder)["reason"].unique() if reason]
 
 
+_PARTS_HOLD = {
+    "labelled.parquet": "the cells of the study and their labels",
+    "cells.parquet": "where cells were found, in pixels of their smear",
+    "truth.parquet": "where the data set has cells",
+    "smears.parquet": "sizes of the images",
+}
 _VERSIONS = ("rbcnb", "python", "torch", "torchvision", "fastai", "scikit-learn", "numpy")
 _README = """# Results: {name}
 
@@ -212,12 +261,13 @@ A replication of the protocol on other data, never the paper's own numbers; thos
 ## Check it
 
 `rbcnb verify results/{name}` recomputes the tables from `{predictions}` (logarithms of probabilities in single
-precision, so scores agree within {tolerance:g}), and compares every file with its digest in `{manifest}`. Tables that
-need crops, labels or the folds' predictions are told as not recomputed; their digests are compared.
+precision, so scores agree within {tolerance:g}), curves, splits and labels, and compares every file with its digest in
+`{manifest}`. What would need smears or readers again is told as not recomputed; its digest alone is compared.
 
 ## What lies here
 
-- `{predictions}`, `{records}`: held-out predictions and records of the fits that `final_trials.csv` and
-  `ladder_trials.csv` list; `{tuning}.csv` lists the fits on folds that settings were chosen by.
+- `{predictions}`, `{records}`: held-out predictions, and records with curves, of the fits that `final_trials.csv`,
+  `ladder_trials.csv`, `leakage_trials.csv` and, those on folds that settings were chosen by, `{tuning}.csv` list.
+- `splits_*.csv`: which cells each protocol trains and tests on, and their folds.
 {files}
 """

@@ -12,7 +12,7 @@ import pandas as pd
 
 from rbcnb.calibration import calibration_table, forecasts_of
 from rbcnb.classical import beside_networks
-from rbcnb.classical_fits import load_fits
+from rbcnb.classical_fits import CLASSICAL, load_fits
 from rbcnb.export import choose_trial, stored_predictions
 from rbcnb.gaps import BALANCED, Gaps
 from rbcnb.labels import count_classes, detection_table
@@ -156,6 +156,16 @@ RECOMPUTED: dict[str, Callable[[Stored], pd.DataFrame]] = {
     "detection": Stored.detection,
     "winners_curse": lambda _: published_spread(),
     "recomputation": lambda _: recomputation(),
+}
+
+# What a published folder may lack: table -> a file that is then missing, and what it needs, in words.
+PUBLISHED_NEEDS = {
+    "calibration": ("fold_trials.csv", "what the fits on folds predicted"),
+    "choices": ("fold_trials.csv", "the curves of the fits on folds"),
+    "class_counts": ("labelled.csv", "the labels of the cells"),
+    "classical": (CLASSICAL, "the predictions of the classical classifiers"),
+    "detection": ("cells.csv", "the places of the cells that were found"),
+    "table2": ("splits_honest.csv", "the cells that each protocol trains on"),
 }
 
 # What a run stores too little of, and why; of these tables the digest alone is checked.

@@ -6,6 +6,8 @@ in the run's manifest, the exported model against its own; every fit that was sc
 their openings. A table that is not recomputed (`Report.unchecked`) is checked by its digest alone.
 """
 
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,7 +22,7 @@ from rbcnb.metrics import score_predictions
 from rbcnb.model_file import ModelFileError, load_model
 from rbcnb.openings import ENTRY, LEDGER, entry_of, load_ledger
 from rbcnb.publish import TOLERANCE, is_published, unpacked
-from rbcnb.recompute import NOT_RECOMPUTED, RECOMPUTED, Stored
+from rbcnb.recompute import NOT_RECOMPUTED, PUBLISHED_NEEDS, RECOMPUTED, Stored
 from rbcnb.run import MANIFEST, Run
 from rbcnb.store import load_predictions, load_record
 from rbcnb.tables import PUBLISHED
@@ -70,12 +72,14 @@ def verify_run(run: str | Path, *, against: str | None = None, tolerance: float 
             `rbcnb.publish` left, up to its `TOLERANCE` at least.
 
     Raises:
-        VerifyError: there is no run in a folder.
+        VerifyError: there is no run in a folder, or *tolerance* is no number of at least 0.
     """
+    if not 0 <= tolerance < math.inf:
+        raise VerifyError(f"the tolerance must be a number of at least 0, got {tolerance}")
     here = _run_at(run)
     if against is None and is_published(here.folder):
         with unpacked(here.folder) as whole:
-            return _against_itself(whole, max(tolerance, TOLERANCE))
+            return _against_itself(whole, max(tolerance, TOLERANCE), needs=PUBLISHED_NEEDS)
     if against == PAPER:
         return _against_paper(here)
     if against is not None:
@@ -94,7 +98,8 @@ _SCORED_ON_TEST = ("final_trials", "ladder_trials")
 _TRIAL_LISTS = ("fold_trials", *_SCORED_ON_TEST, "leakage_trials")
 
 
-def _against_itself(run: Run, tolerance: float) -> Report:
+def _against_itself(run: Run, tolerance: float, *, needs: Mapping[str, tuple[str, str]] | None = None) -> Report:
+    """*needs*: of a published folder, what a table follows from, which an earlier version left out."""
     stored = Stored(run)
     findings = _file_findings(run)
     keys, n_numbers = _trial_findings(run, findings, tolerance)
@@ -112,8 +117,11 @@ def _against_itself(run: Run, tolerance: float) -> Report:
         try:
             expected = RECOMPUTED[name](stored)
         except (FileNotFoundError, KeyError, ValueError) as error:  # MissingResultError is a FileNotFoundError
-            told = str(error).replace(f"{run.folder}/", "")
-            unchecked.append(f"not recomputed: {name}: {type(error).__name__}: {told}")
+            told = f"{type(error).__name__}: {error}".replace(f"{run.folder}/", "")
+            file, what = (needs or {}).get(name, ("", ""))
+            if file and not (run.folder / file).exists():
+                told = f"needs {what}, which this folder does not hold; verify the run itself, or publish it again"
+            unchecked.append(f"not recomputed: {name}: {told}; its digest alone is checked")
             continue
         wrong, n = compare_tables(name, _load(run, name), expected, tolerance=tolerance)
         findings += wrong

@@ -23,7 +23,7 @@ def small_run(folder: Path) -> tuple[Run, pd.DataFrame, pd.DataFrame, pd.DataFra
     here = Run.at(folder, seed=0)
     here.save_csv(cells[[SMEAR, CELL, CROP]], "cells")
     here.save_crops(crops)
-    splits = assign_splits(cells, protocol="honest", seed=0, n_folds=None)
+    splits = assign_splits(cells, protocol="honest", seed=0, n_folds=2)
     here.save_csv(splits, "splits_honest")
     trials = [replace(trial, seed=seed) for trial in METHODS for seed in range(2)]
     open_test(here.folder, trials, splits)

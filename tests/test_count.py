@@ -13,7 +13,7 @@ from rbcnb.batch_image import read_crops
 from rbcnb.calibration import apply_temperature
 from rbcnb.cli import main
 from rbcnb.columns import CLASSES, prob_columns
-from rbcnb.count import count_files
+from rbcnb.count import DOUBTFUL, count_files
 from rbcnb.differential import POOL
 from rbcnb.likeness import look_of_smear, reference_of
 from rbcnb.model_file import ModelCard, ModelFileError, save_model
@@ -110,6 +110,19 @@ def test_smears_unlike_the_training_are_warned_of_and_not_pooled(smears, model, 
     table = report.differential.set_index(["smear", "class"])["n_cells"]
     alike = table["synthetic_00.png"] + table["synthetic_01.png"]
     assert table[POOL].to_dict() == alike.to_dict()
+
+
+def test_a_count_of_doubtful_smears_alone_never_looks_ordinary(smears, model, tmp_path, capsys):
+    odd = str(smears / "z_negative.png")
+    assert main(["count", odd, "--model", str(model), "--out", str(tmp_path)]) == 0
+    said = capsys.readouterr()
+    assert "pooled over 1 of 1 smears, DOUBTFUL: every one has a warning:" in said.out
+    assert "so the pooled count is doubtful" in said.err
+    table = pd.read_csv(tmp_path / "differential.csv")
+    assert set(table["smear"]) == {"z_negative.png", DOUBTFUL}  # whoever looks for "pooled" finds nothing
+    own, pooled = (table[table["smear"] == name]["n_cells"].tolist() for name in ("z_negative.png", DOUBTFUL))
+    assert pooled == own
+    assert not count(smears, model, tmp_path).doubtful
 
 
 def test_a_second_call_resumes_and_another_model_does_not(smears, model, tmp_path, monkeypatch):

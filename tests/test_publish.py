@@ -2,33 +2,49 @@
 
 import json
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 import pytest
-from small_run import small_run
+from small_run import METHODS, small_run
 
 from rbcnb.classical import beside_networks, fit_classical, tune_classical
 from rbcnb.classical_fits import CLASSICAL, entry_of_choice, save_fits
 from rbcnb.cli import main
+from rbcnb.files import file_digest
 from rbcnb.gaps import Gaps
 from rbcnb.openings import open_test
+from rbcnb.protocols import in_folds
 from rbcnb.publish import publish_run, unpacked
-from rbcnb.run import MissingResultError
+from rbcnb.recompute import RECOMPUTED, Stored
+from rbcnb.run import MissingResultError, Run
 from rbcnb.splits import assign_splits
 from rbcnb.store import load_predictions
+from rbcnb.study import run_study
 from rbcnb.tables import table1, table3, with_balanced
 from rbcnb.verdicts import adjust_for_families, judge_claims
 from rbcnb.verify import verify_run
 
+# What follows from folds, splits, labels and places, beside the fits on whole training sets.
+FROM_MORE = {
+    "calibration": "nll",
+    "choices": "valid_macro_f1",
+    "class_counts": "n_cells",
+    "detection": "recall",
+    "table2": "normal",
+}
+
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    """What notebooks 05 and 06 leave behind, with small fits on one rung."""
+    """What the notebooks leave behind, with small fits on one rung."""
     here, cells, splits, final = small_run(tmp_path_factory.mktemp("publish") / "run")
     judging = {"margin": 0.02, "seed": 0}
     notebooks = {name: judging | {"run": str(here.folder)} for name in ("05_final_evaluation", "06_imbalance_study")}
+    notebooks["06_imbalance_study"] = notebooks["06_imbalance_study"] | {"arms": ["table2"]}
     first = {"01_segmentation": {"smears": "chula", "data": "/somewhere/chula", "run": str(here.folder)}}
+    first["04_cv_tuning"] = {"choose_by": "macro_f1"}
     crops = here.load_crops()
     for name in ("smear", "figures/summary"):
         here.save_image(crops[0], name)
@@ -46,7 +62,16 @@ def run(tmp_path_factory):
     here.save_table(table3({"honest": climbed}, here.store, seed=0), "table3")
     here.save_table(adjust_for_families(gaps.together()), "differences")
     here.save_table(judge_claims(gaps.together(), margin=0.02), "verdict")
+    here.save_csv(run_study(in_folds(METHODS, 2), splits, crops, here.store, jobs=1), "fold_trials")
+    here.save_csv(pd.DataFrame([{"rho": 4.0, "codocyte": 20, "hypochromia": 20, "normal": 80}]), "ladder")
+    here.save_csv(cells, "labelled")
+    places = cells.assign(x_px=100.0 + 30 * cells["cell"], y_px=100.0, radius_px=8.0)
+    here.save_csv(places, "cells")
+    here.save_csv(places.assign(y_px=np.where(cells["cell"] % 3, 101.0, 140.0)), "truth")
+    here.save_csv(pd.DataFrame({"smear": cells["smear"].unique(), "height_px": 300, "width_px": 900}), "smears")
     here.save_record({"parameters": first | notebooks, "seeds": {"seed": 0}, "data_hash": here.data_hash()})
+    for name in FROM_MORE:
+        here.save_table(RECOMPUTED[name](Stored(here)), name)
     return here
 
 
@@ -55,9 +80,10 @@ def test_published_tables_follow_from_published_predictions(run, tmp_path, capsy
     assert main(["publish", str(run.folder), str(out)]) == 0
     assert main(["verify", str(out)]) == 0
     said = capsys.readouterr().out
-    assert f"data {run.data_hash()}, seed 0; 4 trials" in said
+    assert f"data {run.data_hash()}, seed 0; 8 trials" in said
+    assert "not recomputed" not in said
     report = verify_run(out)
-    assert set(report.tables) == {"classical", "table1", "table3", "differences", "verdict"}
+    assert set(report.tables) == {"classical", "table1", "table3", "differences", "verdict", *FROM_MORE}
     assert not report.findings
     files = {str(path.relative_to(out)) for path in out.rglob("*") if path.is_file()}
     assert not [name for name in files if name.endswith((".png", ".npy", ".jpg"))]  # the only figure shows cells
@@ -78,6 +104,65 @@ def test_a_changed_number_or_prediction_is_found(run, tmp_path):
     found = {finding.table for finding in verify_run(out).findings}
     assert {"table1", "tables/table1.csv", "predictions.parquet"} <= found
     assert any(name.startswith("trials/") for name in found)
+
+
+@pytest.mark.parametrize("name", FROM_MORE)
+def test_a_number_that_was_changed_together_with_its_digest_is_found(run, tmp_path, name):
+    out = publish_run(run.folder, tmp_path / "out")
+    path, manifest = out / "tables" / f"{name}.csv", Run.at(out).load_manifest()
+    table = pd.read_csv(path)
+    table.loc[table.index[-1], FROM_MORE[name]] += 1 if name in ("class_counts", "table2") else 1e-3
+    table.to_csv(path, index=False)
+    manifest[f"tables/{name}.csv"]["digest"] = file_digest(path)
+    (out / "manifest.json").write_text(json.dumps(manifest))
+    assert [(finding.table, finding.column) for finding in verify_run(out).findings] == [(name, FROM_MORE[name])]
+
+
+def test_what_an_older_folder_lacks_is_said_in_words_that_fit_it(run, tmp_path):
+    out = publish_run(run.folder, tmp_path / "out")
+    manifest = Run.at(out).load_manifest()
+    for name in ("fold_trials.csv", "labelled.parquet", "cells.parquet", "splits_honest.csv"):
+        (out / name).unlink()
+        del manifest[name]
+    (out / "manifest.json").write_text(json.dumps(manifest))
+    kept = pd.read_parquet(out / "predictions.parquet")
+    folds = set(run.load_csv("fold_trials")["key"])
+    kept[~kept["key"].isin(folds)].to_parquet(out / "predictions.parquet", index=False)
+    report = verify_run(out)
+    assert {finding.table for finding in report.findings} == {"predictions.parquet"}
+    assert len(report.unchecked) == len(FROM_MORE)
+    for name, line in zip(sorted(FROM_MORE), report.unchecked, strict=True):
+        assert line.startswith(f"not recomputed: {name}: needs ")
+        assert "which this folder does not hold" in line
+        assert "notebook" not in line
+
+
+def test_folds_that_an_earlier_study_left_tell_the_same_temperature(run, tmp_path):
+    """Calibration takes the folds of a setting from the store, also those of fits that no list of the run names."""
+    own = Run.at(shutil.copytree(run.folder, tmp_path / "own"))
+    left = own.load_csv("fold_trials")
+    cells, crops = own.load_csv("splits_honest"), own.load_crops()
+    listed = run_study([replace(trial, epochs=2) for trial in in_folds(METHODS, 2)], cells, crops, own.store, jobs=1)
+    assert set(listed["key"]).isdisjoint(left["key"])
+    own.save_csv(listed, "fold_trials")
+    own.save_table(RECOMPUTED["choices"](Stored(own)), "choices")
+    assert verify_run(own.folder).same
+    assert verify_run(publish_run(own.folder, tmp_path / "out")).same
+
+
+def test_what_was_published_before_and_is_no_more_goes(run, tmp_path):
+    out = publish_run(run.folder, tmp_path / "out")
+    (out / "notes.txt").write_text("ours")
+    (out / "tuning_trials.csv").write_text("key")
+    manifest = Run.at(out).load_manifest()
+    (tmp_path / "beside.txt").write_text("not published")
+    gone = {name: {"digest": ""} for name in ("tuning_trials.csv", "../beside.txt")}
+    (out / "manifest.json").write_text(json.dumps(manifest | gone))
+    publish_run(run.folder, out)
+    assert not (out / "tuning_trials.csv").exists()
+    assert (out / "notes.txt").exists()
+    assert (tmp_path / "beside.txt").exists()
+    assert verify_run(out).same
 
 
 @pytest.mark.parametrize("published", [False, True])
@@ -103,7 +188,8 @@ def test_a_run_that_stored_no_classical_predictions_is_told_so(run, tmp_path, ca
         assert main(["verify", str(folder)]) == 0
         said = capsys.readouterr().out
         assert "not recomputed: classical: " in said
-        assert "stored no predictions of the classical classifiers" in said
+        needs = "stored no predictions" if folder == old else "needs the predictions"
+        assert f"{needs} of the classical classifiers" in said
 
 
 def test_probabilities_come_back_in_order_and_nearly_the_same(run, tmp_path):

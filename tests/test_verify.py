@@ -207,6 +207,15 @@ def test_tables_are_matched_by_what_names_their_rows():
     assert [f.row for f in compare_tables("t", twice, twice.assign(score=[1.0, 3.0]))[0]] == ["a #2"]
 
 
+@pytest.mark.parametrize("tolerance", ["-1", "nan", "inf"])
+def test_a_tolerance_that_is_none_is_refused(made, capsys, tolerance):
+    for against in ([], ["--against", str(made)], ["--against", "paper"]):
+        assert main(["verify", str(made), *against, "--tolerance", tolerance]) == 2
+        said = capsys.readouterr()
+        assert f"the tolerance must be a number of at least 0, got {float(tolerance)}" in said.err
+        assert not said.out
+
+
 def test_a_folder_without_a_run_is_named(tmp_path, capsys):
     with pytest.raises(VerifyError, match="no tables of a run"):
         verify_run(tmp_path)
