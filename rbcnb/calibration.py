@@ -80,12 +80,13 @@ def calibrate(dev: pd.DataFrame, test: pd.DataFrame) -> tuple[pd.DataFrame, floa
     return apply_temperature(test, temperature), temperature
 
 
-def forecasts_of(fits: pd.DataFrame, store: str | Path) -> dict[str, list[pd.DataFrame]]:
+def forecasts_of(fits: pd.DataFrame, folds: pd.DataFrame, store: str | Path) -> dict[str, list[pd.DataFrame]]:
     """Per architecture and method: test predictions of all its fits, and the same under their folds' temperature.
 
     Args:
         fits: final fits, rows of `rbcnb.study.run_study`, one setting per architecture, method and outer split.
-        store: that they and their folds' fits lie in.
+        folds: rows of the study on folds that their settings were chosen by.
+        store: that both lie in.
 
     Returns:
         Name (with T, where scaled) -> a predictions table per fit.
@@ -94,7 +95,7 @@ def forecasts_of(fits: pd.DataFrame, store: str | Path) -> dict[str, list[pd.Dat
     for (architecture, method), own in fits.groupby(["architecture", "method"], sort=False):
         plain, scaled, temperatures = [], [], []
         for _, alike in own.groupby("outer"):
-            dev = fold_predictions(alike.iloc[0], store)  # of the setting, whatever the final fit's seed
+            dev = fold_predictions(alike.iloc[0], folds, store)  # of the setting, whatever the final fit's seed
             for key in alike["key"]:
                 test = load_predictions(store, key)
                 mended, temperature = calibrate(dev, test)

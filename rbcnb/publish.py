@@ -18,13 +18,12 @@ import numpy as np
 import pandas as pd
 
 from rbcnb.classical_fits import CLASSICAL
-from rbcnb.columns import CELL, FOLD, FOUND, LABEL, PROB, SMEAR, X, Y
+from rbcnb.columns import CELL, FOUND, LABEL, PROB, SMEAR, X, Y
 from rbcnb.files import file_digest, write_whole
 from rbcnb.openings import LEDGER, load_ledger
-from rbcnb.protocols import SETTING_FIELDS
 from rbcnb.report import CAPTIONS, TABLES
 from rbcnb.run import MANIFEST, Run
-from rbcnb.store import load_predictions, load_record, results_table
+from rbcnb.store import load_predictions, load_record
 from rbcnb.verdicts import say_answer
 
 PREDICTIONS, RECORDS = "predictions.parquet", "trials.parquet"
@@ -121,15 +120,8 @@ def _lists(run: Run) -> list[pd.DataFrame]:
 
 
 def _keys(run: Run) -> list[str]:
-    """The fits that the run's lists name, and whatever folds the store has of the final fits' settings.
-
-    An earlier study of other length may have left some: `rbcnb.store.fold_predictions` chooses among them all.
-    """
-    tables, stored = _lists(run), results_table(run.store)
-    if len(stored):
-        chosen = run.load_csv(TRIAL_LISTS[0])[[*SETTING_FIELDS, "data"]].drop_duplicates()
-        tables.append(stored[stored[FOLD].notna()].merge(chosen))
-    return list(dict.fromkeys(key for table in tables for key in table["key"]))
+    """The fits that the run's lists name, each once."""
+    return list(dict.fromkeys(key for table in _lists(run) for key in table["key"]))
 
 
 def _pack(run: Run, folder: Path) -> tuple[str, str]:

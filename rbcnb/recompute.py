@@ -115,7 +115,8 @@ class Stored:
 
     def calibration(self) -> pd.DataFrame:
         last = best_settings(list(self.final.values())[-1]).query("method in ['cross_entropy', 'focal']")
-        return calibration_table(forecasts_of(last.sort_values(["seed", "outer"]), self.run.store))
+        fits, folds = last.sort_values(["seed", "outer"]), self.run.load_csv("fold_trials")
+        return calibration_table(forecasts_of(fits, folds, self.run.store))
 
     def classical(self) -> pd.DataFrame:
         """The baseline's predictions scored again beside the last protocol's networks; seconds as they were stored."""

@@ -112,28 +112,23 @@ def predictions_by_method(results: pd.DataFrame, store: str | Path) -> dict[tupl
     return found
 
 
-def fold_predictions(fit: pd.Series, store: str | Path) -> pd.DataFrame:
+def fold_predictions(fit: pd.Series, folds: pd.DataFrame, store: str | Path) -> pd.DataFrame:
     """What the folds' fits of a final fit's setting predicted, put together: every dev cell once.
 
     They are of the last epoch of the folds' fits, which may be later than the epoch that was chosen.
 
     Args:
         fit: a row of `rbcnb.study.run_study`.
-        store: the store that the folds were fitted into, with the same data.
+        folds: rows of the study on folds that its setting was chosen by.
+        store: where these lie.
 
     Raises:
-        ValueError: the store has no such folds, or some of them diverged.
+        ValueError: no fold has the setting, or one that has it diverged.
     """
-    settings = [field.name for field in fields(Trial) if field.name not in ("fold", "epochs", "seed")]
-    rows = results_table(store)
-    rows = rows[rows["fold"].notna() & (rows["data"] == fit["data"]) & (rows["epochs"] >= fit["epochs"])]
-    for name in settings:
+    rows = folds[folds["data"] == fit["data"]]
+    for name in (field.name for field in fields(Trial) if field.name not in ("fold", "epochs", "seed")):
         rows = rows[(rows[name] == fit[name]) | (rows[name].isna() & pd.isna(fit[name]))]
-    # A longer study may have left folds of its own, and older code others: one of each fold, of the code of the fit.
-    codes = {key: load_record(Path(store), key)["code"] for key in [fit["key"], *rows["key"]]}
-    rows = rows[rows["key"].map(codes) == codes[fit["key"]]]
-    rows = rows.sort_values(["epochs", "seed"]).drop_duplicates("fold")
-    if rows.empty or rows["error"].astype(bool).any():
+    if rows.empty or (rows["error"].notna() & (rows["error"] != "")).any():
         what = f"{fit['method']}, {fit['architecture']}"
         raise ValueError(f"{store}: no whole set of folds of the setting of {what}; tune it (notebook 04)")
     return pd.concat([load_predictions(store, key) for key in rows.sort_values("fold")["key"]], ignore_index=True)

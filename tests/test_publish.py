@@ -2,7 +2,6 @@
 
 import json
 import shutil
-from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -135,19 +134,6 @@ def test_what_an_older_folder_lacks_is_said_in_words_that_fit_it(run, tmp_path):
         assert line.startswith(f"not recomputed: {name}: needs ")
         assert "which this folder does not hold" in line
         assert "notebook" not in line
-
-
-def test_folds_that_an_earlier_study_left_tell_the_same_temperature(run, tmp_path):
-    """Calibration takes the folds of a setting from the store, also those of fits that no list of the run names."""
-    own = Run.at(shutil.copytree(run.folder, tmp_path / "own"))
-    left = own.load_csv("fold_trials")
-    cells, crops = own.load_csv("splits_honest"), own.load_crops()
-    listed = run_study([replace(trial, epochs=2) for trial in in_folds(METHODS, 2)], cells, crops, own.store, jobs=1)
-    assert set(listed["key"]).isdisjoint(left["key"])
-    own.save_csv(listed, "fold_trials")
-    own.save_table(RECOMPUTED["choices"](Stored(own)), "choices")
-    assert verify_run(own.folder).same
-    assert verify_run(publish_run(own.folder, tmp_path / "out")).same
 
 
 def test_what_was_published_before_and_is_no_more_goes(run, tmp_path):

@@ -67,19 +67,23 @@ def test_folds_of_a_setting_are_put_together(store):
     base = dataclasses.replace(TRIAL, epochs=5, weight_decay=0.1)
     final = dataclasses.replace(base, epochs=3, seed=7)
     table = result(base).predictions
-    for trial, smear in (
-        (final, "test"),
-        (dataclasses.replace(base, fold=0), "zero"),
-        (dataclasses.replace(base, fold=1), "one"),
-        (dataclasses.replace(base, fold=1, epochs=2), "too short"),
-        (dataclasses.replace(base, fold=1, learning_rate=0.5), "another setting"),
+    folds = []
+    for trial, smear, data in (
+        (final, "test", "d"),
+        (dataclasses.replace(base, fold=1), "one", "d"),
+        (dataclasses.replace(base, fold=0), "zero", "d"),
+        (dataclasses.replace(base, fold=1, learning_rate=0.5), "another setting", "d"),
+        (dataclasses.replace(base, fold=2), "other data", "e"),
     ):
-        store_result(dataclasses.replace(result(trial), predictions=table.assign(smear=smear)), store, data="d")
-    store_result(result(dataclasses.replace(base, fold=2)), store, data="other data")
-    fit = results_table(store, [final.key("d")]).iloc[0]
-    assert fold_predictions(fit, store)["smear"].tolist() == ["zero", "one"]
+        told = dataclasses.replace(result(trial), predictions=table.assign(smear=smear))
+        folds.append(store_result(told, store, data=data))
+    fit, listed = results_table(store, folds[:1]).iloc[0], results_table(store, folds[1:])
+    store_result(result(dataclasses.replace(base, fold=0, epochs=9)), store, data="d")  # of a study that is not listed
+    assert fold_predictions(fit, listed, store)["smear"].tolist() == ["zero", "one"]
     with pytest.raises(ValueError, match="no whole set of folds"):
-        fold_predictions(results_table(store, [TRIAL.key("d")]).iloc[0], store)  # one of its folds diverged
+        fold_predictions(fit, listed.assign(error="diverged"), store)
+    with pytest.raises(ValueError, match="no whole set of folds"):
+        fold_predictions(fit, listed.assign(data="other"), store)
 
 
 def test_outer_splits_of_a_seed_make_one_table_and_repetitions_further_ones(tmp_path):
