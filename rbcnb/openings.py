@@ -4,9 +4,8 @@ A test set that is looked at, and then looked at again with better settings, has
 honest protocol each outer split is tested once per architecture and method. A fit that tests smears of which cells were
 tested before is refused where anything has changed since: settings, labels or cells (those trained on, too), the cells'
 pictures (size, upscaling, finder), or how smears were dealt out. The same again is a run that carries on. With a reason
-it is let in, and the reason stays in the ledger, beside that entry alone. Repetitions of the outer folds test every
-smear again by design; they are outer splits of their own. The paper's protocol tries every alpha on the test set: that
-is recorded, and not refused.
+it is let in, and the reason stays in the ledger, beside that entry alone. Repetitions of the outer folds are outer
+splits of their own. The paper's protocol tries every alpha on the test set: that is recorded, and not refused.
 
 A smear is known by its name, cells by smear and number. Ledgers of earlier versions tell neither smears nor pictures:
 there, test cells that are not the same count as tested before, and pictures are not asked for.
@@ -80,7 +79,7 @@ def open_test(
         The ledger, ``LEDGER_COLUMNS``.
 
     Raises:
-        TestSetError: under the honest protocol, cells were tested before with other settings of the method (or would
+        TestSetError: under the honest protocol, smears were tested before with other settings of the method (or would
             be with several at once), other labels, cells or pictures, or as a part of another split.
         ValueError: there are not as many crops as cells.
     """
@@ -190,11 +189,8 @@ def _append(folder: str | Path, ledger: pd.DataFrame, marks: Marks, fresh: Mappi
     if not fresh:
         return ledger
     now = datetime.now(UTC).isoformat(timespec="seconds")
-    # The paper's protocol tests cells of every smear, which nobody asks for: that would only make the file long.
-    rows = [
-        (now, *(marks if entry.protocol == HONEST else marks._replace(smears="")), *entry, reason)
-        for entry, reason in fresh.items()
-    ]
+    bare = marks._replace(smears="")  # the paper's protocol tests cells of every smear, and nobody asks which
+    rows = [(now, *(marks if entry.protocol == HONEST else bare), *entry, reason) for entry, reason in fresh.items()]
     ledger = pd.concat([ledger, pd.DataFrame(rows, columns=list(LEDGER_COLUMNS))], ignore_index=True)
     with write_whole(Path(folder) / LEDGER) as part:
         ledger.to_csv(part, index=False)
@@ -204,8 +200,8 @@ def _append(folder: str | Path, ledger: pd.DataFrame, marks: Marks, fresh: Mappi
 def _is_again(before: _Opening, now: _Opening) -> bool:
     """Whether both are the same in all that *before* tells."""
     (there, then), (marks, entry) = before, now
-    same_data = (there.cells, there.test) == (marks.cells, marks.test) and there.crops in ("", marks.crops)
-    return same_data and then == entry
+    same_pictures = there.crops in ("", marks.crops)
+    return (there.cells, there.test, then) == (marks.cells, marks.test, entry) and same_pictures
 
 
 def _what_changed(before: Sequence[_Opening], fresh: Mapping[Entry, str], marks: Marks, entry: Entry) -> str:
@@ -241,11 +237,13 @@ def _other_split(there: Marks, marks: Marks, tested: Set[str], outer: str) -> st
 
 def _difference(there: Marks, then: Entry, marks: Marks, entry: Entry) -> str:
     """What differs between two openings of the same smears with one method."""
-    what = f"{entry.architecture}, {entry.method} was tested"
-    if then.settings != entry.settings:
-        return f"{what} with {then.settings}, now it would be with {entry.settings}"
+    told = f"{entry.architecture}, {entry.method} was tested "
+    other = f"with {then.settings}, now it would be with {entry.settings}"
+    told += other if then.settings != entry.settings else "on these smears"
     if there.test != marks.test:
-        return f"{what} on these smears, and since then labels or cells of the test set have changed"
+        return f"{told}; labels or cells of the test set have changed since"
     if there.cells != marks.cells:
-        return f"{what} on these cells, and since then labels or cells that it is trained on have changed"
-    return f"{what} on these cells, and since then their pictures have changed (size, upscaling or finder)"
+        return f"{told}; labels or cells that it is trained on have changed since"
+    if there.crops not in ("", marks.crops):
+        return f"{told}; the cells' pictures have changed since (size, upscaling or finder)"
+    return told

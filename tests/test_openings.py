@@ -86,7 +86,9 @@ def test_the_same_smears_again_with_other_labels_or_cells_need_a_reason(tmp_path
     open_test(tmp_path, [CE], split, crops)
     other = change(split)
     own = crops[other.index]
-    with pytest.raises(TestSetError, match="was tested with .*epochs" if trial is CE_8 else told):
+    with pytest.raises(
+        TestSetError, match=f"was tested {'with .*epochs' if trial is CE_8 else 'on these smears'}.*{told}"
+    ):
         open_test(tmp_path, [trial], other, own)
     assert len(load_ledger(tmp_path)) == 1
     # A method that was not tested on these smears yet is opened for the first time.
@@ -101,7 +103,7 @@ def test_other_pictures_of_the_same_cells_need_a_reason(tmp_path, split, crops):
     smaller = crops[:, 2:-2, 2:-2]
     retouched = np.where(np.arange(len(crops)) == 7, 255 - crops.T, crops.T).T
     for pictures in (smaller, retouched):
-        with pytest.raises(TestSetError, match=r"their pictures have changed \(size, upscaling or finder\)"):
+        with pytest.raises(TestSetError, match=r"the cells' pictures have changed since .*finder.*reopen"):
             open_test(tmp_path, [CE], split, pictures)
     assert open_test(tmp_path, [CE], split, smaller, reopen="too wide")["reason"].tolist() == ["", "too wide"]
     with pytest.raises(TestSetError, match="no test set was opened with these settings"):
