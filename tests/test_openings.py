@@ -143,10 +143,12 @@ def test_another_way_to_split_the_same_cells_is_refused(tmp_path, data, split, c
     other = assign_splits(data[0], protocol="honest", seed=1, n_folds=3)
     with pytest.raises(TestSetError, match="split otherwise before"):
         open_test(tmp_path, [LDAM], other, crops)
-    reopened = open_test(tmp_path, [CE, FOCAL], other, crops, reopen="seed")
-    assert reopened["reason"].tolist() == ["", "seed", "seed"]  # both on smears that were tested before
-    # The split stands from here on, for what was not tested on the first one.
+    both = [FOCAL, dataclasses.replace(CE, loss="balanced_softmax")]
+    assert open_test(tmp_path, both, other, crops, reopen="seed")["reason"].tolist() == ["", "seed", "seed"]
+    # The split stands from here on, but for what was tested on the first one.
     assert open_test(tmp_path, [LDAM], other, crops)["reason"].tolist() == ["", "seed", "seed", ""]
+    with pytest.raises(TestSetError, match="split otherwise before"):
+        open_test(tmp_path, [CE], other, crops)
 
 
 @pytest.mark.parametrize("n_folds", [2, 3])
