@@ -13,7 +13,7 @@ import pandas as pd
 from rbcnb.classical import ClassicalChoice, ClassicalFit
 from rbcnb.columns import CELL, GROUP, LABEL, PRED, PROB, SMEAR, TARGET
 from rbcnb.discrepancies import MISSING, THERE, Finding
-from rbcnb.openings import ENTRY, LEDGER, Entry, digest_cells, load_ledger
+from rbcnb.openings import LEDGER, Entry, digest_cells, load_ledger
 from rbcnb.run import MissingResultError, Run
 
 _NAME = "classical_predictions"
@@ -78,7 +78,7 @@ def unopened_fits(run: Run) -> list[Finding]:
         fits = load_fits(run)
     except ValueError as error:
         return [Finding(CLASSICAL, "", "", str(error), "whole")]
-    entered = set(load_ledger(run.folder)[list(ENTRY)[1:]].itertuples(index=False, name=None))
+    entered = set(load_ledger(run.folder)[["test", *Entry._fields]].itertuples(index=False, name=None))
     missing = {}
     for fit in fits:
         test = digest_cells(fit.predictions.rename(columns={TARGET: LABEL}))

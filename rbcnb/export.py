@@ -153,10 +153,10 @@ def export_model(
         precision: asked for of calls; see `rbcnb.unsure.choose_threshold`.
 
     Raises:
-        rbcnb.openings.TestSetError: the run's test set was opened with other settings of this method.
+        rbcnb.openings.TestSetError: the run's test set was opened with other settings of this method, labels or crops.
     """
-    open_test(run.folder, [trial], cells)  # for the test scores in the card; other settings than opened are refused
     crops = run.load_crops(cells[CROP])
+    open_test(run.folder, [trial], cells, crops)  # for the test scores in the card
     folds = [replace(trial, fold=int(fold)) for fold in sorted(set(cells[FOLD]) - {NO_FOLD})]
     folder = run.folder / "models"
     final, *others = fit_networks([trial, *folds], cells, crops, folder, jobs=jobs)

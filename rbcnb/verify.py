@@ -20,7 +20,7 @@ from rbcnb.export import MODEL
 from rbcnb.files import file_digest
 from rbcnb.metrics import score_predictions
 from rbcnb.model_file import ModelFileError, load_model
-from rbcnb.openings import ENTRY, LEDGER, entry_of, load_ledger
+from rbcnb.openings import LEDGER, Entry, entry_of, load_ledger
 from rbcnb.publish import TOLERANCE, is_published, unpacked
 from rbcnb.recompute import NOT_RECOMPUTED, PUBLISHED_NEEDS, RECOMPUTED, Stored
 from rbcnb.run import MANIFEST, Run
@@ -181,7 +181,7 @@ def _data_findings(run: Run, findings: list[Finding]) -> None:
 
 def _ledger_findings(run: Run) -> list[Finding]:
     """Fits that were scored on a test set of which the ledger does not say that it was opened with their settings."""
-    entered = set(load_ledger(run.folder)[list(ENTRY)[2:]].itertuples(index=False, name=None))
+    entered = set(load_ledger(run.folder)[list(Entry._fields)].itertuples(index=False, name=None))
     missing: dict[tuple[str, ...], None] = {}
     for name in _SCORED_ON_TEST:
         keys = run.load_csv(name)["key"] if (run.folder / f"{name}.csv").exists() else []

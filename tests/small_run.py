@@ -26,6 +26,6 @@ def small_run(folder: Path) -> tuple[Run, pd.DataFrame, pd.DataFrame, pd.DataFra
     splits = assign_splits(cells, protocol="honest", seed=0, n_folds=2)
     here.save_csv(splits, "splits_honest")
     trials = [replace(trial, seed=seed) for trial in METHODS for seed in range(2)]
-    open_test(here.folder, trials, splits)
+    open_test(here.folder, trials, splits, crops)
     final = here.save_csv(run_study(trials, splits, crops, here.store, jobs=1), "final_trials")
     return here, cells, splits, final

@@ -17,26 +17,26 @@ from rbcnb.trial import Trial
 
 @pytest.fixture(scope="module")
 def fitted():
-    """Cells, what was chosen for kNN and SVM with two re-samplings on them, and the fits of two seeds."""
+    """Cells, crops, what was chosen for kNN and SVM with two re-samplings on them, and the fits of two seeds."""
     cells, crops = make_cells({"codocyte": 30, "hypochromia": 40, "normal": 160}, n_smears=10)
     cells = assign_splits(cells, protocol="honest", seed=0, n_folds=3)
     features = pd.DataFrame({"grey": crops.mean(axis=(1, 2, 3)), "noise": np.random.default_rng(0).normal(size=230)})
     names = {"classifiers": ["knn", "svm"], "resamplings": ["none", "smote"]}
     chosen = tune_classical(features, cells, protocol="honest", seed=0, n_tries=2, **names)
-    return cells, chosen, fit_classical(features, cells, chosen, seeds=[0, 1])
+    return cells, crops, chosen, fit_classical(features, cells, chosen, seeds=[0, 1])
 
 
 @pytest.fixture
 def run(tmp_path, fitted):
-    cells, chosen, fits = fitted
+    cells, crops, chosen, fits = fitted
     here = Run.at(tmp_path / "run", seed=0)
-    open_test(here.folder, [entry_of_choice(choice) for choice in chosen], cells)
+    open_test(here.folder, [entry_of_choice(choice) for choice in chosen], cells, crops)
     save_fits(here, fits)
     return here
 
 
 def test_fits_come_back_bit_for_bit_in_their_order(run, fitted):
-    before, after = fitted[2], load_fits(run)
+    before, after = fitted[3], load_fits(run)
     assert [(fit.choice, fit.seed, fit.seconds) for fit in after] == [
         (fit.choice, fit.seed, fit.seconds) for fit in before
     ]
@@ -47,26 +47,26 @@ def test_fits_come_back_bit_for_bit_in_their_order(run, fitted):
 
 
 def test_the_ledger_takes_each_setting_once_and_refuses_another(run, fitted):
-    cells, chosen, fits = fitted
+    cells, crops, chosen, fits = fitted
     ledger = load_ledger(run.folder)
     assert len(ledger) == len(chosen) == 5  # the majority too; seeds are no settings
     assert set(ledger["protocol"]) == {"honest"}
     before = (run.folder / LEDGER).read_bytes()
-    open_test(run.folder, [entry_of_choice(choice) for choice in chosen], cells)
+    open_test(run.folder, [entry_of_choice(choice) for choice in chosen], cells, crops)
     save_fits(run, fits)
     assert (run.folder / LEDGER).read_bytes() == before
     other = replace(chosen[1], settings={**chosen[1].settings, "n_neighbors": 99})
     with pytest.raises(TestSetError, match=r"opened once: knn, none was tested with .*n_neighbors.* 99.*reopen"):
-        open_test(run.folder, [entry_of_choice(other)], cells)
+        open_test(run.folder, [entry_of_choice(other)], cells, crops)
     assert (run.folder / LEDGER).read_bytes() == before
-    reopened = open_test(run.folder, [entry_of_choice(other)], cells, reopen="features were of the wrong crops")
+    reopened = open_test(run.folder, [entry_of_choice(other)], cells, crops, reopen="features were of the wrong crops")
     assert reopened["reason"].tolist()[-1] == "features were of the wrong crops"
     published = replace(other, protocol="paper", settings={"n_neighbors": 1})
-    open_test(run.folder, [entry_of_choice(published)], cells)  # recorded, not refused
+    open_test(run.folder, [entry_of_choice(published)], cells, crops)  # recorded, not refused
     again = assign_splits(cells.drop(columns=["split", "fold"]), protocol="honest", seed=1, n_folds=3)
     with pytest.raises(TestSetError, match="split otherwise before"):
-        open_test(run.folder, [entry_of_choice(chosen[1])], again)
-    open_test(run.folder, [Trial(protocol="honest")], cells)  # networks are entered beside them
+        open_test(run.folder, [entry_of_choice(chosen[1])], again, crops)
+    open_test(run.folder, [Trial(protocol="honest")], cells, crops)  # networks are entered beside them
 
 
 def test_a_fit_of_which_the_ledger_knows_nothing_is_found(run):

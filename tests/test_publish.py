@@ -54,7 +54,7 @@ def run(tmp_path_factory):
     names = {"classifiers": ["knn", "svm"], "resamplings": ["none", "smote"]}
     folded = assign_splits(cells, protocol="honest", seed=0, n_folds=3)
     chosen = tune_classical(features, folded, protocol="honest", seed=0, n_tries=2, **names)
-    open_test(here.folder, [entry_of_choice(choice) for choice in chosen], splits)
+    open_test(here.folder, [entry_of_choice(choice) for choice in chosen], splits, crops)
     fits = save_fits(here, fit_classical(features, splits, chosen, seeds=[0]))
     here.save_table(beside_networks(fits, climbed), "classical")
     here.save_table(table1({"honest": final}, here.store, seed=0), "table1")
