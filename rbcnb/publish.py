@@ -18,22 +18,21 @@ import numpy as np
 import pandas as pd
 
 from rbcnb.classical_fits import CLASSICAL
-from rbcnb.columns import CELL, FOUND, LABEL, PROB, SMEAR, X, Y
+from rbcnb.columns import CELL, LABEL, PROB, SMEAR
 from rbcnb.files import file_digest, write_whole
 from rbcnb.openings import LEDGER, load_ledger
 from rbcnb.report import CAPTIONS, TABLES
 from rbcnb.run import MANIFEST, Run
 from rbcnb.store import load_predictions, load_record
-from rbcnb.verdicts import say_answer
+from rbcnb.style import readable
+from rbcnb.verdicts import PRIMARY_CONTRASTS, say_answer
 
 PREDICTIONS, RECORDS = "predictions.parquet", "trials.parquet"
 TUNING = "fold_trials"
 TRIAL_LISTS = ("final_trials", "ladder_trials", "leakage_trials", TUNING)
-# Table -> what it follows from beside fits and splits: file of the run, columns that are kept of it.
-PARTS = {
-    "class_counts": {"labelled": (SMEAR, CELL, LABEL)},
-    "detection": {"cells": FOUND, "truth": (SMEAR, X, Y), "smears": (SMEAR, "height_px", "width_px")},
-}
+# Table -> what it follows from beside fits and splits: file of the run, columns that are kept of it. Places of cells
+# are the data set's own, and not given away.
+PARTS = {"class_counts": {"labelled": (SMEAR, CELL, LABEL)}}
 _PACKED = {"index": False, "compression": "zstd", "compression_level": 19}
 TOLERANCE = 1e-5  # what single precision may move a score by
 # Logarithms of probabilities tell those near 1 apart as well as small ones. Rounded to 16 bits they took a fourth less
@@ -192,6 +191,7 @@ def _readme(run: Run, record: dict, figures: Sequence[str], tables: Sequence[str
         name=run.folder.name,
         answer=say_answer(run.load_table("differences"), margin=float(last.get("margin", 0.02))),
         verdicts="\n".join(f"| {row.claim} ({row.place}) | {row.verdict} |" for row in judged.itertuples()),
+        chosen=_chosen(run),
         smears=smears,
         source=smears + (" --data DATA" if first.get("data") else ""),
         profile=record.get("profile", "?"),
@@ -212,6 +212,18 @@ def _readme(run: Run, record: dict, figures: Sequence[str], tables: Sequence[str
     )
 
 
+def _chosen(run: Run) -> str:
+    """The settings of the methods that the paper's question is about, under the last protocol."""
+    choices = run.load_table("choices")
+    own = choices[choices["protocol"].eq(choices["protocol"].iloc[-1]) & choices["method"].isin(_ASKED)]
+    names = ["outer", "alpha", "gamma", "label_smoothing", "learning_rate", "weight_decay", "epochs"]
+    told = []
+    for row in own.to_dict(orient="records"):
+        knobs = [f"{readable(name)} {row[name]:g}" for name in names if pd.notna(row[name]) and row[name]]
+        told.append(f"{readable(row['architecture'])}, {readable(row['method'])}: {', '.join(knobs)}")
+    return "; ".join(told)
+
+
 def _fit_seconds(run: Run) -> float:
     """Of the fits that the run's lists name, each once."""
     return float(pd.concat([rows[["key", "seconds"]] for rows in _lists(run)]).drop_duplicates("key")["seconds"].sum())
@@ -222,12 +234,8 @@ def _reasons(run: Run) -> list[str]:
     return [reason for reason in load_ledger(run.folder)["reason"].unique() if reason]
 
 
-_PARTS_HOLD = {
-    "labelled.parquet": "the cells of the study and their labels",
-    "cells.parquet": "where cells were found, in pixels of their smear",
-    "truth.parquet": "where the data set has cells",
-    "smears.parquet": "sizes of the images",
-}
+_PARTS_HOLD = {"labelled.parquet": "the cells of the study and their labels"}
+_ASKED = {method for pair in PRIMARY_CONTRASTS for method in pair}
 _VERSIONS = ("rbcnb", "python", "torch", "torchvision", "fastai", "scikit-learn", "numpy")
 _README = """# Results: {name}
 
@@ -240,6 +248,8 @@ _README = """# Results: {name}
 {verdicts}
 
 A replication of the protocol on other data, never the paper's own numbers; those stand in the tables as *published*.
+Intervals of the honest protocol are over smears and seeds, given one division of the smears and the settings that its
+inner folds chose: {chosen}. Other divisions and other tries are not in them.
 
 ## Where it comes from
 

@@ -165,7 +165,7 @@ PUBLISHED_NEEDS = {
     "choices": ("fold_trials.csv", "the curves of the fits on folds"),
     "class_counts": ("labelled.csv", "the labels of the cells"),
     "classical": (CLASSICAL, "the predictions of the classical classifiers"),
-    "detection": ("cells.csv", "the places of the cells that were found"),
+    "detection": ("cells.csv", "the places of the cells, which are the data set's own"),
     "table2": ("splits_honest.csv", "the cells that each protocol trains on"),
 }
 

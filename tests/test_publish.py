@@ -25,12 +25,11 @@ from rbcnb.tables import table1, table3, with_balanced
 from rbcnb.verdicts import adjust_for_families, judge_claims
 from rbcnb.verify import verify_run
 
-# What follows from folds, splits, labels and places, beside the fits on whole training sets.
+# What follows from folds, splits and labels, beside the fits on whole training sets.
 FROM_MORE = {
     "calibration": "nll",
     "choices": "valid_macro_f1",
     "class_counts": "n_cells",
-    "detection": "recall",
     "table2": "normal",
 }
 
@@ -64,10 +63,6 @@ def run(tmp_path_factory):
     here.save_csv(run_study(in_folds(METHODS, 2), splits, crops, here.store, jobs=1), "fold_trials")
     here.save_csv(pd.DataFrame([{"rho": 4.0, "codocyte": 20, "hypochromia": 20, "normal": 80}]), "ladder")
     here.save_csv(cells, "labelled")
-    places = cells.assign(x_px=100.0 + 30 * cells["cell"], y_px=100.0, radius_px=8.0)
-    here.save_csv(places, "cells")
-    here.save_csv(places.assign(y_px=np.where(cells["cell"] % 3, 101.0, 140.0)), "truth")
-    here.save_csv(pd.DataFrame({"smear": cells["smear"].unique(), "height_px": 300, "width_px": 900}), "smears")
     here.save_record({"parameters": first | notebooks, "seeds": {"seed": 0}, "data_hash": here.data_hash()})
     for name in FROM_MORE:
         here.save_table(RECOMPUTED[name](Stored(here)), name)
@@ -87,6 +82,7 @@ def test_published_tables_follow_from_published_predictions(run, tmp_path, capsy
     files = {str(path.relative_to(out)) for path in out.rglob("*") if path.is_file()}
     assert not [name for name in files if name.endswith((".png", ".npy", ".jpg"))]  # the only figure shows cells
     told = (out / "README.md").read_text()
+    assert "its\ninner folds chose: lesson net, focal loss: alpha 1, gamma 2, learning rate 0.01, epochs 1; " in told
     assert "MIT licence" in told
     assert "focal loss minus cross entropy" in told
     assert str(run.folder.parent) not in (out / "run.json").read_text() + told
@@ -120,7 +116,7 @@ def test_a_number_that_was_changed_together_with_its_digest_is_found(run, tmp_pa
 def test_what_an_older_folder_lacks_is_said_in_words_that_fit_it(run, tmp_path):
     out = publish_run(run.folder, tmp_path / "out")
     manifest = Run.at(out).load_manifest()
-    for name in ("fold_trials.csv", "labelled.parquet", "cells.parquet", "splits_honest.csv"):
+    for name in ("fold_trials.csv", "labelled.parquet", "splits_honest.csv"):
         (out / name).unlink()
         del manifest[name]
     (out / "manifest.json").write_text(json.dumps(manifest))
