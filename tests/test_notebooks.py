@@ -198,6 +198,9 @@ def test_what_readers_say_of_a_run_is_taken_in(tmp_path):
     assert "Of the readers anna and bo" in card
     assert "| agreement | 0.62 |" in card  # five of eight
     assert "3 disputed" in card
+    looks = pd.read_csv(out / "test_openings.csv", keep_default_na=False)
+    assert set(looks["method"]) == {"label audit"}
+    assert [bool(reason) for reason in looks["reason"]] == [False, True]  # labels that were trained on had changed
 
 
 @pytest.mark.skipif("RBCNB_CHULA" not in os.environ, reason="set RBCNB_CHULA to a folder with Chula RBC-12 to run it")
