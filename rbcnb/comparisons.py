@@ -12,9 +12,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, NullLocator
 
-from rbcnb.columns import SCORES
+from rbcnb.columns import PRIMARY_METHODS, SCORES
 from rbcnb.pictures import class_legend, draw_circles, draw_class_strip, show_image
-from rbcnb.style import CYCLE, DASHES, colours_of, cycle, new_figure, rc, readable, require
+from rbcnb.style import CYCLE, DASHES, THIN, colours_of, cycle, new_figure, rc, readable, require
 
 
 def plot_alpha_sweep(results: pd.DataFrame, reference: pd.DataFrame, *, score: str = "macro_f1") -> Figure:
@@ -27,8 +27,12 @@ def plot_alpha_sweep(results: pd.DataFrame, reference: pd.DataFrame, *, score: s
     require(reference, ["architecture", "method", score], "reference")
     architectures = list(dict.fromkeys(results["architecture"]))
     colours = colours_of(["focal", *reference["method"]])
+    in_a_row = 2 * len(architectures)  # of the legend: as many of the longest names as stay on the figure
+    legend_in = 0.2 * -(-len(colours) // in_a_row)
     with rc():
-        figure, axes = new_figure(max(4.8 * len(architectures), 5.6), 4.0, 1, len(architectures), sharey=True)
+        figure, axes = new_figure(
+            max(4.8 * len(architectures), 5.6), 3.3 + legend_in, 1, len(architectures), sharey=True
+        )
         for ax, architecture in zip(axes.flat, architectures, strict=True):
             others = reference[reference["architecture"] == architecture].groupby("method", sort=False)[score].mean()
             for (method, value), dash in zip(others.items(), cycle(DASHES, len(others)), strict=True):
@@ -49,7 +53,7 @@ def plot_alpha_sweep(results: pd.DataFrame, reference: pd.DataFrame, *, score: s
             ax.set(xlabel="weight of focal loss α", ylabel=f"{readable(score)} (0 to 1)", xticks=mean.index)
             ax.yaxis.set_tick_params(labelleft=True)
         lines, names = axes.flat[0].get_legend_handles_labels()
-        figure.legend(lines, names, loc="outside lower center", ncols=min(3 * len(architectures), len(names)))
+        figure.legend(lines, names, loc="outside lower center", ncols=min(in_a_row, len(names)))
     return figure
 
 
@@ -106,7 +110,8 @@ def plot_relative_improvement(
 def plot_scores_by_rho(table3: pd.DataFrame, *, score: str = "macro_f1") -> Figure:
     """Table 3 as a figure: *score* against rho, a panel per architecture and a line per method.
 
-    *table3*: rho, architecture, method and *score* (0 to 1); repeated draws are averaged, lowest to highest as a band.
+    *table3*: rho, architecture, method and *score* (0 to 1); repeated draws are averaged, of the methods of the primary
+    contrasts with lowest to highest as a band, as ten bands would hide each other. The others' lines are thinner.
     """
     require(table3, ["rho", "architecture", "method", score], "table3")
     architectures = list(dict.fromkeys(table3["architecture"]))
@@ -129,8 +134,10 @@ def _draw_scores_by_rho(ax: Axes, rows: pd.DataFrame, score: str) -> None:
     for (method, own), dash, marker in styles:
         by_rho = own.groupby("rho")[score]
         mean = by_rho.mean()
-        ax.plot(mean.index, mean, color=colours[method], ls=dash, marker=marker, label=readable(method))
-        if by_rho.size().max() > 1:
+        asked = method in PRIMARY_METHODS
+        size = {} if asked else THIN
+        ax.plot(mean.index, mean, color=colours[method], ls=dash, marker=marker, label=readable(method), **size)
+        if asked and by_rho.size().max() > 1:
             ax.fill_between(mean.index, by_rho.min(), by_rho.max(), color=colours[method], alpha=0.15, lw=0)
     rho_axis(ax, sorted(rows["rho"].unique()))
     ax.set_ylabel(f"{readable(score)} (0 to 1)")

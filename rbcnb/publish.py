@@ -18,14 +18,14 @@ import numpy as np
 import pandas as pd
 
 from rbcnb.classical_fits import CLASSICAL
-from rbcnb.columns import CELL, LABEL, PROB, SMEAR
+from rbcnb.columns import CELL, LABEL, PRIMARY_METHODS, PROB, SMEAR
 from rbcnb.files import file_digest, write_whole
 from rbcnb.openings import LEDGER, load_ledger
 from rbcnb.report import CAPTIONS, TABLES
 from rbcnb.run import MANIFEST, Run
 from rbcnb.store import load_predictions, load_record
 from rbcnb.style import readable
-from rbcnb.verdicts import PRIMARY_CONTRASTS, say_answer
+from rbcnb.verdicts import say_answer
 
 PREDICTIONS, RECORDS = "predictions.parquet", "trials.parquet"
 TUNING = "fold_trials"
@@ -215,7 +215,7 @@ def _readme(run: Run, record: dict, figures: Sequence[str], tables: Sequence[str
 def _chosen(run: Run) -> str:
     """The settings of the methods that the paper's question is about, under the last protocol."""
     choices = run.load_table("choices")
-    own = choices[choices["protocol"].eq(choices["protocol"].iloc[-1]) & choices["method"].isin(_ASKED)]
+    own = choices[choices["protocol"].eq(choices["protocol"].iloc[-1]) & choices["method"].isin(PRIMARY_METHODS)]
     names = ["outer", "alpha", "gamma", "label_smoothing", "learning_rate", "weight_decay", "epochs"]
     told = []
     for row in own.to_dict(orient="records"):
@@ -226,7 +226,8 @@ def _chosen(run: Run) -> str:
 
 def _fit_seconds(run: Run) -> float:
     """Of the fits that the run's lists name, each once."""
-    return float(pd.concat([rows[["key", "seconds"]] for rows in _lists(run)]).drop_duplicates("key")["seconds"].sum())
+    listed = pd.concat([rows for rows in _lists(run) if len(rows)])  # a list of no fits has no seconds
+    return float(listed.drop_duplicates("key")["seconds"].sum())
 
 
 def _reasons(run: Run) -> list[str]:
@@ -235,7 +236,6 @@ def _reasons(run: Run) -> list[str]:
 
 
 _PARTS_HOLD = {"labelled.parquet": "the cells of the study and their labels"}
-_ASKED = {method for pair in PRIMARY_CONTRASTS for method in pair}
 _VERSIONS = ("rbcnb", "python", "torch", "torchvision", "fastai", "scikit-learn", "numpy")
 _README = """# Results: {name}
 

@@ -159,6 +159,8 @@ RECOMPUTED: dict[str, Callable[[Stored], pd.DataFrame]] = {
     "recomputation": lambda _: recomputation(),
 }
 
+IN_PERCENT = ("fig13",)  # tables in which the rounding of a share is a hundred times as much
+
 # What a published folder may lack: table -> a file that is then missing, and what it needs, in words.
 PUBLISHED_NEEDS = {
     "calibration": ("fold_trials.csv", "what the fits on folds predicted"),

@@ -9,8 +9,9 @@ from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from rbcnb.columns import PRIMARY_METHODS
 from rbcnb.protocols import CHANGING_LOSSES, COMPARED, SETTING_FIELDS
-from rbcnb.style import DASHES, colours_of, new_figure, rc, readable, require
+from rbcnb.style import DASHES, THIN, colours_of, new_figure, rc, readable, require
 from rbcnb.trial import Trial
 
 _PANELS = (("valid_loss", "validation loss"), ("valid_macro_f1", "validation macro F1"))
@@ -111,6 +112,8 @@ def _as_in(curves: pd.DataFrame, settings: pd.DataFrame) -> pd.DataFrame:
 def plot_tuning(curves: dict[str, pd.DataFrame]) -> Figure:
     """Validation loss and macro F1 against epoch, a row per protocol: mean and deviation over folds, chosen epoch.
 
+    Deviation as a band is of the methods of the primary contrasts, one for each, as more would hide each other.
+
     Args:
         curves: protocol -> `chosen_curves` of one architecture.
     """
@@ -142,9 +145,12 @@ def _draw_lines(ax: Axes, table: pd.DataFrame, column: str) -> None:
         mean, sd = folds.mean(), folds.std().fillna(0.0)
         dash = DASHES[list(colours).index(method) % len(DASHES)]
         marker = "." if len(mean) < 3 else None  # a line through one epoch cannot be seen
-        ax.plot(mean.index, mean, color=colour, linestyle=dash, marker=marker, label=line)
-        ax.fill_between(mean.index, mean - sd, mean + sd, color=colour, alpha=0.1, linewidth=0)
-        ax.plot(epoch, mean[epoch], "o", ms=8, mfc="none", mew=2, color=colour)
+        asked = method in PRIMARY_METHODS
+        size = {} if asked else THIN
+        ax.plot(mean.index, mean, color=colour, linestyle=dash, marker=marker, label=line, **size)
+        if asked and nth == 0:
+            ax.fill_between(mean.index, mean - sd, mean + sd, color=colour, alpha=0.1, linewidth=0)
+        ax.plot(epoch, mean[epoch], "o", ms=8, mfc="none", mew=2 if asked else 1, color=colour)
 
 
 def _lighter(colour: str, share: float) -> tuple[float, ...]:

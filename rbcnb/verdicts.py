@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
+from rbcnb.columns import PRIMARY_CONTRASTS
 from rbcnb.inference import (
     INCONCLUSIVE,
     NOT_JUDGED,
@@ -23,8 +24,6 @@ from rbcnb.style import readable
 
 SIZE = 0.05  # of a family of tests, after adjustment
 PRIMARY, REST = "primary", "rest"
-# The question of the paper: focal loss against cross entropy and against over-sampling, per architecture.
-PRIMARY_CONTRASTS = ({"focal", "cross_entropy"}, {"focal", "over_sampling"})
 
 
 @dataclass(frozen=True)

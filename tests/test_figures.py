@@ -18,7 +18,7 @@ from rbcnb.columns import CLASSES
 from rbcnb.curves import loss_shares
 from rbcnb.paper import CONFUSION, TABLE1, TABLE3, relative_improvement
 from rbcnb.roc_figures import plot_roc
-from rbcnb.style import colours_of
+from rbcnb.style import THIN, colours_of
 
 RNG = np.random.default_rng(0)
 FOCAL, OTHERS = TABLE1[TABLE1["method"] == "focal"], TABLE1[TABLE1["method"] != "focal"]
@@ -406,7 +406,7 @@ def test_alpha_sweep_draws_each_alpha_and_the_other_methods():
 
 
 def test_the_legend_of_the_alpha_sweep_stays_on_the_figure():
-    methods = ["cross_entropy", "under_sampling", "over_sampling", "over_sampling_equal_steps", "logit_adjustment"]
+    methods = ["cross_entropy", "over_sampling", "over_sampling_equal_steps", "weighted_cross_entropy", "ldam_drw"]
     many = pd.concat([OTHERS[OTHERS["method"] == "cross_entropy"].assign(method=method) for method in methods])
     for architectures in (1, 2):
         names = list(FOCAL["architecture"].unique()[:architectures])
@@ -446,6 +446,18 @@ def test_scores_by_rho_draw_table3():
     ax = figures.plot_scores_by_rho(TABLE3, score="auroc").axes[1]
     own = TABLE3.query("architecture == 'resnet50' and method == 'focal'")
     np.testing.assert_allclose(line_of(ax, "focal loss").get_xydata(), own[["rho", "auroc"]])
+
+
+def test_of_scores_by_rho_the_primary_methods_alone_have_bands():
+    draws = pd.concat([TABLE3, TABLE3.assign(auroc=TABLE3["auroc"] - 0.1)])
+    one = draws.query("architecture == 'resnet50'")
+    third = one.query("method == 'focal'").assign(method="ldam")
+    ax = figures.plot_scores_by_rho(pd.concat([one, third]), score="auroc").axes[0]
+    assert len(ax.collections) == 2
+    for band, method in zip(ax.collections, ("focal", "cross_entropy"), strict=True):
+        reach = one[one["method"] == method]["auroc"]
+        assert (band.get_datalim(ax.transData).y0, band.get_datalim(ax.transData).y1) == (reach.min(), reach.max())
+    assert line_of(ax, "LDAM").get_linewidth() == THIN["lw"] < line_of(ax, "focal loss").get_linewidth()
 
 
 def test_differences_draw_interval_mean_and_verdict():

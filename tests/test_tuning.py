@@ -73,6 +73,7 @@ def test_the_figure_shows_means_deviations_and_chosen_epochs():
     np.testing.assert_allclose(lines["focal loss, α = 0.5"].get_ydata(), [0.2, 0.7, 0.4])
     circles = [line.get_xydata().tolist()[0] for line in axis.get_lines() if line.get_marker() == "o"]
     assert circles == [pytest.approx([2, 0.7]), pytest.approx([3, 0.6]), pytest.approx([1, 0.3])]
+    assert len(axis.collections) == 2  # a band per method, not per alpha
     band = axis.collections[0].get_paths()[0].vertices
     assert band[:, 1].max() == pytest.approx(0.7 + np.std([0.5, 0.9], ddof=1))
     with pytest.raises(ValueError, match="missing: chosen_epoch"):
