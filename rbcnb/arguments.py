@@ -25,8 +25,8 @@ def build_parser() -> argparse.ArgumentParser:
     reproduce.add_argument(
         "--profile",
         default="course",
-        help="smoke (minutes), course (default), paper (published settings), replication and replication_resnet18 "
-        "(Chula RBC-12 at the paper's counts), or a YAML file",
+        help="smoke (minutes), course (default), paper (published settings), replication, replication_all_smears and "
+        "replication_resnet18 (Chula RBC-12 at the paper's counts), or a YAML file",
     )
     reproduce.add_argument("--smears", help="synthetic (default), chula, or a folder of images with a labels.csv")
     reproduce.add_argument("--data", metavar="DIR", help="where Chula RBC-12 lies; get it with: rbcnb fetch chula")
