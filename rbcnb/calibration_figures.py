@@ -13,6 +13,7 @@ from rbcnb.metrics import N_BINS, calibration_error, reliability_bins, score_pre
 from rbcnb.style import BLUE, new_figure, rc, readable
 
 _LEVEL = 0.95
+_ON_LINES = {"zorder": 5, "bbox": {"facecolor": "white", "alpha": 0.8, "edgecolor": "none", "pad": 1.5}}
 
 
 def plot_reliability(
@@ -59,7 +60,7 @@ def plot_reliability(
             ece = _told([calibration_error(*promise, n_bins=n_bins) for promise in promises])
             nll = _told([score_predictions(table)["nll"] for table in fits])
             seeds = f"\n{len(fits)} fits" if len(fits) > 1 else ""
-            upper.text(0.04, 0.96, f"ECE {ece}\nNLL {nll}{seeds}", transform=upper.transAxes, va="top")
+            upper.text(0.04, 0.96, f"ECE {ece}\nNLL {nll}{seeds}", transform=upper.transAxes, va="top", **_ON_LINES)
     return figure
 
 

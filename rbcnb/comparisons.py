@@ -60,7 +60,7 @@ def plot_alpha_sweep(results: pd.DataFrame, reference: pd.DataFrame, *, score: s
 def rho_axis(ax: Axes, rhos: Sequence[float]) -> None:
     """A logarithmic x axis with a tick on each rung."""
     ax.set_xscale("log")
-    ax.set_xticks(rhos, [f"{rho:.3g}" for rho in rhos])
+    ax.set_xticks(rhos, [f"{rho:.4g}" for rho in rhos])
     ax.xaxis.set_minor_locator(NullLocator())
     ax.set_xlabel("imbalance ratio ρ (log scale)")
 

@@ -51,7 +51,8 @@ def draw_gaps(ax: Axes, rows: pd.DataFrame, slopes: pd.DataFrame, margin: float)
             x = np.log2(own["rho"])
             line = own["mean"].mean() + slope.per_doubling * (x - x.mean())
             ax.plot(own["rho"], line, color=colour, lw=1.2, ls="--")
-            label += f": {slope.mean:+.3f} [{slope.low:+.3f}, {slope.high:+.3f}] over the ladder".replace("-", "−")
+            change = f"{slope.mean:+.3f} [{slope.low:+.3f}, {slope.high:+.3f}]".replace("-", "−")
+            label += f": {change} from ρ {own['rho'].min():.4g} to {own['rho'].max():.4g}"
         ax.plot(aside, own["mean"], "os"[i % 2], color=colour, label=label)
     rho_axis(ax, sorted(rows["rho"].unique()))
     first, second = rows[["first", "second"]].iloc[0]

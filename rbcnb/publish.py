@@ -17,10 +17,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from rbcnb.classical import MAJORITY
 from rbcnb.classical_fits import CLASSICAL
+from rbcnb.classifiers import CLASSIFIERS
 from rbcnb.columns import CELL, LABEL, PRIMARY_METHODS, PROB, SMEAR
 from rbcnb.files import file_digest, write_whole
-from rbcnb.openings import LEDGER, load_ledger
+from rbcnb.openings import HONEST, LEDGER, load_ledger
 from rbcnb.report import CAPTIONS, TABLES
 from rbcnb.run import MANIFEST, Run
 from rbcnb.store import load_predictions, load_record
@@ -198,9 +200,9 @@ def _readme(run: Run, record: dict, figures: Sequence[str], tables: Sequence[str
         licence=LICENCES.get(smears, smears),
         data=record.get("data_hash", "?"),
         seeds=", ".join(f"{name} {value}" for name, value in record.get("seeds", {}).items()),
-        fits=sum(len(run.load_csv(name)) for name in TRIAL_LISTS[:2]),
+        fits=len(set().union(*(run.load_csv(name)["key"] for name in TRIAL_LISTS[:2]))),
         hours=_fit_seconds(run) / 3600,
-        reasons="".join(f"\n- Test cells, from the ledger: {reason}." for reason in _reasons(run)),
+        openings=_openings(run),
         machine=record.get("machine", "?"),
         versions=", ".join(f"{name} {versions[name]}" for name in _VERSIONS if name in versions),
         files="\n".join(f"- `{name}`" + (f": {what}" if what else "") for name, what in listed),
@@ -230,9 +232,17 @@ def _fit_seconds(run: Run) -> float:
     return float(listed.drop_duplicates("key")["seconds"].sum())
 
 
-def _reasons(run: Run) -> list[str]:
-    """Why the ledger says that test cells were opened again."""
-    return [reason for reason in load_ledger(run.folder)["reason"].unique() if reason]
+def _openings(run: Run) -> str:
+    """Who looked at test cells, and why again, as the ledger tells."""
+    ledger = load_ledger(run.folder)
+    if ledger.empty:
+        return ""
+    honest = ledger[ledger["protocol"] == HONEST]
+    who = honest["method"].mask(honest["architecture"].isin([*CLASSIFIERS, MAJORITY]), "classical baseline")
+    looks = [f"{readable(one)} {n}" for one, n in who.value_counts(sort=False).items()]
+    told = [f"looks at the honest protocol's test cells: {', '.join(looks)}"] if looks else []
+    told += [f"reason of {(ledger['reason'] == why).sum()} looks: {why}" for why in ledger["reason"].unique() if why]
+    return "".join(f"\n- From the ledger ({LEDGER}), {one}." for one in told)
 
 
 _PARTS_HOLD = {"labelled.parquet": "the cells of the study and their labels"}
@@ -257,7 +267,7 @@ inner folds chose: {chosen}. Other divisions and other tries are not in them.
   `rbcnb publish runs/{name} results/{name}`; parameters and the seconds of each notebook stand in `run.json`.
 - Smears: {licence}. Data hash {data}. No picture of a cell is kept here.
 - Seeds: {seeds}. {fits} fits on whole training sets; all fits, those on folds included, took {hours:.1f} h one after
-  another on {machine}.{reasons}
+  another on {machine}.{openings}
 - {versions}.
 
 ## Check it

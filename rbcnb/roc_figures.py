@@ -51,7 +51,8 @@ def plot_roc(predictions: Mapping[str, Sequence[pd.DataFrame]], *, columns: int 
             ax.set(xlabel="false positive rate", ylabel="true positive rate")
             seeds = f", {len(tables)} seeds" if len(tables) > 1 else ""
             ax.set_title(readable(name) + seeds)
-            ax.legend(loc="lower right", title="AUROC", title_fontsize=9, alignment="left")
+            title = "AUROC" if len(tables) == 1 else "AUROC, mean ± sd of seeds"
+            ax.legend(loc="lower right", title=title, title_fontsize=9, alignment="left")
     return figure
 
 

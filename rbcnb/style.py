@@ -30,6 +30,14 @@ METHOD_COLOURS = {
     "over_sampling": GREEN,
     "over_sampling_equal_steps": "#66C2A5",  # paler: the same method, shorter
     "under_sampling": PURPLE,
+    # The rivals: what is left of the palette, and three of Tol's muted colours.
+    "weighted_cross_entropy": ORANGE,
+    "class_balanced": SKY,
+    "ldam": BLACK,
+    "ldam_drw": GREY,
+    "logit_adjustment": "#882255",
+    "balanced_softmax": "#332288",
+    "generalised_dice": "#999933",
 }
 CLASS_COLOURS = {CODOCYTE: VERMILLION, HYPOCHROMIA: BLUE, NORMAL: GREEN}
 _NAMES = {

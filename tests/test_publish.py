@@ -86,6 +86,10 @@ def test_published_tables_follow_from_published_predictions(run, tmp_path, capsy
     told = (out / "README.md").read_text()
     assert "its\ninner folds chose: lesson net, focal loss: alpha 1, gamma 2, learning rate 0.01, epochs 1; " in told
     assert "MIT licence" in told
+    assert "looks at the honest protocol's test cells: " in told
+    assert "focal loss 1" in told
+    assert "classical baseline 5" in told  # two by two, and the majority
+    assert "4 fits on whole training sets" in told
     assert "focal loss minus cross entropy" in told
     assert str(run.folder.parent) not in (out / "run.json").read_text() + told
     assert "/somewhere" not in (out / "run.json").read_text()
