@@ -115,7 +115,7 @@ def plot_tuning(curves: dict[str, pd.DataFrame]) -> Figure:
     Deviation as a band is of the methods of the primary contrasts, one for each, as more would hide each other.
 
     Args:
-        curves: protocol -> `chosen_curves` of one architecture.
+        curves: name of a split, such as "honest" or "honest_1" -> `chosen_curves` of one architecture.
     """
     with rc():
         figure, axes = new_figure(10.4, 3.5 * len(curves), len(curves), 2, sharex=True)
@@ -128,7 +128,9 @@ def plot_tuning(curves: dict[str, pd.DataFrame]) -> Figure:
                 ax.set_ylabel(label)
                 ax.xaxis.set_major_locator(MaxNLocator(integer=True))
             row[0].set_ylim(0, None)
-            row[0].set_title(f"{readable(protocol)} protocol, each on its own loss")
+            name, _, outer = protocol.partition("_")  # as `rbcnb.splits.outer_splits` names splits
+            where = f", outer split {outer}" if outer else ""
+            row[0].set_title(f"{readable(name)} protocol{where}, each on its own loss")
             row[1].set_title(f"mean ± sd of {table['fold'].nunique()} folds, circle: chosen epoch")
             row[1].legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
     return figure

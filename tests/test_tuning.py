@@ -76,6 +76,8 @@ def test_the_figure_shows_means_deviations_and_chosen_epochs():
     assert len(axis.collections) == 2  # a band per method, not per alpha
     band = axis.collections[0].get_paths()[0].vertices
     assert band[:, 1].max() == pytest.approx(0.7 + np.std([0.5, 0.9], ddof=1))
+    two = plot_tuning({"honest": table, "honest_1": table})
+    assert two.axes[2].get_title(loc="left") == "honest protocol, outer split 1, each on its own loss"
     with pytest.raises(ValueError, match="missing: chosen_epoch"):
         plot_tuning({"paper": table.drop(columns="chosen_epoch")})
 
