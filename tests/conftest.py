@@ -1,5 +1,7 @@
 """Fixtures: a small table of cells whose classes can be learnt in seconds, without any smear."""
 
+import signal
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -7,6 +9,10 @@ import pytest
 from rbcnb.columns import CELL, CLASSES, CROP, GROUP, LABEL, SMEAR
 
 SIZE_PX = 16
+
+# A shell's background jobs ignore Ctrl-C, and so would the commands that tests start and stop with it.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def make_cells(counts: dict[str, int], *, n_smears: int = 10, seed: int = 0) -> tuple[pd.DataFrame, np.ndarray]:
