@@ -38,11 +38,12 @@ class Finding:
 
 
 def compare_tables(
-    name: str, stored: pd.DataFrame, expected: pd.DataFrame, *, tolerance: float = 1e-9
+    name: str, stored: pd.DataFrame, expected: pd.DataFrame, *, tolerance: float = 1e-9, unit: float = 1
 ) -> tuple[list[Finding], int]:
     """Values of *stored* that are not those of *expected*, and how many values were compared.
 
-    Rows are matched by what names them: columns of words that are no outcomes, alpha, gamma and rho.
+    Rows are matched by what names them: columns of words that are no outcomes, alpha, gamma and rho. Numbers below
+    *unit* (100 for percent) may differ by *tolerance* times *unit*, others by *tolerance* times themselves.
     """
     stored, expected = _as_read(stored), _as_read(expected)
     shared = [column for column in stored if column in expected]
@@ -63,7 +64,7 @@ def compare_tables(
                 continue
             one, other = rows[label][column], others[label][column]
             n_values += 1
-            if not same_value(one, other, tolerance):
+            if not same_value(one, other, tolerance, unit):
                 findings.append(Finding(name, label, column, one, other))
     return findings, n_values
 
@@ -95,12 +96,12 @@ def _by_label(table: pd.DataFrame, keys: Sequence[str]) -> dict[str, dict[str, A
     return found
 
 
-def same_value(one: Any, other: Any, tolerance: float) -> bool:
-    """Whether two values of tables are the same: missing both, equal, or numbers within *tolerance*."""
+def same_value(one: Any, other: Any, tolerance: float, unit: float = 1) -> bool:
+    """Whether two values of tables are the same: missing both, equal, or within *tolerance* of themselves or *unit*."""
     if pd.isna(one) or pd.isna(other):
         return pd.isna(one) and pd.isna(other)
     if _is_number(one) and _is_number(other):
-        return math.isclose(one, other, rel_tol=tolerance, abs_tol=tolerance)
+        return math.isclose(one, other, rel_tol=tolerance, abs_tol=tolerance * unit)
     return one == other
 
 

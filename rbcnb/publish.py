@@ -235,8 +235,6 @@ def _fit_seconds(run: Run) -> float:
 def _openings(run: Run) -> str:
     """Who looked at test cells, and why again, as the ledger tells."""
     ledger = load_ledger(run.folder)
-    if ledger.empty:
-        return ""
     honest = ledger[ledger["protocol"] == HONEST]
     who = honest["method"].mask(honest["architecture"].isin([*CLASSIFIERS, MAJORITY]), "classical baseline")
     looks = [f"{readable(one)} {n}" for one, n in who.value_counts(sort=False).items()]

@@ -159,7 +159,7 @@ RECOMPUTED: dict[str, Callable[[Stored], pd.DataFrame]] = {
     "recomputation": lambda _: recomputation(),
 }
 
-IN_PERCENT = ("fig13",)  # tables in which the rounding of a share is a hundred times as much
+IN_PERCENT = ("fig13",)  # tables whose numbers are percent
 
 # What a published folder may lack: table -> a file that is then missing, and what it needs, in words.
 PUBLISHED_NEEDS = {

@@ -68,8 +68,8 @@ def verify_run(run: str | Path, *, against: str | None = None, tolerance: float 
         run: its folder.
         against: None; another run's folder, whose tables are compared value by value; or "paper", whose numbers are
             laid beside this run's.
-        tolerance: numbers are the same up to this relative difference (absolute, for numbers below 1; a hundred times
-            as much for percent); of what `rbcnb.publish` left, up to its `TOLERANCE` at least.
+        tolerance: numbers are the same up to this relative difference (absolute, for numbers below 1, in percent below
+            100); of what `rbcnb.publish` left, up to its `TOLERANCE` at least.
 
     Raises:
         VerifyError: there is no run in a folder, or *tolerance* is no number of at least 0.
@@ -123,8 +123,8 @@ def _against_itself(run: Run, tolerance: float, *, needs: Mapping[str, tuple[str
                 told = f"needs {what}, which this folder does not hold; verify the run itself, or publish it again"
             unchecked.append(f"not recomputed: {name}: {told}; its digest alone is checked")
             continue
-        scale = 100 if name in IN_PERCENT else 1
-        wrong, n = compare_tables(name, _load(run, name), expected, tolerance=scale * tolerance)
+        unit = 100 if name in IN_PERCENT else 1
+        wrong, n = compare_tables(name, _load(run, name), expected, tolerance=tolerance, unit=unit)
         findings += wrong
         n_numbers += n
         compared.append(name)

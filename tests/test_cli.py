@@ -12,6 +12,8 @@ from rbcnb import superres
 from rbcnb.cli import main
 from rbcnb.smears import synthetic_smears
 
+PROFILES = ("course", "paper", "replication", "replication_all_smears", "replication_resnet18", "smoke")
+
 
 def test_help_imports_nothing_heavy():
     code = (
@@ -41,7 +43,7 @@ def test_unknown_options_are_refused(capsys):
         (["--set", "alphas=[0.5"], "--set alphas=[0.5: not readable as YAML"),
         (["--set", "n_seeds=0"], "n_seeds: must be at least 1, got 0"),
         (["--set", "n_smears=5"], "5 smears (groups) with labels"),
-        (["--profile", "huge"], "known: course, paper, replication, replication_all_smears, replication_resnet18, "),
+        (["--profile", "huge"], f"no profile 'huge'; known: {', '.join(PROFILES)}"),
         (["--only", "01, 07"], "no notebook 07"),
         (["--set", "upscale=magic"], "upscale: 'magic' is not one of waifu2x, bicubic, none"),
         (["--smears", "chula"], "--data DIR"),

@@ -16,6 +16,7 @@ from sklearn.metrics import auc, roc_auc_score, roc_curve
 from rbcnb import figures
 from rbcnb.columns import CLASSES
 from rbcnb.curves import loss_shares
+from rbcnb.methods import METHODS, RIVALS
 from rbcnb.paper import CONFUSION, TABLE1, TABLE3, relative_improvement
 from rbcnb.roc_figures import plot_roc
 from rbcnb.style import THIN, colours_of
@@ -406,7 +407,7 @@ def test_alpha_sweep_draws_each_alpha_and_the_other_methods():
 
 
 def test_the_legend_of_the_alpha_sweep_stays_on_the_figure():
-    methods = ["cross_entropy", "over_sampling", "over_sampling_equal_steps", "weighted_cross_entropy", "ldam_drw"]
+    methods = [method for method in (*METHODS, *RIVALS) if method != "focal"]
     many = pd.concat([OTHERS[OTHERS["method"] == "cross_entropy"].assign(method=method) for method in methods])
     for architectures in (1, 2):
         names = list(FOCAL["architecture"].unique()[:architectures])

@@ -201,6 +201,10 @@ def test_tables_are_matched_by_what_names_their_rows():
     findings, n = compare_tables("t", one, other)
     assert {(f.row, f.column) for f in findings} == {("", "extra"), ("b, alpha 1", "score")}
     assert n == 6
+    near = one.assign(score=one["score"] + 5e-7)
+    assert compare_tables("t", one, near)[0]
+    assert not compare_tables("t", one, near, tolerance=1e-8, unit=100)[0]
+    assert compare_tables("t", one, near, tolerance=1e-9, unit=100)[0]
     fewer, _ = compare_tables("t", one, one.iloc[:2])
     assert [(f.row, f.expected) for f in fewer] == [("b, alpha 1", "missing")]
     assert compare_tables("t", pd.DataFrame(), pd.DataFrame()) == ([], 0)
