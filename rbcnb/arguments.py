@@ -133,8 +133,9 @@ def build_parser() -> argparse.ArgumentParser:
         "--prune",
         action="append",
         default=[],
-        choices=("failed", "stale", "torn"),
-        help="remove trials that failed, that other code made (stale), or halves of them (torn); may be repeated",
+        metavar="WHAT",
+        help="remove trials that failed (failed), halves of trials (torn), or trials of the fit version that you name; "
+        "may be repeated",
     )
 
     lesson = commands.add_parser("lesson", help="open the loss lesson, notebook 3, as a page", allow_abbrev=False)

@@ -37,10 +37,9 @@ from rbcnb.model_file import ModelCard, ModelFileError, load_model, save_model
 from rbcnb.openings import open_test
 from rbcnb.protocols import chosen_trials
 from rbcnb.run import Run
-from rbcnb.stamps import code_stamp
 from rbcnb.store import load_predictions
 from rbcnb.study import default_jobs
-from rbcnb.trial import TRIAL_CODE, Trial, hash_data, run_trial, training_rows
+from rbcnb.trial import FIT_VERSION, Trial, hash_data, run_trial, training_rows
 from rbcnb.unsure import SURE_PRECISION, choose_threshold, confusion_by_group
 from rbcnb.workers import in_worker
 
@@ -69,7 +68,7 @@ def stored_predictions(trial: Trial, results: pd.DataFrame, store: str | Path) -
         ValueError: it is not among them.
     """
     same = pd.Series(True, index=results.index)
-    for name, value in asdict(trial).items():
+    for name, value in trial.settings().items():
         same &= results[name].isna() if value is None else results[name] == value
     if not same.any():
         raise ValueError(f"not among the results: {trial}; run the study that it is of")
@@ -114,7 +113,7 @@ def _fit(trial: Trial, cells: pd.DataFrame, crops: np.ndarray, classes: tuple[st
     """Fits one trial with one thread, as a study does, so that its numbers are the study's; and keeps the network."""
     import torch
 
-    card = ModelCard(trial.architecture, classes, crops.shape[1], finder={}, trial=asdict(trial))
+    card = ModelCard(trial.architecture, classes, crops.shape[1], finder={}, trial=trial.settings())
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -185,12 +184,12 @@ def export_model(
         sure=sure,
         confusion=confusion.tolist(),
         look=asdict(reference_of(looks)) if len(looks) >= MIN_SMEARS else {},  # of fewer no spread can be told
-        trial=asdict(trial),
+        trial=trial.settings(),
         # JSON has no word for a score that is undefined but null.
         scores={name: None if np.isnan(value) else value for name, value in scores.items()},
         data=data,
         run=run.folder.name,
-        code=code_stamp(*TRIAL_CODE),
+        fit_version=FIT_VERSION,
         package=__version__,
         data_card=note.read_text(encoding="utf-8") if note.exists() else "",
     )

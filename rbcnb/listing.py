@@ -8,15 +8,14 @@ from pathlib import Path
 import pandas as pd
 
 from rbcnb.files import write_whole
-from rbcnb.stamps import code_stamp
 from rbcnb.store import load_record, results_table, stored_keys
-from rbcnb.trial import TRIAL_CODE
+from rbcnb.trial import FIT_VERSION
 
 STORE_FOLDER = "trials"  # in a run's folder
 SUMMARY_COLUMNS = ("architecture", "protocol", "method")
 # Fits that differ in one of these are no rivals; shown where a list holds more than one.
 CONDITIONS = ("data", "dev_counts", "precision")
-PRUNABLE = ("failed", "stale", "torn")
+PRUNABLE = ("failed", "torn")
 _FILE = re.compile(r"[0-9a-f]{16}\.(json|parquet|ckpt)")
 _PART = re.compile(r"\.[0-9a-f]{16}\.[0-9a-f]+\.part\.(json|parquet|ckpt)")
 
@@ -53,6 +52,10 @@ def manage_results(
         with write_whole(export) as part:
             rows.to_csv(part, index=False) if export.suffix == ".csv" else rows.to_parquet(part, index=False)
         told.append(f"{len(rows)} rows: {export}")
+    others = [name for store in stores for name in fit_versions(store) if name != FIT_VERSION]
+    for name in sorted(set(others)):
+        told.append(f"{others.count(name)} trials have fit version {name}, not {FIT_VERSION} as new ones; kept, unless")
+        told[-1] += f" you ask for --prune {name}"
     return "\n".join([*told, summary(rows)])
 
 
@@ -87,12 +90,20 @@ def merge_stores(sources: Sequence[str | Path], target: str | Path) -> int:
 def prune_store(store: str | Path, what: Sequence[str]) -> list[Path]:
     """Removes files of *store* and returns them. Nothing may be training into the store meanwhile.
 
-    what : of ``PRUNABLE``: "failed" (trials with a reason instead of a result), "stale" (made by other code than this
-        package's: no study will ask for them again), "torn" (halves, and checkpoints of fits that ended).
+    What another version of this package made is removed only where that version is named.
+
+    Args:
+        store: folder of trials.
+        what: "failed" (trials with a reason instead of a result), "torn" (halves, and checkpoints of fits that ended),
+            or the `FIT_VERSION` of trials that are in the store.
+
+    Raises:
+        ValueError: *what* has another word.
     """
-    if unknown := set(what) - set(PRUNABLE):
-        raise ValueError(f"cannot prune {', '.join(sorted(unknown))}; choose from {', '.join(PRUNABLE)}")
     store = Path(store)
+    allowed = [*PRUNABLE, *sorted(set(fit_versions(store)))]
+    if unknown := set(what) - set(allowed):
+        raise ValueError(f"cannot prune {', '.join(sorted(unknown))}; choose from {', '.join(allowed)}")
     doomed = []
     for path in sorted(store.iterdir()):
         if _PART.fullmatch(path.name):
@@ -101,17 +112,23 @@ def prune_store(store: str | Path, what: Sequence[str]) -> list[Path]:
             continue  # nothing of ours
         elif (record := load_record(store, path.stem)) is None:
             reason = "" if path.suffix == ".ckpt" else "torn"
+        elif (version := record.get("fit_version", "")) != FIT_VERSION:
+            reason = version
         elif record["error"]:
             reason = "failed"
-        elif path.suffix == ".ckpt":
-            reason = "torn"
         else:
-            reason = "stale" if record.get("code") != code_stamp(*TRIAL_CODE) else ""
+            reason = "torn" if path.suffix == ".ckpt" else FIT_VERSION
         if reason in what:
             doomed.append(path)
     for path in doomed:
         path.unlink(missing_ok=True)
     return doomed
+
+
+def fit_versions(store: Path) -> list[str]:
+    """The `FIT_VERSION` of each trial in *store*, by key."""
+    records = (load_record(store, key) for key in stored_keys(store))
+    return [record["fit_version"] for record in records if record and "fit_version" in record]
 
 
 def summary(rows: pd.DataFrame) -> str:

@@ -44,7 +44,7 @@ class ModelCard:
     scores: dict[str, float | None] = field(default_factory=dict)  # on the test set; None where undefined
     data: str = ""  # digest of the cells, labels, splits and crops (`rbcnb.trial.hash_data`)
     run: str = ""  # name of the run's folder
-    code: str = ""  # digest of the code that the fit depends on
+    fit_version: str = ""  # `rbcnb.trial.FIT_VERSION` of the fit
     package: str = ""  # version of rbcnb
     data_card: str = ""  # the text of the run's data card
 

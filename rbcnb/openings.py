@@ -16,7 +16,6 @@ The ledger is a file of the run, for people who want to be kept from fooling the
 import hashlib
 import json
 from collections.abc import Mapping, Sequence, Set
-from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
@@ -175,7 +174,7 @@ def _digest(*parts: bytes | np.ndarray, size: int = 8) -> str:
 
 
 def _settings(trial: Trial) -> str:
-    own = {name: value for name, value in asdict(trial).items() if name not in _APART and value is not None}
+    own = {name: value for name, value in trial.settings().items() if name not in _APART and value is not None}
     return json.dumps(own, sort_keys=True)
 
 

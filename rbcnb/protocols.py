@@ -8,7 +8,7 @@ macro F1 or likelihood on the inner folds.
 
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import fields, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -18,7 +18,7 @@ from rbcnb.columns import CLASSES, CODOCYTE, FOLD, NORMAL, class_names
 from rbcnb.methods import method_rank, method_trial
 from rbcnb.paper import TABLE2
 from rbcnb.splits import PROTOCOLS, TEST_FRACTION, SplitError
-from rbcnb.trial import ALL_CELLS, Trial, expand_grid
+from rbcnb.trial import ALL_CELLS, Trial, expand_grid, setting_fields
 
 # By which a setting and its epoch are chosen on the folds; a loss is no criterion, since each has its own scale.
 CRITERIA = {"macro_f1": "valid_macro_f1", "likelihood": "valid_ce"}
@@ -26,7 +26,6 @@ CRITERIA = {"macro_f1": "valid_macro_f1", "likelihood": "valid_ce"}
 # than a shorter fit would end with, so that only its last one tells what a fit of as many epochs gives.
 CHANGING_LOSSES = frozenset({"ldam_drw"})
 COMPARED = ["outer", "architecture", "method"]  # within which one setting is chosen
-SETTING_FIELDS = tuple(field.name for field in fields(Trial) if field.name not in (FOLD, "epochs", "seed"))
 BASE_RHO = float(TABLE2.loc[TABLE2["total"].idxmax(), "rho"])  # the rung that is the whole data set
 EVALUATION_COST = 1 / 3  # of an image in a forward pass, in units of one that is trained on
 
@@ -133,7 +132,7 @@ def choose_settings(curves: pd.DataFrame, *, protocol: str, criterion: str = "ma
     """
     if criterion not in CRITERIA:
         raise ValueError(f"criterion must be one of {', '.join(CRITERIA)}, got {criterion!r}")
-    settings = ["method", *SETTING_FIELDS]
+    settings = ["method", *setting_fields(curves)]
     grouped = curves.groupby([*settings, "epoch"], dropna=False, sort=False)
     means = grouped[["valid_loss", "valid_ce", "valid_macro_f1"]].mean().assign(n_folds=grouped.size()).reset_index()
     # A fit that diverged left no curve: its setting is out, rather than judged by the folds that went well.
@@ -164,12 +163,14 @@ def chosen_trials(chosen: pd.DataFrame, *, seeds: Sequence[int], dev_counts: str
     """The final fits (no fold held out) of chosen settings, each once per seed.
 
     Args:
-        chosen: rows with ``SETTING_FIELDS`` and ``epochs``, as from `choose_settings` or `best_settings`.
+        chosen: rows with `rbcnb.trial.setting_fields` and ``epochs``, as from `choose_settings` or `best_settings`.
         seeds: the same for every setting, so that methods pair.
         dev_counts: rung of the ladder that the fits are for, see `Trial`.
     """
     trials = []
-    for record in chosen[[*SETTING_FIELDS, "epochs"]].drop_duplicates().astype(object).to_dict(orient="records"):
+    for record in (
+        chosen[[*setting_fields(chosen), "epochs"]].drop_duplicates().astype(object).to_dict(orient="records")
+    ):
         record = {name: None if pd.isna(value) else value for name, value in record.items()}
         record |= {name: int(record[name]) for name in ("epochs", "batch_size", "outer")}
         record |= {"pretrained": bool(record["pretrained"]), "dev_counts": dev_counts}
@@ -186,7 +187,7 @@ def best_settings(results: pd.DataFrame) -> pd.DataFrame:
     Args:
         results: final fits of `rbcnb.study.run_study`, of one protocol.
     """
-    by = [*COMPARED, *(name for name in SETTING_FIELDS if name not in COMPARED), "epochs"]
+    by = [*COMPARED, *(name for name in setting_fields(results) if name not in COMPARED), "epochs"]
     settings = results.groupby(by, dropna=False, sort=False)
     # Of settings that tie exactly, the first: one method, one setting.
     ranked = results.assign(number=settings.ngroup(), mean=settings["macro_f1"].transform("mean"))

@@ -11,15 +11,14 @@ tried again by the next study that asks for the trial.
 import json
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, fields
+from dataclasses import fields
 from pathlib import Path
 
 import pandas as pd
 
 from rbcnb.columns import CELL, REPETITION, SMEAR
 from rbcnb.files import file_digest, write_whole
-from rbcnb.stamps import code_stamp
-from rbcnb.trial import TRIAL_CODE, Trial, TrialResult
+from rbcnb.trial import FIT_VERSION, Trial, TrialResult, setting_fields
 
 _FACTS = ("scores", "n_train", "seconds", "engine", "part_size")
 _NAME = re.compile(r"[0-9a-f]{16}")
@@ -49,7 +48,7 @@ def store_failure(trial: Trial, store: Path, *, data: str, error: str, retry: bo
 def _write_record(
     trial: Trial, store: Path, *, data: str, error: str = "", retry: bool = False, **facts: object
 ) -> None:
-    record = {"key": trial.key(data), "data": data, "code": code_stamp(*TRIAL_CODE), "trial": asdict(trial)}
+    record = {"key": trial.key(data), "data": data, "fit_version": FIT_VERSION, "trial": trial.settings()}
     with write_whole(store / f"{record['key']}.json") as part:
         part.write_text(json.dumps(record | {"error": error, "retry": retry} | facts, indent=1), encoding="utf-8")
 
@@ -126,7 +125,7 @@ def fold_predictions(fit: pd.Series, folds: pd.DataFrame, store: str | Path) -> 
         ValueError: no fold has the setting, or one that has it diverged.
     """
     rows = folds[folds["data"] == fit["data"]]
-    for name in (field.name for field in fields(Trial) if field.name not in ("fold", "epochs", "seed")):
+    for name in setting_fields(folds):
         rows = rows[(rows[name] == fit[name]) | (rows[name].isna() & pd.isna(fit[name]))]
     if rows.empty or (rows["error"].notna() & (rows["error"] != "")).any():
         what = f"{fit['method']}, {fit['architecture']}"
@@ -166,7 +165,7 @@ def load_curves(store: str | Path, keys: Sequence[str]) -> pd.DataFrame:
         if record["error"]:
             continue  # it has no curve, and whoever chooses by curves must do without it
         trial = Trial(**record["trial"])
-        settings = {name: value for name, value in asdict(trial).items() if name != "epochs"}
+        settings = {name: value for name, value in trial.settings().items() if name != "epochs"}
         frames.append(pd.DataFrame(record["curves"]).assign(key=key, method=trial.method, **settings))
     return _with_numbers(pd.concat(frames, ignore_index=True))
 
@@ -192,11 +191,13 @@ def _row(record: dict) -> dict | None:
     try:
         trial = Trial(**record["trial"])
         kept = {name: record[name] for name in ("key", "data", *_FACTS[1:], "error")}
-        return {"method": trial.method, **asdict(trial), **record["scores"], **kept}
+        return {"method": trial.method, **trial.settings(), **record["scores"], **kept}
     except (KeyError, TypeError, ValueError):
         return None
 
 
 def _with_numbers(table: pd.DataFrame) -> pd.DataFrame:
-    """Settings that a trial may lack (None) as NaN, so that their columns are numbers whoever lacks them."""
+    """Settings that a trial may lack (None) as NaN, and what `Trial.settings` leaves out as its default."""
+    later = {field.name: field.default for field in fields(Trial) if field.metadata.get("later")}
+    table = table.fillna({name: value for name, value in later.items() if name in table})
     return table.astype({field.name: float for field in fields(Trial) if field.default is None and field.name in table})

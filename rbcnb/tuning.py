@@ -10,9 +10,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from rbcnb.columns import PRIMARY_METHODS
-from rbcnb.protocols import CHANGING_LOSSES, COMPARED, SETTING_FIELDS
+from rbcnb.protocols import CHANGING_LOSSES, COMPARED
 from rbcnb.style import DASHES, THIN, colours_of, new_figure, rc, readable, require
-from rbcnb.trial import Trial
+from rbcnb.trial import Trial, setting_fields
 
 _PANELS = (("valid_loss", "validation loss"), ("valid_macro_f1", "validation macro F1"))
 _LINES = ["line", "method", "fold", "epoch", "chosen_epoch", "valid_loss", "valid_macro_f1"]
@@ -70,7 +70,7 @@ def chosen_curves(curves: pd.DataFrame, chosen: pd.DataFrame) -> pd.DataFrame:
         chosen: the output of `rbcnb.protocols.choose_settings`; a method with several rows (one per alpha under
             ``paper``) has a line for each.
     """
-    settings = ["method", *SETTING_FIELDS]
+    settings = ["method", *setting_fields(curves)]
     several = chosen["method"].duplicated(keep=False)
     names = chosen["method"].map(readable) + (", α = " + chosen["alpha"].map("{:g}".format)).where(several, "")
     named = _as_in(curves, chosen[settings]).assign(chosen_epoch=chosen["epochs"], line=names)
@@ -91,7 +91,7 @@ def choice_optimism(curves: pd.DataFrame, choose: Callable[[pd.DataFrame], pd.Da
         Per architecture and method: ``on_the_folds``, ``on_folds_left_out`` (means of macro F1), their difference
         ``optimism``, and ``choices``: how many different settings and epochs were chosen, out of one per fold.
     """
-    by, settings = ["architecture", "method"], ["method", *SETTING_FIELDS]
+    by, settings = ["architecture", "method"], ["method", *setting_fields(curves)]
     unseen = []
     for fold in sorted(curves["fold"].unique()):
         choice = choose(curves[curves["fold"] != fold]).rename(columns={"epochs": "epoch"})[[*settings, "epoch"]]

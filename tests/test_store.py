@@ -10,19 +10,22 @@ import pytest
 
 from rbcnb.cli import main
 from rbcnb.inference import repetitions_of
-from rbcnb.listing import merge_stores, prune_store
+from rbcnb.listing import manage_results, merge_stores, prune_store
+from rbcnb.openings import entry_of
 from rbcnb.store import (
     checkpoint_of,
     fold_predictions,
+    load_curves,
     load_record,
     predictions_by_method,
     results_table,
     store_failure,
     store_result,
 )
-from rbcnb.trial import Trial, TrialResult
+from rbcnb.trial import FIT_VERSION, LATER, Trial, TrialResult
 
 TRIAL = Trial(epochs=1, precision="float32")
+BROKEN = {"0123456789abcdef.parquet", ".0123456789abcdef.77.part.json"}
 
 
 def result(trial: Trial, macro_f1: float = 0.5) -> TrialResult:
@@ -123,24 +126,31 @@ def test_merging_adds_what_is_lacking_and_prefers_results_to_failures(store, tmp
 
 
 def test_pruning_removes_what_is_named_and_nothing_else(store):
-    whole = set(names(store))
     key = TRIAL.key("d")
     (store / "0123456789abcdef.parquet").write_bytes(b"")  # a half
     (store / ".0123456789abcdef.77.part.json").write_bytes(b"")
     checkpoint_of(store, key).write_bytes(b"")  # of a fit that ended
     checkpoint_of(store, "f" * 16).write_bytes(b"")  # of one that has not
     (store / "notes.txt").write_text("mine")
-    record = json.loads((store / f"{key}.json").read_text())
-    (store / f"{key}.json").write_text(json.dumps(record | {"code": "of last year"}))
+    theirs = dataclasses.replace(TRIAL, fold=2), dataclasses.replace(TRIAL, fold=3)
+    store_result(result(theirs[0]), store, data="d")
+    store_failure(theirs[1], store, data="d", error="OSError: no disk", retry=True)
+    for path in (store / f"{trial.key('d')}.json" for trial in theirs):  # as the next version may write them
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"fit_version": "99", "knob": 1}))
+    whole = set(names(store)) - BROKEN - {f"{key}.ckpt"}
     assert {path.name for path in prune_store(store, ["torn"])} == {
-        "0123456789abcdef.parquet", ".0123456789abcdef.77.part.json", f"{key}.ckpt",
-    }  # fmt: skip
-    assert set(names(store)) == whole | {"f" * 16 + ".ckpt", "notes.txt"}
-    assert {path.name for path in prune_store(store, ["stale"])} == {f"{key}.json", f"{key}.parquet"}
+        *BROKEN,
+        f"{key}.ckpt",
+    }
+    assert set(names(store)) == whole
+    with pytest.raises(ValueError, match=f"cannot prune stale; choose from failed, torn, {FIT_VERSION}, 99"):
+        prune_store(store, ["stale"])
     assert len(prune_store(store, ["failed"])) == 1
-    assert results_table(store)["fold"].tolist() == [0.0]
-    with pytest.raises(ValueError, match="cannot prune everything; choose from failed, stale, torn"):
-        prune_store(store, ["everything"])
+    assert sorted(results_table(store)["fold"].dropna()) == [0, 2, 3]  # also the failure of the other version
+    assert "2 trials have fit version 99" in manage_results([store])
+    assert {path.stem for path in prune_store(store, ["99"])} == {trial.key("d") for trial in theirs}
+    assert len(prune_store(store, [FIT_VERSION])) == 4
+    assert set(names(store)) == {"f" * 16 + ".ckpt", "notes.txt"}
 
 
 def test_pruning_leaves_every_folder_that_is_no_store_alone(tmp_path):
@@ -148,7 +158,7 @@ def test_pruning_leaves_every_folder_that_is_no_store_alone(tmp_path):
     for name in mine:
         (tmp_path / name).write_text("mine")
     (tmp_path / ".parts").mkdir()
-    assert prune_store(tmp_path, ["failed", "stale", "torn"]) == []
+    assert prune_store(tmp_path, ["failed", "torn"]) == []
     assert set(names(tmp_path)) == mine | {".parts"}
 
 
@@ -227,3 +237,25 @@ def test_command_lists_exports_merges_and_prunes(store, tmp_path, capsys):
     assert main(["results", str(tmp_path / "nowhere")]) == 2
     assert "no such folder" in capsys.readouterr().err
     assert main(["results", str(store), "--export", "all.xlsx"]) == 2
+
+
+@dataclasses.dataclass(frozen=True)
+class TrialOfNextYear(Trial):
+    """As `Trial` will be once it has another setting."""
+
+    schedule: str = dataclasses.field(default="constant", metadata=LATER)
+
+
+def test_a_new_setting_leaves_names_records_and_ledger_of_older_trials_alone(store, monkeypatch):
+    plain, other = TrialOfNextYear(**TRIAL.settings()), TrialOfNextYear(**TRIAL.settings(), schedule="cosine")
+    assert plain.settings() == TRIAL.settings()
+    assert other.settings() == TRIAL.settings() | {"schedule": "cosine"}
+    assert plain.key("d") == TRIAL.key("d") != other.key("d")
+    assert entry_of(plain) == entry_of(TRIAL) != entry_of(other)
+    before = results_table(store)
+    monkeypatch.setattr("rbcnb.store.Trial", TrialOfNextYear)
+    pd.testing.assert_frame_equal(results_table(store), before)
+    store_result(result(other), store, data="d")
+    assert results_table(store)["schedule"].value_counts().to_dict() == {"constant": 3, "cosine": 1}
+    curves = load_curves(store, [TRIAL.key("d"), other.key("d")])
+    assert curves["schedule"].tolist() == ["constant", "cosine"]
