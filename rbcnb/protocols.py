@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from rbcnb.columns import CLASSES, CODOCYTE, FOLD, NORMAL, class_names
+from rbcnb.columns import CLASSES, CODOCYTE, NORMAL, class_names
 from rbcnb.methods import method_rank, method_trial
 from rbcnb.paper import TABLE2
 from rbcnb.splits import PROTOCOLS, TEST_FRACTION, SplitError
