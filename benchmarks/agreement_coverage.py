@@ -11,8 +11,8 @@ import argparse
 import numpy as np
 import pandas as pd
 
-from rbcnb.agreement import cohen_kappa, jackknife, simulated_readers
 from rbcnb.columns import CELL, CLASSES, LABEL, SMEAR
+from rbcnb.labels.agreement import cohen_kappa, jackknife, simulated_readers
 
 SHARES = (0.10, 0.10, 0.80)  # of the classes, as in the paper
 ERROR, SPREAD = 0.12, 0.10

@@ -14,13 +14,13 @@ from pathlib import Path
 
 from PIL import Image
 
-from rbcnb.batch import segment_files
 from rbcnb.columns import CLASSES
-from rbcnb.count import count_files
-from rbcnb.model_file import ModelCard, save_model
-from rbcnb.models import ARCHITECTURES, build_model
-from rbcnb.segmentation import FinderSpec
-from rbcnb.smears import synthetic_smears
+from rbcnb.counting.count import count_files
+from rbcnb.counting.model_file import ModelCard, save_model
+from rbcnb.segmentation.batch import segment_files
+from rbcnb.segmentation.segment import FinderSpec
+from rbcnb.smears.sources import synthetic_smears
+from rbcnb.training.models import ARCHITECTURES, build_model
 
 
 def main() -> None:

@@ -1,10 +1,10 @@
 """How many planted label errors does the audit find? python benchmarks/label_issues.py [--out DIR] [--effect]
 
 Synthetic cells (22 smears of 60, crops of 48 px, cut where the renderer put them) are split by smear; errors are
-planted in the labels of the development cells, random ones and a tired reader's (`rbcnb.label_noise`): 5 %, and on all
-but the last set of cells 2 and 10 %. The lesson net is fitted on five folds, on eight turns of each cell, and labels
-are audited by what it says of smears that it has not seen. Told are means over sets of cells, with the lowest and the
-highest:
+planted in the labels of the development cells, random ones and a tired reader's (`rbcnb.labels.planted_errors`): 5 %,
+and on all but the last set of cells 2 and 10 %. The lesson net is fitted on five folds, on eight turns of each cell,
+and labels are audited by what it says of smears that it has not seen. Told are means over sets of cells, with the
+lowest and the highest:
 
 queue   recall of the errors within the first 10 % of the queue, for every way of ranking, with one fit per fold and
         with the average over seeds; the peer is self-confidence with one fit
@@ -24,15 +24,14 @@ import numpy as np
 import pandas as pd
 
 from rbcnb.columns import CELL, CROP, GROUP, LABEL, SMEAR, TARGET
-from rbcnb.corrections import apply_corrections, correction_effect
-from rbcnb.crops import crop_cells
-from rbcnb.held_out import audit_splits, in_all_turns, out_of_fold
-from rbcnb.label_issues import DOUBTS, find_label_issues, flag_issues, label_codes
-from rbcnb.label_noise import KINDS, spoil_development
-from rbcnb.relabel import error_estimate, relabel_queue, second_look, simulated_labels
-from rbcnb.smears import synthetic_smears
-from rbcnb.study import run_study
-from rbcnb.trial import Trial, expand_grid
+from rbcnb.labels.confident_learning import DOUBTS, find_label_issues, flag_issues, label_codes
+from rbcnb.labels.planted_errors import KINDS, plant_dev_errors
+from rbcnb.labels.second_look import compare_second_look, error_estimate, relabel_queue, simulated_labels
+from rbcnb.segmentation.crops import crop_cells
+from rbcnb.smears.sources import synthetic_smears
+from rbcnb.study.label_audit import apply_corrections, audit_splits, correction_effect, eight_views, out_of_fold
+from rbcnb.study.runner import run_study
+from rbcnb.training.trial import Trial, expand_grid
 
 RATES = (0.02, 0.05, 0.10)
 MAIN_RATE = 0.05
@@ -86,7 +85,7 @@ def measure_effect(
     issues = find_label_issues(out_of_fold(fits, options.out), given)
     _, key = relabel_queue(issues, n_suspects=round(QUEUE * len(issues)), seed=0)
     said = simulated_labels(key, cells, slip_rate=SLIP_RATE, seed=0)
-    told = error_estimate(second_look(key, said)).iloc[-1]
+    told = error_estimate(compare_second_look(key, said)).iloc[-1]
     corrected, changes = apply_corrections(given, said)
     suspects = key[key["role"] == "suspect"].merge(cells, on=[SMEAR, CELL], suffixes=("", "_true"))
     facts = {"errors": int((suspects[LABEL] != suspects[f"{LABEL}_true"]).sum()), "told": told["errors"]}
@@ -122,9 +121,9 @@ def main() -> None:
     for rate, number in plan:
         cells, crops = synthetic_cells(number)
         for kind in KINDS:
-            given = spoil_development(cells, kind=kind, rate=rate, seed=number)
+            given = plant_dev_errors(cells, kind=kind, rate=rate, seed=number)
             trials = expand_grid(replace(NET, epochs=AUDIT_EPOCHS), seed=range(options.fits), fold=range(5))
-            fits = run_study(trials, *in_all_turns(given, crops), options.out, jobs=options.jobs)
+            fits = run_study(trials, *eight_views(given, crops), options.out, jobs=options.jobs)
             facts = {"rate": rate, "kind": kind, "set": number}
             rows += [facts | measured for measured in measure(cells, fits, options.out)]
             if options.effect and rate == MAIN_RATE:

@@ -15,7 +15,7 @@ from pathlib import Path
 from key_times import browser, lab_page, tell_times
 from test_browser_labeller import CELLS, SHOW
 
-from rbcnb.readings import load_readings
+from rbcnb.labels.readings import load_readings
 
 PEER = """\
 import cv2
@@ -46,7 +46,7 @@ for button in buttons:
 draw()
 widgets.VBox([widgets.HBox(buttons), widgets.HBox(pictures)])
 """
-OURS, USUAL = "rbcnb.labeller", "ipywidgets buttons and images"
+OURS, USUAL = "rbcnb.labels.labeller.widget", "ipywidgets buttons and images"
 
 
 def main(readings: int) -> None:

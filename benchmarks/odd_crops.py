@@ -1,11 +1,11 @@
 """Copies and odd crops among synthetic cells: how many are found, and how fast? python benchmarks/odd_crops.py
 
 copies    smears are photographed again: darker, noisier or saved as JPEG, and mirrored; the share of cells whose copy
-          `rbcnb.duplicates.near_pairs` finds, and the pairs of different cells that it takes for one
+          `rbcnb.labels.odd_crops.near_pairs` finds, and the pairs of different cells that it takes for one
 speed     CPU seconds for --cells different cells, against comparing the pixels of all pairs in all eight turns (timed
           on 2,000 cells, times the square of the ratio)
 oddities  off-centre, double, half-size and empty crops, one of each to 60 cells: AUROC of the local outlier factor that
-          `rbcnb.outliers` uses, and of rivals on the same features; mean of three sets, lowest and highest
+          `rbcnb.labels.odd_crops` uses, and of rivals on the same features; mean of three sets, lowest and highest
 """
 
 import argparse
@@ -21,10 +21,9 @@ from sklearn.metrics import roc_auc_score
 from sklearn.preprocessing import RobustScaler
 
 from rbcnb.columns import RADIUS, X, Y
-from rbcnb.crops import crop_cells
-from rbcnb.duplicates import MAX_DISTANCE, TURNS, near_pairs, squares, turned
-from rbcnb.outliers import crop_features, outlier_scores
-from rbcnb.smears import synthetic_smears
+from rbcnb.labels.odd_crops import MAX_DISTANCE, TURNS, crop_features, near_pairs, outlier_scores, squares, turned
+from rbcnb.segmentation.crops import crop_cells
+from rbcnb.smears.sources import synthetic_smears
 
 SIZE_PX = 48
 

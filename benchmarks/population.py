@@ -14,10 +14,10 @@ import cv2
 import numpy as np
 import pandas as pd
 
-from rbcnb.chula import chula_smears
-from rbcnb.diameter import estimate_diameter
-from rbcnb.images import Smear
-from rbcnb.synthesis import PAPER_COUNTS, SmearSpec, render_smear
+from rbcnb.segmentation.diameter import estimate_diameter
+from rbcnb.smears.chula import chula_smears
+from rbcnb.smears.images import Smear
+from rbcnb.smears.synthetic.render import PAPER_COUNTS, SmearSpec, render_smear
 
 
 def synthetic(n: int, *, seed: int, ratio: tuple[float, ...], n_cells: int) -> Iterator[Smear]:

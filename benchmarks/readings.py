@@ -17,8 +17,8 @@ from unittest import mock
 
 import pandas as pd
 
-from rbcnb.current_labels import current_labels
-from rbcnb.readings import Reading, append_readings, load_readings
+from rbcnb.labels.consensus import current_labels
+from rbcnb.labels.readings import Reading, append_readings, load_readings
 
 N_CELLS, N_TIMES, RUNS, SLOW_RUNS = 10_000, 5, 101, 5
 

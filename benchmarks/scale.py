@@ -18,9 +18,10 @@ import numpy as np
 import pandas as pd
 
 from rbcnb.columns import CELL, CLASSES, GROUP, LABEL, PRED, SMEAR, TARGET, prob_columns
-from rbcnb.splits import assign_splits
-from rbcnb.store import results_table, store_result
-from rbcnb.trial import Trial, TrialResult, hash_data
+from rbcnb.study.store import results_table, store_result
+from rbcnb.training.fit import TrialResult, hash_data
+from rbcnb.training.splits import assign_splits
+from rbcnb.training.trial import Trial
 
 CELLS = 1e8
 TEST_CELLS = 0.3 * CELLS

@@ -1,9 +1,10 @@
 """What a trial costs over its own work: ours against bare Dask and bare joblib. python benchmarks/scheduling.py
 
 The same function, the same workers (real processes on loopback), the same data (23 MB of crops): ours through
-`rbcnb.workers.run_all`; bare Dask scatters the crops and calls ``client.submit`` per trial and ``as_completed``; bare
-joblib is ``Parallel(return_as="generator_unordered")``. Medians of interleaved rounds: wall time per trial, and
-processor time of all processes together (caller, scheduler, workers), which holds where the machine has other work.
+`rbcnb._utils.parallel.run_all`; bare Dask scatters the crops and calls ``client.submit`` per trial and
+``as_completed``; bare joblib is ``Parallel(return_as="generator_unordered")``. Medians of interleaved rounds: wall time
+per trial, and processor time of all processes together (caller, scheduler, workers), which holds where the machine has
+other work.
 """
 
 import argparse
@@ -22,8 +23,8 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 from dask_cluster import loopback_cluster  # noqa: E402
 from distributed import Client, as_completed  # noqa: E402
 
-from rbcnb.cluster import connect  # noqa: E402
-from rbcnb.workers import run_all  # noqa: E402
+from rbcnb._utils.dask_cluster import connect  # noqa: E402
+from rbcnb._utils.parallel import run_all  # noqa: E402
 
 CROPS = np.zeros((3392, 48, 48, 3), np.uint8)  # as many as the paper has, of the size of the course
 TRIALS = {0.0: 300, 0.01: 300, 0.1: 60, 1.0: 16}  # seconds of a trial -> how many make a round
@@ -75,7 +76,7 @@ def main() -> None:
     ):
         import scheduling  # by name, as workers import it
 
-        with connect(cluster.address, scheduling.work) as client:
+        with connect(cluster.address) as client:
             for seconds in options.seconds:
                 n = TRIALS[seconds]
                 items = [(i, seconds) for i in range(n)]

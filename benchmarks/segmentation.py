@@ -36,13 +36,14 @@ import cv2
 import numpy as np
 import pandas as pd
 
-from rbcnb.chula import read_chula_labels
 from rbcnb.columns import BORDER, CODOCYTE, HYPOCHROMIA, LABEL, RADIUS, X, Y
-from rbcnb.images import read_image
-from rbcnb.matching import detection_scores, match_cells
-from rbcnb.segmentation import FinderSpec, estimate_diameter, find_cells
-from rbcnb.smears import synthetic_smears
-from rbcnb.synthesis import SmearSpec, render_smear
+from rbcnb.segmentation.diameter import estimate_diameter
+from rbcnb.segmentation.matching import detection_scores, match_cells
+from rbcnb.segmentation.segment import FinderSpec, find_cells
+from rbcnb.smears.chula import read_chula_labels
+from rbcnb.smears.images import read_image
+from rbcnb.smears.sources import synthetic_smears
+from rbcnb.smears.synthetic.render import SmearSpec, render_smear
 
 CHULA_RULE = {"max_distance": 18.0, "margin": 20.0}
 

@@ -39,7 +39,10 @@ alpha = widgets.FloatSlider(1.0, min=0.25, max=1.75)
 gamma = widgets.FloatSlider(2.0, min=0, max=5, step=0.05)
 widgets.VBox([alpha, gamma, widgets.interactive_output(draw, {"alpha": alpha, "gamma": gamma})])
 """
-HANDLES = {"rbcnb.widgets.explore": 1, "matplotlib, interactive_output": 3}  # the gamma sliders, in the page's order
+HANDLES = {
+    "rbcnb.plotting.sliders.explore": 1,
+    "matplotlib, interactive_output": 3,
+}  # the gamma sliders, in the page's order
 
 
 def main(presses: int) -> None:

@@ -31,16 +31,16 @@ import pandas as pd
 import torch
 from population import synthetic
 
-from rbcnb.chula import chula_smears
 from rbcnb.columns import CLASSES, CROP, GROUP, LABEL
-from rbcnb.harvest import Harvest, harvest
-from rbcnb.images import Smear
-from rbcnb.labels import detection_table, label_cells
-from rbcnb.learner import CropLoader, build_learner, predict_probabilities
-from rbcnb.metrics import macro_f1
-from rbcnb.segmentation import FinderSpec
-from rbcnb.synthesis import PAPER_COUNTS
-from rbcnb.trial import Trial
+from rbcnb.evaluation.metrics import macro_f1
+from rbcnb.labels.assign import detection_table, label_cells
+from rbcnb.segmentation.segment import FinderSpec
+from rbcnb.segmentation.segment_many import SegmentedSmears, segment_smears
+from rbcnb.smears.chula import chula_smears
+from rbcnb.smears.images import Smear
+from rbcnb.smears.synthetic.render import PAPER_COUNTS
+from rbcnb.training.learner import CropLoader, build_learner, predict_probabilities
+from rbcnb.training.trial import Trial
 
 CROP_PX = 48
 FINDER = FinderSpec(upscale="none", size_px=CROP_PX)
@@ -63,13 +63,13 @@ def tune_finder(n: int, *, tries: int, seed: int) -> FinderSpec:
             radius_min=rng.uniform(0.5, 0.8),
             radius_max=rng.uniform(1.05, 1.4),
         )
-        score = finder_f1(harvest(smears, spec))
+        score = finder_f1(segment_smears(smears, spec))
         if score > best_score:
             best, best_score = spec, score
     return best
 
 
-def finder_f1(found: Harvest) -> float:
+def finder_f1(found: SegmentedSmears) -> float:
     """F1 over all smears together."""
     table = detection_table(found.cells, found.truth, found.smears, exhaustive=True)
     hits, truth, false = (table[name].sum() for name in ("n_hits", "n_truth", "n_false"))
@@ -78,7 +78,7 @@ def finder_f1(found: Harvest) -> float:
 
 def labelled_crops(smears: Iterator[Smear]) -> tuple[np.ndarray, np.ndarray, pd.Series]:
     """Crops [N,S,S,3], targets [N] in the order of CLASSES, groups [N], of the found cells that have a label."""
-    found = harvest(smears, FINDER)
+    found = segment_smears(smears, FINDER)
     cells = label_cells(found.cells, found.truth)
     cells = cells[cells[LABEL].isin(CLASSES)]
     targets = cells[LABEL].map(CLASSES.index).to_numpy(np.int64)
@@ -170,10 +170,10 @@ def main() -> None:
         listed = args.chula / "exhaustively_labelled.json"
         names = set(json.loads(listed.read_text())["exhaustively_labelled"]) if listed.exists() else None
         real = [s for s in chula_smears(args.chula, types="all") if names is None or Path(s.name).stem in names]
-        rows = [{"tuned_on": "Chula (FinderSpec)", "seed": 0, "f1_score": finder_f1(harvest(real, FINDER))}]
+        rows = [{"tuned_on": "Chula (FinderSpec)", "seed": 0, "f1_score": finder_f1(segment_smears(real, FINDER))}]
         for seed in range(args.seeds):
             spec = tune_finder(16, tries=args.tries, seed=seed)
-            rows.append({"tuned_on": "synthetic", "seed": seed, "f1_score": finder_f1(harvest(real, spec))})
+            rows.append({"tuned_on": "synthetic", "seed": seed, "f1_score": finder_f1(segment_smears(real, spec))})
             print(spec, flush=True)
         tables["finder"] = pd.DataFrame(rows)
     if "classifier" in args.parts:

@@ -8,7 +8,7 @@
 - *bare step*: forward, backward and Adam on one fixed batch that lies on the device, with the engine's number format,
   memory layout, optimiser and kernels; nothing can train faster with these. Its learning rate is next to nothing: a
   batch that is known by heart has gradients of zero, and takes less time than any in a fit.
-- *engine*: one epoch of `rbcnb.learner.build_learner` over crops, with its curves.
+- *engine*: one epoch of `rbcnb.training.learner.build_learner` over crops, with its curves.
 - *engine, a fit per core*: as many of them side by side as there are cores, of one thread each, as a study runs them.
 - *engine, float32*: the first in float32.
 - *fastai*: ``ImageDataLoaders.from_folder`` over PNG files of the same crops, and ``vision_learner`` of the same
@@ -16,8 +16,8 @@
 
 Each way has processes of its own (the engine changes how a process keeps its memory), with torch's default number of
 threads (``OMP_NUM_THREADS`` sets it); they take turns. Medians over rounds, and ratios of medians; beside them the
-processor time of an image, loader's workers included, which a busy machine changes less. With ``--parts``:
-processor time of the bare step as torch has it, and with each of `rbcnb.kernels` in turn. With ``--curves``: the
+processor time of an image, loader's workers included, which a busy machine changes less. With ``--parts``: processor
+time of the bare step as torch has it, and with each of `rbcnb.training.kernels` in turn. With ``--curves``: the
 training curves of bfloat16 and of float32, five seeds each, on synthetic cells.
 """
 
@@ -47,23 +47,24 @@ from fastai.vision.all import ImageDataLoaders, vision_learner  # noqa: E402
 from torchvision import models as torchvision_models  # noqa: E402
 
 from rbcnb.columns import LABEL  # noqa: E402
-from rbcnb.engine import Autocast, Engine, choose_engine, prepare  # noqa: E402
-from rbcnb.harvest import harvest  # noqa: E402
-from rbcnb.kernels import DenseAdam, kept_memory, use_small_maps  # noqa: E402
-from rbcnb.labels import label_cells  # noqa: E402
-from rbcnb.learner import CropLoader, build_learner  # noqa: E402
-from rbcnb.models import build_model, normalise  # noqa: E402
-from rbcnb.segmentation import FinderSpec  # noqa: E402
-from rbcnb.smears import synthetic_smears  # noqa: E402
-from rbcnb.splits import assign_splits  # noqa: E402
-from rbcnb.trial import Trial, run_trial  # noqa: E402
+from rbcnb.labels.assign import label_cells  # noqa: E402
+from rbcnb.segmentation.segment import FinderSpec  # noqa: E402
+from rbcnb.segmentation.segment_many import segment_smears  # noqa: E402
+from rbcnb.smears.sources import synthetic_smears  # noqa: E402
+from rbcnb.training.engine import Autocast, Engine, choose_engine, prepare  # noqa: E402
+from rbcnb.training.fit import run_trial  # noqa: E402
+from rbcnb.training.kernels import DenseAdam, kept_memory, use_small_maps  # noqa: E402
+from rbcnb.training.learner import CropLoader, build_learner  # noqa: E402
+from rbcnb.training.models import build_model, normalise  # noqa: E402
+from rbcnb.training.splits import assign_splits  # noqa: E402
+from rbcnb.training.trial import Trial  # noqa: E402
 
 BATCH = 32
 
 
 def cells_and_crops(n: int, size_px: int) -> tuple[pd.DataFrame, np.ndarray]:
     """At least *n* labelled cells of synthetic smears and their crops [N, size_px, size_px, 3]."""
-    found = harvest(
+    found = segment_smears(
         synthetic_smears(max(8, n // 100), seed=0, n_cells=154), FinderSpec(upscale="none", size_px=size_px)
     )
     cells = label_cells(found.cells, found.truth)

@@ -15,8 +15,8 @@ import pandas as pd
 from segmentation import chula, score
 
 from rbcnb.columns import RADIUS
-from rbcnb.segmentation import FinderSpec, find_cells
-from rbcnb.smears import synthetic_smears
+from rbcnb.segmentation.segment import FinderSpec, find_cells
+from rbcnb.smears.sources import synthetic_smears
 
 GRID = {
     "stain": (0.3, 0.4, 0.5, 0.6),

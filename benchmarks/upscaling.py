@@ -9,8 +9,8 @@ the medians over the repeats. ``cover`` is the share of the smear within the squ
 largest difference between the two ways' crops, in grey levels, over all values. CPU seconds are of this process, and
 are what a busy machine does not change; the device is printed, since on a GPU the ratio speaks of something else.
 
-Synthetic smears come from `rbcnb.synthesis`, seeded by their number of cells; Chula's are spread evenly over the names
-of those that are exhaustively labelled.
+Synthetic smears come from `rbcnb.smears.synthetic.render`, seeded by their number of cells; Chula's are spread evenly
+over the names of those that are exhaustively labelled.
 """
 
 import argparse
@@ -24,12 +24,13 @@ import cv2
 import numpy as np
 import pandas as pd
 
-from rbcnb import superres
 from rbcnb.columns import RADIUS, X, Y
-from rbcnb.images import read_image
-from rbcnb.segmentation import FinderSpec, crop_cells, find_cells, upscaled_crops
-from rbcnb.synthesis import SmearSpec, render_smear
-from rbcnb.waifu import crops_device
+from rbcnb.segmentation import upscaling
+from rbcnb.segmentation.crops import crop_cells, upscaled_crops
+from rbcnb.segmentation.segment import FinderSpec, find_cells
+from rbcnb.segmentation.waifu2x import crops_device
+from rbcnb.smears.images import read_image
+from rbcnb.smears.synthetic.render import SmearSpec, render_smear
 
 SIZE_PX, DIAMETER_PX = 224, 40.0
 SCALE = SIZE_PX / DIAMETER_PX
@@ -60,7 +61,7 @@ def measure(name: str, image: np.ndarray, repeats: int) -> dict[str, object]:
     alone: list[tuple[float, float]] = []
     for _ in range(repeats):
         expected, *times = timed(
-            lambda: crop_cells(superres.waifu2x(image, SCALE), cells, SIZE_PX, scale=SCALE),
+            lambda: crop_cells(upscaling.waifu2x(image, SCALE), cells, SIZE_PX, scale=SCALE),
         )
         whole.append(tuple(times))
         crops, *times = timed(lambda: upscaled_crops(image, cells, SIZE_PX, SCALE, method="waifu2x"))
@@ -100,7 +101,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, metavar="FILE", help="for the table as CSV")
     options = parser.parse_args()
     cv2.setNumThreads(options.threads)
-    superres.waifu2x(np.zeros((8, 8, 3), np.uint8), 2.0)  # reads the model; raises where it cannot run
+    upscaling.waifu2x(np.zeros((8, 8, 3), np.uint8), 2.0)  # reads the model; raises where it cannot run
     print(f"crops on {crops_device()}, whole smears on cpu; {options.threads} thread(s)")
     rows = []
     for name, image in smears([int(n) for n in options.cells.split(",") if n], options.chula, options.n_chula):

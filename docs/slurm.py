@@ -7,7 +7,7 @@ import sys
 
 from dask_jobqueue import SLURMCluster
 
-from rbcnb.reproduce import reproduce
+from rbcnb.workflow.notebooks import reproduce
 
 NODE = {
     "queue": "gpu",  # the partition; sinfo lists them

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from rbcnb.arguments import DEFAULT_OUT, build_parser
+from rbcnb.cli_arguments import DEFAULT_OUT, build_parser
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -46,7 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _use_models(folder: str | None) -> None:
     """Has this process and the kernels that it starts read Waifu2x's model files from *folder*."""
     if folder:
-        from rbcnb.superres import MODELS_ENV, Waifu2xUnavailable, model_folder
+        from rbcnb.segmentation.waifu2x import MODELS_ENV, Waifu2xUnavailable, model_folder
 
         try:
             os.environ[MODELS_ENV] = str(model_folder(folder).resolve())
@@ -77,9 +77,8 @@ def _names(text: str) -> list[str]:
 
 
 def _reproduce(options: Namespace) -> int:
-    from rbcnb.admission import ClusterError
-    from rbcnb.notebook_run import ReproductionError
-    from rbcnb.reproduce import reproduce, skipped_files
+    from rbcnb._utils.errors import ClusterError
+    from rbcnb.workflow.notebooks import ReproductionError, reproduce, skipped_files
 
     try:
         _use_models(options.models)
@@ -103,9 +102,9 @@ def _reproduce(options: Namespace) -> int:
 
 
 def _segment(options: Namespace) -> int:
-    from rbcnb.admission import ClusterError
-    from rbcnb.batch import BatchError, segment_files
-    from rbcnb.segmentation import FinderSpec
+    from rbcnb._utils.errors import ClusterError
+    from rbcnb.segmentation.batch import BatchError, segment_files
+    from rbcnb.segmentation.segment import FinderSpec
 
     try:
         _use_models(options.models)
@@ -136,14 +135,14 @@ def _told(command: str, report: Any) -> int:
 
 
 def _import_labels(options: Namespace) -> int:
-    from rbcnb.exchange import import_labels
+    from rbcnb.labels.import_export import import_labels
 
     print(import_labels(options.source, options.into, reader=options.reader, layout=options.layout))
     return 0
 
 
 def _export_labels(options: Namespace) -> int:
-    from rbcnb.exchange import export_labels
+    from rbcnb.labels.import_export import export_labels
 
     own = {"reader": options.reader, "layout": options.layout, "replace": options.replace}
     print(export_labels(options.source, options.out, **own))
@@ -151,9 +150,9 @@ def _export_labels(options: Namespace) -> int:
 
 
 def _count(options: Namespace) -> int:
-    from rbcnb.admission import ClusterError
-    from rbcnb.batch import BatchError
-    from rbcnb.count import count_files, summary_lines
+    from rbcnb._utils.errors import ClusterError
+    from rbcnb.counting.count import count_files, summary_lines
+    from rbcnb.segmentation.batch import BatchError
 
     try:
         _use_models(options.models)
@@ -181,7 +180,7 @@ def _count(options: Namespace) -> int:
 
 
 def _verify(options: Namespace) -> int:
-    from rbcnb.verify import verify_run
+    from rbcnb.workflow.verify import verify_run
 
     report = verify_run(options.run, against=options.against, tolerance=options.tolerance)
     print("\n".join(report.lines))
@@ -189,7 +188,7 @@ def _verify(options: Namespace) -> int:
 
 
 def _publish(options: Namespace) -> int:
-    from rbcnb.publish import publish_run
+    from rbcnb.workflow.publish import publish_run
 
     folder = publish_run(options.run, options.out)
     n_bytes = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
@@ -198,20 +197,20 @@ def _publish(options: Namespace) -> int:
 
 
 def _results(options: Namespace) -> int:
-    from rbcnb.listing import manage_results
+    from rbcnb.workflow.results import manage_results
 
     print(manage_results(options.stores, export=options.export, into=options.merge_into, prune=options.prune))
     return 0
 
 
 def _lesson(options: Namespace) -> int:
-    from rbcnb.lesson import show_lesson
+    from rbcnb.workflow.pages import show_lesson
 
     return _page("lesson", show_lesson, options)
 
 
 def _label(options: Namespace) -> int:
-    from rbcnb.label_page import show_labeller
+    from rbcnb.workflow.pages import show_labeller
 
     classes = _names(options.classes) if options.classes else None
     told = {name: getattr(options, name) for name in ("reader", "readings", "smears", "flagged", "probs")}
@@ -220,7 +219,7 @@ def _label(options: Namespace) -> int:
 
 def _page(command: str, show: Callable[..., None], options: Namespace) -> int:
     """Shows a page until Ctrl-C."""
-    from rbcnb.page import PageError
+    from rbcnb._utils.voila_page import PageError
 
     try:
         show(port=options.port, browse=not options.no_browser, say=lambda line: print(line, flush=True))
@@ -233,7 +232,7 @@ def _page(command: str, show: Callable[..., None], options: Namespace) -> int:
 
 
 def _fetch(options: Namespace) -> int:
-    from rbcnb.fetch import FetchError, fetch_chula
+    from rbcnb.smears.chula import FetchError, fetch_chula
 
     try:
         print(fetch_chula(options.out))

@@ -17,37 +17,54 @@ SCORE = "score"  # of "hybrid": share of the circle at which density rises into 
 DOUBLE = "double"  # of "hybrid": True where a cell is large and not round, or half of it absorbs twice: worth a look
 CROP = "crop"  # row of the cell's picture in the run's crops
 FOUND = (SMEAR, CELL, X, Y, RADIUS)
-
 LABEL = "label"  # class name given by a reader, or by the renderer of a synthetic smear; empty (NaN) when unlabelled
 GROUP = "group"  # cells of one group never stand on both sides of an honest split: the smear, or its identical twins
-
 READER = "reader"  # who gave a label
-KIND = "kind"  # what a reading is: see `rbcnb.readings`
+KIND = "kind"  # what a reading is: see `rbcnb.labels.readings`
 TIME = "time"  # of a reading, UTC
 REVISION = "revision"  # 1, 2, ... over one reader's readings of one cell
 SESSION = "session"  # which sitting, or which queue, a reading is of; free text
 COMMENT = "comment"
-
 SPLIT = "split"
 DEV, TEST, UNUSED = "dev", "test", "unused"  # the last: cells that a correction or a rung leaves out
 FOLD = "fold"  # 0..k-1 inside the dev split, NO_FOLD elsewhere
 NO_FOLD = -1
-
 TARGET = "target"
 PRED = "pred"
 PROB = "prob_"  # prefix: one column of probabilities per class
-
 REPETITION = "repetition"  # of the outer folds, in predictions of a seed that has several; 0, 1, ...
-
 SCORES = ("accuracy", "macro_f1", "auroc")  # of Tables 1 and 3
-
 # The question of the paper, of methods: focal loss against cross entropy and against over-sampling, per architecture.
 PRIMARY_CONTRASTS = ({"focal", "cross_entropy"}, {"focal", "over_sampling"})
 PRIMARY_METHODS = frozenset().union(*PRIMARY_CONTRASTS)
-
 # In the paper's order: class 0, 1, 2 of Figs. 8, 10 and 11 and of Table 2.
 CODOCYTE, HYPOCHROMIA, NORMAL = "codocyte", "hypochromia", "normal"
 CLASSES = (CODOCYTE, HYPOCHROMIA, NORMAL)
+AGREEMENT_COLUMNS = ("statistic", "value", "low", "high", "n_cells", "n_smears")
+_NAMES = {
+    "focal": "focal loss",
+    "over_sampling": "over-sampling",
+    "under_sampling": "under-sampling",
+    "over_sampling_equal_steps": "over-sampling, equal steps",
+    "knn": "kNN",
+    "svm": "SVM",
+    "smote": "SMOTE",
+    "borderline_smote": "Borderline-SMOTE",
+    "adasyn": "ADASYN",
+    "table2": "Table 2",
+    "equal_total": "equal totals",
+    "small": "lesson net",
+    "densenet121": "DenseNet-121",
+    "resnet18": "ResNet-18",
+    "resnet34": "ResNet-34",
+    "resnet50": "ResNet-50",
+    "generalised_dice": "generalised Dice",
+    "ldam": "LDAM",
+    "ldam_drw": "LDAM, deferred weights",
+    "macro_f1": "macro F1",
+    "balanced_macro_f1": "balanced macro F1",
+    "auroc": "AUROC",
+}
 
 
 def class_names(labels: Iterable[str]) -> tuple[str, ...]:
@@ -64,3 +81,8 @@ def prob_columns(classes: Iterable[str]) -> list[str]:
 def classes_of_predictions(columns: Iterable[str]) -> tuple[str, ...]:
     """The classes that a predictions table speaks of, read off its ``prob_<class>`` columns, in their order."""
     return tuple(name.removeprefix(PROB) for name in columns if name.startswith(PROB))
+
+
+def readable(name: object) -> str:
+    """The printed form of a method, architecture or score: ``"cross_entropy"`` -> ``"cross entropy"``."""
+    return _NAMES.get(str(name), str(name).replace("_", " "))

@@ -18,7 +18,7 @@ from typing import Any
 from unittest import mock
 from urllib.parse import urlsplit
 
-from rbcnb.page import voila
+from rbcnb._utils.voila_page import voila
 
 CHROMIUM = shutil.which("chromium")
 ROOT = Path(__file__).parent.parent

@@ -7,11 +7,11 @@ import pandas as pd
 from conftest import make_cells
 
 from rbcnb.columns import CELL, CROP, SMEAR
-from rbcnb.openings import open_test
-from rbcnb.run import Run
-from rbcnb.splits import assign_splits
-from rbcnb.study import run_study
-from rbcnb.trial import Trial
+from rbcnb.study.ledger import open_test
+from rbcnb.study.runner import run_study
+from rbcnb.training.splits import assign_splits
+from rbcnb.training.trial import Trial
+from rbcnb.workflow.run import Run
 
 TRIAL = Trial(epochs=1, protocol="honest", learning_rate=0.01, precision="float32")
 METHODS = [TRIAL, replace(TRIAL, loss="focal", alpha=1.0, gamma=2.0)]

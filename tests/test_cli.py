@@ -8,9 +8,9 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from rbcnb import superres
 from rbcnb.cli import main
-from rbcnb.smears import synthetic_smears
+from rbcnb.segmentation import waifu2x
+from rbcnb.smears.sources import synthetic_smears
 
 PROFILES = ("course", "paper", "replication", "replication_all_smears", "replication_resnet18", "smoke")
 
@@ -80,7 +80,7 @@ def test_segment_writes_the_table_and_goes_past_a_bad_file(tmp_path, capsys):
 
 
 def test_a_models_folder_is_used_or_refused(tmp_path, capsys, monkeypatch):
-    monkeypatch.setenv(superres.MODELS_ENV, "")  # restored afterwards, whatever the command sets
+    monkeypatch.setenv(waifu2x.MODELS_ENV, "")  # restored afterwards, whatever the command sets
     arguments = [
         "segment",
         str(tmp_path),
@@ -96,7 +96,7 @@ def test_a_models_folder_is_used_or_refused(tmp_path, capsys, monkeypatch):
     for name in ("scale2.0x_model.param", "scale2.0x_model.bin"):
         (tmp_path / name).write_bytes(b"")
     assert main(arguments) == 1  # the folder is taken; it holds no image
-    assert superres.find_models() == tmp_path.resolve()
+    assert waifu2x.find_models() == tmp_path.resolve()
 
 
 def test_segment_refuses_impossible_settings(tmp_path, capsys):

@@ -15,9 +15,9 @@ import psutil
 import pytest
 from PIL import Image
 
-from rbcnb.readings import append_readings
-from rbcnb.smears import synthetic_smears
-from rbcnb.verify import verify_run
+from rbcnb.labels.readings import append_readings
+from rbcnb.smears.sources import synthetic_smears
+from rbcnb.workflow.verify import verify_run
 
 pytestmark = pytest.mark.slow
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from rbcnb.style import readable
+from rbcnb.columns import readable
 
 ROOT = Path(__file__).parents[1]
 METHODS = ("cross_entropy", "focal", "over_sampling")

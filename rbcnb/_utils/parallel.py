@@ -1,0 +1,66 @@
+"""The same function on many items, side by side: processes of this machine, or the workers of a Dask cluster."""
+
+import functools
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+import joblib
+from joblib.externals.loky.process_executor import BrokenProcessPool
+
+from rbcnb._utils.errors import DeadWorkerError
+from rbcnb._utils.parent_watch import die_with_parent
+
+if TYPE_CHECKING:
+    from distributed import Client
+
+
+def run_all(
+    function: Callable[..., Any],
+    items: Iterable[Any],
+    *,
+    shared: Sequence[Any] = (),
+    jobs: int = 1,
+    client: "Client | None" = None,
+) -> Iterator[tuple[int, Any]]:
+    """Yields an item's number and ``function(item, *shared)``, each as soon as it is done.
+
+    Args:
+        function: takes an item and all of *shared*; must be importable where the workers are.
+        items: a sequence is begun in its order. An iterator is drawn from as workers get free.
+        shared: what every item needs; large arrays go to each worker once.
+        jobs: processes of this machine; one at a time is done in this process.
+        client: of a Dask cluster (`rbcnb._utils.dask_cluster.connect`), which then does the work in place of processes.
+
+    Raises:
+        DeadWorkerError: a process of this machine died, and with it the pool. A cluster goes on without a worker that
+            died; an item that killed several has a `DeadWorkerError` in place of its result.
+    """
+    if client is not None:
+        from rbcnb._utils.dask_cluster import run_on_cluster
+
+        yield from run_on_cluster(client, function, items, shared=shared)
+        return
+    run_one = _numbered if jobs == 1 else functools.partial(in_worker, _numbered)
+    work = (joblib.delayed(run_one)(function, number, item, *shared) for number, item in enumerate(items))
+    # One by one: of quick items joblib would make batches, and keep what is done until the last of one is.
+    results = joblib.Parallel(n_jobs=jobs, return_as="generator_unordered", batch_size=1, max_nbytes="1M")(work)
+    try:
+        for number, result in results:  # noqa: UP028 with "yield from", their end would come before ours and warn
+            yield number, result
+    except BrokenProcessPool as error:
+        raise DeadWorkerError("a worker process died, most likely for want of memory") from error
+    finally:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=".*tasks which were still being processed")
+            results.close()
+
+
+def _numbered(function: Callable[..., Any], number: int, item: Any, *shared: Any) -> tuple[int, Any]:
+    return number, function(item, *shared)
+
+
+def in_worker(function: Callable[..., Any], *arguments: Any) -> Any:
+    """``function(*arguments)`` in a worker process that ends with its parent."""
+    die_with_parent()
+    return function(*arguments)

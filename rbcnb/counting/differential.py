@@ -1,0 +1,154 @@
+"""From called cells to a differential count: shares per smear and of all smears together, with 95 % intervals.
+
+Two kinds stand side by side. Raw: what was called, with a Wilson interval; of several smears the spread between them
+widens it, since cells of one smear are alike. Adjusted: the shares that would give these calls, undoing the confusion
+that the network showed on cells that it was not trained on, unsure ones among them. This is right as far as a codocyte
+here is as often taken for a normal cell as it was there; the interval covers the chance in both counts, no more.
+"""
+
+from collections.abc import Collection
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from rbcnb.counting.abstention import UNSURE
+
+LEVEL = 0.95
+N_DRAWS = 500
+POOL = "pooled"
+COLUMNS = ("smear", "class", "n_cells", "share", "low", "high", "adjusted", "adjusted_low", "adjusted_high")
+_STEPS = 300  # of the likelihood's ascent
+
+
+def wilson(hits: np.ndarray, n: np.ndarray, *, critical: float | np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Wilson's interval of a share: *hits* of *n* (any may be fractions), *critical* of the normal or t distribution.
+
+    Without cells it is all of 0 to 1.
+    """
+    hits, n, z2 = np.asarray(hits, float), np.asarray(n, float), np.square(critical)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        centre = (hits + z2 / 2) / (n + z2)
+        reach = critical / (n + z2) * np.sqrt(hits * (n - hits) / n + z2 / 4)
+    low, high = np.where(n > 0, centre - reach, 0.0), np.where(n > 0, centre + reach, 1.0)
+    return np.where(hits <= 0, 0.0, low), np.where(hits >= n, 1.0, high)
+
+
+def pooled_interval(counts: np.ndarray, *, level: float = LEVEL) -> tuple[np.ndarray, np.ndarray]:
+    """Interval of the pooled shares of *counts* [S, K] (smear, outcome), with the spread between smears -> low, high.
+
+    The variance of the ratio of totals over smears gives an effective number of cells, at most the actual one, for
+    Wilson's interval with a t of S - 1 degrees of freedom. Of one smear it is Wilson's plain interval.
+    """
+    counts = np.asarray(counts, float)
+    n_by_smear, hits = counts.sum(axis=1), counts.sum(axis=0)
+    n, n_smears = n_by_smear.sum(), int((n_by_smear > 0).sum())
+    if n_smears < 2:
+        return wilson(hits, n, critical=stats.norm.ppf((1 + level) / 2))
+    share = hits / n
+    rest = counts - n_by_smear[:, None] * share
+    between = (rest**2).sum(axis=0) * n_smears / (n_smears - 1) / n**2
+    binomial = share * (1 - share) / n
+    with np.errstate(invalid="ignore", divide="ignore"):
+        effective = n * np.where(between > binomial, binomial / between, 1.0)
+    return wilson(share * effective, effective, critical=stats.t.ppf((1 + level) / 2, n_smears - 1))
+
+
+def unmix(outcomes: np.ndarray, confusion: np.ndarray) -> np.ndarray:
+    """Shares [..., C] of the true classes that explain *outcomes* [..., K] best, each at least 0, summing to 1.
+
+    The maximum of the likelihood of outcomes drawn from ``confusion @ shares``, by expectation and maximisation.
+
+    confusion : [..., K, C] counts of outcome by true class. Each class gets one more cell, spread over the outcomes, so
+        that what was not seen in a few dozen cells is not taken for impossible.
+    """
+    n_outcomes, n_classes = confusion.shape[-2:]
+    smooth = confusion + 1 / n_outcomes
+    rates = smooth / smooth.sum(axis=-2, keepdims=True)
+    weights = np.asarray(outcomes, float)
+    weights = weights / weights.sum(axis=-1, keepdims=True)
+    shares = np.full((*np.broadcast_shapes(weights.shape[:-1], rates.shape[:-2]), n_classes), 1 / n_classes)
+    for _ in range(_STEPS):
+        expected = (rates @ shares[..., None])[..., 0]
+        shares = shares * (np.swapaxes(rates, -1, -2) @ (weights / expected)[..., None])[..., 0]
+    return shares
+
+
+def adjusted_interval(
+    counts: np.ndarray, confusion: np.ndarray, *, seed: int, level: float = LEVEL, n_draws: int = N_DRAWS
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Adjusted shares [C] of *counts* [S, K], and their interval: shares, low, high.
+
+    Drawn anew each time: the training smears that the confusion was counted on; of one smear the shares of its calls
+    (from a Dirichlet distribution); of several the smears' weights, with the spread widened as a t of S - 1 degrees of
+    freedom is wider than a normal distribution.
+
+    confusion : [G, K, C] counts per group of training smears.
+    """
+    counts = np.asarray(counts, float)
+    counts = counts[counts.sum(axis=1) > 0]
+    n_smears, n_outcomes = len(counts), counts.shape[1]
+    rng = np.random.default_rng(seed)
+    groups = rng.multinomial(len(confusion), np.full(len(confusion), 1 / len(confusion)), size=n_draws)
+    confusions = np.einsum("bg,gkc->bkc", groups, confusion)
+    estimate = unmix(counts.sum(axis=0), confusion.sum(axis=0))
+    if n_smears == 1:
+        drawn, factor = rng.dirichlet(counts[0] + 1 / n_outcomes, size=n_draws), 1.0
+    else:
+        drawn = rng.dirichlet(np.ones(n_smears), size=n_draws) @ counts
+        t, z = stats.t.ppf((1 + level) / 2, n_smears - 1), stats.norm.ppf((1 + level) / 2)
+        factor = t / z * np.sqrt((n_smears + 1) / (n_smears - 1))
+    shares = estimate + factor * (unmix(drawn, confusions) - estimate)
+    low, high = np.quantile(shares, [(1 - level) / 2, (1 + level) / 2], axis=0).clip(0, 1)
+    return estimate, np.minimum(low, estimate), np.maximum(high, estimate)
+
+
+def differential_count(
+    calls: pd.DataFrame,
+    classes: tuple[str, ...],
+    *,
+    confusion: np.ndarray | None = None,
+    pool: Collection[str] | None = None,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """The differential count of every smear, and under ``pooled`` of several together: ``COLUMNS``.
+
+    Args:
+        calls: one row per counted cell: ``smear`` and ``call``, one of *classes* or "unsure".
+        classes: of the model, in its order.
+        confusion: out-of-fold confusion [G, C + 1, C]; None leaves the adjusted columns empty.
+        pool: smears to pool; None for all.
+        seed: of the draws for the adjusted intervals.
+
+    Returns:
+        One row per smear and outcome; ``share`` is of all counted cells, unsure ones included; ``adjusted`` of all
+        cells by their true class, and so has no row of unsure ones.
+    """
+    outcomes = [*classes, UNSURE]
+    table = pd.crosstab(calls["smear"], pd.Categorical(calls["call"], categories=outcomes), dropna=False)
+    table = table.reindex(columns=outcomes, fill_value=0).reindex(dict.fromkeys(calls["smear"]))
+    rows = [
+        _rows(smear, counts[None], outcomes, confusion, seed)
+        for smear, counts in zip(table.index, table.to_numpy(), strict=True)
+    ]
+    pooled = table if pool is None else table[table.index.isin(pool)]
+    if len(pooled):
+        rows.append(_rows(POOL, pooled.to_numpy(), outcomes, confusion, seed))
+    return pd.concat(rows, ignore_index=True) if rows else pd.DataFrame(columns=list(COLUMNS))
+
+
+def _rows(smear: str, counts: np.ndarray, outcomes: list[str], confusion: np.ndarray | None, seed: int) -> pd.DataFrame:
+    totals = counts.sum(axis=0)
+    low, high = pooled_interval(counts)
+    facts = {
+        "smear": smear,
+        "class": outcomes,
+        "n_cells": totals,
+        "share": totals / totals.sum(),
+        "low": low,
+        "high": high,
+    }
+    adjusted = np.full((3, len(outcomes)), np.nan)
+    if confusion is not None and len(confusion):
+        adjusted[:, :-1] = adjusted_interval(counts, confusion, seed=seed)
+    return pd.DataFrame({**facts, "adjusted": adjusted[0], "adjusted_low": adjusted[1], "adjusted_high": adjusted[2]})

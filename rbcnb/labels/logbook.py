@@ -1,0 +1,247 @@
+"""Logbooks: tables of text that only grow, in one CSV file, to which several processes may write at once.
+
+A row is written whole or not at all, and is on the disk when the call returns. The last column is a time that ends in
+``Z``: so a row whose line end is missing is known to be whole or torn. Of a torn last line, which a killed process or
+a full disk leaves, no reader makes a row: it is told, and the next writer moves it to ``<file>.torn``.
+"""
+
+import csv
+import io
+import os
+import re
+import warnings
+from collections import Counter
+from collections.abc import Sequence
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pandas as pd
+
+from rbcnb._utils.files import folder_lock
+
+WAIT_S = 10.0  # for another process to end its write of a few milliseconds
+_TIME = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z"
+
+
+class LogbookError(ValueError):
+    """A logbook cannot be read or written; the message names the file, the row and the mend."""
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The columns of a logbook: *count* numbers, from 1, the rows of the same *key*; the last column is the time."""
+
+    columns: tuple[str, ...]
+    key: tuple[str, ...]
+    count: str
+
+    def numbered(self, rows: Sequence[Sequence[str]], counts: Counter) -> list[list[str]]:
+        """*rows* with their number filled in, by *counts* of the rows before, which go on counting."""
+        place, key_places = self.columns.index(self.count), [self.columns.index(name) for name in self.key]
+        out = []
+        for row in rows:
+            key = tuple(row[i] for i in key_places)
+            counts[key] += 1
+            out.append([*row[:place], str(counts[key]), *row[place + 1 :]])
+        return out
+
+
+@dataclass
+class _Index:
+    """What the first *end* bytes of a CSV file hold: so many lines, the bytes of the last one, rows of each key."""
+
+    end: int = 0
+    lines: int = 0
+    last: bytes = b""
+    counts: Counter = field(default_factory=Counter)
+
+
+_INDEXES: dict[tuple[int, int], _Index] = {}  # by device and inode: what this process has read is not read again
+
+
+def _append(path: Path, rows: Sequence[Sequence[str]], layout: Layout) -> None:
+    """Adds *rows* to the file at *path*, in one write that is synced; the caller holds its lock."""
+    with path.open("a+b") as file:
+        index = _known_of(file)
+        file.seek(index.end)
+        new, torn = _split_torn(file.read())
+        if new:
+            known = _parsed(new, path, layout, lines_before=index.lines)
+            index.counts.update(known.groupby(list(layout.key), sort=False).size().to_dict())
+        if torn:
+            _set_aside(path, torn)
+            file.truncate(index.end + len(new))
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        if index.end + len(new) == 0:
+            writer.writerow(layout.columns)
+        writer.writerows(layout.numbered(rows, index.counts))
+        # A whole row may lack its line end alone, where an editor saved the file.
+        data = (b"\n" if new and not new.endswith(b"\n") else b"") + text.getvalue().encode()
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+        if index.end == 0:
+            _sync_folder(path.parent)  # in which the file's name may be new
+        index.end += len(new) + len(data)
+        index.lines += new.count(b"\n") + data.count(b"\n")
+        index.last = data.splitlines(keepends=True)[-1]
+        _INDEXES[_identity(path)] = index
+
+
+def _sync_folder(folder: Path) -> None:
+    with suppress(OSError):  # systems that cannot open a folder look after it themselves
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def _identity(path: Path) -> tuple[int, int]:
+    status = path.stat()
+    return status.st_dev, status.st_ino
+
+
+def _known_of(file: io.BufferedRandom) -> _Index:
+    """What this process knows of *file*, if it still is the file it knew, grown at most. Forgotten until it is kept
+    again, so that after a write that failed the file is read anew."""
+    index = _INDEXES.pop(_identity(Path(file.name)), _Index())
+    file.seek(index.end - len(index.last))
+    return index if file.read(len(index.last)) == index.last else _Index()
+
+
+def _split_torn(data: bytes) -> tuple[bytes, bytes]:
+    """*data* up to its last whole row, and the torn piece behind it."""
+    cut = data.rfind(b"\n") + 1
+    tail = data[cut:]
+    if not tail or re.fullmatch(_TIME, tail.decode(errors="replace").rpartition(",")[2]):
+        return data, b""
+    return data[:cut], tail
+
+
+def _set_aside(path: Path, torn: bytes) -> None:
+    aside = path.with_name(f"{path.name}.torn")
+    with aside.open("ab") as file:
+        file.write(torn + b"\n")
+        file.flush()
+        os.fsync(file.fileno())
+    warnings.warn(f"{path}: its last line is torn ({_shown(torn)}) and was moved to {aside.name}", stacklevel=5)
+
+
+def _shown(torn: bytes) -> str:
+    return repr(torn.decode(errors="replace").replace("\0", "")[:200])
+
+
+def _read(data: bytes, path: Path, layout: Layout) -> pd.DataFrame:
+    """The rows in *data*, the bytes of the file at *path*; see `rbcnb.labels.read_rows`."""
+    data, torn = _split_torn(data)
+    if torn:
+        warnings.warn(f"{path}: its last line is torn and is left out: {_shown(torn)}", stacklevel=4)
+    return _parsed(data, path, layout, lines_before=0)
+
+
+def _parsed(data: bytes, path: Path, layout: Layout, *, lines_before: int) -> pd.DataFrame:
+    """The rows in *data*, of which *lines_before* lines were read earlier; the first line of a file is its header."""
+    quick = _quickly_parsed(data, layout, header=lines_before == 0)
+    if quick is not None:
+        quick.index += lines_before + 1 + (lines_before == 0)
+        return quick
+    numbers, rows = [], []
+    try:
+        lines = csv.reader(io.StringIO(data.decode("utf-8-sig"), newline=""), strict=True)
+        for row in lines:
+            number = lines_before + lines.line_num
+            if number == 1:
+                if tuple(row) != layout.columns:
+                    raise LogbookError(
+                        f"{path}: row 1 is {','.join(row)[:200]!r}; a table of readings begins "
+                        f"{','.join(layout.columns)}. Bring other tables in with: rbcnb import-labels"
+                    )
+            elif len(row) == len(layout.columns) and re.fullmatch(_TIME, row[-1]):
+                numbers.append(number)
+                rows.append(row)
+            elif row:
+                raise LogbookError(
+                    f"{path}: row {number} is {','.join(row)[:200]!r}; it must hold {len(layout.columns)} fields, the "
+                    "last a time such as 2026-01-31T12:00:00.000000Z; correct it, or take the row out"
+                )
+    except UnicodeDecodeError as error:
+        raise LogbookError(f"{path}: byte {error.start} is not UTF-8; save it as CSV in UTF-8") from error
+    except csv.Error as error:
+        raise LogbookError(
+            f"{path}: row {lines_before + lines.line_num} cannot be read ({error}); correct it"
+        ) from error
+    return pd.DataFrame(rows, columns=list(layout.columns), index=numbers, dtype=str)
+
+
+def _quickly_parsed(data: bytes, layout: Layout, *, header: bool) -> pd.DataFrame | None:
+    """The rows in *data*, one in each line, or None where anything is unusual: then row by row says what it is."""
+    shape = {"header": 0} if header else {"header": None, "names": list(layout.columns)}
+    try:
+        table = pd.read_csv(
+            io.BytesIO(data), **shape, dtype=str, na_filter=False, skip_blank_lines=False, encoding="utf-8-sig"
+        )
+    except ValueError:  # of pandas' own kinds, or of decoding
+        return None
+    n_lines = data.count(b"\n") + (not data.endswith(b"\n")) - header
+    usual = (
+        tuple(table.columns) == layout.columns
+        and isinstance(table.index, pd.RangeIndex)  # else rows have a field too many
+        and len(table) == n_lines
+        and table[layout.columns[-1]].str.fullmatch(_TIME).all()
+    )
+    return table if usual else None
+
+
+def append_rows(path: str | Path, rows: Sequence[Sequence[str]], layout: Layout) -> None:
+    """Adds *rows* (a text for each of the layout's columns; that of ``count`` is filled in) to the logbook at *path*.
+
+    Raises LogbookError where *path* is no logbook of this layout or cannot be written to.
+    """
+    path = _checked(path)
+    if not rows:
+        return
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with folder_lock(path.parent, name=_lock_name(path), wait_s=WAIT_S):
+            _append(path, rows, layout)
+    except BlockingIOError as error:
+        raise LogbookError(f"{path}: another process has kept it for {WAIT_S:g} s; end that process") from error
+    except OSError as error:
+        raise LogbookError(
+            f"{path}: cannot be written to ({error}); check who may write there, and the space"
+        ) from error
+
+
+def read_rows(path: str | Path, layout: Layout) -> pd.DataFrame:
+    """The rows at *path* as text, in the order they were written; the index is their number in the file.
+
+    The header is row 1. A file that is not there has no rows. A torn last line is left out, with a warning that
+    shows it.
+
+    Raises LogbookError for any other bad row.
+    """
+    path = _checked(path)
+    if not path.exists():
+        return pd.DataFrame(columns=list(layout.columns), dtype=str)
+    try:
+        with ExitStack() as stack:
+            with suppress(OSError):  # where no lock can be made, nobody writes either
+                stack.enter_context(folder_lock(path.parent, name=_lock_name(path), wait_s=WAIT_S))
+            data = path.read_bytes()
+        return _read(data, path, layout)
+    except OSError as error:
+        raise LogbookError(f"{path}: cannot be read ({error}); check who may read it") from error
+
+
+def _checked(path: str | Path) -> Path:
+    path = Path(path)
+    if path.suffix != ".csv":
+        raise LogbookError(f"{path}: readings are kept as .csv; choose such a name")
+    return path
+
+
+def _lock_name(path: Path) -> str:
+    return f".{path.name}.lock"

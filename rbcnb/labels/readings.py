@@ -1,0 +1,158 @@
+"""Readings: what readers said of cells, one row each, never changed; `rbcnb.labels.consensus` is what follows from
+them.
+
+A reading names a found cell (``columns.FOUND``; the circle is kept, so that a label finds its cell again when the
+smear is segmented anew), the reader, and its ``kind``:
+
+- ``label``: the cell is of class ``label``.
+- ``unsure``: the reader looked and cannot tell; ``label`` may hold a guess, which does not count.
+- ``skip``: passed over, nothing said.
+- ``undo``: takes back the reader's last standing reading of the cell, of whatever kind; one undo, one reading.
+
+A correction is a further row. ``revision`` counts a reader's rows of a cell from 1 and is filled in when a row is
+written, as is ``time`` where none is given. Files are CSV or SQLite, see `rbcnb.labels.logbook`.
+"""
+
+import math
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, fields
+from datetime import UTC, datetime
+from numbers import Real
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from rbcnb.columns import CELL, COMMENT, FOUND, KIND, LABEL, RADIUS, READER, REVISION, SESSION, SMEAR, TIME, X, Y
+from rbcnb.labels.logbook import Layout, LogbookError, append_rows, read_rows
+
+READINGS_CSV = "readings.csv"  # in a run's folder, or beside the cells.csv of `rbcnb segment`
+SECOND_LOOK_CSV = "second_look.csv"  # in a run's folder: apart, as it must change no label of the test
+NAMED, UNSURE, SKIPPED, UNDONE = "label", "unsure", "skip", "undo"
+KINDS = (NAMED, UNSURE, SKIPPED, UNDONE)
+COLUMNS = (*FOUND, LABEL, KIND, READER, REVISION, SESSION, COMMENT, TIME)
+LAYOUT = Layout(COLUMNS, key=(SMEAR, CELL, READER), count=REVISION)
+_NUMBERS = (X, Y, RADIUS)
+_TEXTS = (SMEAR, LABEL, KIND, READER, SESSION, COMMENT)
+_TIME_FORMAT = "%Y-%m-%dT%H:%M:%S.%fZ"
+_UNFIT = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]+")  # line breaks, other controls, broken text
+
+
+class ReadingError(LogbookError):
+    """A reading, or a table of them, is not right; the message names the file, the row and the mend."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reading:
+    """What one reader said of one cell at one time; `append_readings` checks it and fills in revision and time."""
+
+    smear: str
+    cell: int
+    reader: str
+    label: str = ""
+    kind: str = NAMED
+    x_px: float = math.nan
+    y_px: float = math.nan
+    radius_px: float = math.nan
+    session: str = ""
+    comment: str = ""  # line breaks become spaces
+    time: datetime | None = None  # None: now; without a zone: UTC
+
+
+def append_readings(path: str | Path, readings: pd.DataFrame | Iterable[Reading]) -> None:
+    """Adds *readings* to the table at *path* (.csv), which is made when it is not there.
+
+    All are checked before any is written. When this returns they are on the disk, and what other processes wrote at
+    the same time is there as well.
+
+    Args:
+        path: the table.
+        readings: a table may leave out the columns that `Reading` has a value for; its ``revision`` is not used.
+
+    Raises:
+        ReadingError: a reading lacks a smear, reader or label, or has what no field can hold; it is named.
+        LogbookError: *path* is no table of readings or cannot be written to.
+    """
+    if isinstance(readings, pd.DataFrame):
+        readings = _readings_of(readings)
+    now = datetime.now(UTC)
+    append_rows(path, [_row(reading, f"{path}: reading {n}", now) for n, reading in enumerate(readings, 1)], LAYOUT)
+
+
+def load_readings(path: str | Path) -> pd.DataFrame:
+    """All rows of the table at *path* in the order they were written; none where there is no file.
+
+    Returns ``COLUMNS``: ``cell`` and ``revision`` int, ``x_px``, ``y_px``, ``radius_px`` float, ``time`` UTC, the
+    others text; ``label`` is missing (NaN) where none was given. A torn last line is left out, with a warning.
+
+    Raises LogbookError for any other row that is no reading, with file, row and mend.
+    """
+    texts = read_rows(path, LAYOUT)
+    table = texts.reset_index(drop=True)
+
+    def refuse(bad: pd.Series, name: str, mend: str) -> None:
+        if bad.any():
+            at = int(np.argmax(bad.to_numpy()))
+            raise ReadingError(f"{path}: row {texts.index[at]} has {name} {texts[name].iloc[at]!r}; {mend}")
+
+    given = table[list(_TEXTS)]
+    for name in (CELL, REVISION):
+        values = pd.to_numeric(table[name], errors="coerce")
+        refuse(~(values >= 0) | (values % 1 != 0), name, "give a whole number")
+        table[name] = values.astype("int64")
+    for name in _NUMBERS:
+        values = pd.to_numeric(table[name], errors="coerce").astype(float)
+        refuse(~np.isfinite(values) & (table[name] != ""), name, "give a number of pixels, or nothing")
+        table[name] = values
+    times = pd.to_datetime(table[TIME], format=_TIME_FORMAT, errors="coerce", utc=True)
+    refuse(times.isna(), TIME, "give a time such as 2026-01-31T12:00:00.000000Z")
+    table[TIME] = times.astype("datetime64[us, UTC]")
+    refuse(~given[KIND].isin(KINDS), KIND, f"give one of {', '.join(KINDS)}")
+    for name in (SMEAR, READER):
+        refuse(given[name] == "", name, "name it")
+    refuse((given[KIND] == NAMED) & (given[LABEL] == ""), LABEL, "name the class")
+    table[LABEL] = given[LABEL].where(given[LABEL] != "", np.nan)
+    return table
+
+
+def _readings_of(table: pd.DataFrame) -> list[Reading]:
+    known = [field.name for field in fields(Reading)]
+    if strange := [name for name in table.columns if name not in (*known, REVISION)]:
+        raise ReadingError(f"a reading has no {', '.join(strange)}; it has {', '.join(known)}: leave out the others")
+    if missing := [name for name in (SMEAR, CELL, READER) if name not in table]:
+        raise ReadingError(f"the readings lack {', '.join(missing)}; give the columns")
+    records = table.drop(columns=REVISION, errors="ignore").to_dict("records")
+    empty = dict.fromkeys(_TEXTS, "") | {TIME: None}
+    return [
+        Reading(**{name: empty.get(name, value) if pd.isna(value) else value for name, value in record.items()})
+        for record in records
+    ]
+
+
+def _row(reading: Reading, where: str, now: datetime) -> list[str]:
+    """The fields of *reading* as they are written; *where* names file and reading in errors."""
+    texts = {name: str(getattr(reading, name)).strip() for name in _TEXTS}
+    texts[COMMENT] = _UNFIT.sub(" ", texts[COMMENT])
+    for name, text in texts.items():
+        if _UNFIT.search(text):
+            raise ReadingError(f"{where} has {name} {text!r}, with a line break or what is no text; take that out")
+    for name in (SMEAR, READER):
+        if not texts[name]:
+            raise ReadingError(f"{where} has no {name}; name it")
+    if texts[KIND] not in KINDS:
+        raise ReadingError(f"{where} has kind {reading.kind!r}; give one of {', '.join(KINDS)}")
+    if texts[KIND] == NAMED and not texts[LABEL]:
+        raise ReadingError(f"{where} has no label; name the class, or give another kind")
+    number = reading.cell
+    if not (isinstance(number, Real) and float(number).is_integer() and 0 <= number < 10**18):
+        raise ReadingError(f"{where} has cell {number!r}; give its number in the smear, from 0")
+    for name in _NUMBERS:
+        value = float(getattr(reading, name))
+        if math.isinf(value):
+            raise ReadingError(f"{where} has {name} {value!r}; give a number of pixels, or NaN")
+        texts[name] = "" if math.isnan(value) else repr(value)
+    time = now if pd.isna(reading.time) else reading.time
+    texts[TIME] = (time if time.tzinfo else time.replace(tzinfo=UTC)).astimezone(UTC).strftime(_TIME_FORMAT)
+    texts |= {CELL: str(int(number)), REVISION: ""}
+    return [texts[name] for name in COLUMNS]

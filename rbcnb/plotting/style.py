@@ -1,0 +1,135 @@
+"""The look of every figure: sizes, colours, the names printed in legends, and a Figure that shows itself.
+
+Nothing here touches matplotlib's global settings or pyplot's list of open figures: ``rc()`` is a context, and
+``new_figure`` returns a figure that belongs to whoever holds it.
+"""
+
+import io
+from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from rbcnb.columns import CODOCYTE, HYPOCHROMIA, NORMAL
+
+# Okabe and Ito's palette: told apart with every common colour vision. Yellow is left out, too pale for lines on white.
+BLUE, VERMILLION, GREEN, PURPLE = "#0072B2", "#D55E00", "#009E73", "#CC79A7"
+ORANGE, SKY, BLACK, GREY = "#E69F00", "#56B4E9", "#000000", "#7F7F7F"
+CYCLE = (BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY, BLACK)
+DASHES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (8, 2)), (0, (1, 1)))
+THIN = {"lw": 1, "ms": 4}  # lines of methods that stand beside those of the question
+VERDICT_COLOURS = {"supported": BLUE, "not supported": VERMILLION, "inconclusive": GREY, "one run, not judged": SKY}
+METHOD_COLOURS = {
+    "focal": BLUE,
+    "cross_entropy": VERMILLION,
+    "over_sampling": GREEN,
+    "over_sampling_equal_steps": "#66C2A5",  # paler: the same method, shorter
+    "under_sampling": PURPLE,
+    # The rivals: what is left of the palette, and three of Tol's muted colours.
+    "weighted_cross_entropy": ORANGE,
+    "class_balanced": SKY,
+    "ldam": BLACK,
+    "ldam_drw": GREY,
+    "logit_adjustment": "#882255",
+    "balanced_softmax": "#332288",
+    "generalised_dice": "#999933",
+}
+CLASS_COLOURS = {CODOCYTE: VERMILLION, HYPOCHROMIA: BLUE, NORMAL: GREEN}
+_RC = {
+    "axes.axisbelow": True,
+    "axes.edgecolor": "#444444",
+    "axes.grid": True,
+    "axes.labelsize": 10,
+    "axes.spines.right": False,
+    "axes.spines.top": False,
+    "axes.titlelocation": "left",
+    "axes.titlesize": 11,
+    "figure.constrained_layout.h_pad": 0.07,
+    "figure.constrained_layout.w_pad": 0.07,
+    "figure.facecolor": "white",
+    "figure.titlesize": 12,
+    "font.family": "sans-serif",
+    "font.sans-serif": ["DejaVu Sans"],
+    "font.size": 10,
+    "grid.color": "#E3E3E3",
+    "grid.linewidth": 0.7,
+    "legend.fontsize": 9,
+    "legend.frameon": False,
+    "lines.linewidth": 1.8,
+    "lines.markersize": 5.5,
+    "savefig.bbox": None,
+    "savefig.facecolor": "white",
+    "xtick.labelsize": 9,
+    "ytick.labelsize": 9,
+}
+DPI = 144
+CSS_DPI = 96  # pixels of a page to the inch
+
+
+def rc() -> AbstractContextManager:
+    """A context in which axes and texts take the house's sizes and colours; the caller's settings return after it."""
+    return mpl.rc_context(_RC)
+
+
+class SelfShowingFigure(Figure):
+    """A matplotlib Figure that a notebook shows as it is returned, also when nothing has imported pyplot."""
+
+    def draw(self, renderer):
+        """Draw under the house's settings: ticks are made while drawing and would otherwise take the caller's."""
+        with rc():
+            super().draw(renderer)
+
+    def _repr_png_(self) -> bytes:
+        return png(self)
+
+
+def png(figure: Figure) -> bytes:
+    """*figure* as the bytes of a PNG file."""
+    stream = io.BytesIO()
+    figure.savefig(stream, format="png")
+    return stream.getvalue()
+
+
+def new_figure(
+    width_in: float, height_in: float, rows: int = 1, columns: int = 1, *, layout: str | None = "constrained", **options
+) -> tuple[Figure, np.ndarray]:
+    """A figure and its axes [rows, columns] (always two-dimensional); call it inside ``rc()``."""
+    figure = SelfShowingFigure(figsize=(width_in, height_in), dpi=DPI, layout=layout)
+    return figure, figure.subplots(rows, columns, squeeze=False, **options)
+
+
+def colours_of(names: Iterable[str]) -> dict[str, str]:
+    """One colour per name: methods, verdicts and the paper's classes keep theirs everywhere, others take a free one."""
+    known = METHOD_COLOURS | CLASS_COLOURS | VERDICT_COLOURS
+    names = list(dict.fromkeys(names))
+    taken = {known[name] for name in names if name in known}
+    free = [colour for colour in CYCLE if colour not in taken] or list(CYCLE)
+    strangers = [name for name in names if name not in known]
+    return {name: known.get(name) or free[strangers.index(name) % len(free)] for name in names}
+
+
+def bare(ax: Axes) -> Axes:
+    """Take ticks, grid and frame off *ax*, for pictures and diagrams."""
+    ax.grid(False)
+    ax.set_xticks([])
+    ax.set_yticks([])
+    ax.spines[:].set_visible(False)
+    return ax
+
+
+def require(table: pd.DataFrame, columns: Sequence[str], what: str) -> None:
+    """Raise a ValueError that names what is missing unless *table* has *columns* and at least one row."""
+    missing = [column for column in columns if column not in table]
+    if missing:
+        raise ValueError(f"{what} needs the columns {', '.join(columns)}; missing: {', '.join(missing)}")
+    if table.empty:
+        raise ValueError(f"{what} has no rows, so there is nothing to draw")
+
+
+def cycle(values: Sequence, n: int) -> list:
+    """The first *n* of *values* repeated without end."""
+    return [values[i % len(values)] for i in range(n)]

@@ -1,0 +1,232 @@
+"""Algorithm 1 of the paper: from a smear to crops of single cells.
+
+Coordinates and radii in tables are pixels of the smear's own image; (0, 0) is the centre of its first pixel, as in
+OpenCV and matplotlib. Magnification keeps the image's corner in place: a centre x moves to scale * (x + 0.5) - 0.5.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import cv2
+import numpy as np
+import pandas as pd
+
+from rbcnb.columns import BORDER, CELL, DOUBLE, RADIUS, SCORE, X, Y
+from rbcnb.segmentation import upscaling
+from rbcnb.segmentation.crops import crop_cells, magnified, upscaled_crops
+from rbcnb.segmentation.diameter import estimate_diameter
+from rbcnb.segmentation.hybrid import find_hybrid
+
+UPSCALERS = (*upscaling.METHODS, "none")
+PLACES = ("smear", "crops")
+MAX_UPSCALED_PIXELS = 2**30 // 3  # of a whole smear: 1 GiB
+
+
+@dataclass(frozen=True)
+class FinderSpec:
+    """How cells are found. Lengths are relative to the cell diameter, so one spec serves every magnification.
+
+    The paper names the steps but none of their parameters; those below were tuned on Chula RBC-12.
+    """
+
+    method: str = "paper"  # a name in METHODS
+    upscale: str = "waifu2x"  # "waifu2x", "bicubic", or "none": cells are found in the smear as it is
+    upscale_where: str | None = None  # "smear", "crops"; None: "smear" for the paper's method, "crops" for any other
+    models: str | None = None  # folder of Waifu2x's model files; None: superres.find_models()
+    diameter_px: float | None = None  # CellDiameter, in pixels of the smear; None: estimate_diameter of each image
+    size_px: int = 224  # ExpectedCellDiameter: side of a crop
+    clahe_clip: float = 2.0
+    clahe_tile: float = 4.0  # side of a CLAHE tile, in diameters
+    working_px: float = 40.0  # cell diameter at which circles are sought
+    blur: float = 0.04  # Gaussian sigma before the Hough transform, in diameters
+    min_distance: float = 0.75  # between two centres, in diameters
+    edge: float = 50.0  # Canny's upper threshold, in grey levels of Sobel's 3x3 response at the working diameter
+    votes: float = 0.3  # accumulator threshold, in edge pixels per pixel of diameter
+    radius_min: float = 0.6  # of half a diameter
+    radius_max: float = 1.15
+    # Of "hybrid" alone:
+    density_px: float = 32.0  # cell diameter at which it works
+    stain: float = 0.42  # stained is what has this share of the density around it
+    evidence: float = 0.95  # least share of a circle with an edge, plus half the share of its disc that is stained
+    apart: float = 0.55  # least distance between two circles of a cluster, in diameters
+    fuse: float = 1.3  # two circles on an area without dents are one cell up to this size, in areas of a typical cell
+    remnant: float = 0.4  # smallest stained area without a circle that is a cell, in areas of a typical cell
+    nucleus: float = 0.2  # least density of blue that nuclei and platelets lack, in densities of a typical cell
+
+    def __post_init__(self) -> None:
+        if self.method not in METHODS:
+            raise ValueError(f"unknown method {self.method!r}: choose one of {', '.join(METHODS)}")
+        if self.upscale not in UPSCALERS:
+            raise ValueError(f"unknown upscale {self.upscale!r}: choose one of {', '.join(UPSCALERS)}")
+        if self.upscale_where not in (None, *PLACES):
+            raise ValueError(
+                f"unknown upscale_where {self.upscale_where!r}: choose one of {', '.join(PLACES)}, or None"
+            )
+        if self.diameter_px is not None and not 2 <= self.diameter_px < float("inf"):
+            raise ValueError(f"diameter_px must be at least 2 pixels, or None to estimate it, not {self.diameter_px!r}")
+        if isinstance(self.size_px, bool) or not isinstance(self.size_px, int) or self.size_px < 8:
+            raise ValueError(f"size_px must be a whole number of at least 8 pixels, not {self.size_px!r}")
+        for name in (
+            "clahe_clip",
+            "clahe_tile",
+            "min_distance",
+            "edge",
+            "votes",
+            "radius_min",
+            "stain",
+            "evidence",
+            "apart",
+            "fuse",
+            "remnant",
+            "nucleus",
+        ):
+            if not 0 < getattr(self, name) < float("inf"):
+                raise ValueError(f"{name} must be a positive number, not {getattr(self, name)!r}")
+        if not 0 <= self.blur < float("inf"):
+            raise ValueError(f"blur must be zero or a positive number, not {self.blur!r}")
+        for name in ("working_px", "density_px"):
+            if not 8 <= getattr(self, name) < float("inf"):
+                raise ValueError(f"{name} must be at least 8 pixels, not {getattr(self, name)!r}")
+        if not self.radius_min < self.radius_max < float("inf"):
+            raise ValueError(f"radius_max ({self.radius_max!r}) must be greater than radius_min ({self.radius_min!r})")
+
+    @property
+    def upscales_smear(self) -> bool:
+        """Whether the whole smear is upscaled before cells are sought, as in the paper."""
+        return self.upscale != "none" and (self.upscale_where or PLACES[self.method != "paper"]) == "smear"
+
+
+@dataclass(frozen=True, eq=False)
+class Segmentation:
+    """What Algorithm 1 makes of one smear."""
+
+    cells: pd.DataFrame  # cell, x_px, y_px, radius_px, border: one row per cell, in pixels of the smear
+    crops: np.ndarray  # [N, size_px, size_px, 3] uint8 RGB, in the order of cells
+    diameter_px: float  # CellDiameter used: given or estimated; NaN where nothing could be estimated
+    stages: dict[str, np.ndarray] = field(default_factory=dict)  # if kept: "upscaled", "grey", "equalised" (Figs. 6, 7)
+
+
+def segment_smear(image: np.ndarray, spec: FinderSpec | None = None, *, keep: bool = False) -> Segmentation:
+    """Run Algorithm 1 on one smear.
+
+    Crops are cut in colour from the upscaled image, before grey and equalisation: the cells of Fig. 8 have their
+    natural colours. ``upscale_where="smear"`` is the paper's order: the whole smear is upscaled, then cells are sought
+    in it. With "crops" they are sought in the smear as it is, and only what the crops show is upscaled: for the same
+    circles the same crops, sooner and in bounded memory. With ``upscale="none"`` cells are found in the smear as it is,
+    and each crop alone is enlarged bicubically.
+
+    Parameters
+    ----------
+    image : [H, W, 3] uint8 RGB.
+    keep : also return the images between, for Figs. 6 and 7 (several times the memory); "upscaled" where there is one.
+
+    Raises
+    ------
+    ValueError : the image is no [H, W, 3] uint8 image, or would be over 1 GiB when upscaled as a whole.
+    """
+    spec = spec or FinderSpec()
+    cells, diameter_px, upscaled, stages = _find(image, spec)
+    ratio = spec.size_px / diameter_px
+    if not len(cells):
+        crops = np.empty((0, spec.size_px, spec.size_px, 3), np.uint8)
+    elif spec.upscales_smear or spec.upscale == "none":  # lines 7 to 15
+        scale = ratio if spec.upscales_smear else 1.0
+        crops = crop_cells(upscaled, cells, spec.size_px, scale=scale, enlarge=ratio / scale)
+    else:
+        crops = upscaled_crops(image, cells, spec.size_px, ratio, method=spec.upscale, models=spec.models)
+    return Segmentation(cells, crops, diameter_px, stages if keep else {})
+
+
+def _find(image: np.ndarray, spec: FinderSpec) -> tuple[pd.DataFrame, float, np.ndarray, dict[str, np.ndarray]]:
+    """Lines 1 to 6 of Algorithm 1: the cells, their diameter, the image they were sought in, and the stages."""
+    _check_image(image)
+    diameter_px = spec.diameter_px
+    if diameter_px is None:
+        try:
+            diameter_px = estimate_diameter(image)
+        except ValueError:  # nothing that looks like a cell: an empty field is no error
+            none = np.empty((0, 5 if spec.method == "hybrid" else 3))
+            return _cells_table(none, image.shape), float("nan"), image, {}
+
+    scale, upscaled, stages = 1.0, image, {}
+    if spec.upscales_smear:  # lines 2 and 3
+        scale = spec.size_px / diameter_px
+        if (n_pixels := math.prod(upscaling.output_size(image, scale))) > MAX_UPSCALED_PIXELS:
+            raise ValueError(
+                f"upscaled as a whole it would have {n_pixels // 10**6} million pixels; upscale its crops alone "
+                "(upscale_where='crops', or --upscale-where crops)"
+            )
+        upscaled = upscaling.upscale(image, scale, method=spec.upscale, models=spec.models)
+        stages["upscaled"] = upscaled
+    circles, steps = METHODS[spec.method](upscaled, spec, diameter_px=diameter_px * scale)  # lines 4 to 6
+    return _cells_table(magnified(circles, 1 / scale), image.shape), diameter_px, upscaled, stages | steps
+
+
+def find_cells(image: np.ndarray, spec: FinderSpec | None = None) -> pd.DataFrame:
+    """The cells of one smear: cell, x_px, y_px, radius_px, border, in pixels of *image* [H, W, 3] uint8 RGB.
+
+    Rows are in reading order. ``border`` is True where the circle leaves the image. An empty field, or with
+    ``diameter_px=None`` one where no diameter can be estimated, gives an empty table.
+    """
+    return _find(image, spec or FinderSpec())[0]
+
+
+def hough_cells(upscaled: np.ndarray, spec: FinderSpec, *, diameter_px: float) -> tuple[np.ndarray, dict]:
+    """Lines 4 to 6 of Algorithm 1: grey, contrast-limited adaptive histogram equalisation, Hough circle transform.
+
+    The upscaled image is equalised at its full size. The Hough transform reads that image reduced to cells of
+    ``working_px``: it thresholds gradients per pixel, which shrink by the scale, so that the thresholds that serve at
+    40 px a cell find nothing at 224 px.
+
+    Returns circles [N, 3] float (x, y, radius; pixels of *upscaled*) and the stages "grey" and "equalised".
+    """
+    grey = cv2.cvtColor(upscaled, cv2.COLOR_RGB2GRAY)
+    tiles = [max(1, round(side / (spec.clahe_tile * diameter_px))) for side in (grey.shape[1], grey.shape[0])]
+    equalised = cv2.createCLAHE(clipLimit=spec.clahe_clip, tileGridSize=tuple(tiles)).apply(grey)
+
+    working = upscaling.bicubic(equalised, spec.working_px / diameter_px)
+    if spec.blur:
+        working = cv2.GaussianBlur(working, (0, 0), spec.blur * spec.working_px)
+    found = cv2.HoughCircles(
+        working,
+        cv2.HOUGH_GRADIENT,
+        dp=1,
+        minDist=spec.min_distance * spec.working_px,
+        param1=spec.edge,
+        param2=spec.votes * spec.working_px,
+        minRadius=round(spec.radius_min * spec.working_px / 2),
+        maxRadius=round(spec.radius_max * spec.working_px / 2),
+    )
+    circles = np.empty((0, 3)) if found is None else found.reshape(-1, found.shape[-1])[:, :3].astype(float)
+    # The reduced image has whole sides, so the factor is not exactly the one asked for, nor the same along both.
+    factors = np.divide(grey.shape[::-1], working.shape[::-1])
+    return magnified(circles, factors), {"grey": grey, "equalised": equalised}
+
+
+def hybrid_cells(upscaled: np.ndarray, spec: FinderSpec, *, diameter_px: float) -> tuple[np.ndarray, dict]:
+    """Single cells whole, circles inside clusters, and what is left of the stain: `rbcnb.segmentation.hybrid`.
+
+    Returns circles [N, 5] float (x, y, radius, score, double) and the stages "density" and "stained".
+    """
+    found = find_hybrid(upscaled, spec, diameter_px=diameter_px)
+    return np.column_stack([found.circles, found.score, found.double]), found.stages
+
+
+# name -> finder(upscaled, spec, *, diameter_px) -> (circles [N, 3], or [N, 5] with score and double, in pixels of
+# upscaled; stages)
+METHODS: dict[str, Callable[..., tuple[np.ndarray, dict]]] = {"hybrid": hybrid_cells, "paper": hough_cells}
+
+
+def _cells_table(circles: np.ndarray, shape: tuple[int, ...]) -> pd.DataFrame:
+    """Circles [N, 3] in pixels of the smear -> the table of cells, in reading order."""
+    circles = circles[np.lexsort((circles[:, 0], circles[:, 1]))]
+    x, y, radius, *more = circles.T
+    border = (x < radius) | (y < radius) | (x + radius > shape[1] - 1) | (y + radius > shape[0] - 1)
+    cells = pd.DataFrame({CELL: np.arange(len(circles)), X: x, Y: y, RADIUS: radius, BORDER: border})
+    return cells.assign(**{SCORE: more[0], DOUBLE: more[1] > 0}) if more else cells
+
+
+def _check_image(image: np.ndarray) -> None:
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
+        raise ValueError(f"expected a non-empty RGB image [H, W, 3] uint8, got {image.dtype} {image.shape}")

@@ -1,0 +1,234 @@
+"""Chula RBC-12 (Naruenatthanaset et al., 2021): 640 x 480 smears of human blood with a labelled point in each cell."""
+
+import logging
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pooch
+from tqdm.auto import tqdm
+
+from rbcnb.columns import CODOCYTE, GROUP, HYPOCHROMIA, LABEL, NORMAL, RADIUS, SMEAR, X, Y
+from rbcnb.smears.images import Smear, SmearError, collect_or_raise, identical_image_groups, images_in, read_smears
+
+# The numbers in the label files of Chula RBC-12, from its README; the paper's three classes have our names.
+CHULA_TYPES = {
+    0: NORMAL,
+    1: "macrocyte",
+    2: "microcyte",
+    3: "spherocyte",
+    4: CODOCYTE,
+    5: "stomatocyte",
+    6: "ovalocyte",
+    7: "teardrop",
+    8: "burr_cell",
+    9: "schistocyte",
+    10: "uncategorised",
+    11: HYPOCHROMIA,
+    12: "elliptocyte",
+}
+REPOSITORY = "Chula-PIC-Lab/Chula-RBC-12-Dataset"
+COMMIT = "fa130f48135d79bbd69f8e540b533511017d6896"  # after the label corrections and the elliptocytes of 2021
+BASE_URL = f"https://raw.githubusercontent.com/{REPOSITORY}/{COMMIT}/"
+REGISTRY = Path(__file__).with_name("chula_sha256.txt")
+_PATTERNS = ("LICENSE", "README.md", "Dataset/*.jpg", "Label/*.txt")
+_GIVE_UP = 20  # this many failures before a first success: the server is out of reach, so the rest is not asked for
+
+
+def chula_smears(
+    root: str | Path,
+    *,
+    types: str | Iterable[str] = (NORMAL, CODOCYTE, HYPOCHROMIA),
+    n: int | None = None,
+    seed: int = 0,
+    labelled_only: bool = True,
+    errors: list[SmearError] | None = None,
+) -> Iterator[Smear]:
+    """Read Chula RBC-12 in its published layout: ``root/Dataset/N.jpg``, ``root/Label/N.txt`` (lines ``x y type``).
+
+    *types*: names out of ``CHULA_TYPES``, or "all". The truth holds the cells of these types only: other cells are in
+    the image and not in the truth, as are cells that the dataset's readers left unlabelled; so a found cell without
+    truth is no error of the finder. Smears without a cell of these types are left out. Radii are not given (NaN).
+
+    *n*: draw *n* smears by *seed*, round-robin over the types, each time the next smear of a seeded order that holds
+    the type, so that every type is represented where *n* allows and a smaller *n* gives the first smears of a larger.
+    They are chosen from the label files, before any image is decoded.
+
+    *labelled_only*: leave out images without a label file; else they come with truth None (after the labelled, where
+    *n* draws). Identical images share a group.
+    """
+    root = Path(root)
+    images, labels = root / "Dataset", root / "Label"
+    if not images.is_dir() or not labels.is_dir():
+        raise SmearError(
+            f"{root}: not the Chula RBC-12 dataset (it has the folders Dataset and Label); "
+            f"give its folder, or get it with: rbcnb fetch chula --out {root}"
+        )
+    wanted = _wanted_types(types)
+    truths: dict[Path, pd.DataFrame] = {}
+    bare: list[Path] = []
+    paths = images_in(images)
+    for path in paths:
+        label_file = labels / f"{path.stem}.txt"
+        if not label_file.exists():
+            bare.append(path)
+            continue
+        try:
+            truth = read_chula_labels(label_file)
+        except SmearError as error:
+            collect_or_raise(error, errors)
+            continue
+        truth = truth[truth[LABEL].isin(wanted)].reset_index(drop=True)
+        if len(truth):
+            truths[path] = truth
+    if not truths:
+        raise SmearError(f"{root}: no labelled smear holds a cell of {', '.join(wanted)}; ask for other types")
+    chosen = list(truths) if n is None else _draw(truths, wanted, n, seed)
+    if not labelled_only:
+        chosen += bare if n is None else bare[: n - len(chosen)]
+    yield from read_smears([(path, truths.get(path)) for path in chosen], identical_image_groups(paths), errors)
+
+
+def chula_truth(root: str | Path) -> pd.DataFrame:
+    """Every label of Chula RBC-12, of every type, without decoding an image: ``smear``, ``group`` and the truth.
+
+    Needed where readings are compared: of the asked-for types alone, a cell that one reader calls normal and the other
+    macrocyte would look as if nobody had doubted it.
+    """
+    root = Path(root)
+    groups = identical_image_groups(images_in(root / "Dataset"))
+    tables = [
+        read_chula_labels(label_file).assign(**{SMEAR: path.name, GROUP: group})
+        for path, group in groups.items()
+        if (label_file := root / "Label" / f"{path.stem}.txt").exists()
+    ]
+    return pd.concat(tables, ignore_index=True)[[SMEAR, GROUP, X, Y, RADIUS, LABEL]]
+
+
+def read_chula_labels(path: str | Path) -> pd.DataFrame:
+    """Read one label file of Chula RBC-12 (lines ``x y type``): truth with every type by name, radii NaN."""
+    path = Path(path)
+    rows = []
+    for number, line in enumerate(path.read_text(encoding="utf-8-sig", errors="replace").splitlines(), start=1):
+        fields = line.split()
+        if not fields:
+            continue
+        try:
+            x, y, kind = fields
+            row = (float(x), float(y), math.nan, CHULA_TYPES[int(kind)])
+            if not (math.isfinite(row[0]) and math.isfinite(row[1])):
+                raise ValueError(line)
+        except (ValueError, KeyError) as error:
+            raise SmearError(
+                f"{path}: line {number} is {line.strip()!r}; it must be `x y type`, two numbers and a type 0..12"
+            ) from error
+        rows.append(row)
+    return pd.DataFrame(rows, columns=[X, Y, RADIUS, LABEL]).astype({X: float, Y: float, RADIUS: float, LABEL: object})
+
+
+def _wanted_types(types: str | Iterable[str]) -> tuple[str, ...]:
+    """Names of Chula types, checked; "all" is every one; a comma-separated string is a list."""
+    known = tuple(CHULA_TYPES.values())
+    wanted = known if types == "all" else tuple(types.split(",") if isinstance(types, str) else types)
+    wanted = tuple(dict.fromkeys(name.strip() for name in wanted))
+    if unknown := [name for name in wanted if name not in known]:
+        raise SmearError(f"Chula RBC-12 has no type {', '.join(unknown)}; its types are {', '.join(known)}, or all")
+    if not wanted:
+        raise SmearError(f"no type asked for; choose from {', '.join(known)}, or all")
+    return wanted
+
+
+def _draw(truths: dict[Path, pd.DataFrame], wanted: tuple[str, ...], n: int, seed: int) -> list[Path]:
+    """Draw *n* smears, round-robin over the types: each time the next smear of a seeded order that holds the type."""
+    order = [list(truths)[i] for i in np.random.default_rng(seed).permutation(len(truths))]
+    chosen: dict[Path, None] = {}
+    while len(chosen) < min(n, len(truths)):
+        for name in wanted:
+            holder = next((p for p in order if p not in chosen and (truths[p][LABEL] == name).any()), None)
+            if holder is not None and len(chosen) < n:
+                chosen[holder] = None
+    return list(chosen)
+
+
+class FetchError(RuntimeError):
+    """Some files could not be fetched; ``failed`` maps each name to the reason. What was fetched is kept."""
+
+    def __init__(self, message: str, failed: Mapping[str, str]) -> None:
+        super().__init__(message)
+        self.failed = dict(failed)
+
+
+def fetch_chula(
+    out: str | Path,
+    *,
+    base_url: str = BASE_URL,
+    registry: Mapping[str, str] | None = None,
+    progress: bool = True,
+    jobs: int = 4,
+    retries: int = 3,
+    timeout_s: float = 30.0,
+) -> Path:
+    """Fetch every file of *registry* (name -> SHA-256; default: Chula RBC-12) into *out* and return *out*.
+
+    Files that are there with the right hash are not asked for again, so a stopped fetch carries on where it stopped; a
+    file takes its name only once it is complete and its hash is right. *jobs* downloads run at once, each tried
+    1 + *retries* times. Raises ``FetchError`` that names each file that failed, after all others were fetched.
+    """
+    out = Path(out)
+    names = read_registry() if registry is None else dict(registry)
+    try:
+        for folder in {(out / name).parent for name in names} | {out}:  # before the threads race to make them
+            folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise FetchError(f"{out}: cannot be made a folder ({error.strerror}); choose another", {}) from error
+    # pooch logs a line for every file; the bar says it shorter.
+    logger = pooch.get_logger()
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    store = pooch.create(path=out, base_url=base_url, registry=names, retry_if_failed=retries)
+    download = pooch.HTTPDownloader(timeout=timeout_s)
+    failed: dict[str, str] = {}
+    fetched = 0
+    try:
+        with (
+            ThreadPoolExecutor(jobs) as pool,
+            tqdm(total=len(names), desc="fetch", unit="file", disable=not progress) as bar,
+        ):
+            waiting = {pool.submit(store.fetch, name, downloader=download): name for name in names}
+            try:
+                for done in as_completed(waiting):
+                    try:
+                        done.result()
+                        fetched += 1
+                    except (OSError, ValueError) as error:  # requests' errors are OSErrors, a wrong hash a ValueError
+                        failed[waiting[done]] = _reason(error)
+                    bar.update()
+                    if not fetched and len(failed) >= _GIVE_UP:
+                        break
+            finally:
+                pool.shutdown(cancel_futures=True)
+    finally:
+        logger.setLevel(level)
+    if failed:
+        lines = "".join(f"\n  {name}: {reason}" for name, reason in sorted(failed.items()))
+        raise FetchError(
+            f"{len(failed)} of {len(names)} files could not be fetched from {base_url} into {out}; {fetched} are there "
+            f"and are kept. Run the same command again to fetch the rest.{lines}",
+            failed,
+        )
+    return out
+
+
+def read_registry(path: str | Path | None = None) -> dict[str, str]:
+    """Read a registry in pooch's format (one ``name sha256`` a line): name -> SHA-256; default: Chula RBC-12's."""
+    lines = (line.split() for line in Path(path or REGISTRY).read_text(encoding="utf-8").splitlines())
+    return {fields[0]: fields[1] for fields in lines if fields and not fields[0].startswith("#")}
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, ValueError) and "hash" in str(error).lower():
+        return "its SHA-256 is not the registry's: damaged on the way, or changed at the source"
+    return str(error) or type(error).__name__

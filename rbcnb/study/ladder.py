@@ -1,0 +1,161 @@
+"""The imbalance ladder as trials: every rung of Table 2, as published or at equal totals, all in one study.
+
+Under the honest protocol a rung is a setting of the trial (`rbcnb.training.Trial.dev_counts`) and not another cells
+table, so that all rungs, draws and methods are one study, and a rung that two arms share is fitted once.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import pandas as pd
+
+from rbcnb.columns import (
+    CLASSES,
+    CODOCYTE,
+    DEV,
+    LABEL,
+    NORMAL,
+    SPLIT,
+    class_names,
+)
+from rbcnb.paper import TABLE2
+from rbcnb.study.protocols import chosen_trials
+from rbcnb.training.resampling import draw_counts
+from rbcnb.training.splits import SplitError, assign_splits
+from rbcnb.training.trial import ALL_CELLS, Trial
+
+BASE_RHO = float(TABLE2.loc[TABLE2["total"].idxmax(), "rho"])  # the rung that is the whole data set
+TABLE2_ARM, EQUAL_TOTAL = "table2", "equal_total"
+Plan = dict[tuple[str, float], list[Trial]]  # (arm, rho) -> its fits
+
+
+def paper_rung(cells: pd.DataFrame, counts: Mapping[str, int], *, seed: int) -> pd.DataFrame:
+    """One rung of Table 2 as in section 5: cells are removed from the whole data set, what is left is split anew.
+
+    Every rung has another random test set, then, and no folds, as nothing is tuned there. A rung that keeps every
+    cell is *cells* itself.
+
+    Args:
+        cells: the output of `assign_splits` under the paper's protocol.
+        counts: class -> cells of the rung.
+        seed: of removal and split.
+    """
+    if cells[LABEL].value_counts().to_dict() == dict(counts):
+        return cells
+    return assign_splits(draw_counts(cells, counts, seed=seed), protocol="paper", seed=seed, n_folds=None)
+
+
+def dev_rungs(cells: pd.DataFrame, rungs: Mapping[float, Mapping[str, int]]) -> dict[float, dict[str, int]]:
+    """The ladder of the honest protocol: how many *dev* cells of each class every rung keeps; the test set stays.
+
+    A rung keeps the same share of a class as its counts keep of the largest rung's. Which cells these are, the trial
+    draws by its seed (`draw_counts`): nested from rung to rung, the same for every method, others for every seed.
+
+    Args:
+        cells: the output of `assign_splits`.
+        rungs: rho -> class -> cells of the rung, out of the whole data set.
+    """
+    available = cells.loc[cells[SPLIT] == DEV, LABEL].value_counts()
+    base = max(rungs.values(), key=lambda counts: sum(counts.values()))
+    return {
+        rho: {name: max(2, round(int(available[name]) * n / base[name])) for name, n in counts.items()}
+        for rho, counts in rungs.items()
+    }
+
+
+def equal_totals(rungs: Mapping[float, Mapping[str, int]]) -> dict[float, dict[str, int]]:
+    """Each rung at its own proportions, in all as many cells as the smallest rung has; no class falls below 2.
+
+    What changes along these rungs is imbalance alone; along Table 2's, the number of cells changes with it.
+    """
+    smallest = min(sum(counts.values()) for counts in rungs.values())
+    equal = {}
+    for rho, counts in rungs.items():
+        share = smallest / sum(counts.values())
+        equal[rho] = {name: max(2, round(n * share)) for name, n in counts.items()}
+        largest = max(counts, key=counts.__getitem__)
+        equal[rho][largest] += smallest - sum(equal[rho].values())  # what rounding left over
+    return equal
+
+
+def ladder_counts(available: Mapping[str, int]) -> dict[float, dict[str, int]]:
+    """Table 2 for the cells at hand: rho -> class -> cells, shrunk by one factor where there are fewer than published.
+
+    With the paper's three classes and at least its 345, 356 and 2,691 cells the counts are exactly Table 2's. Other
+    classes take part by rank: the most frequent one in the place of normal, each other one in that of codocyte.
+
+    Args:
+        available: class -> labelled cells.
+
+    Returns:
+        One entry per rung; ``BASE_RHO`` names the whole data set, whose counts are the largest. No class falls below 2.
+
+    Raises:
+        SplitError: fewer than two classes.
+    """
+    names = class_names(available)
+    if len(names) < 2:
+        raise SplitError(f"an imbalance ladder needs two classes, have {dict(available)}; label or add smears")
+    majority = NORMAL if NORMAL in names else max(names, key=lambda name: available[name])
+    column = {name: NORMAL if name == majority else (name if name in CLASSES else CODOCYTE) for name in names}
+    published = TABLE2.set_index("rho")
+    whole = {name: int(published.loc[BASE_RHO, column[name]]) for name in names}
+    scale = min(1.0, *(available[name] / whole[name] for name in names))
+    return {
+        float(rho): {name: max(2, round(row[column[name]] * scale)) for name in names}
+        for rho, row in published.iterrows()
+    }
+
+
+ARMS = {TABLE2_ARM: dict, EQUAL_TOTAL: equal_totals}  # name -> what is done to the counts of the rungs
+
+
+def plan_ladder(
+    chosen: pd.DataFrame,
+    cells: pd.DataFrame,
+    rungs: Mapping[float, Mapping[str, int]],
+    *,
+    seeds: Mapping[str, Sequence[int]],
+    arms: Sequence[str] = (TABLE2_ARM,),
+) -> Plan:
+    """The fits of the honest ladder: chosen settings on every rung of every arm, once per seed of the method.
+
+    A seed is one draw of training cells together with one initialisation, order and augmentation, the same for every
+    method. The test set is that of *cells* throughout.
+
+    Args:
+        chosen: one setting per architecture and method, see `rbcnb.study.best_settings`.
+        cells: the output of `rbcnb.training.assign_splits` under the honest protocol.
+        rungs: rho -> class -> cells of the rung, out of the whole data set.
+        seeds: method -> seeds of its draws; methods pair on the seeds that they share.
+        arms: names in ``ARMS``.
+
+    Raises:
+        ValueError: an arm is not known, or a method has no chosen setting.
+    """
+    if unknown := set(arms) - set(ARMS):
+        raise ValueError(f"unknown arms {', '.join(sorted(unknown))} of the ladder; known: {', '.join(ARMS)}")
+    if missing := set(seeds) - set(chosen["method"]):
+        raise ValueError(f"no setting of {', '.join(sorted(missing))} was chosen; add it to methods in notebook 04")
+    available = cells.loc[cells[SPLIT] == DEV, LABEL].value_counts().to_dict()
+    plan: Plan = {}
+    for arm in arms:
+        for rho, counts in ARMS[arm](dev_rungs(cells, rungs)).items():
+            text = "/".join(str(counts[name]) for name in class_names(counts))
+            kept = ALL_CELLS if counts == available else text
+            plan[arm, rho] = [
+                trial
+                for method, own in seeds.items()
+                for trial in chosen_trials(chosen[chosen["method"] == method], seeds=own, dev_counts=kept)
+            ]
+    return plan
+
+
+def all_trials(plan: Plan) -> list[Trial]:
+    """The fits of a plan, one after the other."""
+    return [trial for trials in plan.values() for trial in trials]
+
+
+def label_fits(fits: pd.DataFrame, plan: Plan) -> pd.DataFrame:
+    """Adds ``arm`` and ``rho`` to the rows that `rbcnb.study.run_study` gave for `all_trials` of *plan*."""
+    places = pd.DataFrame([place for place, trials in plan.items() for _ in trials], columns=["arm", "rho"])
+    return fits.assign(**{name: places[name].to_numpy() for name in places})

@@ -1,0 +1,254 @@
+"""The two protocols as lists of trials: what is tried, how a setting is chosen, what is then fitted for good.
+
+``paper`` (section 4.2 and Table 1): seven alphas of the focal loss, cross entropy alone and on re-sampled cells; the
+number of epochs is where the validation loss, averaged over folds, is least; alpha is read off the test set.
+``honest``: every method tries equally many settings, at the same learning rates; setting and epoch are both chosen by
+macro F1 or likelihood on the inner folds.
+"""
+
+import zlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from rbcnb.training.splits import PROTOCOLS, TEST_FRACTION
+from rbcnb.training.trial import ALL_CELLS, RESAMPLING, Trial, expand_grid, setting_fields
+
+METHODS = ("focal", "cross_entropy", "under_sampling", "over_sampling")  # of Table 1
+# What the paper did not try. "balanced_softmax" is "logit_adjustment" at the tau of 1 that is fitted here.
+RIVALS = (
+    "over_sampling_equal_steps",
+    "weighted_cross_entropy",
+    "class_balanced",
+    "ldam",
+    "ldam_drw",
+    "balanced_softmax",
+    "logit_adjustment",
+    "generalised_dice",
+)
+_LOSSES = ("focal", "cross_entropy", *RIVALS[1:])  # of rbcnb.losses.LOSSES, which would bring torch along
+# By which a setting and its epoch are chosen on the folds; a loss is no criterion, since each has its own scale.
+CRITERIA = {"macro_f1": "valid_macro_f1", "likelihood": "valid_ce"}
+# Losses that change in the course of a fit, at a share of its epochs: a fold's earlier epochs are those of another loss
+# than a shorter fit would end with, so that only its last one tells what a fit of as many epochs gives.
+CHANGING_LOSSES = frozenset({"ldam_drw"})
+COMPARED = ["outer", "architecture", "method"]  # within which one setting is chosen
+EVALUATION_COST = 1 / 3  # of an image in a forward pass, in units of one that is trained on
+
+
+def method_trial(base: Trial, method: str, *, alpha: float, gamma: float) -> Trial:
+    """*base* with a method's loss and re-sampling; alpha and gamma go to the focal loss alone.
+
+    A method is a row of Table 1, a loss of the registry, or both: "ldam", "over_sampling", "ldam_over_sampling".
+
+    Raises:
+        ValueError: no such method.
+    """
+    loss, resample = method, "none"
+    for name, suffix in RESAMPLING.items():
+        if suffix and method == suffix:
+            loss, resample = "cross_entropy", name
+        elif suffix and method.endswith(f"_{suffix}"):
+            loss, resample = method.removesuffix(f"_{suffix}"), name
+    if loss not in _LOSSES:
+        raise ValueError(f"unknown method {method!r}; known: {', '.join((*METHODS, *RIVALS))}")
+    own = {"alpha": alpha, "gamma": gamma} if loss == "focal" else {"alpha": None, "gamma": None}
+    return replace(base, loss=loss, resample=resample, label_smoothing=0.0, **own)
+
+
+def method_rank(method: str) -> int:
+    """Where a method stands in tables: Table 1's in its order, then the rivals, then others."""
+    known = (*METHODS, *RIVALS)
+    return known.index(method) if method in known else len(known)
+
+
+def protocol_names(protocol: str) -> tuple[str, ...]:
+    """ "paper", "honest" or "both" to the protocols to run."""
+    if protocol == "both":
+        return PROTOCOLS
+    if protocol not in PROTOCOLS:
+        raise ValueError(f"protocol must be one of {', '.join(PROTOCOLS)} or both, got {protocol!r}")
+    return (protocol,)
+
+
+def paper_settings(base: Trial, *, methods: Sequence[str], alphas: Sequence[float], gamma: float) -> list[Trial]:
+    """What the paper tries for one architecture: focal loss once per alpha, each rival once (section 4.2).
+
+    Args:
+        base: architecture, seed, learning rate and epochs (the most that may be chosen).
+        methods: the rows of the table.
+        alphas: weights of the focal loss.
+        gamma: its focusing parameter.
+    """
+    settings = []
+    for method in methods:
+        trial = method_trial(base, method, alpha=1.0, gamma=gamma)
+        settings += expand_grid(trial, alpha=alphas) if trial.loss == "focal" else [trial]
+    return settings
+
+
+def honest_settings(
+    base: Trial,
+    *,
+    methods: Sequence[str],
+    n_tries: int,
+    learning_rates: Sequence[float],
+    weight_decays: Sequence[float],
+    alphas: Sequence[float],
+    gammas: Sequence[float],
+    label_smoothings: Sequence[float],
+) -> list[Trial]:
+    """What the honest protocol tries for one architecture: equally many settings per method, at the same rates.
+
+    The learning rate matters to every method, so all go through *learning_rates* in turn. Beside it each try draws a
+    weight decay and a value of the method's own knobs, without repeating one at the same learning rate: alpha and gamma
+    for focal loss, label smoothing for cross entropy, re-sampled or not. What a method tries does not depend on which
+    other methods are tried.
+
+    Args:
+        base: architecture, seed (of the draw, too) and epochs (the most that may be chosen).
+        methods: what is compared.
+        n_tries: settings per method.
+        learning_rates, weight_decays, alphas, gammas, label_smoothings: the values to try.
+
+    Raises:
+        ValueError: there are fewer different settings than tries.
+    """
+    settings = []
+    for method in methods:
+        trial = method_trial(base, method, alpha=1.0, gamma=2.0)
+        own = {"focal": {"alpha": alphas, "gamma": gammas}, "cross_entropy": {"label_smoothing": label_smoothings}}
+        knobs = expand_grid(trial, weight_decay=weight_decays, **own.get(trial.loss, {}))
+        if n_tries > len(knobs) * len(learning_rates):
+            raise ValueError(
+                f"{n_tries} tries per method, but {method} has {len(knobs) * len(learning_rates)} different settings; "
+                "lower n_tries or give more values to try"
+            )
+        rng = np.random.default_rng([base.seed, base.outer, zlib.crc32(method.encode())])
+        orders = [rng.permutation(len(knobs)) for _ in learning_rates]
+        for i in range(n_tries):
+            again, which = divmod(i, len(learning_rates))
+            settings.append(replace(knobs[orders[which][again]], learning_rate=learning_rates[which]))
+    return settings
+
+
+def settings_of(base: Trial, knobs: Mapping[str, Any]) -> list[Trial]:
+    """What the protocol of *base* tries for its architecture, from the parameters of notebook 04 by name."""
+    if base.protocol == "paper":
+        return paper_settings(base, **{name: knobs[name] for name in ("methods", "alphas", "gamma")})
+    names = ("methods", "n_tries", "learning_rates", "weight_decays", "alphas", "gammas", "label_smoothings")
+    return honest_settings(base, **{name: knobs[name] for name in names})
+
+
+def in_folds(trials: Iterable[Trial], n_folds: int) -> list[Trial]:
+    """Each trial once per fold."""
+    return [trial for one in trials for trial in expand_grid(one, fold=range(n_folds))]
+
+
+def choose_settings(curves: pd.DataFrame, *, protocol: str, criterion: str = "macro_f1") -> pd.DataFrame:
+    """Which settings are fitted for good, and for how many epochs, from the folds' validation curves.
+
+    Args:
+        curves: `rbcnb.study.load_curves` of one protocol's fold trials.
+        protocol: "paper": each setting at its least mean validation loss. "honest": per outer split, architecture and
+            method the setting and epoch that are best by *criterion*; of equals the fewest epochs. Losses are never
+            compared between methods.
+        criterion: of the honest choice, means over folds: the highest "macro_f1", or the highest "likelihood" of the
+            labels, which is the least plain cross entropy, whatever loss was trained with.
+
+    A setting whose loss changes in the course of a fit (`CHANGING_LOSSES`) is judged at its folds' last epoch alone.
+
+    Returns:
+        One row per chosen setting: ``architecture``, ``method``, the other settings of a `Trial`, ``epochs``, and at
+        that epoch the means over folds ``valid_loss``, ``valid_ce`` and ``valid_macro_f1``.
+    """
+    if criterion not in CRITERIA:
+        raise ValueError(f"criterion must be one of {', '.join(CRITERIA)}, got {criterion!r}")
+    settings = ["method", *setting_fields(curves)]
+    grouped = curves.groupby([*settings, "epoch"], dropna=False, sort=False)
+    means = grouped[["valid_loss", "valid_ce", "valid_macro_f1"]].mean().assign(n_folds=grouped.size()).reset_index()
+    # A fit that diverged left no curve: its setting is out, rather than judged by the folds that went well.
+    means = means[means["n_folds"] == curves["fold"].nunique()].drop(columns="n_folds")
+    if missing := set(curves["method"]) - set(means["method"]):
+        raise ValueError(
+            f"no setting of {', '.join(sorted(missing))} came through on every fold; lower its learning rate"
+        )
+    means = means.rename(columns={"epoch": "epochs"})
+    means = means[~means["loss"].isin(CHANGING_LOSSES) | (means["epochs"] == means["epochs"].max())]
+    if protocol == "paper":
+        best = means.groupby(settings, dropna=False, sort=False)["valid_loss"].idxmin()
+    else:
+        means = means.sort_values("epochs", kind="stable")
+        score = means[CRITERIA[criterion]] * (-1 if criterion == "likelihood" else 1)
+        best = score.groupby([means[name] for name in COMPARED], sort=False).idxmax()
+    chosen = means.loc[best]
+    order = chosen["method"].map(method_rank)
+    return (
+        chosen.assign(order=order)
+        .sort_values(["outer", "architecture", "order", "alpha"], kind="stable")
+        .drop(columns="order")
+        .reset_index(drop=True)
+    )
+
+
+def chosen_trials(chosen: pd.DataFrame, *, seeds: Sequence[int], dev_counts: str = ALL_CELLS) -> list[Trial]:
+    """The final fits (no fold held out) of chosen settings, each once per seed.
+
+    Args:
+        chosen: rows with `rbcnb.training.setting_fields` and ``epochs``, as from `choose_settings` or `best_settings`.
+        seeds: the same for every setting, so that methods pair.
+        dev_counts: rung of the ladder that the fits are for, see `Trial`.
+    """
+    trials = []
+    for record in (
+        chosen[[*setting_fields(chosen), "epochs"]].drop_duplicates().astype(object).to_dict(orient="records")
+    ):
+        record = {name: None if pd.isna(value) else value for name, value in record.items()}
+        record |= {name: int(record[name]) for name in ("epochs", "batch_size", "outer")}
+        record |= {"pretrained": bool(record["pretrained"]), "dev_counts": dev_counts}
+        trials += [Trial(**record, seed=seed, fold=None) for seed in seeds]
+    return trials
+
+
+def best_settings(results: pd.DataFrame) -> pd.DataFrame:
+    """Of each architecture and method, the final fits of the setting with the highest macro F1, averaged over seeds.
+
+    Under ``paper`` this is how alpha was found, on the test set ("run with their optimal hyperparameters"). Under
+    ``honest`` one setting per method and outer split is left, and this keeps them all.
+
+    Args:
+        results: final fits of `rbcnb.study.run_study`, of one protocol.
+    """
+    by = [*COMPARED, *(name for name in setting_fields(results) if name not in COMPARED), "epochs"]
+    settings = results.groupby(by, dropna=False, sort=False)
+    # Of settings that tie exactly, the first: one method, one setting.
+    ranked = results.assign(number=settings.ngroup(), mean=settings["macro_f1"].transform("mean"))
+    first = ranked.sort_values(["mean", "number"], ascending=[False, True]).groupby(COMPARED)["number"].first()
+    mine = pd.MultiIndex.from_frame(results[COMPARED])
+    return results[ranked["number"].to_numpy() == first.loc[mine].to_numpy()].reset_index(drop=True)
+
+
+def images_per_fit(trial: Trial, counts: Mapping[str, int], *, n_folds: int) -> float:
+    """Images that a trial takes through the network, in units of one trained on; for estimates before any split exists.
+
+    Args:
+        trial: its re-sampling, rung, epochs and fold count.
+        counts: class -> cells of the whole data set (dev and test).
+        n_folds: folds that the dev cells are divided into.
+    """
+    dev = {name: n * (1 - TEST_FRACTION) for name, n in counts.items()}
+    if trial.dev_counts != ALL_CELLS:
+        dev = dict(enumerate(map(int, trial.dev_counts.split("/"))))
+    share = 1.0 if trial.fold is None else 1 - 1 / n_folds
+    train = {name: n * share for name, n in dev.items()}
+    n_train = {
+        "none": sum(train.values()),
+        "under": min(train.values()) * len(train),
+        "over": max(train.values()) * len(train),
+        "over_equal": sum(train.values()),
+    }[trial.resample]
+    watched = 0.0 if trial.fold is None else sum(dev.values()) / n_folds
+    return trial.epochs * (n_train + EVALUATION_COST * watched)

@@ -1,0 +1,299 @@
+"""Many trials: what the store lacks is trained, side by side, and nothing is ever trained twice."""
+
+import getpass
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from contextlib import closing, nullcontext
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import joblib
+import numpy as np
+import pandas as pd
+
+from rbcnb._utils.dask_cluster import ask_all_workers, connect, count_workers, shared_folder_probe
+from rbcnb._utils.errors import DeadWorkerError
+from rbcnb._utils.parallel import run_all
+from rbcnb._utils.progress import Teller, teller
+from rbcnb.columns import FOLD, LABEL
+from rbcnb.study.protocols import images_per_fit
+from rbcnb.study.store import checkpoint_of, lacks, results_table, store_failure, store_result
+from rbcnb.training.fit import TrialResult, hash_data, run_trial
+from rbcnb.training.trial import PRECISIONS, Trial
+
+if TYPE_CHECKING:
+    from distributed import Client
+
+    from rbcnb.training.trial import Trial
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What is to be said of one trial when it is stored."""
+
+    number: int  # of the trial in the study
+    macro_f1: float | None = None  # of its held-out cells
+    error: str = ""
+
+
+def progress_line(
+    trials: Sequence["Trial"], done: Sequence[Outcome], costs: Sequence[float], *, jobs: int, spent_s: float
+) -> str:
+    """A study's line: trials done, running, left, the time left by their *costs*, and the best score on a fold so far.
+
+    Scores on the test set are not told: nobody is to stop a study by them.
+    """
+    left = len(trials) - len(done)
+    running = min(jobs, left)
+    line = f"study: {len(done)} of {len(trials)} trials done, {running} running, {left - running} waiting, "
+    line += f"{spent_s:.0f} s"
+    if done:
+        left_s = spent_s * (sum(costs) / sum(costs[outcome.number] for outcome in done) - 1)
+        line += f", about {left_s:.0f} s left"
+    if failed := sum(bool(outcome.error) for outcome in done):
+        line += f", {failed} failed"
+    scored = [one for one in done if one.macro_f1 is not None and trials[one.number].fold is not None]
+    if scored:
+        best = max(scored, key=lambda one: one.macro_f1)
+        line += f", best macro F1 on a fold {best.macro_f1:.3f} ({trials[best.number].method})"
+    return line
+
+
+def fast_precision() -> str:
+    """What "auto" means on this machine."""
+    from rbcnb.training.engine import choose_engine
+
+    return choose_engine().precision
+
+
+def at_precision(trials: Sequence[Trial], precision: str) -> list[Trial]:
+    """*trials*, those with "auto" at *precision*."""
+    return [replace(trial, precision=precision) if trial.precision == "auto" else trial for trial in trials]
+
+
+def stored_trials(trials: Sequence[Trial], store: Path, data: str) -> list[Trial] | None:
+    """*trials* as *store* has them all, those with "auto" at the one precision that it has any of them in.
+
+    None where it lacks some, or has some in either precision: then "auto" is for whoever computes to say.
+    """
+
+    def is_there(trial: Trial) -> bool:
+        return not lacks(store, trial.key(data))
+
+    auto = [trial for trial in trials if trial.precision == "auto"]
+    begun = [one for one in PRECISIONS if one != "auto" and any(map(is_there, at_precision(auto, one)))]
+    if auto and len(begun) != 1:
+        return None
+    named = at_precision(trials, *begun) if auto else list(trials)
+    return named if all(map(is_there, named)) else None
+
+
+class StudyError(RuntimeError):
+    """Some trials of a study failed; the finished ones are stored, and so are the reasons of the others."""
+
+
+class StudyInterrupt(KeyboardInterrupt):
+    """Somebody stopped a study; a notebook shows its message in place of a traceback through joblib and torch."""
+
+    def _render_traceback_(self) -> list[str]:
+        return [str(self)]
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why a worker brings no result of a trial."""
+
+    reason: str
+    diverged: bool = False
+
+
+def run_study(
+    trials: Sequence[Trial],
+    cells: pd.DataFrame,
+    crops: np.ndarray,
+    store: str | Path,
+    *,
+    jobs: int | None = None,
+    scheduler: str | None = None,
+    say: Callable[[str], None] | None = None,
+) -> pd.DataFrame:
+    """Runs the trials that the store does not have yet and returns all of them, one row each, in the order given.
+
+    Each trial computes with one thread, so that its result does not depend on how many run side by side. A long one
+    writes its state down between epochs, and a study that was stopped goes on from there.
+
+    Args:
+        trials: the settings; twice the same trial is run once. A ``precision`` of "auto" becomes that of the machine
+            that computes; on a cluster the one that all its workers choose, or that of the stored trials, see below.
+        cells: table with ``label``, ``split`` and ``fold``.
+        crops: uint8 [len(cells), S, S, 3].
+        store: folder of finished trials; made when missing.
+        jobs: trials side by side; None takes one per core (one in all on a GPU). More than one on a GPU packs small
+            trials onto it, each a process with crops and network of its own; how much that gains is unmeasured.
+        scheduler: address of a Dask scheduler, such as "tcp://10.0.0.5:8786", whose workers run the trials in place of
+            this machine; the results come here, and *store* need not be seen by them. Where the store has all trials,
+            those with "auto" in one precision only, nobody is asked and no worker is waited for.
+        say: takes a line of progress every few seconds. None: a bar in a notebook, one line that is written over in a
+            terminal, printed lines elsewhere (`rbcnb._utils.progress.teller`).
+
+    Returns:
+        `rbcnb.study.results_table` of the trials. A fit on a fold whose loss diverged has its reason in ``error`` and
+        no scores.
+
+    Raises:
+        StudyError: trials failed; it names each with its reason. All others are done and stored. Or: the store cannot
+            be written to, or a worker process died; what was finished is stored.
+        ClusterError: the cluster cannot do the work, or not any more; what was finished is stored.
+        StudyInterrupt: a KeyboardInterrupt: the workers are stopped, what was finished is stored.
+    """
+    store = Path(store).absolute()  # where it is for a worker, too, that sees it
+    say = teller(say)
+    data = hash_data(cells, crops)
+    if scheduler and (stored := stored_trials(trials, store, data)):
+        trials, scheduler = stored, None
+    with connect(scheduler, say=say) as client:
+        if any(trial.precision == "auto" for trial in trials):
+            trials = at_precision(trials, ask_all_workers(client, fast_precision))
+        keys = [trial.key(data) for trial in trials]
+        missing = {key: trial for key, trial in zip(keys, trials, strict=True) if lacks(store, key)}
+        if missing:
+            _check_writable(store)
+            options = {"data": data, "jobs": jobs or default_jobs(), "client": client, "say": say}
+            errors = _train(list(missing.values()), cells, crops, store, **options)
+            if errors:
+                raise StudyError(
+                    f"{len(errors)} of {len(missing)} trials failed, the rest is stored:\n" + "\n".join(errors)
+                )
+    say(f"study: {len(set(keys))} trials, {len(missing)} trained, {len(set(keys)) - len(missing)} taken from the store")
+    rows = results_table(store, keys)
+    if diverged := int(rows["error"].astype(bool).sum()):
+        say(f"study: {diverged} of {len(rows)} fits diverged; their settings are out")
+    return rows
+
+
+def default_jobs() -> int:
+    """One trial per core; one at a time where a GPU does the work."""
+    import torch
+
+    return 1 if torch.cuda.is_available() else joblib.cpu_count()
+
+
+def _check_writable(store: Path) -> None:
+    """Makes the store, and finds out before hours of training, not after, that nothing can be kept."""
+    try:
+        store.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=store, buffering=0) as file:
+            file.write(b"a byte")
+    except OSError as error:
+        raise StudyError(
+            f"{store}: cannot be written to ({error.strerror}); mend that, or name another store"
+        ) from error
+
+
+def _work(
+    item: tuple[Trial, str], cells: pd.DataFrame, crops: np.ndarray, store: Path, mark: Path | None
+) -> TrialResult | Failure:
+    """Runs one trial in a worker, with one thread; a long one writes its state down under the key that comes with it.
+
+    mark : on a cluster, a file that a worker sees in *store* if that is the same folder there.
+    """
+    import torch
+
+    trial, key = item
+    here = mark is None or mark.exists()
+    checkpoint = checkpoint_of(store if here else _own_folder(), key)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        result = run_trial(trial, cells, crops, checkpoint=checkpoint)
+        if not here:
+            checkpoint.unlink(missing_ok=True)  # in the store it goes when the result is there
+        return result
+    except FloatingPointError as error:
+        return Failure(str(error), diverged=True)
+    except Exception as error:  # whatever ails one trial, the others are still to be done
+        return Failure(f"{type(error).__name__}: {error}")
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _own_folder() -> Path:
+    """Where a worker that does not share the store keeps checkpoints: for the next one on its machine to go on from."""
+    folder = Path(tempfile.gettempdir()) / f"rbcnb-{getpass.getuser()}"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    return folder
+
+
+def _keep(number: int, trial: Trial, done: TrialResult | Failure | DeadWorkerError, store: Path, data: str) -> Outcome:
+    """Stores what came of a trial."""
+    if isinstance(done, TrialResult):
+        try:
+            store_result(done, store, data=data)
+            return Outcome(number, macro_f1=done.scores["macro_f1"])
+        except OSError as error:
+            done = Failure(f"{type(error).__name__}: {error}")
+    reason = str(done) if isinstance(done, DeadWorkerError) else done.reason
+    # On a fold a setting that diverges has lost, and that is a result: kept, so that nobody fits it again.
+    lost = isinstance(done, Failure) and done.diverged and trial.fold is not None
+    told = _store_failure(trial, store, data=data, error=reason, retry=not lost)
+    return Outcome(number, error="" if lost and told == reason else f"{trial}: {told}")
+
+
+def _store_failure(trial: Trial, store: Path, *, data: str, error: str, retry: bool) -> str:
+    """Stores and returns *error*; a store that cannot take it (a full disk, say) is told of and stops nothing."""
+    try:
+        store_failure(trial, store, data=data, error=error, retry=retry)
+    except OSError as refusal:
+        return f"{error} (and {store} cannot be written to: {refusal.strerror})"
+    return error
+
+
+def _train(
+    trials: list[Trial],
+    cells: pd.DataFrame,
+    crops: np.ndarray,
+    store: Path,
+    *,
+    data: str,
+    jobs: int,
+    client: "Client | None",
+    say: Teller,
+) -> list[str]:
+    counts, n_folds = cells[LABEL].value_counts().to_dict(), max(2, int(cells[FOLD].max()) + 1)
+    costs = [images_per_fit(trial, counts, n_folds=n_folds) for trial in trials]
+    # The longest first, so that no worker sits idle behind one that started late.
+    order = sorted(range(len(trials)), key=lambda i: -costs[i])
+    jobs = min(jobs, len(trials))
+    items = [(trials[i], trials[i].key(data)) for i in order]
+    start = last = time.monotonic()
+    done: list[Outcome] = []
+    say.update(progress_line(trials, done, costs, jobs=jobs, spent_s=0), share=0.0)
+    try:
+        with (
+            shared_folder_probe(store) if client else nullcontext() as mark,
+            # An interruption between two of them is to stop the workers, too.
+            closing(run_all(_work, items, shared=(cells, crops, store, mark), jobs=jobs, client=client)) as results,
+        ):
+            for place, result in results:
+                number = order[place]
+                done.append(_keep(number, trials[number], result, store, data))
+                now = time.monotonic()
+                if now - last >= say.every_s and len(done) < len(trials):
+                    running = count_workers(client) if client else jobs
+                    share = sum(costs[one.number] for one in done) / sum(costs)
+                    say.update(progress_line(trials, done, costs, jobs=running, spent_s=now - start), share=share)
+                    last = now
+    except KeyboardInterrupt:
+        raise StudyInterrupt(
+            f"study: stopped; {len(done)} of {len(trials)} trials are done and stored; the same again goes on there"
+        ) from None
+    except DeadWorkerError as error:
+        raise StudyError(
+            f"a worker process died, most likely for want of memory; {len(done)} of {len(trials)} trials are done and "
+            f"stored: run the same again with fewer jobs than {jobs}"
+        ) from error
+    finally:
+        say.close()
+    return [outcome.error for outcome in done if outcome.error]

@@ -1,0 +1,204 @@
+"""Finished trials on disk: a folder, two files a trial, each row there the moment its fit is done.
+
+``<key>.parquet`` holds the predictions, ``<key>.json`` settings, scores and curves, written last and whole: a trial
+that has its JSON is complete. Two processes that share a store at worst fit the same trial at the same time and write
+the same result twice. ``<key>.ckpt`` is the state of a long fit under way.
+
+A fit that failed leaves its reason. One that diverged on a fold has lost, and that is a result; any other failure is
+tried again by the next study that asks for the trial.
+"""
+
+import json
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import fields
+from pathlib import Path
+
+import pandas as pd
+
+from rbcnb._utils.files import atomic_write, file_digest
+from rbcnb.columns import CELL, REPETITION, SMEAR
+from rbcnb.training.fit import TrialResult
+from rbcnb.training.trial import FIT_VERSION, Trial, setting_fields
+
+_FACTS = ("scores", "n_train", "seconds", "engine", "part_size")
+_NAME = re.compile(r"[0-9a-f]{16}")
+_PARQUET_END = b"PAR1"
+
+
+def store_result(result: TrialResult, store: Path, *, data: str) -> str:
+    """Writes one finished trial into *store* and returns its key."""
+    key = result.trial.key(data)
+    with atomic_write(store / f"{key}.parquet") as part:
+        result.predictions.to_parquet(part, index=False)
+    facts = {name: getattr(result, name) for name in _FACTS} | {"digest": file_digest(store / f"{key}.parquet")}
+    _write_record(result.trial, store, data=data, curves=result.curves.to_dict(orient="list"), **facts)
+    checkpoint_of(store, key).unlink(missing_ok=True)
+    return key
+
+
+def store_failure(trial: Trial, store: Path, *, data: str, error: str, retry: bool) -> None:
+    """Writes why a trial has no result, and whether it is worth another try; never over a result that is there."""
+    there = load_record(store, trial.key(data))
+    if there and not there["error"]:
+        return  # from another process that shares the store
+    nothing = {"scores": {}, "n_train": 0, "seconds": 0.0, "engine": "", "part_size": 0}
+    _write_record(trial, store, data=data, curves={}, error=error, retry=retry, **nothing)
+
+
+def _write_record(
+    trial: Trial, store: Path, *, data: str, error: str = "", retry: bool = False, **facts: object
+) -> None:
+    record = {"key": trial.key(data), "data": data, "fit_version": FIT_VERSION, "trial": trial.settings()}
+    with atomic_write(store / f"{record['key']}.json") as part:
+        part.write_text(json.dumps(record | {"error": error, "retry": retry} | facts, indent=1), encoding="utf-8")
+
+
+def load_record(store: Path, key: str) -> dict | None:
+    """A trial's record, or None when it is not in the store (or its file is damaged, and must be made again)."""
+    try:
+        record = json.loads((store / f"{key}.json").read_text(encoding="utf-8"))
+        return record if record["error"] or _is_whole(store / f"{key}.parquet") else None
+    except (FileNotFoundError, NotADirectoryError, ValueError, KeyError, TypeError):
+        return None
+
+
+def lacks(store: Path, key: str) -> bool:
+    """Whether a study that asks for the trial is to fit it: it is not there, or failed and is worth another try."""
+    record = load_record(store, key)
+    return record is None or record["retry"]
+
+
+def _is_whole(parquet: Path) -> bool:
+    """Whether the file ends as Parquet files do: one that a full or failing disk cut short does not."""
+    with parquet.open("rb") as file:
+        file.seek(0, 2)
+        size = file.tell()
+        file.seek(max(0, size - len(_PARQUET_END)))
+        return file.read() == _PARQUET_END
+
+
+def checkpoint_of(store: Path, key: str) -> Path:
+    """Where the state of a long fit is kept while it runs."""
+    return store / f"{key}.ckpt"
+
+
+def load_predictions(store: str | Path, key: str) -> pd.DataFrame:
+    """A stored trial's held-out predictions, one row per cell."""
+    return pd.read_parquet(Path(store) / f"{key}.parquet")
+
+
+def predictions_by_method(results: pd.DataFrame, store: str | Path) -> dict[tuple[str, str], list[pd.DataFrame]]:
+    """(architecture, method) -> the predictions of its fits, one table per seed, seeds ascending.
+
+    Fits of one seed that hold out different cells (the outer splits or folds of one repetition) make one table: every
+    cell predicted once, by a network that did not see it, in the order of smears and cells. Repetitions make further
+    tables, one after the other, with their number in a column of its own.
+
+    Args:
+        results: rows of `rbcnb.study.run_study`, one setting per architecture, method and outer split.
+        store: the store they lie in.
+
+    Raises:
+        ValueError: a method has several fits of one seed on the same cells, so that seeds would not pair.
+    """
+    found = {}
+    for (architecture, method), rows in results.groupby(["architecture", "method"], sort=False):
+        if rows.duplicated(["outer", "fold", "seed"]).any():
+            raise ValueError(f"{architecture}, {method}: several settings of one seed; choose one (best_settings)")
+        found[architecture, method] = []
+        for _, own in rows.sort_values(["outer", "fold"]).groupby("seed"):
+            found[architecture, method] += _pool([load_predictions(store, key) for key in own["key"]])
+    return found
+
+
+def fold_predictions(fit: pd.Series, folds: pd.DataFrame, store: str | Path) -> pd.DataFrame:
+    """What the folds' fits of a final fit's setting predicted, put together: every dev cell once.
+
+    They are of the last epoch of the folds' fits, which may be later than the epoch that was chosen.
+
+    Args:
+        fit: a row of `rbcnb.study.run_study`.
+        folds: rows of the study on folds that its setting was chosen by.
+        store: where these lie.
+
+    Raises:
+        ValueError: no fold has the setting, or one that has it diverged.
+    """
+    rows = folds[folds["data"] == fit["data"]]
+    for name in setting_fields(folds):
+        rows = rows[(rows[name] == fit[name]) | (rows[name].isna() & pd.isna(fit[name]))]
+    if rows.empty or (rows["error"].notna() & (rows["error"] != "")).any():
+        what = f"{fit['method']}, {fit['architecture']}"
+        raise ValueError(f"{store}: no whole set of folds of the setting of {what}; tune it (notebook 04)")
+    return pd.concat([load_predictions(store, key) for key in rows.sort_values("fold")["key"]], ignore_index=True)
+
+
+def _pool(tables: Sequence[pd.DataFrame]) -> list[pd.DataFrame]:
+    """Tables of different cells put together; a cell that comes again begins the next table."""
+    pooled: list[list[pd.DataFrame]] = []
+    seen: set[tuple] = set()
+    for table in tables:
+        cells = set(zip(table[SMEAR], table[CELL], strict=True))
+        if not pooled or seen & cells:
+            pooled.append([])
+            seen = set()
+        pooled[-1].append(table)
+        seen |= cells
+    whole = [
+        parts[0] if len(parts) == 1 else pd.concat(parts).sort_values([SMEAR, CELL], ignore_index=True)
+        for parts in pooled
+    ]
+    return whole if len(whole) < 2 else [table.assign(**{REPETITION: i}) for i, table in enumerate(whole)]
+
+
+def load_curves(store: str | Path, keys: Sequence[str]) -> pd.DataFrame:
+    """The per-epoch curves of stored trials, one row per trial and epoch, with the trial's settings as columns.
+
+    Raises:
+        FileNotFoundError: a key is not in the store.
+    """
+    frames = []
+    for key in keys:
+        record = load_record(Path(store), key)
+        if record is None:
+            raise FileNotFoundError(f"{store}: no finished trial {key}; run the study that makes it")
+        if record["error"]:
+            continue  # it has no curve, and whoever chooses by curves must do without it
+        trial = Trial(**record["trial"])
+        settings = {name: value for name, value in trial.settings().items() if name != "epochs"}
+        frames.append(pd.DataFrame(record["curves"]).assign(key=key, method=trial.method, **settings))
+    return _with_numbers(pd.concat(frames, ignore_index=True))
+
+
+def results_table(store: str | Path, keys: Sequence[str] | None = None) -> pd.DataFrame:
+    """One row per stored trial: ``method``, settings, scores, and how it was made: ``key``, ``data``, ``seconds``...
+
+    keys : the trials to show, in this order; None shows all that can be read, by key.
+    """
+    store = Path(store)
+    records = [load_record(store, key) for key in (stored_keys(store) if keys is None else keys)]
+    rows = [row for record in records if record and (row := _row(record))]
+    return _with_numbers(pd.DataFrame(rows))
+
+
+def stored_keys(store: Path) -> Iterator[str]:
+    """Keys of the trials in *store*, in order; a record may still turn out to be damaged."""
+    return (path.stem for path in sorted(store.glob("*.json")) if _NAME.fullmatch(path.stem))
+
+
+def _row(record: dict) -> dict | None:
+    """A record as a row; None where this version of the package does not know its settings, or some are missing."""
+    try:
+        trial = Trial(**record["trial"])
+        kept = {name: record[name] for name in ("key", "data", *_FACTS[1:], "error")}
+        return {"method": trial.method, **trial.settings(), **record["scores"], **kept}
+    except (KeyError, TypeError, ValueError):
+        return None
+
+
+def _with_numbers(table: pd.DataFrame) -> pd.DataFrame:
+    """Settings that a trial may lack (None) as NaN, and what `Trial.settings` leaves out as its default."""
+    later = {field.name: field.default for field in fields(Trial) if field.metadata.get("later")}
+    table = table.fillna({name: value for name, value in later.items() if name in table})
+    return table.astype({field.name: float for field in fields(Trial) if field.default is None and field.name in table})

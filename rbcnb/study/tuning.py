@@ -1,0 +1,101 @@
+"""What the folds of a study say about its choices: their curves, and how far the best score flatters itself."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+import pandas as pd
+
+from rbcnb.columns import readable
+from rbcnb.study.protocols import CHANGING_LOSSES, COMPARED
+from rbcnb.training.trial import Trial, setting_fields
+
+
+def process_table(trials: Sequence[Trial], chosen: pd.DataFrame) -> pd.DataFrame:
+    """What Fig. 9 tells of a study: per chosen setting, how many settings and fold fits it was chosen among.
+
+    Args:
+        trials: the fold trials of one protocol.
+        chosen: the output of `rbcnb.study.choose_settings`; several rows of one method (``paper``: one per alpha)
+            were not chosen among on the folds, and stand for themselves.
+
+    Returns:
+        ``outer``, ``architecture``, ``method``, ``settings``, ``trials``, ``alpha``, ``epochs``.
+    """
+    rows = []
+    for row in chosen.itertuples():
+        rivals = chosen[(chosen[COMPARED] == [row.outer, row.architecture, row.method]).all(axis=1)]
+        here = (row.outer, row.architecture, row.method)
+        among = [trial for trial in trials if (trial.outer, trial.architecture, trial.method) == here]
+        if len(rivals) > 1:
+            among = [trial for trial in among if trial.alpha == row.alpha]
+        settings = {replace(trial, fold=None) for trial in among}
+        facts = {"settings": len(settings), "trials": len(among), "alpha": row.alpha, "epochs": row.epochs}
+        rows.append({**dict(zip(COMPARED, here, strict=True)), **facts})
+    return pd.DataFrame(rows)
+
+
+def settings_at_last_epoch(chosen: pd.DataFrame, *, epochs: int) -> str:
+    """Of which chosen settings the last epoch allowed was the best, so that more epochs might have been better.
+
+    Args:
+        chosen: the output of `rbcnb.study.choose_settings`.
+        epochs: the most that might be chosen.
+    """
+    free = chosen[~chosen["loss"].isin(CHANGING_LOSSES)]
+    capped = free[free["epochs"] == epochs]
+    if capped.empty:
+        return f"No setting was best at its last epoch, {epochs}."
+    names = dict.fromkeys(
+        f"{readable(row.method)} ({readable(row.architecture)}, {row.protocol})" for row in capped.itertuples()
+    )
+    return (
+        f"Best at the last epoch allowed, {epochs}, so that more might be better: {', '.join(names)}. "
+        "To let them run longer: --set epochs=..., before the test set is opened."
+    )
+
+
+def chosen_curves(curves: pd.DataFrame, chosen: pd.DataFrame) -> pd.DataFrame:
+    """The folds' curves of the chosen settings, each with its ``chosen_epoch`` and the name of its ``line``.
+
+    Args:
+        curves: `rbcnb.study.load_curves` of one protocol's fold trials.
+        chosen: the output of `rbcnb.study.choose_settings`; a method with several rows (one per alpha under
+            ``paper``) has a line for each.
+    """
+    settings = ["method", *setting_fields(curves)]
+    several = chosen["method"].duplicated(keep=False)
+    names = chosen["method"].map(readable) + (", α = " + chosen["alpha"].map("{:g}".format)).where(several, "")
+    named = _as_in(curves, chosen[settings]).assign(chosen_epoch=chosen["epochs"], line=names)
+    return named.merge(curves, on=settings)
+
+
+def choice_optimism(curves: pd.DataFrame, choose: Callable[[pd.DataFrame], pd.DataFrame]) -> pd.DataFrame:
+    """The score that a choice was made by, and what the same way of choosing scores on folds that it has not seen.
+
+    Each fold in turn is left out: setting and epoch are chosen on the others, and scored on it. The difference is what
+    choosing the best of many adds by itself (Cawley and Talbot 2010, https://jmlr.org/papers/v11/cawley10a.html).
+
+    Args:
+        curves: of one protocol's fold trials, at least three folds.
+        choose: curves to chosen settings, one per architecture and method.
+
+    Returns:
+        Per architecture and method: ``on_the_folds``, ``on_folds_left_out`` (means of macro F1), their difference
+        ``optimism``, and ``choices``: how many different settings and epochs were chosen, out of one per fold.
+    """
+    by, settings = ["architecture", "method"], ["method", *setting_fields(curves)]
+    unseen = []
+    for fold in sorted(curves["fold"].unique()):
+        choice = choose(curves[curves["fold"] != fold]).rename(columns={"epochs": "epoch"})[[*settings, "epoch"]]
+        unseen.append(_as_in(curves, choice).merge(curves[curves["fold"] == fold], on=[*settings, "epoch"]))
+    unseen = pd.concat(unseen, ignore_index=True)
+    table = choose(curves).set_index(by)[["valid_macro_f1"]].rename(columns={"valid_macro_f1": "on_the_folds"})
+    table["on_folds_left_out"] = unseen.groupby(by)["valid_macro_f1"].mean()
+    table["optimism"] = table["on_the_folds"] - table["on_folds_left_out"]
+    table["choices"] = unseen.drop_duplicates([*settings, "epoch"]).groupby(by).size()
+    return table.reset_index()
+
+
+def _as_in(curves: pd.DataFrame, settings: pd.DataFrame) -> pd.DataFrame:
+    """*settings* in the types of *curves*: grouping makes a column without any value one of objects."""
+    return settings.astype(curves[settings.columns].dtypes)

@@ -1,0 +1,87 @@
+"""The state of a fit between two epochs, on disk: a fit that was killed goes on from there to the same numbers."""
+
+import time
+import warnings
+from pathlib import Path
+
+import torch
+from fastai.callback.core import Callback
+from fastai.learner import Learner
+
+from rbcnb._utils.files import atomic_write
+from rbcnb.training.learner import CurveCallback
+
+EVERY_S = 30.0  # between two checkpoints: a fit of seconds is sooner done again than written down
+
+
+class CheckpointCallback(Callback):
+    """Writes the fit's state to *path* at the end of an epoch, when the last one is *every_s* seconds old.
+
+    The state: weights, optimiser, the shuffler of the training cells, torch's generators, the curves so far. One that
+    cannot be written is not worth a fit: it warns, and the fit goes on.
+    """
+
+    order = CurveCallback.order + 1
+
+    def __init__(self, path: str | Path, *, every_s: float = EVERY_S) -> None:
+        self.path, self.every_s = Path(path), every_s
+
+    def before_fit(self) -> None:
+        self.saved_s = time.monotonic()
+
+    def after_epoch(self) -> None:
+        done = self.epoch + 1
+        skipped = done < len(self.learn.curve.rows)  # done before the fit was stopped and resumed
+        if skipped or done == self.n_epoch or time.monotonic() - self.saved_s < self.every_s:
+            return
+        state = {
+            "origin": _origin(self.learn),
+            "epochs": done,
+            "model": self.learn.model.state_dict(),
+            "optimiser": self.learn.opt.opt.state_dict(),
+            "shuffler": self.dls.train.generator.get_state(),
+            "cpu": torch.get_rng_state(),
+            "cuda": torch.cuda.get_rng_state() if torch.cuda.is_available() else None,
+            "curves": self.learn.curve.rows,
+        }
+        try:
+            with atomic_write(self.path) as part:
+                torch.save(state, part)
+        except (OSError, RuntimeError) as error:  # torch makes a full disk a RuntimeError
+            warnings.warn(f"{self.path}: no checkpoint could be written ({error}); free some space", stacklevel=2)
+        self.saved_s = time.monotonic()
+
+
+def resume(learner: Learner, path: str | Path) -> int:
+    """Puts *learner* where the checkpoint at *path* left it; returns the epochs done, 0 where there is none.
+
+    A checkpoint that cannot be read, or that another network, device or torch wrote, is left aside with a warning: the
+    fit starts anew.
+    """
+    try:
+        # Tensors and numbers only: reading a checkpoint runs no code of its author's.
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        made_alike = state["origin"] == _origin(learner)
+    except FileNotFoundError:
+        return 0
+    except Exception as error:  # a torn file makes torch raise a dozen kinds
+        warnings.warn(f"{path}: no checkpoint that can be read ({error}); the fit starts anew", stacklevel=2)
+        return 0
+    if not made_alike:
+        warnings.warn(f"{path}: a checkpoint of another network, device or torch; the fit starts anew", stacklevel=2)
+        return 0
+    learner.create_opt()
+    learner.model.load_state_dict(state["model"])
+    learner.opt.opt.load_state_dict(state["optimiser"])
+    learner.dls.train.generator.set_state(state["shuffler"])
+    torch.set_rng_state(state["cpu"])
+    if state["cuda"] is not None and torch.cuda.is_available():
+        torch.cuda.set_rng_state(state["cuda"])
+    learner.curve.rows = state["curves"]
+    return state["epochs"]
+
+
+def _origin(learner: Learner) -> list:
+    """What the fit that wrote a state and the one that goes on from it must have in common."""
+    weights = [[name, list(values.shape)] for name, values in learner.model.state_dict().items()]
+    return [str(torch.__version__), learner.dls.device.type, weights]

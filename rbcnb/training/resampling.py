@@ -1,0 +1,54 @@
+"""Who trains and who tests: the two protocols' splits, the ladder of imbalance, and re-sampling (section 4.2).
+
+``paper`` splits cells at random, as published. ``honest`` deals whole groups (a smear and its identical twins) into
+outer folds, each the test set once, and keeps one test set for the whole ladder. Every choice is a function of the
+table and the seed.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+
+from rbcnb.columns import LABEL
+
+
+def draw_counts(cells: pd.DataFrame, counts: Mapping[str, int], *, seed: int) -> pd.DataFrame:
+    """Keeps ``counts[class]`` randomly chosen cells of each class and drops the rest, in the table's own order.
+
+    Draws are nested: the cells of a class are put in one random order per seed, and the first n are kept, so a smaller
+    count keeps a subset of what a larger one keeps.
+    """
+    rng = np.random.default_rng(seed)
+    order = pd.Series(rng.permutation(len(cells)), index=cells.index)
+    rank = order.groupby(cells[LABEL]).rank(method="first").astype(int)
+    return cells[rank <= cells[LABEL].map(counts).fillna(0)]
+
+
+def undersample(labels: Sequence[str] | np.ndarray, *, seed: int) -> np.ndarray:
+    """Row numbers after under-sampling: every class is cut at random to the size of the smallest (section 4.2).
+
+    The paper speaks of one majority class; with its two minority classes (345 and 356 cells) both larger ones are cut.
+    """
+    labels = np.asarray(labels)
+    rng = np.random.default_rng(seed)
+    names, counts = np.unique(labels, return_counts=True)
+    kept = [rng.choice(np.flatnonzero(labels == name), counts.min(), replace=False) for name in names]
+    return np.sort(np.concatenate(kept))
+
+
+def oversample(labels: Sequence[str] | np.ndarray, *, seed: int) -> np.ndarray:
+    """Row numbers of the *extra* cells of over-sampling: each class is filled to the size of the largest (section 4.2).
+
+    Every cell of a class is repeated equally often, up to one, before any is repeated once more. The caller augments
+    the extra copies (`rotate_flip`) and keeps the original cells as they are.
+    """
+    labels = np.asarray(labels)
+    rng = np.random.default_rng(seed)
+    names, counts = np.unique(labels, return_counts=True)
+    extra = []
+    for name, count in zip(names, counts, strict=True):
+        whole, rest = divmod(int(counts.max() - count), int(count))
+        rows = np.flatnonzero(labels == name)
+        extra += [np.tile(rows, whole), rng.choice(rows, rest, replace=False)]
+    return np.concatenate(extra).astype(int)

@@ -1,0 +1,141 @@
+"""One experiment: its settings (`Trial`), how to lay many of them out (`expand_grid`) and how to run one (`run_trial`).
+
+torch and fastai are imported when a trial runs, not when it is described, so that planning a study costs nothing.
+"""
+
+import hashlib
+import itertools
+import json
+import math
+import operator
+import re
+from collections.abc import Container, Iterable
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+from rbcnb.columns import FOLD
+
+# A part of every stored trial's name. Raise it (the next one is "2") when the same settings on the same cells would
+# give other predictions: the golden fit in the tests fails then. It began as a digest of source code, and stays that
+# while the trials in results/ are known by it.
+FIT_VERSION = "96028228e9a71178"
+# Metadata of a field of Trial that came after the first stored trials: at its default it changes no name or record.
+LATER = {"later": True}
+# Name in a Trial -> what follows the loss's name in the method's. "over_equal" serves, from the over-sampled cells, as
+# many an epoch as there were without: its steps are those of the plain fit, where "over" takes more.
+RESAMPLING = {
+    "none": "",
+    "under": "under_sampling",
+    "over": "over_sampling",
+    "over_equal": "over_sampling_equal_steps",
+}
+ALL_CELLS = "all"  # in place of dev_counts
+PRECISIONS = ("auto", "float32", "bf16")
+_FLOATS = ("alpha", "gamma", "label_smoothing", "learning_rate", "weight_decay")
+_INTEGERS = ("batch_size", "epochs", "seed", "fold", "outer")
+_COUNTS = re.compile(r"[0-9]+(/[0-9]+)+")
+
+
+@dataclass(frozen=True)
+class Trial:
+    """The settings of one fit. A fit is a function of these, the cells table and the crops, and of nothing else.
+
+    To the bit on one machine with one number of threads; another processor, or another version of torch, sums in
+    another order.
+    """
+
+    architecture: str = "small"
+    loss: str = "cross_entropy"
+    alpha: float | None = None  # weight of the focal loss, Eq. (4); None for losses without one
+    gamma: float | None = None  # focusing parameter of the focal loss
+    label_smoothing: float = 0.0  # of cross entropy and focal loss: share of a target that goes to all classes
+    resample: str = "none"  # of the training cells: "under" or "over" as in section 4.2, or "over_equal"
+    learning_rate: float = 1e-3
+    weight_decay: float = 0.0
+    batch_size: int = 32
+    epochs: int = 10
+    pretrained: bool = False
+    seed: int = 0  # of initial weights, order, re-sampling, augmentation and dev_counts: the same for every method
+    fold: int | None = None  # held out within dev; None fits on all dev cells and scores the test cells
+    protocol: str = "paper"  # which protocol's splits the cells table carries
+    outer: int = 0  # which outer split the cells table carries, see rbcnb.training.assign_splits
+    dev_counts: str = ALL_CELLS  # or how many dev cells of each class are kept, drawn by the seed: "71/71/2691"
+    precision: str = "auto"  # of matrix products: "float32", "bf16", or "auto": what the device is good at
+
+    def __post_init__(self) -> None:
+        # 1, 1.0 and numpy's 1 are equal, and so must their keys be.
+        for names, kind in ((_FLOATS, float), (_INTEGERS, operator.index)):
+            for name in names:
+                if getattr(self, name) is not None:
+                    object.__setattr__(self, name, kind(getattr(self, name)))
+        if self.precision not in PRECISIONS:
+            raise ValueError(f"precision must be one of {PRECISIONS}, got {self.precision!r}")
+        if self.resample not in RESAMPLING:
+            raise ValueError(f"resample must be one of {tuple(RESAMPLING)}, got {self.resample!r}")
+        given = {self.alpha is not None, self.gamma is not None}
+        if given != {self.loss == "focal"}:
+            raise ValueError(f"alpha and gamma belong to the focal loss, got {self.loss!r}, {self.alpha}, {self.gamma}")
+        if not 0 <= self.label_smoothing < 1:
+            raise ValueError(f"label_smoothing must lie in [0, 1), got {self.label_smoothing}")
+        if self.label_smoothing and self.loss not in ("cross_entropy", "focal"):
+            raise ValueError(f"label_smoothing belongs to cross_entropy and focal, got {self.loss!r}")
+        if self.dev_counts != ALL_CELLS and not _COUNTS.fullmatch(self.dev_counts):
+            raise ValueError(f"dev_counts must be numbers like 71/71/2691, one per class, got {self.dev_counts!r}")
+        for name in ("epochs", "batch_size"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if not 0 < self.learning_rate < math.inf:
+            raise ValueError(f"learning_rate must be positive, got {self.learning_rate}")
+        if not 0 <= self.weight_decay < math.inf:
+            raise ValueError(f"weight_decay must be at least 0, got {self.weight_decay}")
+
+    @property
+    def method(self) -> str:
+        """The row of Table 1 that this trial belongs to, or the name of what the paper did not try.
+
+        `rbcnb.study.method_trial` reads it back.
+        """
+        if self.resample == "none":
+            return self.loss
+        resampling = RESAMPLING[self.resample]
+        return resampling if self.loss == "cross_entropy" else f"{self.loss}_{resampling}"
+
+    def settings(self) -> dict[str, Any]:
+        """Field -> value, without those fields marked as `LATER` that have their default.
+
+        Names, records, the ledger and tables are made of this, so that a new field leaves all of them alone.
+        """
+        return {
+            field.name: value
+            for field in fields(self)
+            if (value := getattr(self, field.name)) != field.default or not field.metadata.get("later")
+        }
+
+    def key(self, data: str) -> str:
+        """Name of this trial's result on the data hashed as *data* (`hash_data`): 16 hexadecimal digits.
+
+        Made of `FIT_VERSION`, *data* and the settings alone: the same on every machine and version of Python.
+        """
+        spec = json.dumps([FIT_VERSION, data, self.settings()], sort_keys=True)
+        return hashlib.blake2b(spec.encode(), digest_size=8).hexdigest()
+
+
+def expand_grid(base: Trial, **axes: Iterable[Any]) -> list[Trial]:
+    """Every combination of the axes' values on top of *base*, the last axis moving fastest.
+
+    >>> len(expand_grid(Trial(loss="focal", alpha=1.0, gamma=2.0), alpha=(0.5, 1.0), fold=range(5)))
+    10
+    """
+    known = {field.name for field in fields(Trial)}
+    if unknown := set(axes) - known:
+        raise ValueError(f"unknown trial fields {sorted(unknown)}; known: {sorted(known)}")
+    return [replace(base, **dict(zip(axes, values, strict=True))) for values in itertools.product(*axes.values())]
+
+
+def setting_fields(table: Container[str]) -> list[str]:
+    """Columns of *table* that tell the setting of a trial: all but those that say on which fold, how long, which seed.
+
+    A field that every trial of the table has at its default may be missing from it, see `Trial.settings`.
+    """
+    names = (field.name for field in fields(Trial) if field.name not in (FOLD, "epochs", "seed"))
+    return [name for name in names if name in table]

@@ -1,0 +1,219 @@
+"""What a reproduction will cost, before it starts: trials counted from parameters, speed measured on this machine."""
+
+import math
+import time
+from collections import Counter
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from rbcnb.columns import CLASSES, LABEL
+from rbcnb.smears.images import SmearError
+from rbcnb.smears.sources import load_smears
+from rbcnb.study.ladder import ARMS, BASE_RHO, TABLE2_ARM, ladder_counts
+from rbcnb.study.protocols import images_per_fit, in_folds, method_trial, protocol_names, settings_of
+from rbcnb.training.splits import MIN_TEST_GROUPS, SplitError, outer_splits
+from rbcnb.training.trial import Trial
+
+_TYPICAL_DIAMETER_PX = 40.0  # of a cell, where it is left to be estimated
+_SEGMENT_S = 0.3  # to find and cut the cells of a smear, beside its upscaling
+_NOTEBOOK_S = 8.0  # kernel start, imports and figures of a notebook that trains nothing
+_WORKER_S = 6.0  # start of the worker processes of a notebook that trains
+
+
+def measure_throughput(architecture: str, size_px: int, *, batch_size: int = 32, at_least_s: float = 1.0) -> float:
+    """Images per second of a training step (forward, backward, Adam) with one thread, or on the GPU if there is one."""
+    import torch
+
+    from rbcnb.training.engine import choose_engine, prepare
+    from rbcnb.training.kernels import DenseAdam
+    from rbcnb.training.models import build_model, normalise
+
+    engine = choose_engine()
+    device = engine.device
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+            model = prepare(build_model(architecture, len(CLASSES)), engine).train()
+        optimiser = DenseAdam(model.parameters(), fused=True)
+        images = normalise(torch.zeros(batch_size, size_px, size_px, 3, dtype=torch.uint8, device=device))
+        targets = torch.zeros(batch_size, dtype=torch.long, device=device)
+
+        def step() -> None:
+            optimiser.zero_grad()
+            torch.nn.functional.cross_entropy(model(images), targets).backward()
+            optimiser.step()
+            if device.type == "cuda":
+                torch.cuda.synchronize()
+
+        if size_px <= 64 or device.type == "cuda":
+            step()  # the first step allocates; at 224 px on a CPU it takes many seconds, and the excess is lost in them
+        start, steps = time.perf_counter(), 0
+        while (seconds := time.perf_counter() - start) < at_least_s or not steps:
+            step()
+            steps += 1
+        return steps * batch_size / seconds
+    finally:
+        torch.set_num_threads(threads)
+
+
+def upscaling_seconds(image_px: float, scale: float, *, method: str) -> float:
+    """Seconds to upscale *image_px* pixels by *scale*, from the time that a small patch takes."""
+    from rbcnb.segmentation.upscaling import upscale
+
+    if scale <= 1 or method == "none":
+        return 0.0
+    patch = np.full((96, 96, 3), 128, np.uint8)
+    start = time.perf_counter()
+    upscale(patch, 2.0, method=method)
+    per_px = (time.perf_counter() - start) / (patch.shape[0] * patch.shape[1])
+    passes = math.ceil(math.log2(scale))
+    return per_px * image_px * sum(4**i for i in range(passes))
+
+
+def study_images(values: Mapping[str, Any], available: Mapping[str, int]) -> dict[str, dict[str, float]]:
+    """Images to train on, per notebook and architecture; an upper bound, as chosen epochs are at most those tried.
+
+    Args:
+        values: parameters of all notebooks together.
+        available: class -> labelled cells expected.
+    """
+    rungs = ladder_counts(available)
+    images = {name: dict.fromkeys(values["architectures"], 0.0) for name in ("04", "05", "06")}
+    protocols = protocol_names(values["protocol"])
+
+    def total(trials: list[Trial], counts: Mapping[str, float]) -> float:
+        return sum(images_per_fit(one, counts, n_folds=values["n_folds"]) for one in trials)
+
+    for protocol in protocols:
+        honest = protocol == "honest"
+        for architecture in values["architectures"]:
+            trial = Trial(architecture=architecture, protocol=protocol, epochs=values["epochs"])
+            candidates = settings_of(trial, values)
+            finals = [_of(trial, method) for method in values["methods"]] * values["n_seeds"] if honest else candidates
+            splits = values["n_splits"] if honest else 1
+            rivals = [name for name in values["methods"] if name not in values["ladder_methods"]]
+            draws = (values["n_draws"], values["rival_draws"]) if honest else (1, min(1, values["rival_draws"]))
+            climbers = values["ladder_methods"] * draws[0] + rivals * draws[1]
+            climbing = [_of(trial, method) for method in climbers]
+            images["04"][architecture] += splits * total(in_folds(candidates, values["n_folds"]), rungs[BASE_RHO])
+            images["05"][architecture] += splits * total(finals, rungs[BASE_RHO])
+            for arm in values["arms"] if honest else (TABLE2_ARM,):
+                for counts in ARMS[arm](rungs).values():
+                    if counts != rungs[BASE_RHO]:
+                        images["06"][architecture] += splits * total(climbing, counts)
+    for architecture in values["architectures"]:  # what a random split leaks: folds of all cells, both ways
+        whole = Trial(architecture=architecture, epochs=values["epochs"])
+        once = 2 * total(in_folds([whole], values["n_outer"]), rungs[BASE_RHO])
+        images["05"][architecture] += values["leakage_repeats"] * once
+    return images
+
+
+def audit_images(values: Mapping[str, Any], available: Mapping[str, int]) -> float:
+    """Images to train on in notebook 02: folds and seeds of the small net, and its fits before and after correction."""
+    trial = Trial(epochs=values["correction_epochs"])
+    # The audit looks at eight views of each cell.
+    folds = in_folds([replace(trial, epochs=8 * values["audit_epochs"])], values["n_folds"])
+    counts = ladder_counts(available)[BASE_RHO]
+    per_seed = sum(images_per_fit(one, counts, n_folds=values["n_folds"]) for one in [*folds, trial, trial])
+    return values["audit_fits"] * per_seed
+
+
+def _of(trial: Trial, method: str) -> Trial:
+    return replace(method_trial(trial, method, alpha=1.0, gamma=2.0), fold=None)
+
+
+@dataclass(frozen=True)
+class Expected:
+    """What the smear source will bring, before any smear is segmented."""
+
+    n_cells: dict[str, int]  # class -> labelled cells
+    n_groups: int  # groups of smears with labelled cells
+    n_smears: int
+    image_px: float  # pixels per smear
+
+
+def expected_cells(values: Mapping[str, Any]) -> Expected:
+    """Counts smears, groups and labelled cells of the parameters' source."""
+    smears = load_smears(
+        values["smears"],
+        data=values["data"] or None,
+        n=values["n_smears"] if values["smears"] == "synthetic" else values["max_smears"] or None,
+        seed=values["seed"],
+        n_cells=values["cells_per_smear"],
+        types=values["types"],
+        errors=[],
+    )
+    n_cells: Counter[str] = Counter()
+    groups, sizes = set(), []
+    for smear in smears:
+        sizes.append(smear.image.shape[0] * smear.image.shape[1])
+        if smear.truth is not None and len(smear.truth):
+            groups.add(smear.group)
+            n_cells.update(smear.truth[LABEL])
+    return Expected(dict(n_cells), len(groups), len(sizes), sum(sizes) / max(1, len(sizes)))
+
+
+def check_enough(expected: Expected, values: Mapping[str, Any]) -> None:
+    """Refuses what is bound to fail later, hours into a run perhaps.
+
+    Raises:
+        SmearError: no labelled cells at all.
+        SplitError: too few smears for the honest protocol's folds.
+    """
+    if not expected.n_cells:
+        raise SmearError(
+            f"{values['smears']}: no smear has labelled cells to train on; put a labels.csv with the columns "
+            "smear,x_px,y_px,label beside the images (rbcnb export-labels writes one), or run --only 01 to find the "
+            "cells alone"
+        )
+    if "honest" not in protocol_names(values["protocol"]):
+        return
+    outer_splits(("honest",), n_splits=values["n_splits"], n_outer=values["n_outer"])
+    if missing := set(values["ladder_methods"]) - set(values["methods"]):
+        raise ValueError(f"the ladder asks for {', '.join(sorted(missing))}: add that to methods, or nothing tunes it")
+    least = values["n_outer"] * MIN_TEST_GROUPS
+    n_dev = expected.n_groups - MIN_TEST_GROUPS
+    if expected.n_groups < least or n_dev < values["n_folds"]:
+        raise SplitError(
+            f"{expected.n_groups} smears (groups) with labels: the honest protocol keeps smears whole and needs "
+            f"{least} for {values['n_outer']} outer folds, {values['n_folds'] + MIN_TEST_GROUPS} for "
+            f"{values['n_folds']} inner ones; add smears, --set n_outer or n_folds to fewer, or take --protocol paper"
+        )
+
+
+def estimate(values: Mapping[str, Any], *, notebooks: Collection[str], jobs: int) -> dict[str, float]:
+    """Seconds that each of *notebooks* will about take; measures only what these need.
+
+    Args:
+        values: parameters of all notebooks together.
+        notebooks: numbers, "01" to "06".
+        jobs: trials side by side.
+
+    Raises:
+        SmearError, SplitError: the smears are not there, or too few for what the notebooks will do (`check_enough`).
+    """
+    seconds = dict.fromkeys(notebooks, _NOTEBOOK_S)
+    if set(notebooks) <= {"03"}:
+        return seconds
+    expected = expected_cells(values)
+    if "01" in seconds:
+        scale = values["size_px"] / (values["diameter_px"] or _TYPICAL_DIAMETER_PX)
+        upscaling_s = upscaling_seconds(expected.image_px, scale, method=values["upscale"])
+        seconds["01"] += expected.n_smears * (_SEGMENT_S + upscaling_s)
+    training = {"04", "05", "06"} & set(notebooks)
+    if training or "02" in seconds:
+        check_enough(expected, values)
+    if "02" in seconds:
+        train_s = audit_images(values, expected.n_cells) / measure_throughput("small", values["size_px"]) / jobs
+        seconds["02"] += _WORKER_S + train_s
+    if training:
+        speed = {name: measure_throughput(name, values["size_px"]) for name in values["architectures"]}
+        images = study_images(values, expected.n_cells)
+        for notebook in training:
+            train_s = sum(n / speed[name] for name, n in images[notebook].items()) / jobs
+            seconds[notebook] += _WORKER_S + train_s
+    return seconds

@@ -1,0 +1,271 @@
+"""The batch: checks parameters, runs the six notebooks in order, carries on where a stopped run stopped, reports.
+
+A notebook is run again only if something it depends on has changed: its own source, its parameters, the package's code,
+the smears, or any of that for an earlier notebook. Trials inside it have their own store and are never trained twice.
+"""
+
+import platform
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence, Set
+from pathlib import Path
+from typing import Any
+
+from rbcnb._utils.code_digest import PACKAGE
+from rbcnb._utils.files import folder_lock
+from rbcnb.workflow.fingerprints import file_stamp, fingerprints, source_stamp, versions
+from rbcnb.workflow.notebook_parameters import (
+    Parameter,
+    ParameterError,
+    check_parameters,
+    load_profile,
+    read_parameters,
+)
+from rbcnb.workflow.run import Run
+
+# Parameters that may name a folder or a file.
+_FOLDERS = ("smears", "data", "corrections")
+
+
+class ReproductionError(RuntimeError):
+    """A notebook failed; what was done before it is kept, and the next call carries on from there."""
+
+
+def run_notebook(source: Path, target: Path, parameters: dict[str, Any]) -> None:
+    """Runs the notebook at *source* with *parameters* into *target*, its output on this process's stderr.
+
+    Raises:
+        ReproductionError: a cell failed, or the kernel died.
+    """
+    import papermill
+    from nbclient.exceptions import DeadKernelError
+    from papermill.exceptions import PapermillExecutionError
+
+    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        papermill.execute_notebook(
+            _verbatim(source),
+            _verbatim(target),
+            parameters=parameters,
+            kernel_name="python3",
+            progress_bar=False,
+            cwd=str(source.parent),
+            stdout_file=_Indented(sys.stderr),
+            # The kernel's advice on encrypted transports is no news for a kernel on this machine's loopback.
+            extra_arguments=["--IPKernelApp.log_level=ERROR"],
+        )
+    except PapermillExecutionError as error:
+        raise ReproductionError(
+            f"{source.stem}, cell {error.cell_index} (In [{error.exec_count}]): {error.ename}: {error.evalue}\n"
+            f"The notebook as far as it came: {target}\n"
+            "What is finished is kept; the same command carries on from there."
+        ) from None
+    except DeadKernelError:
+        raise ReproductionError(
+            f"{source.stem}: its kernel died, most often for want of memory; try --jobs 1. "
+            "What is finished is kept; the same command carries on from there."
+        ) from None
+
+
+def _verbatim(path: Path) -> str:
+    """papermill fills in braces in a path; doubled ones stay as they are."""
+    return str(path).replace("{", "{{").replace("}", "}}")
+
+
+class _Indented:
+    """A text stream that sets every line it passes on apart from the runner's own."""
+
+    def __init__(self, stream: Any) -> None:
+        self.stream = stream
+
+    def write(self, text: str) -> int:
+        self.stream.write("".join(f"      {line}" for line in text.splitlines(keepends=True)))
+        return len(text)
+
+    def flush(self) -> None:
+        self.stream.flush()
+
+
+def notebooks_folder() -> Path:
+    """The notebooks beside the package in a checkout, or inside it in an installed wheel."""
+    inside = PACKAGE / "notebooks"
+    return inside if inside.is_dir() else PACKAGE.parent / "notebooks"
+
+
+def find_notebooks(only: Sequence[str] = ()) -> list[Path]:
+    """The notebooks in order, or those whose number or name *only* lists.
+
+    Raises:
+        ParameterError: *only* names a notebook that there is not.
+    """
+    paths = sorted(notebooks_folder().glob("[0-9][0-9]_*.ipynb"))
+    if not paths:
+        raise ParameterError(f"{notebooks_folder()}: no notebooks there; install the package from a full checkout")
+    numbers = {path.stem[:2] for path in paths} | {path.stem for path in paths}
+    if unknown := set(only) - numbers:
+        raise ParameterError(f"no notebook {', '.join(sorted(unknown))}; known: {', '.join(p.stem for p in paths)}")
+    return [path for path in paths if not only or path.stem[:2] in only or path.stem in only]
+
+
+def reproduce(
+    *,
+    out: str | Path,
+    profile: str | Path = "course",
+    overrides: Mapping[str, Any] | None = None,
+    only: Sequence[str] = (),
+    jobs: int | None = None,
+    scheduler: str | None = None,
+    say: Callable[[str], None] = lambda line: print(line, file=sys.stderr, flush=True),
+) -> Run:
+    """Runs the notebooks into *out*: ``notebooks/``, ``tables/``, ``figures/``, ``report.html``, ``run.json``.
+
+    Args:
+        out: the run's folder; what it already holds and is still valid is kept.
+        profile: name of a profile beside the notebooks, or path of a YAML file.
+        overrides: parameter values that go before the profile's.
+        only: numbers or names of the notebooks to run; none for all.
+        jobs: trials side by side; None for one per core.
+        scheduler: address of a Dask scheduler, whose workers segment and train in place of this machine.
+        say: takes lines of progress.
+
+    Returns:
+        The run.
+
+    Raises:
+        ParameterError: before any kernel starts: a parameter is unknown or wrong, a notebook does not exist.
+        BlockingIOError: another process is at work in the run.
+        ReproductionError: a notebook failed; names it, its cell and the error.
+        ClusterError: before any kernel starts: the cluster cannot do the work.
+    """
+    run = Run.at(out)
+    paths = find_notebooks()
+    chosen = {path.stem for path in find_notebooks(only)}
+    declared: dict[str, dict[str, Parameter]] = {path.stem: read_parameters(path) for path in paths}
+    values = {**load_profile(profile, notebooks_folder() / "profiles"), **(overrides or {})}
+    values |= {"run": str(run.folder)} | ({} if jobs is None else {"jobs": jobs})
+    values |= {"scheduler": scheduler} if scheduler else {}
+    values |= {name: str(_absolute(value)) for name, value in values.items() if name in _FOLDERS and _is_folder(value)}
+    parameters = check_parameters(values, declared)
+    run.folder.mkdir(parents=True, exist_ok=True)
+    with folder_lock(run.folder):
+        _carry_on(run, paths, chosen, parameters, profile=str(profile), say=say)
+    return run
+
+
+def _carry_on(
+    run: Run,
+    paths: Sequence[Path],
+    chosen: Set[str],
+    parameters: Mapping[str, dict[str, Any]],
+    *,
+    profile: str,
+    say: Callable[[str], None],
+) -> None:
+    """Runs those of the notebooks at *paths* that are *chosen* and not done, and writes record and report."""
+    from rbcnb.workflow.report import write_report
+
+    merged = {name: value for own in parameters.values() for name, value in own.items()}
+    record = run.load_record()
+    done = record.get("notebooks", {})
+    left_alone = {
+        path.stem: done.get(path.stem, {}).get("fingerprint", "") for path in paths if path.stem not in chosen
+    }
+    source = source_stamp(merged["smears"], merged["data"])
+    said = file_stamp(run.readings) + file_stamp(run.second_look)
+    stamps = fingerprints(paths, parameters, source=source, readings=said, recorded=left_alone)
+    pending = [path for path in paths if path.stem in chosen and not _is_done(run, path.stem, done, stamps)]
+    record |= {
+        "profile": profile,
+        "parameters": record.get("parameters", {}) | {path.stem: parameters[path.stem] for path in pending},
+        "seeds": {name: value for name, value in merged.items() if "seed" in name},
+        "versions": versions(),
+        "machine": f"{platform.platform()}, {platform.processor() or platform.machine()}",
+        "notebooks": done,
+    }
+    for path in paths:
+        if path.stem in chosen and path not in pending:
+            say(f"{path.stem}: done already, {done[path.stem]['seconds']:.0f} s at the time")
+    if pending:
+        _execute(run, pending, parameters, stamps, record, merged=merged, say=say)
+    record["data_hash"] = run.data_hash()
+    run.save_record(record)
+    say(f"report: {write_report(run)}")
+
+
+def _is_folder(value: Any) -> bool:
+    return isinstance(value, str) and value not in ("", "synthetic", "chula")
+
+
+def _absolute(path: str) -> Path:
+    """A path as the caller means it: kernels run in another folder."""
+    return Path(path).expanduser().resolve()
+
+
+def _is_done(run: Run, name: str, done: Mapping[str, Any], stamps: Mapping[str, str]) -> bool:
+    """*name* was run as it would be now, and what it made is still there."""
+    entry = done.get(name)
+    if not entry or entry["fingerprint"] != stamps[name] or run.missing_results(name):
+        return False
+    return (run.folder / entry["file"]).exists()
+
+
+def _execute(
+    run: Run,
+    pending: Sequence[Path],
+    parameters: Mapping[str, dict[str, Any]],
+    stamps: Mapping[str, str],
+    record: dict[str, Any],
+    *,
+    merged: Mapping[str, Any],
+    say: Callable[[str], None],
+) -> None:
+    from rbcnb._utils.dask_cluster import connect, count_workers
+    from rbcnb.segmentation.upscaling import usable_method
+    from rbcnb.study.runner import default_jobs
+    from rbcnb.workflow.cost import estimate
+
+    if merged["upscale"] != "none" and usable_method(merged["upscale"]) != merged["upscale"]:
+        say("Waifu2x cannot run here (ncnn or its model files are missing): upscaling bicubically")
+    numbers = [path.stem[:2] for path in pending]
+    with connect(merged["scheduler"], say=say) as client:
+        workers = count_workers(client) if client else 0
+    where = f"{workers} workers like this machine" if workers else "this machine"
+    expected = estimate(merged, notebooks=numbers, jobs=workers or merged["jobs"] or default_jobs())
+    record["estimated_s"] = {name: round(seconds, 1) for name, seconds in expected.items()}
+    left = sum(expected.values())
+    say(f"{len(pending)} notebooks to run into {run.folder}; about {duration(left)} on {where}")
+    for number, path in enumerate(pending, start=1):
+        say(f"[{number}/{len(pending)}] {path.stem} ...")
+        start = time.perf_counter()
+        file = f"notebooks/{path.name}"
+        record["notebooks"].pop(path.stem, None)
+        run.save_record(record)
+        try:
+            run_notebook(path, run.folder / file, parameters[path.stem])
+        except ReproductionError:
+            from rbcnb.workflow.report import write_report
+
+            write_report(run)
+            raise
+        seconds = time.perf_counter() - start
+        record["notebooks"][path.stem] = {"seconds": round(seconds, 1), "fingerprint": stamps[path.stem], "file": file}
+        record["data_hash"] = run.data_hash()
+        run.save_record(record)
+        left -= expected[path.stem[:2]]
+        more = f"; about {duration(left)} left" if number < len(pending) else ""
+        say(f"[{number}/{len(pending)}] {path.stem}: {seconds:.0f} s{more}")
+
+
+def duration(seconds: float) -> str:
+    """Seconds as a person would say them: "40 s", "12 min", "3.5 h", "9 days"."""
+    for limit, unit, name in ((90, 1, "s"), (90 * 60, 60, "min"), (48 * 3600, 3600, "h")):
+        if seconds < limit:
+            return f"{seconds / unit:.1f} {name}" if name == "h" else f"{seconds / unit:.0f} {name}"
+    return f"{seconds / 86400:.0f} days"
+
+
+def skipped_files(run: Run) -> list[str]:
+    """What notebook 01 said of the image files that it had to leave out."""
+    if not (run.folder / "tables" / "skipped.csv").exists():
+        return []
+    return list(run.load_table("skipped")["error"])

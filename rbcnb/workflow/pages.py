@@ -1,0 +1,102 @@
+"""The labeller as a page over a folder of found cells, for whoever labels and opens no notebook."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import numpy as np
+import pandas as pd
+
+from rbcnb._utils.voila_page import show_page
+from rbcnb.columns import LABEL, SMEAR
+from rbcnb.labels.labeller.pictures import crops_of_array, crops_of_folder, smears_of_folder
+from rbcnb.labels.labeller.queue import FLAGGED, UNLABELLED
+from rbcnb.labels.labeller.widget import Labeller
+from rbcnb.labels.readings import READINGS_CSV
+from rbcnb.workflow.notebooks import notebooks_folder
+from rbcnb.workflow.run import Run
+
+_KERNEL = {"kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"}}
+NOTEBOOK = "03_loss_exploration.ipynb"
+
+
+def folder_labeller(
+    folder: str | Path,
+    *,
+    reader: str,
+    readings: str | Path | None = None,
+    smears: str | Path | None = None,
+    classes: Sequence[str] | None = None,
+    flagged: str | Path | None = None,
+    probs: str | Path | None = None,
+) -> Labeller:
+    """The labeller over the cells of *folder*: what `rbcnb segment` filled, or a run.
+
+    Args:
+        folder: with ``cells.csv`` and ``crops/`` or ``crops.npy``.
+        reader, classes: see `Labeller`.
+        readings: table of readings, *folder*'s ``readings.csv`` unless told.
+        smears: folder of the images that the cells were found in; without it a run's own, or no surroundings.
+        flagged, probs: CSV files for the queues "flagged", with which the page then begins, and "uncertain".
+
+    Raises:
+        ValueError, OSError: a file is missing or not right; the message names it.
+    """
+    folder = Path(folder)
+    if not (path := folder / "cells.csv").is_file():
+        raise FileNotFoundError(f"{path}: no such table; make it with: rbcnb segment IMAGES --out {folder}")
+    if smears is not None and not Path(smears).is_dir():
+        raise FileNotFoundError(f"{smears}: no such folder; name the one that holds the smears' images")
+    cells, stacked = _table(path), folder / "crops.npy"
+    crops = (
+        crops_of_array(cells, np.load(stacked, mmap_mode="r")) if stacked.exists() else crops_of_folder(cells, folder)
+    )
+    return Labeller(
+        cells,
+        readings or folder / READINGS_CSV,
+        reader=reader,
+        crops=crops,
+        smear_image=smears_of_folder(smears) if smears is not None else Run.at(folder).load_smear,
+        classes=classes,
+        queue=FLAGGED if flagged else UNLABELLED,
+        flagged=_table(flagged) if flagged else None,
+        probs=_table(probs) if probs else None,
+    )
+
+
+def show_labeller(folder: str | Path, *, port: int, browse: bool, say: Callable[[str], None], **told: Any) -> None:
+    """Serves `folder_labeller` as a page until interrupted; *told* are its arguments, paths or plain values.
+
+    Raises:
+        ValueError, OSError: as of `folder_labeller`, before anything is served.
+        rbcnb._utils.voila_page.PageError: the page cannot be shown.
+    """
+    labeller = folder_labeller(folder, **told)
+    labeller.close()
+    # The page's kernel works elsewhere, so that every path has to be whole.
+    plain = {name: str(value.resolve()) if isinstance(value, Path) else value for name, value in told.items()}
+    where = repr(str(Path(folder).resolve()))
+    source = f"from rbcnb.workflow.pages import folder_labeller\\n\\nfolder_labeller({where}, **{plain!r})"
+    cells = [nbformat.v4.new_code_cell(source)]
+    notebook = nbformat.writes(nbformat.v4.new_notebook(cells=cells, metadata=_KERNEL))
+    hint = f"every reading goes to {labeller.path}; Ctrl-C ends it"
+    show_page("label", notebook, hint=hint, port=port, browse=browse, say=say)
+
+
+def _table(path: str | Path) -> pd.DataFrame:
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"{path}: no such table; name a CSV file that is there")
+    # Names such as "1" or "NA" stay what they are; only an empty field is missing.
+    try:
+        return pd.read_csv(path, dtype=dict.fromkeys((SMEAR, LABEL), str), keep_default_na=False, na_values=[""])
+    except pd.errors.ParserError as error:
+        raise ValueError(f"{path}: cannot be read as a table ({error}); save it as CSV in UTF-8") from None
+
+
+def show_lesson(*, port: int = 0, browse: bool = True, say: Callable[[str], None] = print) -> None:
+    """Serves a copy of the lesson until interrupted; see `rbcnb._utils.voila_page.show_page` for the arguments and
+    errors."""
+    notebook = (notebooks_folder() / NOTEBOOK).read_text(encoding="utf-8")
+    hint = f"Ctrl-C ends it; to do the exercises, open {NOTEBOOK} in JupyterLab"
+    show_page("lesson", notebook, hint=hint, port=port, browse=browse, say=say)

@@ -1,0 +1,151 @@
+"""What `rbcnb results` does: a store of trials as a table to read, to export, to merge and to prune."""
+
+import re
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from rbcnb._utils.files import atomic_write
+from rbcnb.study.store import load_record, results_table, stored_keys
+from rbcnb.training.trial import FIT_VERSION
+
+STORE_FOLDER = "trials"  # in a run's folder
+SUMMARY_COLUMNS = ("architecture", "protocol", "method")
+# Fits that differ in one of these are no rivals; shown where a list holds more than one.
+CONDITIONS = ("data", "dev_counts", "precision")
+PRUNABLE = ("failed", "torn")
+_FILE = re.compile(r"[0-9a-f]{16}\.(json|parquet|ckpt)")
+_PART = re.compile(r"\.[0-9a-f]{16}\.[0-9a-f]+\.part\.(json|parquet|ckpt)")
+
+
+def manage_results(
+    stores: Sequence[Path], *, export: Path | None = None, into: Path | None = None, prune: Sequence[str] = ()
+) -> str:
+    """Merges *stores* into *into*, prunes, exports the rows, and returns a summary to print, in this order.
+
+    Args:
+        stores: runs' folders, or stores.
+        export: file for the rows of all stores, ``.csv`` or ``.parquet``.
+        into: store, or a run's folder, that is given what it lacks; the one that is then pruned, exported, summed up.
+        prune: see `prune_store`.
+
+    Raises:
+        FileNotFoundError: a store is no folder.
+        ValueError: *export* has another ending.
+    """
+    if export is not None and export.suffix not in (".csv", ".parquet"):
+        raise ValueError(f"--export {export}: name a file that ends in .csv or .parquet")
+    stores, told = [store_in(path) for path in stores], []
+    if into is not None:
+        into = into / STORE_FOLDER if (into / STORE_FOLDER).is_dir() else into
+        told.append(f"{merge_stores(stores, into)} trials copied to {into}")
+        stores = [into]
+    for store in stores if prune else ():
+        told.append(f"{len(prune_store(store, prune))} files removed from {store}")
+    tables = [table for store in stores if len(table := results_table(store))]
+    rows = pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
+    if len(tables) > 1:  # stores may hold copies of one trial; a result goes before a failure
+        rows = rows.sort_values(["key", "error"]).drop_duplicates("key", ignore_index=True)
+    if export is not None:
+        with atomic_write(export) as part:
+            rows.to_csv(part, index=False) if export.suffix == ".csv" else rows.to_parquet(part, index=False)
+        told.append(f"{len(rows)} rows: {export}")
+    others = [name for store in stores for name in fit_versions(store) if name != FIT_VERSION]
+    for name in sorted(set(others)):
+        told.append(f"{others.count(name)} trials have fit version {name}, not {FIT_VERSION} as new ones; kept, unless")
+        told[-1] += f" you ask for --prune {name}"
+    return "\n".join([*told, summary(rows)])
+
+
+def store_in(path: Path) -> Path:
+    """The store at *path*, or in the run at *path*; raises FileNotFoundError where there is neither."""
+    if not path.is_dir():
+        raise FileNotFoundError(f"{path}: no such folder; name a run's folder, or its folder {STORE_FOLDER}")
+    return path / STORE_FOLDER if (path / STORE_FOLDER).is_dir() else path
+
+
+def merge_stores(sources: Sequence[str | Path], target: str | Path) -> int:
+    """Copies what *target* lacks from *sources*; returns the number of trials copied. A result replaces a failure.
+
+    Raises:
+        FileNotFoundError: a source is no folder.
+    """
+    target, copied = Path(target), 0
+    for source in map(Path, sources):
+        if not source.is_dir():
+            raise FileNotFoundError(f"{source}: no such store; give the folder `trials` of a run")
+        for key in stored_keys(source):
+            theirs, ours = load_record(source, key), load_record(target, key)
+            if theirs is None or (ours and (theirs["error"] or not ours["error"])):
+                continue
+            for suffix in (".json",) if theirs["error"] else (".parquet", ".json"):
+                with atomic_write(target / f"{key}{suffix}") as part:
+                    shutil.copyfile(source / f"{key}{suffix}", part)
+            copied += 1
+    return copied
+
+
+def prune_store(store: str | Path, what: Sequence[str]) -> list[Path]:
+    """Removes files of *store* and returns them. Nothing may be training into the store meanwhile.
+
+    What another version of this package made is removed only where that version is named.
+
+    Args:
+        store: folder of trials.
+        what: "failed" (trials with a reason instead of a result), "torn" (halves, and checkpoints of fits that ended),
+            or the `FIT_VERSION` of trials that are in the store.
+
+    Raises:
+        ValueError: *what* has another word.
+    """
+    store = Path(store)
+    allowed = [*PRUNABLE, *sorted(set(fit_versions(store)))]
+    if unknown := set(what) - set(allowed):
+        raise ValueError(f"cannot prune {', '.join(sorted(unknown))}; choose from {', '.join(allowed)}")
+    doomed = []
+    for path in sorted(store.iterdir()):
+        if _PART.fullmatch(path.name):
+            reason = "torn"
+        elif not _FILE.fullmatch(path.name):
+            continue  # nothing of ours
+        elif (record := load_record(store, path.stem)) is None:
+            reason = "" if path.suffix == ".ckpt" else "torn"
+        elif (version := record.get("fit_version", "")) != FIT_VERSION:
+            reason = version
+        elif record["error"]:
+            reason = "failed"
+        else:
+            reason = "torn" if path.suffix == ".ckpt" else FIT_VERSION
+        if reason in what:
+            doomed.append(path)
+    for path in doomed:
+        path.unlink(missing_ok=True)
+    return doomed
+
+
+def fit_versions(store: Path) -> list[str]:
+    """The `FIT_VERSION` of each trial in *store*, by key."""
+    records = (load_record(store, key) for key in stored_keys(store))
+    return [record["fit_version"] for record in records if record and "fit_version" in record]
+
+
+def summary(rows: pd.DataFrame) -> str:
+    """Rows of `results_table` as text: a line per architecture, protocol and method; folds apart from final fits.
+
+    Other data, another rung of the ladder or another number format are lines of their own: nothing is averaged over
+    fits that cannot be compared.
+    """
+    if rows.empty:
+        return "no trials"
+    table = rows.assign(fit=rows["fold"].isna().map({True: "final", False: "fold"}), failed=rows["error"] != "")
+    apart = [name for name in CONDITIONS if len(table[name].unique()) > 1]
+    lines = table.groupby([*SUMMARY_COLUMNS, *apart, "fit"], sort=True, dropna=False).agg(
+        trials=("key", "size"),
+        failed=("failed", "sum"),
+        macro_f1_mean=("macro_f1", "mean"),
+        macro_f1_best=("macro_f1", "max"),
+        hours=("seconds", lambda seconds: seconds.sum() / 3600),
+    )
+    return lines.round(3).reset_index().to_string(index=False)

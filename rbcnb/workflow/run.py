@@ -1,0 +1,236 @@
+"""A run: the folder that one execution of the notebooks fills, and the names of what lies in it.
+
+``cells.csv`` (found), ``truth.csv`` (labels of the smears), ``readings.csv`` and ``second_look.csv`` (what readers say
+of the cells, at first and in a blinded second look, see `rbcnb.labels.readings`; theirs, so no notebook makes it),
+``labelled.csv``, ``crops.npy``, ``smears/*.jpg``, ``smear.png`` (the first one), ``finder.json`` (how cells were
+found), ``splits_<protocol>.csv``, ``data_card.md``, ``tables/*.csv``, ``figures/*.png``, ``trials/`` (a store, see
+`rbcnb.study.store`), ``classical_predictions.parquet`` (see `rbcnb.study.classical_store`), ``notebooks/``,
+``run.json``, ``manifest.json``, ``report.html``; ``model.safetensors`` where one was exported.
+"""
+
+import functools
+import hashlib
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+from PIL import Image
+
+from rbcnb import __version__
+from rbcnb._utils.files import atomic_write, file_digest
+from rbcnb.columns import GROUP, LABEL, SMEAR
+from rbcnb.labels.readings import READINGS_CSV, SECOND_LOOK_CSV
+from rbcnb.smears.images import Smear, read_image
+
+MANIFEST = "manifest.json"
+# What each result is made by, so that a missing one can say which notebook to run.
+_MADE_BY = {
+    "cells.csv": "01_segmentation",
+    "truth.csv": "01_segmentation",
+    "crops.npy": "01_segmentation",
+    "finder.json": "01_segmentation",
+    "smear.png": "01_segmentation",
+    "labelled.csv": "02_labelling_audit",
+    "ladder.csv": "02_labelling_audit",
+    "fold_trials.csv": "04_cv_tuning",
+    "tables/choices.csv": "04_cv_tuning",
+    "tables/table1.csv": "05_final_evaluation",
+    "final_trials.csv": "05_final_evaluation",
+    "ladder_trials.csv": "06_imbalance_study",
+    "tables/table3.csv": "06_imbalance_study",
+    "tables/verdict.csv": "06_imbalance_study",
+}
+
+
+class MissingResultError(FileNotFoundError):
+    """A notebook asks for what an earlier one makes; the message names it."""
+
+
+@functools.lru_cache(maxsize=16)
+def _digest(path: Path, _size: int, _time_ns: int) -> str:
+    """Digest of a file, read again only when its size or time has changed."""
+    return file_digest(path)
+
+
+@dataclass(frozen=True)
+class Run:
+    """Reads and writes the results of one run under *folder*; every file is written whole.
+
+    What each file was made from (data, seed, version) and its digest go to ``manifest.json``; `rbcnb.workflow.verify`
+    reads it.
+    """
+
+    folder: Path
+    seed: int | None = None  # of whoever writes; None: the one that ``run.json`` tells
+
+    @classmethod
+    def at(cls, folder: str | Path, *, seed: int | None = None) -> "Run":
+        """The run in *folder*, which is made when something is first saved."""
+        return cls(Path(folder).expanduser().resolve(), seed)
+
+    @property
+    def store(self) -> Path:
+        """Folder of finished trials."""
+        return self.folder / "trials"
+
+    @property
+    def readings(self) -> Path:
+        """The table of what readers say of the run's cells; it may not be there."""
+        return self.folder / READINGS_CSV
+
+    @property
+    def second_look(self) -> Path:
+        """The readings of a blinded second look, which change no label by themselves; it may not be there."""
+        return self.folder / SECOND_LOOK_CSV
+
+    def _path(self, name: str) -> Path:
+        path = self.folder / name
+        if not path.exists():
+            made_by = "04_cv_tuning" if name.startswith("splits_") else _MADE_BY.get(name)
+            mend = f"run notebook {made_by} first, with the same run folder" if made_by else "run the earlier notebooks"
+            raise MissingResultError(f"{path}: not there; {mend}")
+        return path
+
+    def save_csv(self, table: pd.DataFrame, name: str, *, index: bool = False) -> pd.DataFrame:
+        """Writes *table* to ``<name>.csv`` and returns it."""
+        with self._recorded(f"{name}.csv") as part:
+            table.to_csv(part, index=index)
+        return table
+
+    def load_csv(self, name: str) -> pd.DataFrame:
+        """Reads ``<name>.csv``."""
+        # Names such as "1" or "NA" stay what they are; only an empty field is missing.
+        names = dict.fromkeys((SMEAR, GROUP, LABEL), str)
+        return pd.read_csv(self._path(f"{name}.csv"), dtype=names, keep_default_na=False, na_values=[""])
+
+    def save_table(self, table: pd.DataFrame, name: str) -> pd.DataFrame:
+        """Writes a result table to ``tables/<name>.csv`` and returns it, to be shown."""
+        return self.save_csv(table, f"tables/{name}")
+
+    def load_table(self, name: str) -> pd.DataFrame:
+        """Reads ``tables/<name>.csv``."""
+        return self.load_csv(f"tables/{name}")
+
+    def save_parquet(self, table: pd.DataFrame, name: str, **options: Any) -> None:
+        """Writes *table* to ``<name>.parquet``, *options* as of `pandas.DataFrame.to_parquet`."""
+        with self._recorded(f"{name}.parquet") as part:
+            table.to_parquet(part, index=False, **options)
+
+    def save_crops(self, crops: np.ndarray) -> None:
+        """Writes the crops, uint8 [N, S, S, 3], in the order of ``cells.csv``."""
+        with self._recorded("crops.npy") as part:
+            np.save(part, crops)
+
+    def load_crops(self, rows: np.ndarray | None = None) -> np.ndarray:
+        """Reads the crops, all or those at *rows*; mapped, so that only what is asked for is read."""
+        crops = np.load(self._path("crops.npy"), mmap_mode="r")
+        return np.array(crops if rows is None else crops[rows])
+
+    def save_text(self, text: str, name: str) -> str:
+        """Writes *text* to the file *name* and returns it."""
+        with self._recorded(name) as part:
+            part.write_text(text, encoding="utf-8")
+        return text
+
+    def save_json(self, facts: Mapping[str, Any], name: str) -> None:
+        """Writes *facts* to ``<name>.json``."""
+        self.save_text(json.dumps(facts, indent=1) + "\n", f"{name}.json")
+
+    def load_json(self, name: str) -> dict[str, Any]:
+        """Reads ``<name>.json``."""
+        return json.loads(self._path(f"{name}.json").read_text(encoding="utf-8"))
+
+    def save_image(self, image: np.ndarray, name: str) -> None:
+        """Writes an image [H, W, 3] uint8 RGB to ``<name>.png``."""
+        with self._recorded(f"{name}.png") as part:
+            Image.fromarray(image).save(part)
+
+    def load_image(self, name: str) -> np.ndarray:
+        """Reads ``<name>.png`` as [H, W, 3] uint8 RGB."""
+        with Image.open(self._path(f"{name}.png")) as image:
+            return np.array(image.convert("RGB"))
+
+    def keep_smears(self, smears: Iterable[Smear]) -> Iterator[Smear]:
+        """Passes *smears* on and writes each image to ``smears/<name>.jpg``, to be looked at beside its cells."""
+        for smear in smears:
+            image = Image.fromarray(smear.image)
+            with atomic_write(self.folder / "smears" / f"{smear.name}.jpg") as part:
+                image.save(part, quality=92, subsampling=0)
+            yield smear
+
+    def load_smear(self, name: str) -> np.ndarray | None:
+        """The image of the smear *name* as `keep_smears` wrote it, [H, W, 3] uint8 RGB; None where it did not."""
+        path = self.folder / "smears" / f"{name}.jpg"
+        return read_image(path) if path.exists() else None
+
+    def save_figure(self, figure: Figure, name: str) -> Figure:
+        """Writes ``figures/<name>.png`` that tells in its text fields what it was drawn from; returns the figure."""
+        facts = {"Software": f"rbcnb {__version__}", "Source": self.provenance()}
+        with self._recorded(f"figures/{name}.png") as part:
+            figure.savefig(part, metadata=facts)
+        return figure
+
+    def provenance(self) -> str:
+        """What everything that is saved now comes from: run, data and seed, in words."""
+        return f"run {self.folder.name}, data {self.data_hash()}, seed {self._seed()}"
+
+    def _seed(self) -> int | None:
+        if self.seed is not None:
+            return self.seed
+        try:
+            return self.load_record().get("seeds", {}).get("seed")
+        except ValueError:
+            return None  # a record that cannot be read stops nobody from saving
+
+    @contextmanager
+    def _recorded(self, name: str) -> Iterator[Path]:
+        """`write_whole` of a file of the run, and its entry in the manifest."""
+        path = self.folder / name
+        with atomic_write(path) as part:
+            yield part
+        entry = {"digest": file_digest(path), "data": self.data_hash(), "seed": self._seed(), "rbcnb": __version__}
+        manifest = self.load_manifest() | {name: entry}
+        with atomic_write(self.folder / MANIFEST) as part:
+            part.write_text(json.dumps(manifest, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+
+    def load_manifest(self) -> dict[str, dict[str, Any]]:
+        """File, relative to the run -> its ``digest``, and the ``data``, ``seed`` and version that it was made with."""
+        try:
+            return json.loads((self.folder / MANIFEST).read_text(encoding="utf-8"))
+        except (FileNotFoundError, json.JSONDecodeError):
+            return {}
+
+    def data_hash(self) -> str:
+        """Digest of cells, labels and crops as they lie in the run; as its record tells it where they are gone."""
+        found = [path for name in ("cells.csv", "labelled.csv", "crops.npy") if (path := self.folder / name).exists()]
+        if not found:
+            return self.load_record().get("data_hash", "none")
+        digests = [_digest(path, path.stat().st_size, path.stat().st_mtime_ns) for path in found]
+        return hashlib.blake2b("".join(digests).encode(), digest_size=8).hexdigest()
+
+    def missing_results(self, notebook: str) -> list[str]:
+        """Files that *notebook* (its name without suffix) makes for later ones and that are not there."""
+        return [name for name, maker in _MADE_BY.items() if maker == notebook and not (self.folder / name).exists()]
+
+    def load_record(self) -> dict:
+        """``run.json``: parameters, versions, data hash and seconds per notebook; empty when there is none yet."""
+        path = self.folder / "run.json"
+        try:
+            return json.loads(path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return {}
+        except json.JSONDecodeError as error:
+            raise ValueError(
+                f"{path}: not readable as JSON ({error}); remove it to start the run's record anew"
+            ) from None
+
+    def save_record(self, record: dict) -> None:
+        """Writes ``run.json``."""
+        with atomic_write(self.folder / "run.json") as part:
+            part.write_text(json.dumps(record, indent=1, sort_keys=True) + "\n", encoding="utf-8")

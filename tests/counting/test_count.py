@@ -1,0 +1,213 @@
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from PIL import Image
+
+from rbcnb.cli import main
+from rbcnb.columns import CLASSES, prob_columns
+from rbcnb.counting.abstention import UNSURE, call_cells
+from rbcnb.counting.count import DOUBTFUL, count_files
+from rbcnb.counting.differential import POOL
+from rbcnb.counting.model_file import ModelCard, ModelFileError, save_model
+from rbcnb.counting.overlay import draw_overlay
+from rbcnb.counting.smear_shift import look_of_smear, reference_of
+from rbcnb.evaluation.calibration import apply_temperature
+from rbcnb.segmentation.batch import read_crops
+from rbcnb.segmentation.segment import FinderSpec, segment_smear
+from rbcnb.smears.sources import synthetic_smears
+from rbcnb.training.models import build_model
+from rbcnb.training.predict import predict_crops
+
+SPEC = FinderSpec(method="hybrid", upscale="none", size_px=32)
+CONFUSION = [[[8, 0, 1], [0, 8, 1], [1, 1, 50], [1, 1, 8]]] * 4
+TEMPERATURE, THRESHOLD = 1.3, 0.4
+
+
+@pytest.fixture(scope="module")
+def smears(tmp_path_factory):
+    """Two smears, the negative of one, an empty field, a broken file and one that is no image."""
+    folder = tmp_path_factory.mktemp("smears")
+    for smear in synthetic_smears(2, seed=7, n_cells=20):
+        Image.fromarray(smear.image).save(folder / smear.name)
+    Image.fromarray(255 - smear.image).save(folder / "z_negative.png")
+    Image.fromarray(np.full((90, 120, 3), 230, np.uint8)).save(folder / "empty.png")
+    (folder / "broken.png").write_bytes((folder / smear.name).read_bytes()[:500])
+    (folder / "notes.txt").write_text("ours")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    looks = []
+    for smear in synthetic_smears(8, seed=8, n_cells=20):
+        found = segment_smear(smear.image, SPEC)
+        sure = np.full(len(found.cells), 0.45)
+        looks.append(look_of_smear(found.crops, found.cells, diameter_px=found.diameter_px, confidence=sure))
+    card = ModelCard(
+        "small",
+        CLASSES,
+        32,
+        asdict(SPEC),
+        TEMPERATURE,
+        THRESHOLD,
+        confusion=CONFUSION,
+        look=asdict(reference_of(looks)),
+    )
+    torch.manual_seed(1)
+    return save_model(build_model("small", 3), card, tmp_path_factory.mktemp("model") / "model.safetensors")
+
+
+def count(smears, model, out, **options):
+    return count_files([smears], model, out, progress=False, **options)
+
+
+def test_new_smears_become_calls_counts_and_pictures(smears, model, tmp_path):
+    report = count(smears, model, tmp_path)
+    assert [Path(file).name for file, _ in report.batch.errors] == ["broken.png"]
+    cells = pd.read_csv(tmp_path / "cells.csv")
+    assert len(cells) == report.batch.n_cells
+    assert cells[prob_columns(CLASSES)].sum(axis=1).to_numpy() == pytest.approx(1, abs=1e-3)
+    assert (cells["counted"] == ~cells["border"]).all()
+
+    # The same steps one by one, on one smear.
+    from rbcnb.counting.model_file import load_model
+
+    image = np.array(Image.open(smears / "synthetic_00.png"))
+    found = segment_smear(image, SPEC)
+    own = cells[cells["smear"] == "synthetic_00.png"]
+    assert np.array_equal(read_crops(tmp_path, "synthetic_00.png", len(own), 32), found.crops)
+    raw = pd.DataFrame(predict_crops(load_model(model).network, found.crops), columns=prob_columns(CLASSES))
+    expected = apply_temperature(raw, TEMPERATURE).to_numpy()
+    assert own[prob_columns(CLASSES)].to_numpy() == pytest.approx(expected, abs=1e-4)
+    assert list(own["call"]) == list(call_cells(expected, CLASSES, threshold=THRESHOLD))
+
+    table = pd.read_csv(tmp_path / "differential.csv")
+    counted = cells[cells["counted"]]
+    for smear, rows in table[table["smear"] != POOL].groupby("smear"):
+        calls = counted.loc[counted["smear"] == smear, "call"].value_counts()
+        assert rows.set_index("class")["n_cells"].to_dict() == calls.reindex([*CLASSES, UNSURE], fill_value=0).to_dict()
+    assert table["adjusted"].notna().sum() == 3 * table["smear"].nunique()
+    for name in ("synthetic_00", "synthetic_01", "z_negative", "empty"):
+        assert Image.open(tmp_path / "overlays" / f"{name}.jpg").width >= 800
+    told = json.loads((tmp_path / "count.json").read_text())
+    assert told["threshold"] == THRESHOLD
+    assert told["finder"]["upscale"] == "none"
+
+
+def test_smears_unlike_the_training_are_warned_of_and_not_pooled(smears, model, tmp_path):
+    report = count(smears, model, tmp_path)
+    facts = report.smears.set_index("smear")
+    assert facts.loc["z_negative.png", "warning"].startswith("unlike the training smears")
+    assert facts.loc["empty.png", "warning"] == "no cell was found"
+    assert facts.loc[["synthetic_00.png", "synthetic_01.png"], "warning"].eq("").all()
+    assert list(facts.index[facts["pooled"]]) == ["synthetic_00.png", "synthetic_01.png"]
+    table = report.differential.set_index(["smear", "class"])["n_cells"]
+    alike = table["synthetic_00.png"] + table["synthetic_01.png"]
+    assert table[POOL].to_dict() == alike.to_dict()
+
+
+def test_a_count_of_doubtful_smears_alone_never_looks_ordinary(smears, model, tmp_path, capsys):
+    odd = str(smears / "z_negative.png")
+    assert main(["count", odd, "--model", str(model), "--out", str(tmp_path)]) == 0
+    said = capsys.readouterr()
+    assert "pooled over 1 of 1 smears, DOUBTFUL: every one has a warning:" in said.out
+    assert "so the pooled count is doubtful" in said.err
+    table = pd.read_csv(tmp_path / "differential.csv")
+    assert set(table["smear"]) == {"z_negative.png", DOUBTFUL}  # whoever looks for "pooled" finds nothing
+    own, pooled = (table[table["smear"] == name]["n_cells"].tolist() for name in ("z_negative.png", DOUBTFUL))
+    assert pooled == own
+    assert not count(smears, model, tmp_path).doubtful
+
+
+def test_a_second_call_resumes_and_another_model_does_not(smears, model, tmp_path, monkeypatch):
+    first = count(smears, model, tmp_path)
+    contents = {path: path.read_bytes() for path in tmp_path.rglob("*.csv")}
+    calls = []
+    real = predict_crops
+    monkeypatch.setattr("rbcnb.training.predict.predict_crops", lambda *given: calls.append(1) or real(*given))
+    again = count(smears, model, tmp_path)
+    assert (again.batch.n_resumed, calls) == (first.batch.n_images, [])
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*.csv")} == contents
+    (tmp_path / "overlays" / "synthetic_00.jpg").unlink()
+    (tmp_path / "classified" / "synthetic_01.json").write_text('{"key": "cut sho')
+    count(smears, model, tmp_path)
+    assert len(calls) == 2
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*.csv")} == contents
+
+    from rbcnb.counting.model_file import load_model
+
+    torch.manual_seed(2)
+    other = save_model(build_model("small", 3), load_model(model).card, tmp_path / "other.safetensors")
+    calls.clear()
+    count(smears, other, tmp_path)
+    assert len(calls) == 3  # of the four images one has no cell
+
+
+def test_what_goes_wrong_with_one_smear_stops_no_other(smears, model, tmp_path, monkeypatch):
+    def fail(image, cells, classes, **options):
+        if "unlike" in options["note"]:
+            raise MemoryError
+        return draw_overlay(image, cells, classes, **options)
+
+    monkeypatch.setattr("rbcnb.counting.count.draw_overlay", fail)
+    report = count(smears, model, tmp_path)
+    assert {Path(file).name for file, _ in report.batch.errors} == {"broken.png", "z_negative.png"}
+    assert "z_negative.png" not in set(pd.read_csv(tmp_path / "cells.csv")["smear"])
+    assert "z_negative.png" not in set(report.smears["smear"])
+
+
+@pytest.mark.slow
+def test_jobs_do_not_change_the_count(smears, model, tmp_path):
+    one, two = count(smears, model, tmp_path / "one"), count(smears, model, tmp_path / "two", jobs=2)
+    pd.testing.assert_frame_equal(one.differential, two.differential)
+
+
+def test_settings_of_the_finder_that_this_version_lacks_are_refused(tmp_path):
+    card = ModelCard("small", CLASSES, 32, asdict(SPEC) | {"sixth_sense": 1})
+    path = save_model(build_model("small", 3), card, tmp_path / "model.safetensors")
+    with pytest.raises(ModelFileError, match=r"does not know \(sixth_sense\); update"):
+        count_files([tmp_path], path, tmp_path / "out")
+
+
+def test_the_command_says_what_it_did(smears, model, tmp_path, capsys):
+    assert main(["count", str(smears), "--model", str(model), "--out", str(tmp_path / "out")]) == 1
+    said = capsys.readouterr()
+    assert "cells counted in 4 smears" in said.out
+    assert "pooled over 2 of 4 smears:" in said.out
+    assert "warning: z_negative.png: unlike the training smears" in said.err
+    assert "left out:" in said.err
+    assert "broken.png" in said.err
+    good = [str(smears / f"synthetic_0{i}.png") for i in range(2)]
+    assert main(["count", *good, "--model", str(model), "--out", str(tmp_path / "good")]) == 0
+    capsys.readouterr()
+    assert main(["count", *good, "--model", str(smears / "empty.png"), "--out", str(tmp_path / "none")]) == 2
+    assert "empty.png: no model file" in capsys.readouterr().err
+    assert not (tmp_path / "none").exists()
+    assert main(["count", str(smears / "broken.png"), "--model", str(model), "--out", str(tmp_path / "bad")]) == 1
+    assert "0 cells counted in 0 smears" in capsys.readouterr().out
+
+
+def test_an_overlay_has_a_ring_in_its_colour_around_each_cell_and_leaves_the_cell_itself():
+    image = np.full((400, 1000, 3), 200, np.uint8)
+    cells = pd.DataFrame({"x_px": [100.0, 300, 500, 990], "y_px": 200.0, "radius_px": 40.0})
+    cells["border"] = [False, False, False, True]
+    cells["call"] = ["codocyte", "normal", UNSURE, "normal"]
+    picture = draw_overlay(image, cells, CLASSES, note="mind the light " * 20)
+    assert picture.shape[1] == 1000
+    assert tuple(picture[200, 60]) == (213, 94, 0)  # vermillion
+    assert tuple(picture[200, 260]) == (0, 158, 115)  # green
+    ring = cv2.cvtColor(picture[150:250, 450:550], cv2.COLOR_RGB2GRAY)
+    assert (ring == 0).any()  # broken: black and white
+    assert (ring == 255).any()
+    for x in (100, 300, 500):
+        assert (picture[180:220, x - 20 : x + 20] == 200).all()
+    assert (picture[400:] != 255).any()
+    longer = draw_overlay(image, cells, CLASSES).shape[0]
+    assert picture.shape[0] > longer > 400
+    assert draw_overlay(image, cells.iloc[:0], CLASSES).shape[1] == 1000

@@ -1,0 +1,106 @@
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+from rbcnb.columns import CLASSES
+from rbcnb.counting.abstention import UNSURE
+from rbcnb.counting.differential import (
+    COLUMNS,
+    POOL,
+    adjusted_interval,
+    differential_count,
+    pooled_interval,
+    unmix,
+    wilson,
+)
+
+Z = stats.norm.ppf(0.975)
+CONFUSION = np.array([[60, 2, 3], [3, 70, 5], [10, 5, 480], [27, 23, 62]])  # outcome (last unsure) by true class
+
+
+@pytest.mark.parametrize(("hits", "n"), [(0, 30), (1, 30), (15, 30), (30, 30), (7, 1000)])
+def test_wilson_agrees_with_scipy(hits, n):
+    expected = stats.binomtest(hits, n).proportion_ci(0.95, method="wilson")
+    assert wilson(hits, n, critical=Z) == pytest.approx((expected.low, expected.high), abs=1e-12)
+
+
+def test_without_cells_nothing_is_known():
+    low, high = wilson(np.zeros(2), 0.0, critical=Z)
+    assert (low == 0).all()
+    assert (high == 1).all()
+
+
+def test_smears_that_agree_pool_like_one_and_smears_that_differ_widen():
+    alike = np.array([[10, 90]] * 5)
+    low, high = pooled_interval(alike)
+    t = stats.t.ppf(0.975, 4)
+    assert (low[0], high[0]) == pytest.approx([float(x) for x in wilson(50, 500, critical=t)])
+    mixed = np.array([[0, 100], [20, 80], [5, 95], [25, 75], [0, 100]])
+    low_mixed, high_mixed = pooled_interval(mixed)
+    assert low_mixed[0] < low[0]
+    assert high_mixed[0] > high[0]
+    assert np.allclose(pooled_interval(alike[:1]), wilson(alike[0], 100, critical=Z))
+
+
+def test_the_pooled_interval_covers_the_population_of_smears():
+    """Smears whose share of codocytes varies (beta): the interval is of the population's mean."""
+    rng = np.random.default_rng(0)
+    hit = 0
+    for _ in range(600):
+        shares = rng.beta(2, 18, 12)
+        counts = rng.binomial(150, shares)
+        low, high = pooled_interval(np.column_stack([counts, 150 - counts]))
+        hit += low[0] <= 0.1 <= high[0]
+    assert 0.925 <= hit / 600 <= 0.985
+
+
+def test_unmix_undoes_a_known_confusion_exactly():
+    rates = CONFUSION + 1 / 4
+    rates = rates / rates.sum(axis=0)
+    for shares in ([0.2, 0.3, 0.5], [0.05, 0.05, 0.9], [0.0, 0.1, 0.9]):
+        assert unmix(1000 * rates @ shares, CONFUSION) == pytest.approx(shares, abs=2e-3)
+
+
+def test_unmix_keeps_to_shares_when_no_mixture_explains_the_counts():
+    shares = unmix(np.array([100.0, 0, 0, 0]), CONFUSION)
+    assert shares.sum() == pytest.approx(1)
+    assert shares[0] == pytest.approx(1, abs=1e-3)
+    assert (shares >= 0).all()
+
+
+def test_the_adjusted_interval_covers_where_the_raw_one_is_biased():
+    """Training smears and new smears are drawn from one confusion; the share of codocytes is another than theirs."""
+    rng = np.random.default_rng(1)
+    rates = CONFUSION / CONFUSION.sum(axis=0)
+    truth = np.array([0.3, 0.1, 0.6])
+    covered = raw_covered = 0
+    for trial in range(80):
+        confusion = np.stack([[rng.multinomial(n, rates[:, c]) for c, n in enumerate((10, 10, 50))] for _ in range(15)])
+        confusion = np.swapaxes(confusion, 1, 2)
+        counts = rng.multinomial(200, rates @ truth, size=6)
+        _, low, high = adjusted_interval(counts, confusion, seed=trial, n_draws=200)
+        covered += low[0] <= truth[0] <= high[0]
+        raw_low, raw_high = pooled_interval(counts)
+        raw_covered += raw_low[0] <= truth[0] <= raw_high[0]
+    assert covered / 80 >= 0.9
+    assert raw_covered / 80 < 0.2
+
+
+def test_differential_counts_every_smear_and_the_pool():
+    calls = pd.DataFrame({"smear": ["a"] * 10 + ["b"] * 20 + ["odd"] * 5})
+    calls["call"] = ["normal"] * 8 + ["codocyte", UNSURE] + ["normal"] * 20 + ["codocyte"] * 5
+    table = differential_count(calls, CLASSES, pool={"a", "b"})
+    assert list(table.columns) == list(COLUMNS)
+    assert list(dict.fromkeys(table["smear"])) == ["a", "b", "odd", POOL]
+    pooled = table[table["smear"] == POOL].set_index("class")["n_cells"]
+    assert pooled.to_dict() == {"codocyte": 1, "hypochromia": 0, "normal": 28, UNSURE: 1}
+    assert table["adjusted"].isna().all()
+    inside = (table["low"] <= table["share"]) & (table["share"] <= table["high"])
+    assert inside.all()
+
+    adjusted = differential_count(calls, CLASSES, confusion=np.stack([CONFUSION] * 3))
+    shares = adjusted[adjusted["class"] != UNSURE].groupby("smear")["adjusted"].sum()
+    assert shares.to_numpy() == pytest.approx(1)
+    assert adjusted.loc[adjusted["class"] == UNSURE, "adjusted"].isna().all()
+    assert differential_count(calls.iloc[:0], CLASSES).empty

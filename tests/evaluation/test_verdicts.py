@@ -1,0 +1,147 @@
+"""Verdicts follow from the intervals, and the honest protocol is the one believed."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from conftest import noisy
+
+from rbcnb.evaluation.hypothesis_tests import d_z, sign_flip, win_share
+from rbcnb.evaluation.inference import INCONCLUSIVE, NOT_JUDGED, NOT_SUPPORTED, SUPPORTED, paired_macro_f1
+from rbcnb.evaluation.verdicts import (
+    BASE,
+    LADDER,
+    PRIMARY,
+    REST,
+    adjust_for_families,
+    combine,
+    compare_methods,
+    judge_claims,
+)
+from rbcnb.paper import CLAIMS
+
+
+@pytest.fixture
+def tables(predictions):
+    methods = {"focal": 0.95, "cross_entropy": 0.5, "under_sampling": 0.1}
+    return {("small", name): [noisy(predictions, p, seed) for seed in range(5)] for name, p in methods.items()}
+
+
+def test_every_comparison_bears_on_a_claim_of_the_paper():
+    ids = {claim.id for claim in CLAIMS}
+    assert {comparison.claim for comparison in (*BASE, *LADDER)} <= ids
+
+
+def test_methods_that_are_there_are_compared_and_the_others_left_out(tables):
+    rows = compare_methods(tables, BASE, margin=0.02, seed=0, protocol="honest")
+    assert rows["claim"].tolist() == ["focal_beats_ce", "under_sampling_worst", "under_sampling_worst"]
+    assert (rows["low"] > 0).all()
+    assert (rows["verdict"] == SUPPORTED).all()
+    assert rows["contrast"][0] == "focal loss − cross entropy\nlesson net, honest"
+    turned = {
+        ("small", "focal"): tables["small", "cross_entropy"],
+        ("small", "cross_entropy"): tables["small", "focal"],
+    }
+    worse = compare_methods(turned, LADDER, margin=0.02, seed=0, protocol="paper", rho=2.03)
+    assert worse["verdict"].tolist() == [NOT_SUPPORTED]
+    assert worse["mean"][0] == pytest.approx(-rows["mean"][0])
+
+
+def test_rows_carry_their_tests(tables):
+    row = compare_methods(tables, BASE[:1], margin=0.02, seed=0, protocol="honest").iloc[0]
+    pair = tables["small", "focal"], tables["small", "cross_entropy"]
+    difference = paired_macro_f1(*pair, seed=0)
+    assert row["p"] == difference.p_value < 0.05
+    assert row["p_tost"] == difference.p_alike(0.02)
+    assert row["p_against"] == difference.p_short(0.02)
+    assert row["p_flip"] == sign_flip(difference.by_seed) == 2 / 2**5
+    assert row["d_z"] == d_z(difference.by_seed)
+    assert row[["wins", "wins_low", "wins_high"]].tolist() == list(win_share(difference.by_seed))
+    single = {key: some[:1] for key, some in tables.items()}
+    alone = compare_methods(single, BASE[:1], margin=0.02, seed=0, protocol="paper").iloc[0]
+    assert alone[["p", "p_tost", "p_against", "p_flip", "d_z"]].isna().all()
+    balanced = compare_methods(tables, BASE[:1], margin=0.02, seed=0, protocol="honest", balance=True).iloc[0]
+    assert balanced["mean"] == paired_macro_f1(*pair, seed=0, balance=True).mean
+
+
+def families(**columns) -> pd.DataFrame:
+    """Four contrasts: two primary ones, one of the rest, and one on the ladder."""
+    table = pd.DataFrame(
+        {
+            "claim": ["focal_beats_ce", "over_sampling_in_line", "under_sampling_worst", "f1_at_every_rho"],
+            "protocol": "honest",
+            "rho": [np.nan, np.nan, np.nan, 37.9],
+            "first": ["focal", "over_sampling", "focal", "focal"],
+            "second": ["cross_entropy", "focal", "under_sampling", "cross_entropy"],
+            "p": [0.03, 0.2, 0.03, 0.04],
+            "p_against": [0.9, 0.9, 0.9, 0.9],
+            "p_tost": [0.9, 0.01, 0.9, 0.9],
+            "verdict": SUPPORTED,
+        }
+    )
+    return table.assign(**columns)
+
+
+def test_families_are_adjusted_each_by_its_own_law():
+    table = adjust_for_families(families())
+    assert table["family"].tolist() == [PRIMARY, PRIMARY, REST, REST]
+    assert table["p_adjusted"].tolist() == pytest.approx([0.06, 0.2, 0.04, 0.04])
+    # A gain must pass its family; that two are in line is another question.
+    assert table["verdict"].tolist() == [INCONCLUSIVE, SUPPORTED, SUPPORTED, SUPPORTED]
+    assert table["decided_by"].tolist() == ["of no difference", "of TOST", "of no difference", "of no difference"]
+    assert table["p_deciding"].tolist() == pytest.approx([0.06, 0.01, 0.04, 0.04])
+    pd.testing.assert_frame_equal(adjust_for_families(table), table)
+
+
+def test_a_claim_is_not_refuted_by_one_lucky_test_of_many():
+    refuted = families(verdict=NOT_SUPPORTED, p_against=[0.02, 0.001, 0.02, 0.9])
+    table = adjust_for_families(refuted)
+    # Twice 0.02 and 0.001 by Holm are 0.04 and 0.004; twice 0.02 and 1 by Benjamini and Hochberg are 0.08 and 1.
+    assert table["against_adjusted"].tolist() == pytest.approx([0.04, 0.004, 0.08, 1.0])
+    assert table["verdict"].tolist() == [NOT_SUPPORTED, NOT_SUPPORTED, INCONCLUSIVE, INCONCLUSIVE]
+    # What decided is told, also where it did not suffice.
+    assert table["decided_by"].tolist() == ["against a gain", "against alike", "against a gain", "against a gain"]
+    assert table["p_deciding"].equals(table["against_adjusted"].rename("p_deciding"))
+    pd.testing.assert_frame_equal(adjust_for_families(table), table)
+
+
+def test_protocols_are_families_of_their_own_and_single_runs_are_in_none():
+    single = families(protocol="paper", p=np.nan, p_against=np.nan, p_tost=np.nan, verdict=NOT_JUDGED)
+    both = pd.concat([families(), single], ignore_index=True)
+    table = adjust_for_families(both)
+    pd.testing.assert_frame_equal(table[:4], adjust_for_families(families()))
+    assert table["p_adjusted"][4:].isna().all()
+    assert (table["verdict"][4:] == NOT_JUDGED).all()
+
+
+def test_claims_are_judged_by_adjusted_p_and_say_so(tables):
+    rows = compare_methods(tables, BASE, margin=0.02, seed=0, protocol="honest")
+    weak = rows.assign(p=[0.04, 0.04, 0.2])
+    verdicts = judge_claims(weak, margin=0.02).set_index("place")["verdict"]
+    assert judge_claims(rows, margin=0.02)["verdict"].tolist() == [SUPPORTED, SUPPORTED]
+    assert verdicts.tolist() == [SUPPORTED, INCONCLUSIVE]  # two of the rest: 0.04 becomes 0.08
+    assert "p 0.04 (Holm 0.04)" in judge_claims(weak, margin=0.02)["evidence"][0]
+
+
+def test_the_honest_protocol_is_believed_where_there_is_one(tables):
+    honest = compare_methods(tables, BASE[:1], margin=0.02, seed=0, protocol="honest")
+    paper = honest.assign(protocol="paper", verdict=NOT_SUPPORTED, p_against=0.001)
+    both = judge_claims(pd.concat([paper, honest]), margin=0.02)
+    assert both["verdict"].tolist() == [SUPPORTED]
+    assert both["protocol"].tolist() == ["honest"]
+    assert judge_claims(paper, margin=0.02)["verdict"].tolist() == [NOT_SUPPORTED]
+    quote = next(claim.quote for claim in CLAIMS if claim.id == "focal_beats_ce")
+    assert both["claim"].tolist() == [quote]
+    assert f"{honest['mean'][0]:+.3f}" in both["evidence"][0]
+
+
+@pytest.mark.parametrize(
+    ("verdicts", "expected"),
+    [
+        ([SUPPORTED, SUPPORTED], SUPPORTED),
+        ([SUPPORTED, INCONCLUSIVE], INCONCLUSIVE),
+        ([SUPPORTED, INCONCLUSIVE, NOT_SUPPORTED], NOT_SUPPORTED),
+        ([SUPPORTED, NOT_JUDGED], NOT_JUDGED),
+    ],
+)
+def test_a_claim_about_several_needs_all(verdicts, expected):
+    assert combine(verdicts) == expected

@@ -1,0 +1,187 @@
+"""Labels into other people's files and back: nothing changes on the way, and what cannot be read is named."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from rbcnb.cli import main
+from rbcnb.columns import FOUND
+from rbcnb.labels.consensus import current_labels
+from rbcnb.labels.formats import read_chula_points, read_class_folder
+from rbcnb.labels.import_export import export_labels, import_labels
+from rbcnb.labels.readings import Reading, append_readings, load_readings
+from rbcnb.smears.chula import read_chula_labels
+from rbcnb.smears.images import SmearError
+from rbcnb.smears.sources import folder_smears, synthetic_smears
+
+KEPT = [*FOUND, "label"]
+
+
+@pytest.fixture
+def segmented(tmp_path) -> Path:
+    """A folder as `rbcnb segment` leaves it, with readings: a disputed cell, a skipped one, and one not read."""
+    folder, rng = tmp_path / "cells", np.random.default_rng(0)
+    rows = [
+        (smear, cell, *rng.uniform(30, 600, 2).round(4), 20.0) for smear in ("a_1.png", "b.jpg") for cell in range(6)
+    ]
+    cells = pd.DataFrame(rows, columns=list(FOUND))
+    for smear, cell, *_ in rows:
+        path = folder / "crops" / Path(smear).stem / f"{cell:04d}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(rng.integers(0, 255, (8, 8, 3), np.uint8)).save(path)
+    cells.to_csv(folder / "cells.csv", index=False)
+    names = ["normal", "codocyte", "burr cell", "normal"]
+    read = cells.groupby("smear").head(4).assign(label=names * 2, reader="anna")
+    append_readings(folder / "readings.csv", read)
+    append_readings(folder / "readings.csv", [Reading(smear="b.jpg", cell=0, label="codocyte", reader="bo")])
+    append_readings(folder / "readings.csv", [Reading(smear="b.jpg", cell=4, kind="skip", reader="bo")])
+    return folder
+
+
+def by_cell(table: pd.DataFrame, columns: list[str] = KEPT) -> pd.DataFrame:
+    return table[columns].sort_values(["smear", "cell"], ignore_index=True)
+
+
+@pytest.mark.parametrize("out", ["labels.csv", "classes"])
+def test_a_round_trip_changes_nothing(segmented, tmp_path, out):
+    told = export_labels(segmented, tmp_path / out)
+    assert "7 labels written" in told
+    assert "left out: 1 disputed, 1 skip" in told
+    before = current_labels(load_readings(segmented / "readings.csv")).query("kind == 'label'")
+    # Into the folder of the cells, as another reader's; and into a table that knows of no cells.
+    assert "7 readings by cy added" in import_labels(tmp_path / out, segmented, reader="cy")
+    after = current_labels(load_readings(segmented / "readings.csv"), reader="cy")
+    pd.testing.assert_frame_equal(by_cell(before), by_cell(after))
+    import_labels(tmp_path / out, tmp_path / "alone.csv", reader="cy")
+    alone = current_labels(load_readings(tmp_path / "alone.csv"))
+    columns = KEPT if out == "labels.csv" else ["smear", "cell", "label"]  # names of files tell no place
+    pd.testing.assert_frame_equal(by_cell(before, columns), by_cell(alone, columns))
+
+
+def test_the_pictures_are_those_of_the_cells(segmented, tmp_path):
+    export_labels(segmented, tmp_path / "classes")
+    copies = sorted((tmp_path / "classes").glob("*/*.png"))
+    assert [f"{path.parent.name}/{path.name}" for path in copies][:2] == [
+        "burr cell/a_1.png_0002.png",
+        "burr cell/b.jpg_0002.png",
+    ]
+    for path in copies:
+        smear, cell = path.stem.rsplit("_", 1)
+        assert path.read_bytes() == (segmented / "crops" / Path(smear).stem / f"{cell}.png").read_bytes()
+    # As another library reads such folders.
+    from torchvision.datasets import ImageFolder
+
+    seen = ImageFolder(str(tmp_path / "classes"))
+    assert seen.classes == ["burr cell", "codocyte", "normal"]
+    view = current_labels(load_readings(segmented / "readings.csv"))
+    assert sorted(seen.classes[target] for target in seen.targets) == sorted(view["label"].dropna())
+    # The same from a run, whose pictures lie in one array.
+    crops = np.stack([np.array(Image.open(path)) for path in sorted((segmented / "crops").glob("*/*.png"))])
+    np.save(segmented / "crops.npy", crops)
+    cells = pd.read_csv(segmented / "cells.csv")
+    cells.assign(crop=range(len(cells))).to_csv(segmented / "cells.csv", index=False)
+    export_labels(segmented, tmp_path / "again")
+    for path in copies:
+        other = tmp_path / "again" / path.parent.name / path.name
+        assert np.array_equal(np.array(Image.open(path)), np.array(Image.open(other)))
+
+
+def test_pictures_moved_by_hand_become_corrections_and_nothing_else(segmented, tmp_path):
+    folder = tmp_path / "classes"
+    export_labels(segmented, folder, reader="anna")
+    (folder / "normal" / "a_1.png_0003.png").rename(folder / "codocyte" / "a_1.png_0003.png")
+    assert "1 readings by anna added" in import_labels(folder, segmented, reader="anna")
+    assert "0 readings by anna added" in import_labels(folder, segmented, reader="anna")
+    last = load_readings(segmented / "readings.csv").iloc[-1]
+    assert (last["smear"], last["cell"], last["label"], last["revision"]) == ("a_1.png", 3, "codocyte", 2)
+
+
+def test_chulas_points_come_back_exactly(tmp_path):
+    points = tmp_path / "chula" / "Label"
+    points.mkdir(parents=True)
+    (tmp_path / "chula" / "Dataset").mkdir()
+    for name, text in (("10", "3 4 0\n250 17 12\n"), ("2", "12.5 300.25 4\n1 1 11\n5 6 10\n")):
+        (points / f"{name}.txt").write_text(text)
+        Image.new("RGB", (4, 4)).save(tmp_path / "chula" / "Dataset" / f"{name}.png")
+    assert set(read_chula_points(tmp_path / "chula")["smear"]) == {"2.png", "10.png"}
+    import_labels(tmp_path / "chula", tmp_path / "readings.csv", reader="chula")
+    export_labels(tmp_path / "readings.csv", tmp_path / "back", layout="chula")
+    for path in points.iterdir():
+        assert (tmp_path / "back" / "Label" / path.name).read_text() == path.read_text()
+
+
+@pytest.mark.skipif("RBCNB_CHULA" not in os.environ, reason="set RBCNB_CHULA to a folder with Chula RBC-12 to run it")
+def test_all_of_chulas_points_come_back(tmp_path):
+    root = Path(os.environ["RBCNB_CHULA"])
+    import_labels(root, tmp_path / "readings.csv", reader="chula")
+    export_labels(tmp_path / "readings.csv", tmp_path / "back", layout="chula")
+    files = [path for path in (root / "Label").glob("*.txt") if len(read_chula_labels(path))]
+    assert len(files) > 500
+    for path in files:
+        pd.testing.assert_frame_equal(
+            read_chula_labels(path), read_chula_labels(tmp_path / "back" / "Label" / path.name)
+        )
+
+
+def test_points_go_to_the_found_cell_near_them(segmented, tmp_path):
+    cells = pd.read_csv(segmented / "cells.csv")
+    clicks = cells.assign(x_px=cells["x_px"] + 5, label="teardrop")[["smear", "x_px", "y_px", "label"]]
+    far = pd.DataFrame({"smear": ["b.jpg"], "x_px": [5.0], "y_px": [5.0], "label": ["teardrop"]})
+    pd.concat([clicks, far]).to_csv(tmp_path / "clicks.csv", index=False)
+    assert "1 left out: no found cell is near" in import_labels(tmp_path / "clicks.csv", segmented, reader="cy")
+    view = current_labels(load_readings(segmented / "readings.csv"), reader="cy")
+    pd.testing.assert_frame_equal(by_cell(cells, list(FOUND)), by_cell(view, list(FOUND)))
+
+
+def test_what_cannot_be_done_is_said(segmented, tmp_path):
+    export_labels(segmented, tmp_path / "classes")
+    twice = tmp_path / "classes" / "normal" / "b.jpg_0001.png"
+    twice.write_bytes(b"")
+    with pytest.raises(SmearError, match=r"the same cell lies in codocyte"):
+        read_class_folder(tmp_path / "classes")
+    twice.unlink()
+    (tmp_path / "classes" / "normal" / "IMG_1.jpg").write_bytes(b"")
+    with pytest.raises(SmearError, match=r"IMG_1\.jpg: its name does not tell smear and cell"):
+        import_labels(tmp_path / "classes", segmented, reader="cy")
+    (tmp_path / "classes" / "normal" / "IMG_1.jpg").rename(tmp_path / "classes" / "normal" / "a_1.png_0099.png")
+    with pytest.raises(SmearError, match=r"names cell 99 of a_1\.png, which is not in .*cells\.csv"):
+        import_labels(tmp_path / "classes", segmented, reader="cy")
+    with pytest.raises(SmearError, match="Chula RBC-12 has no type burr cell"):
+        export_labels(segmented, tmp_path / "points", layout="chula")
+    for replace in (False, True):
+        with pytest.raises(SmearError, match="is not empty; choose another folder"):
+            export_labels(segmented, tmp_path / "classes", replace=replace)
+    with pytest.raises(SmearError, match="no reading by dora; its readers are anna, bo"):
+        export_labels(segmented, tmp_path / "new", reader="dora")
+    with pytest.raises(SmearError, match="no readings there"):
+        export_labels(tmp_path, tmp_path / "new.csv")
+    (segmented / "crops" / "b" / "0001.png").unlink()
+    with pytest.raises(SmearError, match=r"no picture of cell 1 of b\.jpg"):
+        export_labels(segmented, tmp_path / "new")
+
+
+def test_from_segment_to_the_truth_that_reproduce_reads(tmp_path, capsys):
+    smears, cells = tmp_path / "smears", tmp_path / "cells"
+    smears.mkdir()
+    truths = {}
+    for smear in synthetic_smears(2, seed=3, n_cells=15):
+        Image.fromarray(smear.image).save(smears / smear.name)
+        truths[smear.name] = smear.truth.assign(smear=smear.name)
+    assert main(["segment", str(smears), "--out", str(cells), "--upscale", "none", "--size", "24"]) == 0
+    pd.concat(truths.values()).to_csv(tmp_path / "clicks.csv", index=False)  # in the place of a reader at the labeller
+    assert main(["import-labels", str(tmp_path / "clicks.csv"), str(cells), "--reader", "anna"]) == 0
+    assert "readings by anna added" in capsys.readouterr().out
+    assert main(["export-labels", str(cells), str(smears / "labels.csv")]) == 0
+    assert main(["export-labels", str(cells), str(smears / "labels.csv")]) == 2
+    assert "--replace" in capsys.readouterr().err
+    assert main(["export-labels", str(cells), str(smears / "labels.csv"), "--replace"]) == 0
+    labels = current_labels(load_readings(cells / "readings.csv"))
+    for smear in folder_smears(smears):
+        own = labels[labels["smear"] == smear.name]
+        assert len(own) > 10
+        assert np.array_equal(smear.truth[["x_px", "y_px"]], own[["x_px", "y_px"]])
+        assert smear.truth["label"].tolist() == own["label"].tolist()

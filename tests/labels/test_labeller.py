@@ -1,0 +1,261 @@
+"""The labeller without a page: what its messages write, answer and show; a folder of cells; the command's refusals."""
+
+import itertools
+import json
+
+import cv2
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from rbcnb.cli import main
+from rbcnb.labels.labeller.pictures import THUMB_PX, CellPictures, crops_of_array
+from rbcnb.labels.labeller.widget import AHEAD, KEYS, Labeller
+from rbcnb.labels.readings import load_readings
+from rbcnb.segmentation.batch import segment_files
+from rbcnb.segmentation.segment import FinderSpec
+from rbcnb.smears.sources import synthetic_smears
+from rbcnb.workflow.pages import folder_labeller
+from rbcnb.workflow.run import Run
+
+
+class Heard(Labeller):
+    """A labeller whose words to the page are kept: (message, buffers)."""
+
+    def __init__(self, *args, **options):
+        self.heard, self.ids = [], itertools.count(1)
+        super().__init__(*args, **options)
+
+    def send(self, content, buffers=()):
+        json.dumps(content)  # it has to go over the wire
+        self.heard.append((content, list(buffers)))
+
+    def tell(self, kind: str, **more) -> dict:
+        """The last word in answer to a message from the page."""
+        self._heed(self, {"kind": kind, "view": "v", "id": next(self.ids), **more}, [])
+        return self.heard[-1][0]
+
+
+def cells(n: int = 6, **columns) -> pd.DataFrame:
+    return pd.DataFrame({"smear": "a.png", "cell": range(n), "x_px": 50.0, "y_px": 50.0, "radius_px": 10.0}).assign(
+        **columns
+    )
+
+
+def crops(n: int = 6) -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (n, 24, 24, 3), dtype=np.uint8)
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "readings.csv"
+
+
+def labeller(path, n: int = 6, **options) -> Heard:
+    return Heard(options.pop("cells", cells(n)), path, reader="Ann", crops=options.pop("crops", crops(n)), **options)
+
+
+def test_each_message_is_a_row_on_the_disk_before_it_is_answered(path, monkeypatch):
+    ann, rows_then = labeller(path), []
+    send = Heard.send
+    monkeypatch.setattr(
+        Heard, "send", lambda self, *args: (rows_then.append(len(load_readings(path))), send(self, *args))
+    )
+    state = ann.tell("say", rows=[0], what="label", label="normal", comment="thin, pale")
+    assert (state["ack"], state["error"], state["read"], state["upcoming"]) == (1, "", 1, [1, 2, 3, 4, 5])
+    ann.tell("say", rows=[1], what="unsure")
+    ann.tell("say", rows=[2], what="skip")
+    state = ann.tell("undo")
+    assert (state["upcoming"], state["last"]) == ([2, 3, 4, 5], "a.png, cell 1: unsure")
+    assert rows_then == [1, 2, 3, 4]
+    written = load_readings(path)
+    assert written["kind"].tolist() == ["label", "unsure", "skip", "undo"]
+    assert written.loc[0, ["smear", "cell", "x_px", "radius_px", "label", "reader", "comment"]].tolist() == [
+        "a.png", 0, 50.0, 10.0, "normal", "Ann", "thin, pale",
+    ]  # fmt: skip
+    assert ann.table().set_index("cell")["kind"].to_dict() == {0: "label", 1: "unsure"}
+
+
+def test_a_new_labeller_goes_on_where_the_last_one_stopped(path):
+    first = labeller(path)
+    for row, label in enumerate(["normal", "codocyte", "normal"]):
+        first.tell("say", rows=[row], what="label", label=label)
+    first.tell("undo")
+    before, after = first.tell("hello"), labeller(path).tell("hello")
+    for name in ("upcoming", "read", "n", "last", "acts", "queue", "reader"):
+        assert after[name] == before[name]
+    assert after["upcoming"] == [2, 3, 4, 5]
+
+
+def test_what_cannot_be_written_is_told_and_not_counted(path):
+    ann = labeller(path)
+    path.mkdir()
+    state = ann.tell("say", rows=[0], what="label", label="normal")
+    assert "cannot be" in state["error"]
+    assert (state["ack"], state["read"], state["upcoming"][0]) == (1, 0, 0)
+    path.rmdir()
+    assert ann.tell("say", rows=[0], what="label", label="normal")["read"] == 1
+    for what, label in (("label", "nonsense"), ("label", ""), ("undo", ""), ("best", "normal")):
+        assert ann.tell("say", rows=[1], what=what, label=label)["error"]
+    assert len(load_readings(path)) == 1
+
+
+def test_a_sheet_holds_what_is_called_so_by_now_and_re_marks_many(path):
+    ann = labeller(path, n=70, cells=cells(70, label="normal"), queue="all")
+    sheet = ann.tell("sheet", label="normal", page=0)
+    assert (sheet["n"], sheet["pages"], sheet["rows"]) == (70, 2, list(range(60)))
+    picture = cv2.imdecode(np.frombuffer(ann.heard[-1][1][0], np.uint8), cv2.IMREAD_COLOR)
+    assert picture.shape == (5 * THUMB_PX, 12 * THUMB_PX, 3)
+    assert ann.tell("sheet", label="normal", page=7)["rows"] == list(range(60, 70))
+    ann.tell("say", rows=[3, 61], what="label", label="codocyte")
+    assert ann.tell("sheet", label="codocyte", page=0)["rows"] == [3, 61]
+    assert ann.tell("sheet", label="normal", page=0)["n"] == 68
+    assert ann.tell("undo")["acts"] == 0
+    assert ann.tell("sheet", label="normal", page=0)["n"] == 70
+    assert ann.tell("sheet", label="codocyte", page=0)["rows"] == []
+    assert load_readings(path)["kind"].tolist() == ["label", "label", "undo", "undo"]
+
+
+def test_a_sheet_begins_with_what_the_model_doubts(path):
+    probs = cells(4)[["smear", "cell"]].assign(prob_normal=[0.9, 0.2, 0.7, 0.1], prob_codocyte=[0.1, 0.8, 0.3, 0.9])
+    ann = labeller(path, cells=cells(label="normal"), probs=probs)
+    assert ann.tell("sheet", label="normal", page=0)["rows"] == [3, 1, 2, 0, 4, 5]
+
+
+def test_blinded_readings_show_no_label_that_was_given(path):
+    listed = cells()[["smear", "cell"]].iloc[[4, 1]]
+    blind = labeller(path, cells=cells(label="normal"), queue=listed, show_given=False)
+    state = blind.tell("hello")
+    assert (state["queue"], state["upcoming"]) == ("list", [4, 1])
+    assert blind.tell("want", rows=[4])["given"] is None
+    assert blind.tell("sheet", label="normal", page=0)["n"] == 0
+    seeing = labeller(path, cells=cells(label="normal"), queue=listed)
+    assert seeing.tell("want", rows=[4])["given"] == "normal"
+    seeing.tell("say", rows=[4], what="label", label="codocyte")
+    again = {"queue": listed, "session": "again"}
+    assert labeller(path, **again).tell("sheet", label="codocyte", page=0)["rows"] == [4]
+    blind = labeller(path, **again, show_given=False)
+    assert blind.tell("sheet", label="codocyte", page=0)["rows"] == []
+    assert blind.tell("hello")["upcoming"] == [4, 1]
+
+
+def test_another_queue_can_be_chosen_and_one_that_cannot_is_refused(path):
+    ann = labeller(path, cells=cells(label=["normal", None] * 3))
+    assert ann.tell("hello")["upcoming"] == [1, 3, 5]
+    assert [ann.tell("want", rows=[row])["given"] for row in (0, 1)] == ["normal", None]
+    assert ann.tell("queue", queue="all")["upcoming"] == [0, 1, 2, 3, 4, 5]
+    state = ann.tell("queue", queue="flagged")
+    assert "no queue 'flagged'" in state["error"]
+    assert state["queue"] == "all"
+    with pytest.raises(ValueError, match="reader: whose"):
+        Labeller(cells(), path, reader=" ", crops=crops())
+    with pytest.raises(ValueError, match="at most 29 have keys"):
+        labeller(path, classes=[f"c{i}" for i in range(30)])
+    with pytest.raises(ValueError, match="queue 'best': there is no such queue"):
+        labeller(path, queue="best")
+    assert len(set(KEYS)) == len(KEYS) == 29
+    assert not set(KEYS) & set("cgmsux")
+
+
+def test_pictures_are_made_only_for_what_is_asked(path):
+    asked = []
+    table = pd.concat([cells(100).assign(smear=f"{i}.png") for i in range(100)])
+    big = labeller(path, cells=table, crops=lambda row: (asked.append(row), crops(1)[0])[1])
+    state = big.tell("hello")
+    assert (state["n"], len(state["upcoming"]), asked) == (10_000, AHEAD, [])
+    big.tell("want", rows=state["upcoming"])
+    big.tell("say", rows=[0], what="label", label="normal")
+    assert asked == state["upcoming"]
+
+
+def test_a_crop_reaches_the_page_to_the_bit_and_the_ring_is_on_the_cell():
+    image = np.full((120, 200, 3), 230, np.uint8)
+    table = pd.DataFrame({"smear": "a", "cell": range(3), "x_px": [100, 3, 190.0], "y_px": [60, 8, 118.0]})
+    table["radius_px"] = 6.0
+    for x, y in table[["x_px", "y_px"]].to_numpy(int):
+        image[y - 1 : y + 2, x - 1 : x + 2] = 0
+    pictures = CellPictures(table, crops_of_array(table, crops(3)), {"a": image}.get)
+    for row in range(3):
+        crop = cv2.imdecode(np.frombuffer(pictures.crop_file(row), np.uint8), cv2.IMREAD_COLOR)
+        np.testing.assert_array_equal(crop[..., ::-1], crops(3)[row])
+        around = pictures.around(row)
+        shown = cv2.imdecode(np.frombuffer(around.file, np.uint8), cv2.IMREAD_GRAYSCALE)
+        assert shown.shape == (60, 60)
+        dark = np.argwhere(shown < 90).mean(axis=0) + 0.5  # pixels' centres, from the corner
+        np.testing.assert_allclose([around.y, around.x], dark / 60, atol=0.5 / 60)
+        assert around.radius == pytest.approx(0.1)
+    assert CellPictures(table, crops_of_array(table, crops(3))).around(0) is None
+    nowhere = CellPictures(table.assign(radius_px=np.nan), crops_of_array(table, crops(3)), {"a": image}.get)
+    assert nowhere.around(0) is None
+
+
+def test_one_damaged_picture_does_not_hold_up_the_others(path):
+    def crop(row: int) -> np.ndarray:
+        if row == 1:
+            raise OSError("1.png: torn")
+        return crops()[row]
+
+    ann = labeller(path, crops=crop)
+    ann.tell("want", rows=[0, 1, 2])
+    assert [(card["row"], card.get("problem"), len(files)) for card, files in ann.heard] == [
+        (0, None, 1), (1, "1.png: torn", 0), (2, None, 1),
+    ]  # fmt: skip
+
+
+def test_the_still_picture_shows_what_comes_next(path):
+    ann = labeller(path)
+    assert ann.still(4).get_size_inches()[0] == pytest.approx(0.95 * 4 + 0.1)
+    for row in range(6):
+        ann.tell("say", rows=[row], what="label", label="normal")
+    assert ann.still().axes  # nothing is left, and a page that runs nothing has a picture all the same
+
+
+@pytest.fixture(scope="module")
+def segmented(tmp_path_factory):
+    """What `rbcnb segment` makes of one small smear, and the folder that the smear lies in."""
+    folder = tmp_path_factory.mktemp("segmented")
+    (folder / "smears").mkdir()
+    Image.fromarray(next(synthetic_smears(1, seed=0, n_cells=12)).image).save(folder / "smears" / "NA.png")
+    spec = FinderSpec(method="hybrid", upscale="none", size_px=32)
+    segment_files([folder / "smears"], folder / "out", spec=spec, progress=False)
+    return folder
+
+
+def test_a_folder_of_segmented_cells(segmented):
+    ann = folder_labeller(segmented / "out", reader="Ann", smears=segmented / "smears")
+    assert ann.path == segmented / "out" / "readings.csv"
+    row = len(pd.read_csv(segmented / "out" / "cells.csv")) - 1
+    first = np.asarray(Image.open(segmented / "out" / "crops" / "NA" / f"{row:04d}.png"))
+    np.testing.assert_array_equal(ann._crop(row), first)
+    assert ann._pictures.around(row) is not None
+    assert folder_labeller(segmented / "out", reader="Ann")._pictures.around(row) is None
+
+
+def test_a_run_has_its_own_smears_and_crops(tmp_path):
+    run = Run.at(tmp_path)
+    smear = next(synthetic_smears(1, seed=0, n_cells=12))
+    kept = list(run.keep_smears([smear]))
+    assert kept == [smear]
+    run.save_csv(smear.truth.assign(smear=smear.name, cell=range(12), crop=range(12))[::-1], "cells")
+    run.save_crops(crops(12))
+    ann = folder_labeller(tmp_path, reader="Ann")
+    np.testing.assert_array_equal(ann._crop(0), crops(12)[11])
+    assert np.abs(run.load_smear(smear.name).astype(int) - smear.image).mean() < 3
+    assert ann._pictures.around(0) is not None
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        ([], "cells.csv: no such table; make it with: rbcnb segment IMAGES --out"),
+        (["--smears", "nowhere"], "nowhere: no such folder"),
+        (["--readings", "readings.txt"], "readings.txt"),
+        (["--reader", ""], "reader: whose readings"),
+        (["--flagged", "none.csv"], "none.csv: no such table; name a CSV"),
+    ],
+)
+def test_the_command_refuses_before_it_serves(segmented, tmp_path, capsys, more, message):
+    folder = segmented / "out" if more else tmp_path
+    assert main(["label", str(folder), "--reader", "Ann", "--no-browser", *more]) == 2
+    assert message in capsys.readouterr().err

@@ -1,0 +1,280 @@
+"""Each rival's defining identity; all of them through a `Trial`; the losses inside fastai."""
+
+import pickle
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from fastai.callback.mixup import MixUp
+from fastai.callback.progress import ProgressCallback
+from fastai.data.core import DataLoaders
+from fastai.data.load import DataLoader
+from fastai.data.transforms import CategoryMap
+from fastai.interpret import ClassificationInterpretation
+from fastai.learner import Learner
+
+from rbcnb.evaluation.prior_shift import adjust_logits
+from rbcnb.losses.focal import FocalLoss, focal_loss
+from rbcnb.losses.imbalanced import (
+    LOSSES,
+    WITHOUT_COUNTS,
+    ClassLoss,
+    balanced_softmax,
+    build_loss,
+    class_balanced,
+    effective_number_weights,
+    generalised_dice,
+    inverse_frequency_weights,
+    ldam,
+    ldam_margins,
+    logit_adjustment,
+    weighted_cross_entropy,
+)
+from rbcnb.training.fit import run_trial
+from rbcnb.training.learner import CropLoader, build_learner
+from rbcnb.training.splits import assign_splits
+from rbcnb.training.trial import Trial
+
+COUNTS = [345, 356, 2691]  # the paper's
+RIVALS = (weighted_cross_entropy, class_balanced, ldam, balanced_softmax, logit_adjustment)
+
+
+def trial_of(name, **settings):
+    knobs = {"alpha": 1.0, "gamma": 2.0} if name == "focal" else {}
+    return Trial(loss=name, **knobs, **settings)
+
+
+@pytest.mark.parametrize("loss", RIVALS)
+@pytest.mark.parametrize("reduction", ["none", "sum", "mean"])
+def test_between_equal_classes_every_rival_is_cross_entropy(batch, loss, reduction):
+    logits, targets = batch
+    # LDAM has a margin even then: without it, it is.
+    settings = {"max_margin": 0.0} if loss is ldam else {}
+    equal = loss(logits, targets, counts=[7, 7, 7], reduction=reduction, **settings)
+    torch.testing.assert_close(equal, F.cross_entropy(logits, targets, reduction=reduction))
+
+
+@pytest.mark.parametrize("loss", [*RIVALS, generalised_dice])
+def test_dense_and_ignored_targets(batch, loss):
+    logits, targets = batch
+    dense = logits.reshape(4, 16, 3).permute(0, 2, 1)
+    flat = loss(logits, targets, counts=COUNTS)
+    torch.testing.assert_close(loss(dense, targets.reshape(4, 16), counts=COUNTS), flat)
+    some = targets.clone()
+    some[::2] = -100
+    torch.testing.assert_close(loss(logits, some, counts=COUNTS), loss(logits[1::2], targets[1::2], counts=COUNTS))
+
+
+def test_inverse_frequency_gives_every_class_the_same_say():
+    weights, n = inverse_frequency_weights(COUNTS), torch.tensor(COUNTS, dtype=torch.float64)
+    torch.testing.assert_close(weights * n, torch.full((3,), n.sum() / 3, dtype=torch.float64))
+    assert (weights * n).sum() / n.sum() == pytest.approx(1)
+
+
+def test_effective_number_runs_from_alike_to_inverse_frequency():
+    torch.testing.assert_close(effective_number_weights(COUNTS, beta=0.0), torch.ones(3, dtype=torch.float64))
+    inverse = inverse_frequency_weights(COUNTS)
+    torch.testing.assert_close(
+        effective_number_weights(COUNTS, beta=1 - 1e-12), 3 * inverse / inverse.sum(), rtol=1e-4, atol=0
+    )
+    # E_n = 1 + beta + ... + beta^(n-1), term by term
+    numbers = torch.tensor([sum(0.99**i for i in range(n)) for n in COUNTS], dtype=torch.float64)
+    expected = (1 / numbers) * 3 / (1 / numbers).sum()
+    torch.testing.assert_close(effective_number_weights(COUNTS, beta=0.99), expected)
+    with pytest.raises(ValueError, match="beta"):
+        effective_number_weights(COUNTS, beta=1.0)
+
+
+def test_class_balanced_at_beta_0_is_cross_entropy(batch):
+    torch.testing.assert_close(class_balanced(*batch, counts=COUNTS, beta=0.0), F.cross_entropy(*batch))
+
+
+def test_ldam_margins_go_by_the_fourth_root_and_are_asked_of_the_target(batch):
+    margins = ldam_margins([1, 16, 81])
+    torch.testing.assert_close(margins, torch.tensor([0.5, 0.25, 0.5 / 3], dtype=torch.float64))
+    logits, targets = batch
+    margins = ldam_margins(COUNTS)
+    exps = logits.exp()
+    own = (logits.gather(1, targets[:, None])[:, 0] - margins[targets]).exp()
+    others = exps.sum(1) - exps.gather(1, targets[:, None])[:, 0]
+    torch.testing.assert_close(ldam(logits, targets, counts=COUNTS, reduction="none"), -(own / (own + others)).log())
+
+
+def test_balanced_softmax_is_its_formula_and_logit_adjustment_at_tau_1(batch):
+    logits, targets = batch
+    scores = torch.tensor(COUNTS, dtype=torch.float64) * logits.exp()
+    expected = -(scores.gather(1, targets[:, None])[:, 0] / scores.sum(1)).log()
+    torch.testing.assert_close(balanced_softmax(logits, targets, counts=COUNTS, reduction="none"), expected)
+    adjusted = logit_adjustment(logits, targets, counts=COUNTS, tau=1.0, reduction="none")
+    torch.testing.assert_close(adjusted, expected)
+    torch.testing.assert_close(
+        logit_adjustment(logits, targets, counts=COUNTS, tau=0.0), F.cross_entropy(logits, targets)
+    )
+
+
+def test_logit_adjustment_in_training_and_post_hoc_undo_each_other(batch):
+    """Trained with the shift, bare logits are what post-hoc adjustment makes of the shifted ones."""
+    logits, _ = batch
+    shifted = (logits + torch.tensor(COUNTS, dtype=torch.float64).log()).softmax(1).numpy()
+    np.testing.assert_allclose(adjust_logits(shifted, prior=COUNTS), logits.softmax(1).numpy(), rtol=1e-10)
+
+
+def test_generalised_dice_by_hand_and_at_its_ends():
+    logits, targets = torch.zeros(4, 2, dtype=torch.float64), torch.tensor([0, 0, 0, 1])
+    # p = 1/2 everywhere; w = 1/9, 1; overlaps 3/2, 1/2; sums 3 + 2, 1 + 2
+    expected = 1 - 2 * (1.5 / 9 + 0.5) / (5 / 9 + 3)
+    assert generalised_dice(logits, targets, counts=[3, 1]).item() == pytest.approx(expected, rel=1e-12)
+    right = 100.0 * F.one_hot(targets, 2).double()
+    assert generalised_dice(right, targets, counts=[3, 1]).item() == pytest.approx(0, abs=1e-12)
+    assert generalised_dice(-right, targets, counts=[3, 1]).item() == pytest.approx(1)
+    with pytest.raises(ValueError, match="belongs to a batch"):
+        generalised_dice(logits, targets, counts=[3, 1], reduction="none")
+
+
+def test_deferred_reweighting_begins_at_four_fifths(batch):
+    loss = build_loss("ldam_drw", class_counts=COUNTS)
+    plain = ldam(*batch, counts=COUNTS)
+    weighted = ldam(*batch, counts=COUNTS, weights=effective_number_weights(COUNTS))
+    assert not torch.isclose(plain, weighted)
+    for epoch in range(10):
+        loss.begin_epoch(epoch, 10)
+        torch.testing.assert_close(loss(*batch), weighted if epoch >= 8 else plain)
+
+
+def test_a_learner_drives_the_deferred_reweighting(split_data):
+    _, crops = split_data
+    loader = CropLoader(torch.from_numpy(crops[:24]), torch.arange(24) % 3, batch_size=8, seed=0)
+    learner = build_learner(Trial(loss="ldam_drw", epochs=5), loader, loader, n_classes=3)
+    seen = []
+    begin = learner.loss_func.begin_epoch
+    learner.loss_func.begin_epoch = lambda *epoch: (begin(*epoch), seen.append(learner.loss_func.settings["weights"]))
+    learner.fit(5)
+    assert [weights is not None for weights in seen] == [False] * 4 + [True]
+    assert learner.loss_func.settings["counts"] == [8, 8, 8]
+
+
+def test_build_loss_unpacks_the_trial(batch):
+    logits, targets = batch
+    focal = build_loss("focal", alpha=0.75, gamma=1.5)
+    assert torch.equal(focal(logits, targets), focal_loss(logits, targets, alpha=0.75, gamma=1.5))
+    assert torch.equal(build_loss("cross_entropy")(logits, targets), F.cross_entropy(logits, targets))
+    smoothed = build_loss("cross_entropy", label_smoothing=0.1)(logits, targets)
+    assert torch.equal(smoothed, F.cross_entropy(logits, targets, label_smoothing=0.1))
+    with pytest.raises(ValueError, match="unknown loss 'hinge'; known: cross_entropy, focal"):
+        build_loss("hinge")
+
+
+@pytest.mark.parametrize("name", [name for name in LOSSES if name not in WITHOUT_COUNTS])
+def test_a_missing_prior_is_said(name):
+    with pytest.raises(ValueError, match="needs class_counts"):
+        build_loss(name)
+    with pytest.raises(ValueError, match="positive number of training cells"):
+        build_loss(name, class_counts=[10, 0, 3])
+
+
+@pytest.fixture
+def split_data(data):
+    cells, crops = data
+    return assign_splits(cells, protocol="honest", seed=0), crops
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_every_loss_learns_in_a_trial(split_data, name):
+    cells, crops = split_data
+    curves = run_trial(trial_of(name, fold=0, epochs=5, learning_rate=0.01), cells, crops).curves
+    assert np.isfinite(curves.to_numpy(dtype=float)).all()
+    column = "train_ce" if name == "ldam_drw" else "train_loss"  # re-weighting changes what that one's loss means
+    assert curves[column].iloc[-1] < 0.9 * curves[column].iloc[0]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", LOSSES)
+def test_every_loss_finds_the_rare_classes(split_data, name):
+    cells, crops = split_data
+    result = run_trial(trial_of(name, fold=0, epochs=15, learning_rate=0.01), cells, crops)
+    assert result.scores["macro_f1"] > 0.6  # "normal" alone has 0.3
+
+
+def test_methods_have_names_of_their_own():
+    trials = [trial_of(name, resample=resample) for name in LOSSES for resample in ("none", "under", "over")]
+    assert len({trial.method for trial in trials}) == len(trials)
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_every_loss_survives_pickling(batch, name):
+    loss = build_loss(name, class_counts=COUNTS)
+    assert torch.equal(pickle.loads(pickle.dumps(loss))(*batch), loss(*batch))
+    torch.testing.assert_close(loss.activation(batch[0]).sum(1), torch.ones(64, dtype=torch.float64))
+    assert torch.equal(loss.decodes(batch[0]), batch[0].argmax(1))
+
+
+class Vocabulary:
+    """What fastai's interpretation asks of a data set beside its items."""
+
+    vocab = CategoryMap(["a", "b", "c"])
+
+    def __init__(self, x, y):
+        self.x, self.y = x, y
+
+    def __len__(self):
+        return len(self.x)
+
+    def __getitem__(self, i):
+        return self.x[i], self.y[i]
+
+
+@pytest.fixture
+def blobs():
+    generator = torch.Generator().manual_seed(0)
+    y = torch.arange(96) % 3
+    x = 4 * F.one_hot(y, 3) + torch.randn(96, 3, generator=generator)
+    loaders = DataLoaders(*(DataLoader(Vocabulary(x, y), bs=32, shuffle=shuffle) for shuffle in (True, False)))
+    loaders.vocab = Vocabulary.vocab
+    return loaders, x, y
+
+
+@pytest.mark.parametrize("loss", [FocalLoss(gamma=2.0), ClassLoss(balanced_softmax, counts=COUNTS)])
+def test_fastai_fits_predicts_and_interprets(blobs, loss):
+    loaders, x, y = blobs
+    torch.manual_seed(0)
+    learner = Learner(loaders, torch.nn.Linear(3, 3), loss_func=loss, lr=0.1)
+    learner.remove_cb(ProgressCallback)
+    with learner.no_logging():
+        learner.fit(5)
+        p, targets, decoded, losses = learner.get_preds(with_decoded=True, with_loss=True)
+        found = ClassificationInterpretation.from_learner(learner)
+        matrix = found.confusion_matrix()
+    logits = learner.model(x).detach()
+    torch.testing.assert_close(p, logits.softmax(1))
+    assert torch.equal(targets, y)
+    assert torch.equal(decoded, logits.argmax(1))
+    one_by_one = torch.stack([loss(row[None], t[None]) for row, t in zip(logits, y, strict=True)])
+    torch.testing.assert_close(losses, one_by_one)
+    assert (decoded == y).float().mean() > 0.9
+    assert matrix.trace() == (decoded == y).sum()
+
+
+@pytest.mark.parametrize("loss", [FocalLoss(gamma=2.0), ClassLoss(ldam, counts=COUNTS)])
+def test_fastai_mixup_mixes_the_losses(blobs, loss):
+    loaders, _, _ = blobs
+    seen = []
+
+    class Check(MixUp):
+        def lf(self, pred, *yb):
+            mixed = super().lf(pred, *yb)
+            first = loss.function if isinstance(loss, ClassLoss) else focal_loss
+            settings = loss.settings if isinstance(loss, ClassLoss) else {"gamma": 2.0}
+            if self.training:
+                one = first(pred, *self.yb1, reduction="none", **settings)
+                other = first(pred, *yb, reduction="none", **settings)
+                seen.append((mixed.item(), torch.lerp(one, other, self.lam.flatten()).mean().item()))
+            return mixed
+
+    learner = Learner(loaders, torch.nn.Linear(3, 3), loss_func=loss, lr=0.1, cbs=Check(0.4))
+    learner.remove_cb(ProgressCallback)
+    with learner.no_logging():
+        learner.fit(2)
+    mixed, expected = zip(*seen, strict=True)
+    np.testing.assert_allclose(mixed, expected, rtol=1e-4, atol=1e-6)
+    assert loss.reduction == "mean"

@@ -1,0 +1,258 @@
+"""The lesson's arithmetic, its drawings held live, its exercises, and that it opens without torch."""
+
+import io
+import os
+import signal
+import socket
+import subprocess
+import sys
+from itertools import pairwise
+
+import ipywidgets as widgets
+import nbformat
+import numpy as np
+import pytest
+from PIL import Image
+
+from rbcnb import cli
+from rbcnb._utils import voila_page
+from rbcnb.losses.exercises import check_eps, check_focal, check_gamma, check_prior
+from rbcnb.losses.focal_curves import focal_curve, focal_gradient, group_shares, loss_shares, modulating_factor
+from rbcnb.plotting.lesson import calibration_map, loss_budget, loss_terms, noise_budget, prior_shift
+from rbcnb.plotting.sliders import choice, encode_png, explore, slider, stills, toggle
+from rbcnb.plotting.style import CSS_DPI, png
+from rbcnb.workflow.notebooks import find_notebooks, notebooks_folder
+
+PAPER = {"majority": 0.8, "p_easy": 0.9, "p_hard": 0.4}
+SETTINGS = {
+    loss_terms: [
+        {"alpha": 1.0, "gamma": 2.0},
+        {"alpha": 1.75, "gamma": 0.0, "log_p_t": True},
+        {"alpha": 0.25, "gamma": 5.0, "log_p_t": True, "log_y": True},
+    ],
+    loss_budget: [{"gamma": 2.0, **PAPER}, {"gamma": 0.0, "majority": 0.34, "p_easy": 0.5, "p_hard": 0.05}],
+    noise_budget: [
+        {"gamma": 2.0, "noise": 0.05, "p_right": 0.9, "p_wrong": 0.05},
+        {"gamma": 6.0, "noise": 0.0, "p_right": 0.99, "p_wrong": 0.01},
+    ],
+    calibration_map: [{"gamma": 0.0}, {"gamma": 0.5}, {"gamma": 6.0}],
+    prior_shift: [
+        {"rare_train": 0.1, "rare_use": 0.3, "separation": 2.0},
+        {"rare_train": 0.01, "rare_use": 0.99, "separation": 0.5},
+    ],
+}
+drawings = pytest.mark.parametrize("drawing", SETTINGS, ids=lambda drawing: drawing.__name__)
+
+
+def decoded(file: bytes) -> np.ndarray:
+    return np.asarray(Image.open(io.BytesIO(file)).convert("RGB"))
+
+
+def drawn_whole(drawing, **values) -> np.ndarray:
+    """What matplotlib's own whole draw makes of *values*."""
+    stream = io.BytesIO()
+    drawing(**values).savefig(stream, dpi=CSS_DPI)
+    return decoded(stream.getvalue())
+
+
+def test_curve_by_hand():
+    assert focal_curve(0.5, gamma=2.0) == pytest.approx(0.25 * np.log(2))
+    assert focal_curve(1.0, alpha=3.0, gamma=0.5) == 0
+    np.testing.assert_allclose(focal_curve(np.array([0.1, 0.9]), gamma=0), -np.log([0.1, 0.9]))
+    assert modulating_factor(0.1, gamma=2.0) == pytest.approx(0.81)
+
+
+@pytest.mark.parametrize("gamma", [0.0, 0.5, 1.0, 2.0, 5.0])
+def test_gradient_is_autograds_and_half_of_all_logits(gamma):
+    import torch
+
+    logits = torch.randn(50, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64, requires_grad=True)
+    p_t = logits.softmax(dim=1)[:, 0]
+    (-1.5 * (1 - p_t) ** gamma * p_t.log()).sum().backward()
+    ours = focal_gradient(p_t.detach().numpy(), alpha=1.5, gamma=gamma)
+    np.testing.assert_allclose(ours, logits.grad[:, 0].abs().numpy(), rtol=1e-12)
+    np.testing.assert_allclose(2 * ours, logits.grad.abs().sum(dim=1).numpy(), rtol=1e-12)
+    assert focal_gradient(1.0, gamma=gamma) == 0
+
+
+def test_shares_sum_to_one_and_move_to_the_hard_cells_with_gamma():
+    shares = loss_shares({"normal": 80, "codocyte": 20}, {"normal": 0.9, "codocyte": 0.4}, gammas=[0, 1, 2, 5])
+    for column in ("share", "gradient_share"):
+        np.testing.assert_allclose(shares.groupby("gamma")[column].sum(), 1)
+        easy = shares[shares["label"] == "normal"][column].to_numpy()
+        assert (np.diff(easy) < 0).all()
+    by_hand = 80 * -np.log(0.9) / (80 * -np.log(0.9) + 20 * -np.log(0.4))
+    assert shares["share"].iloc[0] == pytest.approx(by_hand)
+    assert shares["gradient_share"].iloc[0] == pytest.approx(80 * 0.1 / (80 * 0.1 + 20 * 0.6))
+
+
+def test_gamma_moves_nothing_where_all_cells_are_as_hard():
+    for shares in group_shares([1, 1, 8], [1 / 3, 1 / 3, 1 / 3], [0, 2, 5]):
+        np.testing.assert_allclose(shares, np.tile([0.1, 0.1, 0.8], (3, 1)))
+
+
+def test_png_is_the_picture():
+    picture = np.random.default_rng(0).integers(0, 256, (7, 5, 4), dtype=np.uint8)
+    np.testing.assert_array_equal(decoded(encode_png(picture)), picture[..., :3])
+
+
+@drawings
+def test_a_live_frame_is_the_whole_draw_to_the_pixel(drawing):
+    settings, live = SETTINGS[drawing], drawing.live()
+    whole = [drawn_whole(drawing, **values) for values in settings]
+    for values, wanted in zip([*settings, settings[0]], [*whole, whole[0]], strict=True):  # and back: nothing may stay
+        np.testing.assert_array_equal(decoded(live.png(**values)), wanted)
+    assert not any(np.array_equal(one, other) for one, other in pairwise(whole))
+
+
+@drawings
+def test_every_axis_has_a_name_and_a_unit_that_can_be_read(drawing):
+    for ax in drawing(**SETTINGS[drawing][0]).axes:
+        for axis in (ax.xaxis, ax.yaxis):
+            assert axis.label.get_text().rstrip().endswith(")")
+            assert axis.label.get_fontsize() >= 12
+            assert all(label.get_fontsize() >= 11 for label in axis.get_ticklabels())
+
+
+def test_stills_hold_a_picture_of_each_setting():
+    values = SETTINGS[prior_shift]
+    page = decoded(png(stills(prior_shift, values)))
+    each = [decoded(png(prior_shift(**own))) for own in values]
+    assert page.shape[1] == each[0].shape[1]
+    step = page.shape[0] // len(each)
+    for i, picture in enumerate(each):
+        np.testing.assert_array_equal(page[(i + 1) * step - len(picture) : (i + 1) * step], picture)
+
+
+def test_curves_show_the_arithmetic():
+    lines = loss_terms(alpha=1.5, gamma=3.0).axes[1].lines
+    p_t, pull = lines[1].get_data()
+    np.testing.assert_allclose(pull, focal_gradient(p_t, alpha=1.5, gamma=3.0))
+    left = loss_budget(gamma=2.0, **PAPER).axes[0]
+    np.testing.assert_allclose(left.lines[3].get_ydata(), left.lines[1].get_ydata())  # ours lies on the paper's ratio
+
+
+def test_cuts_are_where_the_classes_are_as_likely():
+    figure = prior_shift(rare_train=0.1, rare_use=0.3, separation=2.0)
+    majority, rare, _, used, equal = figure.axes[0].lines
+    at = used.get_xdata()[0]
+    densities = [np.interp(at, *line.get_data()) for line in (majority, rare)]
+    assert densities[0] == pytest.approx(densities[1], rel=1e-3)
+    cuts, balanced = figure.axes[1].lines[1].get_data()
+    assert cuts[balanced.argmax()] == pytest.approx(equal.get_xdata()[0], abs=cuts[1] - cuts[0])
+
+
+def test_focal_loss_is_least_where_the_map_says():
+    said, true = np.linspace(0.001, 0.999, 9999), 0.9
+    risk = true * focal_curve(said, gamma=2.0) + (1 - true) * focal_curve(1 - said, gamma=2.0)
+    known, heard = calibration_map(gamma=2.0).axes[0].lines[1].get_data()
+    assert np.interp(true, known, heard) == pytest.approx(said[risk.argmin()], abs=2e-3)
+
+
+def test_explorer_redraws_from_its_controls():
+    gamma, log = slider("gamma", 2.0, 0.0, 5.0, 0.1), toggle("log p_t")
+    box = explore(loss_terms, alpha=choice("alpha", [0.5, 1.0], 1.0), gamma=gamma, log_p_t=log)
+    image = box.children[1]
+    assert isinstance(image, widgets.Image)
+    np.testing.assert_array_equal(decoded(image.value), drawn_whole(loss_terms, alpha=1.0, gamma=2.0))
+    gamma.value = 3.0
+    log.value = True
+    after = drawn_whole(loss_terms, alpha=1.0, gamma=3.0, log_p_t=True)
+    np.testing.assert_array_equal(decoded(image.value), after)
+    assert image.layout.width == f"{after.shape[1]}px"
+
+
+def test_the_curves_need_no_torch():
+    code = (
+        "import sys\n"
+        "import rbcnb.losses.focal_curves, rbcnb.losses.exercises, rbcnb.evaluation.verdicts\n"
+        "import rbcnb.plotting.evaluation, rbcnb.plotting.sliders, rbcnb.plotting.lesson, rbcnb.plotting.toy\n"
+        "import rbcnb.labels.labeller.widget, rbcnb.workflow.run, rbcnb.workflow.pages\n"
+        "sys.exit(any(name in sys.modules for name in ('torch', 'fastai')))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+RIGHT = {
+    check_focal: lambda p_t, alpha, gamma: -alpha * (1 - p_t) ** gamma * np.log(p_t),
+    check_prior: lambda p, old, new: (p * new / old) / (p * new / old).sum(axis=1, keepdims=True),
+    check_eps: lambda alpha, eps: eps / alpha,
+}
+WRONG = {
+    check_focal: lambda p_t, alpha, gamma: -alpha * p_t**gamma * np.log(p_t),
+    check_prior: lambda p, old, new: p * new / old,
+    check_eps: lambda alpha, eps: eps * alpha,
+}
+
+
+@pytest.mark.parametrize("check", RIGHT, ids=lambda check: check.__name__)
+def test_exercises_tell_right_from_wrong(check):
+    assert check(RIGHT[check])
+    for answer in (WRONG[check], lambda *_: 1 / 0, None):
+        verdict = check(answer)
+        assert not verdict
+        assert repr(verdict).startswith("Not yet")
+        assert "Hint:" in repr(verdict)
+    assert not check(lambda *_: np.nan)
+    assert check(lambda *given: np.float32(RIGHT[check](*given)))
+    untried = check(lambda *_: None)
+    assert not untried
+    assert "no answer yet" in repr(untried)
+    assert "Hint:" not in repr(untried)
+    assert "ZeroDivisionError" in repr(check(lambda *_: 1 / 0))
+
+
+def test_the_exercise_on_gamma_is_read_off_the_gradient():
+    shares = {g / 10: group_shares([0.98, 0.02], [0.9, 0.4], [g / 10])[1][0, 0] for g in range(61)}
+    least = min(g for g, share in shares.items() if share < 0.05)
+    assert check_gamma(least)
+    assert not check_gamma(least - 0.1)
+    assert not check_gamma(None)
+    off_the_loss = min(g / 10 for g in range(61) if group_shares([0.98, 0.02], [0.9, 0.4], [g / 10])[0][0, 0] < 0.05)
+    assert off_the_loss < least  # as the answers say
+    assert not check_gamma(off_the_loss)
+
+
+def test_answers_are_no_notebook_of_the_run():
+    assert (notebooks_folder() / "solutions").is_dir()
+    assert {path.parent for path in find_notebooks()} == {notebooks_folder()}
+
+
+@pytest.mark.slow
+def test_answers_pass_the_checks():
+    from nbclient import NotebookClient
+
+    for path in sorted((notebooks_folder() / "solutions").glob("*.ipynb")):
+        notebook = NotebookClient(nbformat.read(path, as_version=4), timeout=120).execute()
+        told = [cell.outputs[-1]["data"]["text/plain"] for cell in notebook.cells if cell.cell_type == "code"]
+        assert told == ["Right: go on."] * 4
+
+
+def test_lesson_says_what_is_missing(monkeypatch, capsys):
+    monkeypatch.setattr(voila_page, "find_spec", lambda _: None)
+    assert cli.main(["lesson", "--no-browser"]) == 1
+    assert "pip install 'rbcnb[lab]'" in capsys.readouterr().err
+
+
+def test_lesson_says_that_a_port_is_taken(monkeypatch, capsys):
+    monkeypatch.setattr(voila_page, "find_spec", lambda _: True)
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        assert cli.main(["lesson", "--no-browser", "--port", str(other.getsockname()[1])]) == 1
+    assert "choose another with --port" in capsys.readouterr().err
+    assert cli.main(["lesson", "--no-browser", "--port", "99999"]) == 1
+    assert "1 to 65535" in capsys.readouterr().err
+
+
+def test_a_guarded_module_ends_with_its_parents_pipe():
+    command = [sys.executable, "-m", "rbcnb._utils.parent_watch", "http.server", "--bind", "127.0.0.1", "0"]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
+    with subprocess.Popen(command, env=os.environ | {"PYTHONUNBUFFERED": "1"}, **pipes) as process:
+        try:
+            assert b"Serving HTTP" in process.stdout.readline()
+            assert process.poll() is None
+            process.stdin.close()
+            assert process.wait(10) == -signal.SIGTERM
+        finally:
+            process.kill()

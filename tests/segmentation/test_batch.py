@@ -1,0 +1,400 @@
+import errno
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import time
+from dataclasses import replace
+
+import cv2
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from rbcnb.cli import main
+from rbcnb.columns import BORDER, CELL, DOUBLE, FOUND, RADIUS, SCORE, SMEAR, X, Y
+from rbcnb.segmentation import batch, waifu2x
+from rbcnb.segmentation.batch import segment_files
+from rbcnb.segmentation.segment import FinderSpec, segment_smear
+
+SPEC = FinderSpec(upscale="none", diameter_px=40, size_px=48)
+
+
+def write_smear(path, *centres):
+    image = np.full((150, 200, 3), 225, np.uint8)
+    for x, y in centres:
+        cv2.circle(image, (x, y), 20, (140, 120, 200), -1, cv2.LINE_AA)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    _, encoded = cv2.imencode(path.suffix, image)
+    path.write_bytes(encoded)
+    return image[..., ::-1].copy()
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Three good smears with 2, 1 and 0 cells, one broken file, and a note that is no image."""
+    smears = tmp_path / "smears"
+    write_smear(smears / "b.png", (50, 60), (140, 90))
+    write_smear(smears / "a b ü.png", (100, 75))
+    write_smear(smears / "empty.PNG".lower())
+    (smears / "broken.jpg").write_bytes(b"no picture")
+    (smears / "notes.txt").write_text("ours")
+    return smears
+
+
+def run(paths, out, **options):
+    return segment_files(paths, out, **{"spec": SPEC, "progress": False} | options)
+
+
+def test_folder_becomes_crops_and_one_table(folder, tmp_path):
+    report = run([folder], tmp_path / "out")
+    assert (report.n_images, report.n_resumed, report.n_cells) == (3, 0, 3)
+
+    cells = pd.read_csv(tmp_path / "out/cells.csv")
+    assert list(cells.columns) == [*FOUND, BORDER, "crop_scale"]
+    assert list(zip(cells[SMEAR], cells[CELL], strict=True)) == [("a b ü.png", 0), ("b.png", 0), ("b.png", 1)]
+    assert cells[[X, Y]].to_numpy() == pytest.approx(np.array([[100, 75], [50, 60], [140, 90]]), abs=2)
+    assert cells[RADIUS].to_numpy() == pytest.approx(20, rel=0.1)
+    assert cells["crop_scale"].to_numpy() == pytest.approx(48 / 40)
+
+    image = cv2.imread(str(folder / "b.png"))[..., ::-1].copy()
+    crops = [cv2.imread(str(tmp_path / f"out/crops/b/000{i}.png"))[..., ::-1] for i in range(2)]
+    assert np.array_equal(crops, segment_smear(image, SPEC).crops)
+
+
+def test_bad_inputs_are_listed_and_stop_nothing(folder, tmp_path):
+    (tmp_path / "bare").mkdir()
+    report = run([tmp_path / "missing.png", folder, tmp_path / "bare"], tmp_path / "out")
+    assert report.n_images == 3
+    errors = pd.read_csv(tmp_path / "out/errors.csv")
+    assert [tuple(row) for row in errors.to_numpy()] == list(report.errors)
+    messages = dict(report.errors)
+    assert set(messages) == {str(p) for p in (tmp_path / "missing.png", folder / "broken.jpg", tmp_path / "bare")}
+    assert all(len(message) > 10 for message in messages.values())
+
+    (folder / "broken.jpg").unlink()
+    assert run([folder], tmp_path / "out").errors == ()
+    assert not (tmp_path / "out/errors.csv").exists()
+
+
+def test_nothing_readable_still_gives_a_table(tmp_path):
+    report = run([tmp_path / "missing.png"], tmp_path / "out")
+    assert (report.n_images, report.n_cells, len(report.errors)) == (0, 0, 1)
+    assert list(pd.read_csv(tmp_path / "out/cells.csv").columns) == [*FOUND, BORDER, "crop_scale"]
+
+
+def test_finished_images_are_not_done_again(folder, tmp_path, monkeypatch):
+    done = []
+
+    def counting(image, spec):
+        done.append(image.shape)
+        return segment_smear(image, spec)
+
+    monkeypatch.setattr(batch, "segment_smear", counting)
+    out = tmp_path / "out"
+    run([folder], out)
+    first = (out / "cells.csv").read_bytes()
+    assert len(done) == 3
+
+    done.clear()
+    report = run([folder], out)
+    assert (report.n_images, report.n_resumed, done) == (3, 3, [])
+    assert (out / "cells.csv").read_bytes() == first
+
+    write_smear(folder / "b.png", (70, 70))  # other bytes
+    assert run([folder], out).n_resumed == 2
+    assert sorted(path.name for path in (out / "crops/b").iterdir()) == ["0000.png"]
+
+    (out / "crops/b/0000.png").unlink()  # a crop lost
+    assert run([folder], out).n_resumed == 2
+    (out / "parts/b.json").write_text("{")  # a part damaged
+    assert run([folder], out).n_resumed == 2
+    assert (
+        run([folder], out, spec=FinderSpec(upscale="none", diameter_px=40, size_px=32)).n_resumed == 0
+    )  # other settings
+
+
+def test_jobs_change_nothing(folder, tmp_path):
+    run([folder], tmp_path / "one")
+    report = run([folder], tmp_path / "two", jobs=2)
+    assert len(report.errors) == 1
+    assert (tmp_path / "two/cells.csv").read_bytes() == (tmp_path / "one/cells.csv").read_bytes()
+
+
+def test_files_that_share_a_name_are_left_out_and_the_rest_is_done(folder, tmp_path):
+    write_smear(tmp_path / "other/B.png", (100, 75))
+    report = run([folder, tmp_path / "other"], tmp_path / "out")
+    messages = dict(report.errors)
+    assert "B.png; rename one" in messages[str(folder / "b.png")]
+    assert "b.png; rename one" in messages[str(tmp_path / "other/B.png")]
+    assert set(pd.read_csv(tmp_path / "out/cells.csv")[SMEAR]) == {"a b ü.png"}
+    # The same file twice is one input.
+    assert run([folder, folder / "b.png", folder / "../smears/b.png"], tmp_path / "out").n_cells == 3
+
+
+def test_a_name_written_in_two_ways_of_unicode_is_one_name(tmp_path):
+    for i, name in enumerate(("\u00fc.png", "u\u0308.png")):
+        write_smear(tmp_path / str(i) / name, (50, 60))
+    report = run([tmp_path / "0", tmp_path / "1"], tmp_path / "out")
+    assert (report.n_images, len(report.errors)) == (0, 2)
+
+
+def test_odd_files_are_named_and_the_rest_is_done(folder, tmp_path):
+    (folder / "gone.png").symlink_to(tmp_path / "nowhere.png")
+    (folder / "loop.tif").symlink_to(folder / "loop.tif")
+    (folder / "zero.png").touch()
+    (folder / "text.png").write_text("slide 7, Monday")
+    (folder / "float.tif").write_bytes(cv2.imencode(".tif", np.full((9, 9), np.nan, np.float32))[1])
+    glass = np.zeros((30, 40, 4), np.uint8)
+    (folder / "glass.png").write_bytes(cv2.imencode(".png", glass)[1])
+    whole = write_smear(folder / "cut.jpg", (50, 60)).nbytes
+    (folder / "cut.jpg").write_bytes((folder / "cut.jpg").read_bytes()[: whole // 60])
+    write_smear(folder / ("x" * 245 + ".png"), (50, 60))
+    write_smear(folder / ("y" * 226 + ".png"), (50, 60))
+    (folder / "up").symlink_to(folder)  # a folder within itself is not walked into
+
+    report = run([folder, folder / "loop.tif"], tmp_path / "out")
+    messages = {name.rpartition("/")[2]: message for name, message in report.errors}
+    expected = {
+        "gone.png": "leads nowhere",
+        "loop.tif": "leads nowhere",
+        "zero.png": "file is empty; copy it again",
+        "text.png": "not an image that can be read; save it as",
+        "float.tif": "8 or 16 bit; save it as",
+        "glass.png": "transparent; save it without",
+        "cut.jpg": "damaged or cut short",
+        "broken.jpg": "not an image",
+        "x" * 245 + ".png": "too long",
+    }
+    assert set(messages) == set(expected)
+    for name, part in expected.items():
+        assert part in messages[name]
+    assert (report.n_images, report.n_cells) == (4, 4)
+
+
+def test_images_of_folders_within_are_not_taken_and_the_mend_is_told(tmp_path):
+    assert "no image in this folder; put smears there as .png" in run([tmp_path], tmp_path / "out").errors[0][1]
+    write_smear((tmp_path / "smears" / "slide1" / "a.png"), (50, 60))
+    report = run([tmp_path / "smears"], tmp_path / "out")
+    assert report.n_images == 0
+    assert report.errors[0][1].endswith("folders within it, such as slide1, are not looked into: name each of them")
+    assert run([tmp_path / "smears" / "slide1"], tmp_path / "out").n_images == 1
+
+
+def test_a_file_that_vanishes_is_named(folder, tmp_path, monkeypatch):
+    listed = batch.expand_inputs
+
+    def then_remove(paths):
+        found = listed(paths)
+        (folder / "b.png").unlink()
+        return found
+
+    monkeypatch.setattr(batch, "expand_inputs", then_remove)
+    report = run([folder], tmp_path / "out")
+    assert report.n_images == 2
+    assert "no such file" in dict(report.errors)[str(folder / "b.png")]
+
+
+def test_what_was_made_of_a_file_is_said_and_said_again(tmp_path):
+    pages = [Image.fromarray(write_smear(tmp_path / "in/a.png", (50, 60))) for _ in range(3)]
+    (tmp_path / "in/a.png").unlink()
+    pages[0].save(tmp_path / "in/a.tif", save_all=True, append_images=pages[1:])
+    for n_resumed in (0, 1):
+        report = run([tmp_path / "in"], tmp_path / "out")
+        assert (report.n_cells, report.n_resumed, report.errors) == (1, n_resumed, ())
+        assert report.notes == ((str(tmp_path / "in/a.tif"), "has 3 pages, only the first is read"),)
+
+
+def test_a_place_that_cannot_be_written_ends_the_batch_with_a_mend(folder, tmp_path, monkeypatch):
+    (tmp_path / "file").touch()
+    with pytest.raises(batch.BatchError, match=r"file/out: cannot be written to .*another --out"):
+        run([folder], tmp_path / "file/out")
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    run([folder / "b.png"], tmp_path / "out")
+    monkeypatch.setattr(batch, "write_crops", full)
+    with pytest.raises(batch.BatchError, match=r"No space left on device.*free some space.*carries on"):
+        run([folder], tmp_path / "out")
+    monkeypatch.undo()
+    assert run([folder], tmp_path / "out").n_resumed == 1
+
+
+def test_a_process_that_dies_ends_the_batch_with_a_mend(folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(batch, "_try_image", lambda *_: os._exit(9))
+    with pytest.raises(batch.BatchError, match="fewer --jobs"):
+        run([folder], tmp_path / "out", jobs=2)
+
+
+def test_no_memory_is_an_error_of_one_file(folder, tmp_path, monkeypatch):
+    def greedy(image, spec):
+        if not (image < 200).any():
+            raise MemoryError
+        return segment_smear(image, spec)
+
+    monkeypatch.setattr(batch, "segment_smear", greedy)
+    report = run([folder], tmp_path / "out")
+    assert report.n_images == 2
+    assert "not enough memory" in dict(report.errors)[str(folder / "empty.png")]
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_killed_in_the_middle_it_carries_on_and_ends_the_same(tmp_path, jobs):
+    for i in range(24):
+        write_smear(tmp_path / f"in/{i:02}.png", (40 + i, 60), (140, 90))
+    code = (
+        "import sys\nfrom rbcnb.segmentation import FinderSpec, segment_files\n"
+        f"spec = FinderSpec(upscale='none', diameter_px=40, size_px=48)\n"
+        f"segment_files([sys.argv[1]], sys.argv[2], spec=spec, jobs={jobs}, progress=False)\n"
+    )
+    out = tmp_path / "out"
+    process = subprocess.Popen([sys.executable, "-c", code, str(tmp_path / "in"), str(out)])
+    while len(list((out / "parts").glob("[!.]*.json"))) < 3:
+        assert process.poll() is None, "ended before it could be killed"
+        time.sleep(0.002)
+    process.kill()
+    process.wait()
+    if jobs > 1:
+        time.sleep(1.5)  # the workers see that their parent is gone within a second
+    n_done = len(list((out / "parts").glob("[!.]*.json")))
+    assert not (out / "cells.csv").exists()
+
+    report = run([tmp_path / "in"], out)
+    assert (report.n_resumed, report.n_images) == (n_done, 24)
+    run([tmp_path / "in"], tmp_path / "whole")
+    assert (out / "cells.csv").read_bytes() == (tmp_path / "whole/cells.csv").read_bytes()
+    assert not list(out.rglob(".*part*"))  # nothing half done is left
+    crops = {path.relative_to(out): path.read_bytes() for path in (out / "crops").rglob("[!.]*.png")}
+    whole = tmp_path / "whole"
+    assert crops == {path.relative_to(whole): path.read_bytes() for path in (whole / "crops").rglob("[!.]*.png")}
+
+
+def test_one_batch_at_a_time_works_in_a_folder(folder, tmp_path, monkeypatch):
+    out, said = tmp_path / "out", []
+
+    def meanwhile(image, spec):
+        code = (
+            "import sys; from rbcnb.segmentation.batch import BatchError, segment_files\n"
+            "try: segment_files([sys.argv[1]], sys.argv[2])\n"
+            "except BatchError as error: print(error)\n"
+        )
+        command = [sys.executable, "-c", code, str(folder), str(out)]
+        said.append(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+        monkeypatch.undo()
+        return segment_smear(image, spec)
+
+    monkeypatch.setattr(batch, "segment_smear", meanwhile)
+    assert run([folder], out).n_cells == 3
+    assert f"{out}: another process (pid {os.getpid()} on {platform.node()}) is at work there; wait" in said[0]
+    assert not (out / ".lock").read_text()  # two folders of the same work hold the same bytes
+    assert run([folder], out).n_resumed == 3  # let go of when done
+
+
+def test_other_weights_are_other_work(folder, tmp_path, monkeypatch):
+    """Wherever the model files lie, and whichever way the folder is named."""
+    if (models := waifu2x.find_models()) is None:
+        pytest.skip("no Waifu2x model files on this machine")
+    monkeypatch.setenv(waifu2x.DEVICE_ENV, "cpu")
+    copy = shutil.copytree(models, tmp_path / "copy")
+    spec = FinderSpec(upscale="waifu2x", upscale_where="crops", diameter_px=40, size_px=80)
+    assert run([folder / "b.png"], tmp_path / "out", spec=spec).n_resumed == 0
+    assert run([folder / "b.png"], tmp_path / "out", spec=replace(spec, models=str(copy))).n_resumed == 1
+    weights = waifu2x.model_files(copy)[1]
+    changed = bytearray(weights.read_bytes())
+    changed[-2] ^= 1  # of the last weight's exponent
+    other = shutil.copytree(copy, tmp_path / "other") / weights.name
+    other.write_bytes(changed)
+    monkeypatch.setenv(waifu2x.MODELS_ENV, str(other.parent))
+    assert run([folder / "b.png"], tmp_path / "out", spec=spec).n_resumed == 0
+
+
+def test_other_code_is_other_work(folder, tmp_path, monkeypatch):
+    run([folder], tmp_path / "out")
+    monkeypatch.setattr("rbcnb.segmentation.batch._stamp", lambda: ["another finder"])
+    assert run([folder], tmp_path / "out").n_resumed == 0
+
+
+def test_one_cell_and_all_overlap(tmp_path):
+    write_smear(tmp_path / "in/one.png", (100, 75))
+    write_smear(tmp_path / "in/heap.png", *[(60 + 12 * i, 60 + 8 * j) for i in range(7) for j in range(4)])
+    report = run([tmp_path / "in"], tmp_path / "out")
+    assert report.errors == ()
+    assert (pd.read_csv(tmp_path / "out/cells.csv")[SMEAR] == "one.png").sum() == 1
+
+
+@pytest.mark.parametrize("upscale", ["bicubic", "none"])
+def test_places_to_upscale_agree(folder, tmp_path, upscale):
+    tables = []
+    for where in ("smear", "crops"):
+        spec = FinderSpec(upscale=upscale, upscale_where=where, diameter_px=40, size_px=80)
+        report = run([folder], tmp_path / where, spec=spec)
+        assert (report.n_cells, report.device) == (3, "cpu")
+        tables.append(pd.read_csv(report.cells_csv)[[X, Y, RADIUS]].to_numpy())
+    assert tables[0] == pytest.approx(tables[1], abs=1.5)
+
+
+def test_a_smear_too_large_to_upscale_as_a_whole_names_the_mend(tmp_path, monkeypatch):
+    monkeypatch.setattr("rbcnb.segmentation.segment.MAX_UPSCALED_PIXELS", 10_000)
+    write_smear(tmp_path / "in/a.png", (50, 60))
+    spec = FinderSpec(upscale="bicubic", diameter_px=40, size_px=48)
+    ((file, message),) = run([tmp_path / "in"], tmp_path / "out", spec=spec).errors
+    assert "a.png" in file
+    assert "--upscale-where crops" in message
+    assert run([tmp_path / "in"], tmp_path / "out", spec=replace(spec, upscale_where="crops")).n_cells == 1
+
+
+def test_the_command_line_says_where_it_upscaled_what_it_noted_and_what_to_mend(folder, tmp_path, capsys):
+    page = Image.fromarray(write_smear(tmp_path / "in/a.png", (50, 60)))
+    page.save(tmp_path / "in/b.tif", save_all=True, append_images=[page])
+    arguments = ["--upscale", "bicubic", "--upscale-where", "crops", "--diameter", "40", "--size", "80"]
+    assert main(["segment", str(tmp_path / "in"), "--out", str(tmp_path / "out"), *arguments]) == 0
+    shown = capsys.readouterr()
+    assert "2 cells in 2 images" in shown.out
+    assert "b.tif: has 2 pages, only the first is read" in shown.err
+    assert main(["segment", str(folder), "--out", str(folder / "notes.txt/out"), *arguments]) == 1
+    assert "notes.txt/out: cannot be written to" in capsys.readouterr().err
+
+
+HYBRID = FinderSpec(method="hybrid", upscale="none", diameter_px=40, size_px=48)
+
+
+def test_hybrid_tables_hold_score_and_double_and_resume(folder, tmp_path):
+    first = run([folder], tmp_path / "out", spec=HYBRID)
+    assert (first.n_images, first.n_resumed, first.n_cells) == (3, 0, 3)
+    table = first.cells_csv.read_bytes()
+    cells = pd.read_csv(first.cells_csv)
+    assert list(cells.columns) == [*FOUND, BORDER, SCORE, DOUBLE, "crop_scale"]
+    assert cells[SCORE].between(0.9, 1).all()
+    assert not cells[DOUBLE].any()
+    again = run([folder], tmp_path / "out", spec=HYBRID)
+    assert (again.n_resumed, again.n_cells, again.cells_csv.read_bytes()) == (3, 3, table)
+    assert run([folder], tmp_path / "out").n_resumed == 0  # the other finder's cells are others
+
+
+def test_hybrid_resumes_from_the_command_line(folder, tmp_path, capsys, monkeypatch):
+    (folder / "broken.jpg").unlink()
+    arguments = ["segment", str(folder), "--out", str(tmp_path / "out"), "--method", "hybrid", "--upscale", "none"]
+    assert main([*arguments, "--diameter", "40"]) == 0
+    monkeypatch.setattr(batch, "segment_smear", None)  # nothing is done again
+    assert main([*arguments, "--diameter", "40"]) == 0
+    assert "3 cells in 3 images" in capsys.readouterr().out
+    assert main([*arguments, "--diameter", "41"]) == 1
+
+
+def test_hybrid_takes_dark_fields_and_heaps(tmp_path):
+    image = write_smear(tmp_path / "in/bright.png", (50, 60), (140, 90))
+    Image.fromarray(255 - image).save(tmp_path / "in/dark.png")
+    write_smear(tmp_path / "in/heap.png", *[(60 + 12 * i, 60 + 8 * j) for i in range(7) for j in range(4)])
+    report = run([tmp_path / "in"], tmp_path / "out", spec=HYBRID)
+    assert report.errors == ()
+    cells = pd.read_csv(report.cells_csv)
+    bright, dark = (cells[cells[SMEAR] == name].drop(columns=SMEAR).to_numpy() for name in ("bright.png", "dark.png"))
+    assert len(bright) == 2
+    assert np.array_equal(bright, dark)
+    heap = cells[cells[SMEAR] == "heap.png"]
+    assert 2 <= len(heap) <= 12  # the heap's 100 x 66 pixels hold that many circles that are not one on another
+    assert heap[X].between(40, 152).all()
+    assert heap[Y].between(40, 104).all()

@@ -1,0 +1,69 @@
+"""The ladder as one study: rungs, arms and draws in the trials, paired across methods."""
+
+import dataclasses
+
+import pandas as pd
+import pytest
+from conftest import make_cells
+
+from rbcnb.study.ladder import all_trials, label_fits, ladder_counts, plan_ladder
+from rbcnb.training.fit import training_rows
+from rbcnb.training.splits import assign_splits
+from rbcnb.training.trial import Trial
+
+ONCE = {"focal": [0], "cross_entropy": [0]}
+PAPER = {"codocyte": 345, "hypochromia": 356, "normal": 2691}
+
+
+@pytest.fixture(scope="module")
+def split():
+    return assign_splits(make_cells(PAPER, n_smears=22)[0], protocol="honest", seed=0)
+
+
+@pytest.fixture
+def chosen():
+    focal = Trial(loss="focal", alpha=1.0, gamma=2.0, protocol="honest")
+    rows = [{**dataclasses.asdict(trial), "method": trial.method} for trial in (focal, Trial(protocol="honest"))]
+    return pd.DataFrame(rows)
+
+
+def test_methods_meet_the_same_draws_and_the_arms_share_a_rung(split, chosen):
+    plan = plan_ladder(
+        chosen,
+        split,
+        ladder_counts(PAPER),
+        seeds={"focal": [0, 1], "cross_entropy": [0, 1]},
+        arms=["table2", "equal_total"],
+    )
+    assert len(plan) == 14
+    for (arm, rho), trials in plan.items():
+        focal, other = ([t for t in trials if t.method == name] for name in ("focal", "cross_entropy"))
+        assert [(t.seed, t.dev_counts) for t in focal] == [(t.seed, t.dev_counts) for t in other]
+        assert (arm, rho) == ("table2", 7.8) or all(t.dev_counts != "all" for t in trials)
+    assert plan["table2", 2.03] == plan["equal_total", 2.03]
+    assert all(t.dev_counts == "all" for t in plan["table2", 7.8])  # as in the final fits: nothing is fitted twice
+    sizes = {
+        sum(map(int, t.dev_counts.split("/"))) for (arm, _), trials in plan.items() if arm != "table2" for t in trials
+    }
+    assert len(sizes) == 1
+    one, two = (set(training_rows(t, split)[0]) for t in plan["table2", 37.9][:2])
+    assert len(one) == len(two)
+    assert one != two
+    with pytest.raises(ValueError, match="unknown arms half"):
+        plan_ladder(chosen, split, ladder_counts(PAPER), seeds=ONCE, arms=["half"])
+
+
+def test_a_rival_may_have_fewer_draws_and_none_is_left_out(split, chosen):
+    seeds = {"focal": range(5), "cross_entropy": range(2)}
+    for trials in plan_ladder(chosen, split, ladder_counts(PAPER), seeds=seeds).values():
+        assert [(t.method, t.seed) for t in trials] == [(name, seed) for name, own in seeds.items() for seed in own]
+    with pytest.raises(ValueError, match="no setting of ldam was chosen"):
+        plan_ladder(chosen, split, ladder_counts(PAPER), seeds={"ldam": [0]})
+
+
+def test_fits_are_labelled_in_the_order_of_the_plan(split, chosen):
+    plan = plan_ladder(chosen, split, ladder_counts(PAPER), seeds=ONCE, arms=["table2", "equal_total"])
+    fits = pd.DataFrame({"dev_counts": [t.dev_counts for t in all_trials(plan)]})
+    labelled = label_fits(fits, plan)
+    for (arm, rho), own in labelled.groupby(["arm", "rho"]):
+        assert own["dev_counts"].tolist() == [t.dev_counts for t in plan[arm, rho]]

@@ -1,0 +1,206 @@
+"""A test set is opened once per method: the same again carries on, anything else needs a reason."""
+
+import dataclasses
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from rbcnb.study.ledger import LEDGER, LEDGER_COLUMNS, TestSetError, load_ledger, open_test, record_refits
+from rbcnb.training.splits import assign_splits
+from rbcnb.training.trial import Trial
+
+CE = Trial(protocol="honest", epochs=7)
+FOCAL = dataclasses.replace(CE, loss="focal", alpha=1.0, gamma=2.0)
+CE_8 = dataclasses.replace(CE, epochs=8)
+LDAM = dataclasses.replace(CE, loss="ldam")
+
+
+@pytest.fixture
+def split(data):
+    return assign_splits(data[0], protocol="honest", seed=0, n_folds=4)
+
+
+@pytest.fixture
+def crops(data):
+    return data[1]
+
+
+def relabel(cells, part, n=1):
+    """*cells* with *n* of the normal ones in *part* now codocytes."""
+    rows = cells.index[(cells["split"] == part) & (cells["label"] == "normal")][:n]
+    return cells.assign(label=cells["label"].mask(cells.index.isin(rows), "codocyte"))
+
+
+def drop(cells, part):
+    """*cells* without one of *part*."""
+    return cells.drop(cells.index[cells["split"] == part][0])
+
+
+def set_aside(cells):
+    """*cells* with a dev cell unused, as a second look leaves one of which nobody can tell what it is."""
+    row = cells.index[cells["split"] == "dev"][0]
+    return cells.assign(split=cells["split"].mask(cells.index == row, "unused"))
+
+
+def test_the_same_settings_again_carry_on(tmp_path, split, crops):
+    first = open_test(tmp_path, [CE, FOCAL], split, crops)
+    assert first["method"].tolist() == ["cross_entropy", "focal"]
+    assert tuple(first) == LEDGER_COLUMNS
+    before = (tmp_path / LEDGER).read_bytes()
+    again = [
+        dataclasses.replace(CE, seed=5, precision="bf16"),
+        dataclasses.replace(FOCAL, dev_counts="3/3/50"),  # a rung trains on fewer cells, with the settings chosen
+    ]
+    shuffled = split.sample(frac=1, random_state=0)
+    assert len(open_test(tmp_path, again, shuffled, crops[shuffled.index], reopen="nothing to reopen")) == 2
+    assert (tmp_path / LEDGER).read_bytes() == before
+    assert open_test(tmp_path, [LDAM], split, crops)["method"].tolist() == ["cross_entropy", "focal", "ldam"]
+
+
+@pytest.mark.parametrize("other", [{"epochs": 8}, {"learning_rate": 0.1}, {"label_smoothing": 0.1}, {"batch_size": 8}])
+def test_another_setting_is_refused_unless_a_reason_is_given(tmp_path, split, crops, other):
+    open_test(tmp_path, [CE], split, crops)
+    changed = dataclasses.replace(CE, **other)
+    with pytest.raises(TestSetError, match=r"opened once: small, cross_entropy was tested with .*reopen"):
+        open_test(tmp_path, [changed], split, crops)
+    assert len(pd.read_csv(tmp_path / LEDGER)) == 1
+    ledger = open_test(tmp_path, [changed], split, crops, reopen="labels of smear 3 were upside down")
+    assert ledger["reason"].tolist() == ["", "labels of smear 3 were upside down"]
+    assert len(open_test(tmp_path, [changed], split, crops)) == 2  # what was opened for a reason carries on, too
+
+
+@pytest.mark.parametrize("trial", [CE, CE_8], ids=["same settings", "other settings"])
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (lambda cells: relabel(cells, "dev"), "that it is trained on have changed"),
+        (lambda cells: drop(cells, "dev"), "that it is trained on have changed"),
+        (set_aside, "that it is trained on have changed"),
+        (lambda cells: relabel(cells, "test"), "of the test set have changed"),
+        (lambda cells: drop(cells, "test"), "of the test set have changed"),
+    ],
+    ids=["dev relabelled", "dev dropped", "dev unused", "test relabelled", "test dropped"],
+)
+def test_the_same_smears_again_with_other_labels_or_cells_need_a_reason(tmp_path, split, crops, trial, change, told):
+    open_test(tmp_path, [CE], split, crops)
+    other = change(split)
+    own = crops[other.index]
+    with pytest.raises(
+        TestSetError, match=f"was tested {'with .*epochs' if trial is CE_8 else 'on these smears'}.*{told}"
+    ):
+        open_test(tmp_path, [trial], other, own)
+    assert len(load_ledger(tmp_path)) == 1
+    # A method that was not tested on these smears yet is opened for the first time.
+    ledger = open_test(tmp_path, [trial, LDAM], other, own, reopen="a second reader")
+    assert ledger["reason"].tolist() == ["", "a second reader", ""]
+    assert len(open_test(tmp_path, [CE], split, crops)) == 3  # each of both goes on
+    assert len(open_test(tmp_path, [trial], other, own)) == 3
+
+
+def test_other_pictures_of_the_same_cells_need_a_reason(tmp_path, split, crops):
+    open_test(tmp_path, [CE], split, crops)
+    smaller = crops[:, 2:-2, 2:-2]
+    retouched = np.where(np.arange(len(crops)) == 7, 255 - crops.T, crops.T).T
+    for pictures in (smaller, retouched):
+        with pytest.raises(TestSetError, match=r"the cells' pictures have changed since .*finder.*reopen"):
+            open_test(tmp_path, [CE], split, pictures)
+    assert open_test(tmp_path, [CE], split, smaller, reopen="too wide")["reason"].tolist() == ["", "too wide"]
+    with pytest.raises(TestSetError, match="no test set was opened with these settings"):
+        record_refits(tmp_path, [CE], split, retouched, reason="leakage gap")
+    with pytest.raises(ValueError, match="199 crops: they must stand in the same order"):
+        open_test(tmp_path, [CE], split, crops[1:])
+
+
+def test_two_settings_of_a_method_at_once_are_a_choice_on_the_test_set(tmp_path, split, crops):
+    both = [FOCAL, dataclasses.replace(FOCAL, alpha=0.5)]
+    with pytest.raises(TestSetError, match="small, focal was tested with"):
+        open_test(tmp_path, both, split, crops)
+    assert not (tmp_path / LEDGER).exists()
+    paper = [dataclasses.replace(one, protocol="paper") for one in both]
+    assert open_test(tmp_path, paper, split, crops)["protocol"].tolist() == ["paper", "paper"]  # its flaw, on record
+    paper = [dataclasses.replace(one, epochs=9) for one in paper]
+    recorded = open_test(tmp_path, paper, split, crops, reopen="not asked for")
+    assert recorded["reason"].tolist() == [""] * 4
+    assert open_test(tmp_path, both, split, crops, reopen="both")["reason"].tolist() == [""] * 5 + ["both"]
+
+
+def test_fits_on_test_cells_come_after_the_opening_and_are_named(tmp_path, split, crops):
+    what = "leakage gap"
+    with pytest.raises(TestSetError, match="leakage gap, but no test set was opened with these settings"):
+        record_refits(tmp_path, [CE], split, crops, reason=what)
+    open_test(tmp_path, [CE, FOCAL], split, crops)
+    with pytest.raises(TestSetError, match="no test set was opened"):
+        record_refits(tmp_path, [CE_8], split, crops, reason=what)
+    assert record_refits(tmp_path, [CE], split, crops, reason=what)["reason"].tolist() == ["", "", what]
+    assert len(record_refits(tmp_path, [CE], split, crops, reason=what)) == 3
+    with pytest.raises(TestSetError, match="opened once"):  # and a choice after it is refused all the same
+        open_test(tmp_path, [CE_8], split, crops)
+
+
+def test_another_way_to_split_the_same_cells_is_refused(tmp_path, data, split, crops):
+    open_test(tmp_path, [CE], split, crops)
+    other = assign_splits(data[0], protocol="honest", seed=1, n_folds=3)
+    with pytest.raises(TestSetError, match="split otherwise before"):
+        open_test(tmp_path, [LDAM], other, crops)
+    both = [FOCAL, dataclasses.replace(CE, loss="balanced_softmax")]
+    assert open_test(tmp_path, both, other, crops, reopen="seed")["reason"].tolist() == ["", "seed", "seed"]
+    # The split stands from here on, but for what was tested on the first one.
+    assert open_test(tmp_path, [LDAM], other, crops)["reason"].tolist() == ["", "seed", "seed", ""]
+    with pytest.raises(TestSetError, match="split otherwise before"):
+        open_test(tmp_path, [CE], other, crops)
+
+
+@pytest.mark.parametrize("n_folds", [2, 3])
+def test_outer_splits_and_their_repetitions_are_openings_of_their_own(tmp_path, data, n_folds):
+    cells, crops = data
+    for outer in range(6):
+        own = assign_splits(cells, protocol="honest", seed=0, n_folds=n_folds, outer=outer)
+        own = relabel(own, "dev", n=outer)  # a second look at each split's own development cells
+        trials = [dataclasses.replace(one, outer=outer, epochs=outer + 1) for one in (CE, FOCAL)]
+        assert len(open_test(tmp_path, trials, own, crops)) == 2 * outer + 2
+    assert not load_ledger(tmp_path)["reason"].any()
+
+
+def test_smears_dealt_out_anew_after_a_change_of_labels_are_tested_again(tmp_path, data, split, crops):
+    open_test(tmp_path, [CE], split, crops)
+    dealt = (assign_splits(data[0], protocol="honest", seed=seed, n_folds=3) for seed in range(1, 20))
+    other = next(cells for cells in dealt if _tested(cells) & _tested(split))
+    other = relabel(other, "dev")
+    with pytest.raises(TestSetError, match=r"smears that were tested before are tested again.*reopen"):
+        open_test(tmp_path, [LDAM], other, crops)
+    elsewhere = split.assign(smear="other_" + split["smear"])
+    assert open_test(tmp_path, [CE_8], elsewhere, crops)["reason"].tolist() == ["", ""]
+
+
+def test_what_another_outer_split_tested_counts_where_the_smears_are_dealt_out_anew(tmp_path, data, split, crops):
+    second = assign_splits(data[0], protocol="honest", seed=0, n_folds=3, outer=1)
+    moved = relabel(second, "dev")  # tested as the first split now
+    assert not _tested(moved) & _tested(split)
+    open_test(tmp_path, [CE], split, crops)
+    assert len(open_test(tmp_path, [dataclasses.replace(CE, outer=1)], second, crops)) == 2
+    with pytest.raises(TestSetError, match="tested before are tested again"):
+        open_test(tmp_path, [CE], moved, crops)
+
+
+def _tested(cells):
+    return set(cells.loc[cells["split"] == "test", "smear"])
+
+
+def test_a_ledger_of_an_earlier_version_carries_on_and_still_refuses(tmp_path, data, split, crops):
+    ledger = open_test(tmp_path, [CE], split, crops)
+    ledger.drop(columns=["smears", "crops"]).to_csv(tmp_path / LEDGER, index=False)
+    before = (tmp_path / LEDGER).read_bytes()
+    assert tuple(open_test(tmp_path, [CE], split, crops)) == LEDGER_COLUMNS
+    assert (tmp_path / LEDGER).read_bytes() == before
+    for trial, cells, told in (
+        (CE_8, split, "was tested with"),
+        (CE, relabel(split, "dev"), "that it is trained on have changed"),
+        (CE, relabel(split, "test"), "of an earlier version, does not tell which smears"),
+        (CE, assign_splits(data[0], protocol="honest", seed=1, n_folds=3), "split otherwise before"),
+    ):
+        with pytest.raises(TestSetError, match=told):
+            open_test(tmp_path, [trial], cells, crops)
+    second = assign_splits(data[0], protocol="honest", seed=0, n_folds=3, outer=1)
+    assert len(open_test(tmp_path, [dataclasses.replace(CE, outer=1)], second, crops)) == 2
+    assert load_ledger(tmp_path)["smears"].str.len().gt(0).tolist() == [False, True]

@@ -1,0 +1,262 @@
+"""A store of trials is listed, merged and pruned without losing a result."""
+
+import dataclasses
+import json
+import shutil
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from rbcnb.cli import main
+from rbcnb.evaluation.inference import repetitions_of
+from rbcnb.study.ledger import entry_of
+from rbcnb.study.store import (
+    checkpoint_of,
+    fold_predictions,
+    load_curves,
+    load_record,
+    predictions_by_method,
+    results_table,
+    store_failure,
+    store_result,
+)
+from rbcnb.training.fit import TrialResult
+from rbcnb.training.trial import FIT_VERSION, LATER, Trial
+from rbcnb.workflow.results import manage_results, merge_stores, prune_store
+
+TRIAL = Trial(epochs=1, precision="float32")
+BROKEN = {"0123456789abcdef.parquet", ".0123456789abcdef.77.part.json"}
+
+
+def result(trial: Trial, macro_f1: float = 0.5) -> TrialResult:
+    return TrialResult(
+        trial=trial,
+        scores={"macro_f1": macro_f1, "accuracy": 0.75},
+        curves=pd.DataFrame({"epoch": [1], "train_loss": [0.5]}),
+        predictions=pd.DataFrame({"smear": ["a.png"], "target": ["normal"], "pred": ["normal"]}),
+        n_train=10,
+        seconds=36.0,
+        engine="cpu float32",
+        part_size=32,
+    )
+
+
+@pytest.fixture
+def store(tmp_path):
+    """Two folds, one of which diverged, and a final fit."""
+    folder = tmp_path / "run" / "trials"
+    store_result(result(TRIAL, 0.5), folder, data="d")
+    store_result(result(dataclasses.replace(TRIAL, fold=0), 0.25), folder, data="d")
+    diverged = dataclasses.replace(TRIAL, fold=1)
+    store_failure(diverged, folder, data="d", error="the training loss became nan in epoch 1", retry=False)
+    return folder
+
+
+def names(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_a_row_per_trial_with_numbers_where_there_are_any(store):
+    rows = results_table(store).set_index("fold").sort_index()
+    assert rows["macro_f1"].tolist() == [0.25, pytest.approx(np.nan, nan_ok=True), 0.5]
+    assert rows["error"].str.contains("became nan").tolist() == [False, True, False]
+    assert rows["alpha"].dtype == float
+    assert set(rows["engine"]) == {"cpu float32", ""}
+    key = TRIAL.key("d")
+    assert results_table(store, [key])["key"].tolist() == [key]
+
+
+def test_folds_of_a_setting_are_put_together(store):
+    base = dataclasses.replace(TRIAL, epochs=5, weight_decay=0.1)
+    final = dataclasses.replace(base, epochs=3, seed=7)
+    table = result(base).predictions
+    folds = []
+    for trial, smear, data in (
+        (final, "test", "d"),
+        (dataclasses.replace(base, fold=1), "one", "d"),
+        (dataclasses.replace(base, fold=0), "zero", "d"),
+        (dataclasses.replace(base, fold=1, learning_rate=0.5), "another setting", "d"),
+        (dataclasses.replace(base, fold=2), "other data", "e"),
+    ):
+        told = dataclasses.replace(result(trial), predictions=table.assign(smear=smear))
+        folds.append(store_result(told, store, data=data))
+    fit, listed = results_table(store, folds[:1]).iloc[0], results_table(store, folds[1:])
+    store_result(result(dataclasses.replace(base, fold=0, epochs=9)), store, data="d")  # of a study that is not listed
+    assert fold_predictions(fit, listed, store)["smear"].tolist() == ["zero", "one"]
+    with pytest.raises(ValueError, match="no whole set of folds"):
+        fold_predictions(fit, listed.assign(error="diverged"), store)
+    with pytest.raises(ValueError, match="no whole set of folds"):
+        fold_predictions(fit, listed.assign(data="other"), store)
+
+
+def test_outer_splits_of_a_seed_make_one_table_and_repetitions_further_ones(tmp_path):
+    """Four outer splits of two folds, cells a and b: twice every cell, by two seeds."""
+    for seed in (1, 0):
+        for outer, smear in enumerate(["b.png", "a.png", "a.png", "b.png"]):
+            one = result(dataclasses.replace(TRIAL, outer=outer, seed=seed))
+            told = one.predictions.assign(smear=smear, cell=0, pred=f"seed {seed}, split {outer}")
+            store_result(dataclasses.replace(one, predictions=told), tmp_path, data="d")
+    rows = results_table(tmp_path)
+    tables = predictions_by_method(rows, tmp_path)["small", "cross_entropy"]
+    assert [table["smear"].tolist() for table in tables] == [["a.png", "b.png"]] * 4
+    assert [table["pred"].tolist() for table in tables] == [
+        [f"seed {seed}, split {first}", f"seed {seed}, split {second}"]
+        for seed in (0, 1)
+        for first, second in ((1, 0), (2, 3))
+    ]
+    assert repetitions_of(tables).tolist() == [0, 1, 0, 1]
+    once = predictions_by_method(rows[rows["outer"] < 2], tmp_path)["small", "cross_entropy"]
+    assert repetitions_of(once).tolist() == [0, 0]
+    with pytest.raises(ValueError, match="several settings of one seed"):
+        predictions_by_method(pd.concat([rows, rows]), tmp_path)
+
+
+def test_merging_adds_what_is_lacking_and_prefers_results_to_failures(store, tmp_path):
+    other = tmp_path / "other"
+    failed_here = dataclasses.replace(TRIAL, fold=0)
+    store_failure(failed_here, other, data="d", error="OSError: no disk", retry=True)
+    store_result(result(TRIAL, 0.99), other, data="d")
+    assert merge_stores([store], other) == 2  # fold 0 in the place of its failure, and fold 1's divergence
+    assert load_record(other, failed_here.key("d"))["scores"]["macro_f1"] == 0.25
+    assert load_record(other, TRIAL.key("d"))["scores"]["macro_f1"] == 0.99  # its own is kept
+    assert merge_stores([store], other) == 0
+    assert names(other) == names(store)
+    with pytest.raises(FileNotFoundError, match="no such store"):
+        merge_stores([tmp_path / "nowhere"], other)
+
+
+def test_pruning_removes_what_is_named_and_nothing_else(store):
+    key = TRIAL.key("d")
+    (store / "0123456789abcdef.parquet").write_bytes(b"")  # a half
+    (store / ".0123456789abcdef.77.part.json").write_bytes(b"")
+    checkpoint_of(store, key).write_bytes(b"")  # of a fit that ended
+    checkpoint_of(store, "f" * 16).write_bytes(b"")  # of one that has not
+    (store / "notes.txt").write_text("mine")
+    theirs = dataclasses.replace(TRIAL, fold=2), dataclasses.replace(TRIAL, fold=3)
+    store_result(result(theirs[0]), store, data="d")
+    store_failure(theirs[1], store, data="d", error="OSError: no disk", retry=True)
+    for path in (store / f"{trial.key('d')}.json" for trial in theirs):  # as the next version may write them
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"fit_version": "99", "knob": 1}))
+    whole = set(names(store)) - BROKEN - {f"{key}.ckpt"}
+    assert {path.name for path in prune_store(store, ["torn"])} == {
+        *BROKEN,
+        f"{key}.ckpt",
+    }
+    assert set(names(store)) == whole
+    with pytest.raises(ValueError, match=f"cannot prune stale; choose from failed, torn, {FIT_VERSION}, 99"):
+        prune_store(store, ["stale"])
+    assert len(prune_store(store, ["failed"])) == 1
+    assert sorted(results_table(store)["fold"].dropna()) == [0, 2, 3]  # also the failure of the other version
+    assert "2 trials have fit version 99" in manage_results([store])
+    assert {path.stem for path in prune_store(store, ["99"])} == {trial.key("d") for trial in theirs}
+    assert len(prune_store(store, [FIT_VERSION])) == 4
+    assert set(names(store)) == {"f" * 16 + ".ckpt", "notes.txt"}
+
+
+def test_pruning_leaves_every_folder_that_is_no_store_alone(tmp_path):
+    mine = {"0123456789abcdef.png", "0123456789abcdef", ".notes.partial", ".a.1f.part.csv", "deadbeef.json"}
+    for name in mine:
+        (tmp_path / name).write_text("mine")
+    (tmp_path / ".parts").mkdir()
+    assert prune_store(tmp_path, ["failed", "torn"]) == []
+    assert set(names(tmp_path)) == mine | {".parts"}
+
+
+def test_a_failure_never_takes_the_place_of_a_result(store):
+    store_failure(TRIAL, store, data="d", error="OSError: no disk", retry=True)
+    assert load_record(store, TRIAL.key("d"))["scores"]["macro_f1"] == 0.5
+
+
+def test_predictions_cut_short_are_no_result_and_not_merged(store, tmp_path):
+    key = TRIAL.key("d")
+    whole = (store / f"{key}.parquet").read_bytes()
+    for n in (0, 3, len(whole) // 2, len(whole) - 1):
+        (store / f"{key}.parquet").write_bytes(whole[:n])
+        assert load_record(store, key) is None
+    assert merge_stores([store], tmp_path / "other") == 2  # the other two
+    assert {path.name for path in prune_store(store, ["torn"])} == {f"{key}.json", f"{key}.parquet"}
+
+
+def test_damaged_and_foreign_records_are_passed_over(store):
+    (store / "0123456789abcdef.json").write_text("{")
+    record = json.loads((store / f"{TRIAL.key('d')}.json").read_text())
+    record["trial"]["knob_of_next_year"] = 1
+    (store / "fedcba9876543210.json").write_text(json.dumps(record))
+    shutil.copyfile(store / f"{TRIAL.key('d')}.parquet", store / "fedcba9876543210.parquet")
+    for i, text in enumerate(('{"error": "no settings"}', "[]", "null", '{"error": "x", "trial": {"epochs": 0}}')):
+        (store / f"{i:016x}.json").write_text(text)
+    assert len(results_table(store)) == 3
+
+
+def test_what_cannot_be_compared_is_not_averaged(store, tmp_path, capsys):
+    folder = tmp_path / "more"
+    for i, other in enumerate(({"precision": "bf16"}, {"dev_counts": "3/4/9"}, {})):
+        store_result(result(dataclasses.replace(TRIAL, **other), 0.1 * i), folder, data="other" if not other else "d")
+    assert main(["results", str(store), str(folder)]) == 0
+    told = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert told[0][3:6] == ["data", "dev_counts", "precision"]
+    finals = {tuple(line[3:6]): (line[7], line[9]) for line in told[1:] if line[6] == "final"}
+    assert finals == {
+        ("d", "3/4/9", "float32"): ("1", "0.10"),
+        ("d", "all", "bf16"): ("1", "0.00"),
+        ("d", "all", "float32"): ("1", "0.50"),
+        ("other", "all", "float32"): ("1", "0.20"),
+    }
+
+
+def test_copies_of_a_trial_count_once(store, tmp_path):
+    other = tmp_path / "copy"
+    store_failure(TRIAL, other, data="d", error="OSError: no disk", retry=True)
+    merge_stores([store], other)
+    assert main(["results", str(store), str(other), "--export", str(tmp_path / "all.csv")]) == 0
+    assert len(pd.read_csv(tmp_path / "all.csv")) == 3
+
+
+def test_a_runs_folder_is_merged_into_where_its_trials_lie(store, tmp_path):
+    run = tmp_path / "mine"
+    (run / "trials").mkdir(parents=True)
+    assert main(["results", str(store), "--merge-into", str(run)]) == 0
+    assert names(run / "trials") == names(store)
+    assert names(run) == ["trials"]
+
+
+def test_command_lists_exports_merges_and_prunes(store, tmp_path, capsys):
+    assert main(["results", str(store.parent)]) == 0
+    told = capsys.readouterr().out.splitlines()
+    assert told[0].split() == [
+        "architecture", "protocol", "method", "fit", "trials", "failed", "macro_f1_mean", "macro_f1_best", "hours",
+    ]  # fmt: skip
+    assert told[1].split() == ["small", "paper", "cross_entropy", "final", "1", "0", "0.50", "0.50", "0.01"]
+    assert told[2].split() == ["small", "paper", "cross_entropy", "fold", "2", "1", "0.25", "0.25", "0.01"]
+    out = tmp_path / "all.csv"
+    assert main(["results", str(store), "--merge-into", str(tmp_path / "one"), "--export", str(out)]) == 0
+    assert "3 trials copied" in capsys.readouterr().out
+    assert len(pd.read_csv(out)) == 3
+    assert main(["results", str(store), "--prune", "failed"]) == 0
+    assert "1 files removed" in capsys.readouterr().out
+    assert main(["results", str(tmp_path / "nowhere")]) == 2
+    assert "no such folder" in capsys.readouterr().err
+    assert main(["results", str(store), "--export", "all.xlsx"]) == 2
+
+
+@dataclasses.dataclass(frozen=True)
+class TrialOfNextYear(Trial):
+    """As `Trial` will be once it has another setting."""
+
+    schedule: str = dataclasses.field(default="constant", metadata=LATER)
+
+
+def test_a_new_setting_leaves_names_records_and_ledger_of_older_trials_alone(store, monkeypatch):
+    plain, other = TrialOfNextYear(**TRIAL.settings()), TrialOfNextYear(**TRIAL.settings(), schedule="cosine")
+    assert plain.settings() == TRIAL.settings()
+    assert other.settings() == TRIAL.settings() | {"schedule": "cosine"}
+    assert plain.key("d") == TRIAL.key("d") != other.key("d")
+    assert entry_of(plain) == entry_of(TRIAL) != entry_of(other)
+    before = results_table(store)
+    monkeypatch.setattr("rbcnb.study.store.Trial", TrialOfNextYear)
+    pd.testing.assert_frame_equal(results_table(store), before)
+    store_result(result(other), store, data="d")
+    assert results_table(store)["schedule"].value_counts().to_dict() == {"constant": 3, "cosine": 1}
+    curves = load_curves(store, [TRIAL.key("d"), other.key("d")])
+    assert curves["schedule"].tolist() == ["constant", "cosine"]

@@ -1,0 +1,156 @@
+"""Tables 1 to 3: the published rows as printed, ours beside them, and the majority baseline by scikit-learn."""
+
+import pandas as pd
+import pytest
+from conftest import make_cells, noisy
+from sklearn.dummy import DummyClassifier
+from sklearn.metrics import f1_score
+
+from rbcnb.evaluation.hypothesis_tests import corrected_resampled_t
+from rbcnb.evaluation.inference import interval_of_macro_f1, paired_macro_f1
+from rbcnb.evaluation.printed_numbers import relative_improvement
+from rbcnb.paper import TABLE1, TABLE2, TABLE3
+from rbcnb.study.ladder import dev_rungs, ladder_counts
+from rbcnb.study.tables import absent_classes, beside_published, majority_baseline, resampled_t, table1, table2, table3
+from rbcnb.training.splits import assign_splits
+
+
+def fit(method: str, alpha: float | None, seed: int, macro_f1: float, **more) -> dict:
+    settings = {"architecture": "small", "method": method, "alpha": alpha, "gamma": 2.0 if alpha else None}
+    return settings | {
+        "learning_rate": 1e-3, "epochs": 5, "outer": 0, "arm": "table2", "seed": seed,
+        "accuracy": 0.9, "macro_f1": macro_f1, "auroc": 0.95, **more
+    }  # fmt: skip
+
+
+@pytest.fixture
+def stored(predictions, tmp_path):
+    """Writes predictions of fits, the better the higher their macro F1, and returns their rows with keys."""
+
+    def store(rows: list[dict]) -> pd.DataFrame:
+        table = pd.DataFrame(rows).assign(fold=None, key=[f"{i:016x}" for i in range(len(rows))])
+        for i, row in table.iterrows():
+            noisy(predictions, row["macro_f1"], i).to_parquet(tmp_path / f"{row['key']}.parquet")
+        return table.astype({"alpha": float, "gamma": float})
+
+    return store
+
+
+def test_table_1_averages_over_seeds_and_keeps_the_published_rows(stored, tmp_path):
+    rows = [fit("cross_entropy", None, 0, 0.6), fit("cross_entropy", None, 1, 0.8), fit("focal", 0.5, 0, 0.5)]
+    rows = stored(rows)
+    table = table1({"honest": rows}, tmp_path, seed=0)
+    published = table[table["protocol"] == "published"]
+    assert published["macro_f1"].tolist() == TABLE1["macro_f1"].tolist()
+    assert len(published) == 20
+    ours = table[table["protocol"] == "honest"].set_index("method")
+    assert list(ours.index) == ["focal", "cross_entropy"]
+    assert ours.loc["cross_entropy", "macro_f1"] == pytest.approx(0.7)
+    assert ours.loc["cross_entropy", "macro_f1_sd"] == pytest.approx(0.02**0.5)
+    assert ours.loc["cross_entropy", "n_seeds"] == 2
+    assert pd.isna(ours.loc["focal", "macro_f1_sd"])
+    both = [pd.read_parquet(tmp_path / f"{key}.parquet") for key in rows["key"][:2]]
+    interval = interval_of_macro_f1(both, seed=0)
+    assert ours.loc["cross_entropy", ["macro_f1_low", "macro_f1_high"]].tolist() == [interval.low, interval.high]
+    assert published[["macro_f1_low", "macro_f1_high"]].isna().all(axis=None)
+    beside = beside_published(table, ["method", "alpha"])
+    assert list(beside.columns) == [("published", "DenseNet-121"), ("published", "ResNet-50"), ("honest", "lesson net")]
+    assert beside.loc[("focal loss", 0.5)].tolist()[:2] == ["0.72", "0.71"]
+    told = f"0.700 [{interval.low:.2f}, {interval.high:.2f}]"
+    assert beside.loc[("cross entropy", "–")].tolist() == ["0.84", "0.85", told]
+    assert beside.loc[("focal loss", 0.25), ("honest", "lesson net")] == ""
+
+
+def test_the_interval_of_a_score_is_that_of_its_difference_from_all_wrong(predictions):
+    """Predictions that score 0 whatever is drawn leave the method's own chance in the difference."""
+    tables = [noisy(predictions, 0.8, seed) for seed in range(3)]
+    after = {"codocyte": "hypochromia", "hypochromia": "normal", "normal": "codocyte"}
+    wrong = [table.assign(pred=table["target"].map(after)) for table in tables]
+    ours, theirs = interval_of_macro_f1(tables, seed=4), paired_macro_f1(tables, wrong, seed=4)
+    assert (ours.mean, ours.low, ours.high) == pytest.approx((theirs.mean, theirs.low, theirs.high), abs=1e-12)
+
+
+def test_table_2_has_the_published_counts_under_the_papers_protocol():
+    cells, _ = make_cells({"codocyte": 345, "hypochromia": 356, "normal": 2691}, n_smears=22)
+    rungs = ladder_counts(cells["label"].value_counts().to_dict())
+    split = assign_splits(cells, protocol="honest", seed=0)
+    table = table2({("paper", "table2"): rungs, ("honest", "table2"): dev_rungs(split, rungs)})
+    names = ["rho", "codocyte", "hypochromia", "normal", "total"]
+    published, paper, honest = (table[table["protocol"] == name] for name in ("published", "paper", "honest"))
+    assert published[names].to_numpy().tolist() == TABLE2[names].to_numpy().tolist()
+    assert paper[names].to_numpy().tolist() == TABLE2[names].to_numpy().tolist()
+    assert (paper["rho_here"] - paper["rho"]).abs().max() < 0.005
+    assert ((honest["rho_here"] / honest["rho"] - 1).abs() < 0.1).all()
+
+
+def test_table_3_feeds_figure_13(stored, tmp_path):
+    rows = [
+        fit(m, a, 0, f, rho=rho)
+        for rho in (2.03, 7.8)
+        for m, a, f in (("focal", 1.0, 0.6), ("cross_entropy", None, 0.5))
+    ]
+    table = table3({"paper": stored(rows)}, tmp_path, seed=0)
+    published = table[table["protocol"] == "published"]
+    assert len(published) == len(TABLE3) == 28
+    ours = table[table["protocol"] == "paper"]
+    assert relative_improvement(ours)["macro_f1"].tolist() == pytest.approx([20.0, 20.0])
+
+
+def test_outer_splits_with_their_own_settings_are_one_row(stored, tmp_path):
+    rows = [fit("focal", 0.5, 0, 0.6, outer=0), fit("focal", 1.5, 0, 0.8, outer=1)]
+    row = table1({"honest": stored(rows)}, tmp_path, seed=0).query("protocol == 'honest'")
+    assert row["macro_f1"].tolist() == [pytest.approx(0.7)]
+    assert row["alpha"].isna().all()
+    assert row[["gamma", "n_splits"]].to_numpy().tolist() == [[2.0, 2]]
+
+
+def test_resampled_t_is_over_splits_of_means_over_seeds():
+    scores = {0: (0.6, 0.8), 1: (0.5, 0.7), 2: (0.9, 0.9)}
+    rows = [fit("focal", 1.0, seed, f + 0.1, outer=outer) for outer, fs in scores.items() for seed, f in enumerate(fs)]
+    rows += [fit("cross_entropy", None, seed, 0.5, outer=outer) for outer in scores for seed in (0, 1)]
+    assert list(resampled_t(pd.DataFrame(rows).query("outer == 0"), n_outer=3).columns)[:2] == [
+        "architecture",
+        "method",
+    ]
+    table = resampled_t(pd.DataFrame(rows), n_outer=3)
+    expected = corrected_resampled_t([0.3, 0.2, 0.5], n_train=2, n_test=1)
+    assert table["method"].tolist() == ["focal"]
+    fewer = pd.DataFrame(rows).query("outer < 2 or method == 'cross_entropy'")  # focal loss lacks a split
+    assert resampled_t(fewer, n_outer=3).loc[0, ["n_splits", "mean"]].tolist() == pytest.approx([2, 0.25])
+    assert table.loc[0, ["mean", "low", "high"]].tolist() == pytest.approx([expected.mean, expected.low, expected.high])
+
+
+def test_majority_baseline_is_the_dummy_classifier(data):
+    cells, _ = data
+    split = assign_splits(cells, protocol="paper", seed=0)
+    dev, test = split[split["split"] == "dev"], split[split["split"] == "test"]
+    dummy = DummyClassifier(strategy="most_frequent").fit(dev[["crop"]], dev["label"])
+    guess = dummy.predict(test[["crop"]])
+    row = majority_baseline(split).iloc[0]
+    assert row["accuracy"] == pytest.approx((guess == test["label"]).mean())
+    assert row["macro_f1"] == pytest.approx(f1_score(test["label"], guess, average="macro"))
+    assert row["auroc"] == 0.5
+
+
+def test_majority_baseline_leaves_out_a_class_that_is_not_tested(data):
+    split = assign_splits(data[0], protocol="paper", seed=0)
+    split.loc[split["label"] == "codocyte", "split"] = "dev"
+    test = split.loc[split["split"] == "test", "label"]
+    expected = f1_score(test, ["normal"] * len(test), average="macro")
+    assert majority_baseline(split)["macro_f1"][0] == pytest.approx(expected)
+    alone = split[(split["split"] == "dev") | (split["label"] == "normal")]
+    assert majority_baseline(alone).iloc[0].tolist() == pytest.approx([1, 1, float("nan")], nan_ok=True)
+
+
+def test_a_class_without_test_or_training_cells_is_named_with_its_split(data):
+    split = assign_splits(data[0], protocol="paper", seed=0)
+    assert absent_classes({"paper": split, "honest_1": split}) == "Every class has training and test cells."
+    untested, unlearnt = (
+        split.assign(split=split["split"].mask(split["label"] == "codocyte", x)) for x in ("dev", "test")
+    )
+    first, second = absent_classes({"paper, ρ 37.9": untested, "paper": split, "paper, ρ 2": unlearnt}).split("\n")
+    assert first.startswith("paper, ρ 37.9: no test cell is of the class codocyte: ")
+    assert second.startswith("paper, ρ 2: no training cell is of the class codocyte: ")
+    assert all("Add smears that hold it" in told for told in (first, second))
+    gone = split[split["label"] != "codocyte"]  # a class that only another split knows of
+    assert absent_classes({"paper": split, "small": gone}).count("small: no ") == 2

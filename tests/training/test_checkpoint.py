@@ -1,0 +1,129 @@
+"""A fit that was stopped between two epochs ends at the same numbers as one that was not."""
+
+import dataclasses
+
+import pandas as pd
+import pytest
+from torch import nn
+
+from rbcnb.study.runner import run_study
+from rbcnb.study.store import checkpoint_of
+from rbcnb.training import learner
+from rbcnb.training.checkpoint import CheckpointCallback
+from rbcnb.training.fit import hash_data, run_trial
+from rbcnb.training.splits import assign_splits
+from rbcnb.training.trial import Trial
+
+TRIAL = Trial(loss="focal", alpha=0.5, gamma=2.0, epochs=5, fold=0, precision="float32")
+
+
+class Stopped(BaseException):
+    """Stands for a kill: nothing on the way up may catch it."""
+
+
+@pytest.fixture
+def split_data(data):
+    cells, crops = data
+    return assign_splits(cells, protocol="paper", seed=0), crops
+
+
+@pytest.fixture
+def stop_after(monkeypatch):
+    """Checkpoints are written each epoch, and the fit is stopped at the end of the one asked for."""
+    monkeypatch.setattr(CheckpointCallback.__init__, "__kwdefaults__", {"every_s": 0.0})
+    save = CheckpointCallback.after_epoch
+
+    def set_up(last_epoch):
+        def after_epoch(self):
+            save(self)
+            if self.epoch + 1 == last_epoch:
+                raise Stopped
+
+        monkeypatch.setattr(CheckpointCallback, "after_epoch", after_epoch)
+
+    return set_up
+
+
+@pytest.mark.parametrize("precision", ["float32", "bf16"])
+def test_resumed_twice_to_the_same_bits(split_data, tmp_path, stop_after, precision):
+    trial = dataclasses.replace(TRIAL, precision=precision, resample="none")
+    straight = run_trial(trial, *split_data)
+    path = tmp_path / "fit.ckpt"
+    for last_epoch in (1, 3):
+        stop_after(last_epoch)
+        with pytest.raises(Stopped):
+            run_trial(trial, *split_data, checkpoint=path)
+        assert path.exists()
+    stop_after(None)
+    resumed = run_trial(trial, *split_data, checkpoint=path)
+    pd.testing.assert_frame_equal(straight.curves, resumed.curves, check_exact=True)
+    pd.testing.assert_frame_equal(straight.predictions, resumed.predictions, check_exact=True)
+
+
+def test_random_layers_go_on_where_they_were(split_data, tmp_path, stop_after, monkeypatch):
+    build = learner.build_model
+    monkeypatch.setattr(learner, "build_model", lambda *a, **kw: nn.Sequential(build(*a, **kw), nn.Dropout(0.5)))
+    straight = run_trial(TRIAL, *split_data)
+    stop_after(2)
+    with pytest.raises(Stopped):
+        run_trial(TRIAL, *split_data, checkpoint=tmp_path / "fit.ckpt")
+    stop_after(None)
+    resumed = run_trial(TRIAL, *split_data, checkpoint=tmp_path / "fit.ckpt")
+    pd.testing.assert_frame_equal(straight.curves, resumed.curves, check_exact=True)
+
+
+def test_a_study_goes_on_from_the_checkpoint_and_clears_it_away(split_data, tmp_path, stop_after, monkeypatch):
+    key = TRIAL.key(hash_data(*split_data))
+    straight = run_trial(TRIAL, *split_data)
+    stop_after(4)
+    with pytest.raises(Stopped):
+        run_study([TRIAL], *split_data, tmp_path, jobs=1)
+    assert [path.name for path in tmp_path.iterdir()] == [f"{key}.ckpt"]
+    epochs = []
+
+    def count(self):
+        epochs.append(self.epoch)
+
+    stop_after(None)
+    monkeypatch.setattr(CheckpointCallback, "before_train", count, raising=False)
+    rows = run_study([TRIAL], *split_data, tmp_path, jobs=1)
+    assert epochs == [4]  # one epoch was left
+    assert rows["macro_f1"][0] == straight.scores["macro_f1"]
+    assert not checkpoint_of(tmp_path, key).exists()
+
+
+def test_a_torn_checkpoint_is_left_aside(split_data, tmp_path):
+    path = tmp_path / "fit.ckpt"
+    path.write_bytes(b"PK\x03\x04 and no more")
+    with pytest.warns(UserWarning, match=r"fit\.ckpt: no checkpoint that can be read .* starts anew"):
+        result = run_trial(TRIAL, *split_data, checkpoint=path)
+    pd.testing.assert_frame_equal(result.curves, run_trial(TRIAL, *split_data).curves, check_exact=True)
+
+
+def test_a_checkpoint_of_another_network_is_left_aside(split_data, tmp_path, stop_after):
+    path = tmp_path / "fit.ckpt"
+    stop_after(2)
+    with pytest.raises(Stopped):
+        run_trial(dataclasses.replace(TRIAL, precision="bf16"), *split_data, checkpoint=path)
+    stop_after(None)
+    with pytest.warns(UserWarning, match=r"fit\.ckpt: a checkpoint of another network.* starts anew"):
+        result = run_trial(TRIAL, *split_data, checkpoint=path)
+    pd.testing.assert_frame_equal(result.curves, run_trial(TRIAL, *split_data).curves, check_exact=True)
+
+
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), RuntimeError("unexpected pos 64 vs 0")])
+def test_a_checkpoint_that_cannot_be_written_costs_no_fit(split_data, tmp_path, stop_after, monkeypatch, error):
+    def full(*_):
+        raise error
+
+    stop_after(None)
+    monkeypatch.setattr("torch.save", full)
+    with pytest.warns(UserWarning, match=r"fit\.ckpt: no checkpoint could be written"):
+        result = run_trial(TRIAL, *split_data, checkpoint=tmp_path / "fit.ckpt")
+    assert len(result.curves) == TRIAL.epochs
+    assert not list(tmp_path.iterdir())
+
+
+def test_short_fits_write_none(split_data, tmp_path):
+    run_trial(TRIAL, *split_data, checkpoint=tmp_path / "fit.ckpt")
+    assert not list(tmp_path.iterdir())

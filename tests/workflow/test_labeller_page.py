@@ -1,0 +1,243 @@
+"""The labeller in a real browser, over 10,000 cells: keys label, undo goes back, a reload loses nothing.
+
+Slow, and skipped where Chromium, playwright, JupyterLab or Voila is missing. What is true is read from the table on
+the disk. Latencies are printed (``pytest -rP``): `benchmarks/labelling.py` measures them against a peer.
+"""
+
+import os
+import signal
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import browser
+import nbformat
+import psutil
+import pytest
+from PIL import Image
+
+from rbcnb.labels.consensus import current_labels
+from rbcnb.labels.readings import load_readings
+from rbcnb.segmentation.batch import segment_files
+from rbcnb.segmentation.segment import FinderSpec
+from rbcnb.smears.sources import synthetic_smears
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(bool(browser.missing()), reason=f"needs a browser: {browser.missing()}"),
+]
+
+ROOT = ".rbcnb-labeller"
+# Rendered once per kernel; each of 10,000 cells has the crop and the surroundings of one of its smear's 154.
+CELLS = """\
+import numpy as np
+import pandas as pd
+from rbcnb.labels import Labeller
+from rbcnb.segmentation.crops import crop_cells
+from rbcnb.smears import synthetic_smears
+
+smears = {smear.name: smear for smear in synthetic_smears(2, seed=0)}
+found = pd.concat([smear.truth.assign(smear=name) for name, smear in smears.items()], ignore_index=True)
+crops = np.concatenate([crop_cells(s.image, s.truth, 48) for s in smears.values()])
+cells = pd.concat([found.assign(crop=found.index)] * 33, ignore_index=True)[:10_000].drop(columns="label")
+cells = cells.assign(cell=cells.groupby("smear").cumcount())
+"""
+SHOW = """\
+labeller = Labeller(
+    cells, "readings.csv", reader="Ann", crops=crops, smear_image=lambda name: smears[name].image
+)
+labeller
+"""
+LABELS = {"1": "codocyte", "2": "hypochromia", "3": "normal"}
+
+
+def notebook(folder: Path) -> Path:
+    kernel = {"kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"}}
+    cells = [nbformat.v4.new_code_cell(source) for source in (CELLS, SHOW)]
+    path = folder / "notebooks" / "label.ipynb"
+    path.parent.mkdir(parents=True)
+    nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=kernel), path)
+    return path
+
+
+def shown_cell(page) -> str:
+    """The cell on view, once its picture is there."""
+    page.wait_for_function(f"document.querySelector('{ROOT}')?.dataset.cell")
+    return page.locator(ROOT).get_attribute("data-cell")
+
+
+def take_focus(page) -> None:
+    page.locator(f"{ROOT} .frame").first.click()
+    assert page.evaluate(f"document.activeElement.matches('{ROOT}')")
+
+
+@contextmanager
+def labeller_page(app: str, folder: Path) -> Iterator[tuple]:
+    """The labeller with the focus, in *app*: the page, the strangers that it asked for, the notebook's address."""
+    with (
+        browser.serving(app, notebook(folder), folder / "home") as url,
+        browser.chromium_page(width_px=1280, height_px=800) as (page, strangers),
+    ):
+        browser.open_notebook(page, url, app=app)
+        shown_cell(page)
+        browser.wait_until_run(page)
+        take_focus(page)
+        yield page, strangers, url
+
+
+def wait_until_saved(page) -> None:
+    page.wait_for_function(f"document.querySelector('{ROOT}').dataset.unsaved === '0'")
+
+
+@pytest.mark.parametrize("app", ["lab", "voila"])
+def test_twenty_cells_by_keyboard_undo_and_reload_lose_nothing(app, tmp_path):
+    readings = tmp_path / "notebooks" / "readings.csv"
+    with labeller_page(app, tmp_path) as (page, strangers, url):
+        n_notebook_cells = page.locator(".jp-Cell").count()
+        browser.start_attribute_stopwatch(page, ROOT, "data-cell")
+        keys, seen, times = "12331 23312 31223 3x3s1".replace(" ", ""), [], []
+        for key in keys:
+            seen.append(shown_cell(page))
+            times.append(browser.press_and_time(page, key))
+        assert seen == [f"synthetic_00.png, cell {i}" for i in range(20)]
+        page.keyboard.press("u")
+        page.wait_for_function(f"document.querySelector('{ROOT}').dataset.cell === '{seen[-1]}'")
+        wait_until_saved(page)
+        box = page.locator(ROOT).bounding_box()
+        assert box["y"] >= 0
+        assert box["y"] + box["height"] <= 800  # all of it is seen at once
+        # What a reader types is no shortcut of JupyterLab, and the keys stay with the labeller.
+        assert page.locator(".jp-Cell").count() == n_notebook_cells
+        assert page.evaluate(f"document.activeElement.matches('{ROOT}')")
+
+        if app == "lab":  # the kernel lives on, and the page finds its labeller again
+            page.evaluate("window.jupyterapp.commands.execute('docmanager:save')")
+            page.reload()
+            assert shown_cell(page) == seen[-1]
+            browser.open_notebook(page, url, app=app)  # all cells run anew
+        else:
+            page.reload()  # with a new kernel
+        assert shown_cell(page) == seen[-1]
+        browser.wait_until_run(page)
+        assert "18 of 10000 read, 1 skipped" in page.locator(ROOT).inner_text()
+        table = load_readings(readings)
+        assert len(table) == 21
+        current = current_labels(table, reader="Ann").set_index("cell")
+        wanted = {cell: LABELS.get(key) for cell, key in enumerate(keys[:-1])}
+        named = current[current["kind"] == "label"]["label"].to_dict()
+        assert named == {cell: label for cell, label in wanted.items() if label}
+        assert current["kind"].loc[[16, 18]].tolist() == ["unsure", "skip"]
+
+        take_focus(page)
+        page.keyboard.press("u")  # undo reaches beyond the reload
+        page.wait_for_function(f"document.querySelector('{ROOT}').dataset.cell === '{seen[-2]}'")
+        page.keyboard.press("c")
+        page.keyboard.type("3 rims, 1 dent")  # no class while it is typed
+        page.keyboard.press("Enter")
+        page.keyboard.press("3")
+        assert shown_cell(page) == seen[-1]
+        wait_until_saved(page)
+        assert load_readings(readings).iloc[-1][["cell", "label", "comment"]].tolist() == [
+            18,
+            "normal",
+            "3 rims, 1 dent",
+        ]
+        assert strangers == []
+        median = statistics.median(times)
+        print(f"{app}: key press to next cell, median of {len(times)}: {median:.0f} ms (10,000 cells)")
+        # Loose, for the machine may be busy; the claim of 150 ms is the benchmark's. Only: no key waits for seconds.
+        assert median < 2000
+
+
+@pytest.mark.parametrize("app", ["lab", "voila"])
+def test_odd_ones_of_a_sheet_are_re_marked_together(app, tmp_path):
+    readings = tmp_path / "notebooks" / "readings.csv"
+    with labeller_page(app, tmp_path) as (page, strangers, _url):
+        for n in range(8):
+            page.keyboard.press("3")
+            page.wait_for_function(f"document.querySelector('{ROOT}').dataset.cell.endsWith(' {n + 1}')")
+        page.keyboard.press("g")
+        page.wait_for_selector(f"{ROOT} .grid", state="attached")
+        page.get_by_label("class of the sheet").select_option("normal")
+        page.wait_for_function(f"document.querySelector('{ROOT}').dataset.sheet === 'normal 0 8'")
+        thumbs = page.locator(f"{ROOT} .thumb")
+        thumbs.nth(1).click()
+        thumbs.nth(4).click()
+        page.keyboard.press("ArrowRight")
+        page.keyboard.press("Space")
+        assert page.locator(f"{ROOT} .thumb[aria-selected=true]").count() == 3
+        page.keyboard.press("1")
+        page.wait_for_function(f"document.querySelector('{ROOT}').dataset.sheet === 'normal 0 5'")
+        named = current_labels(load_readings(readings)).set_index("cell")["label"]
+        assert named[named == "codocyte"].index.tolist() == [1, 4, 5]
+        page.keyboard.press("u")  # one act
+        page.wait_for_function(f"document.querySelector('{ROOT}').dataset.sheet === 'normal 0 8'")
+        assert set(current_labels(load_readings(readings))["label"]) == {"normal"}
+        assert len(load_readings(readings)) == 8 + 3 + 3
+        assert strangers == []
+
+
+def test_a_key_held_down_is_one_reading_and_a_kernel_that_does_not_answer_is_told(tmp_path):
+    readings = tmp_path / "notebooks" / "readings.csv"
+    with labeller_page("lab", tmp_path) as (page, _strangers, _url):
+        for _repeat in range(5):  # without letting go of it
+            page.keyboard.down("3")
+        page.keyboard.up("3")
+        wait_until_saved(page)
+        page.wait_for_timeout(300)
+        assert len(load_readings(readings)) == 1
+        # While the kernel does not answer, readings wait and say so; then they are written, in order.
+        mine = psutil.Process().children(recursive=True)
+        (kernel,) = [process for process in mine if "ipykernel_launcher" in process.cmdline()]
+        kernel.suspend()
+        try:
+            for key in "12":
+                page.keyboard.press(key)
+            page.wait_for_selector("text=2 NOT SAVED, the kernel does not answer")
+            assert shown_cell(page).endswith("cell 3")
+        finally:
+            kernel.resume()
+        wait_until_saved(page)
+        written = load_readings(readings)
+        assert written["label"].tolist() == ["normal", "codocyte", "hypochromia"]
+        for key in "123123123123":  # faster than anyone reads
+            page.keyboard.press(key)
+        wait_until_saved(page)
+        written = load_readings(readings)
+        assert written["cell"].tolist() == list(range(15))
+        assert written["label"].tolist()[3:] == [LABELS[key] for key in "123123123123"]
+
+
+def test_the_command_opens_the_labeller_over_a_segmented_folder(tmp_path):
+    (tmp_path / "smears").mkdir()
+    Image.fromarray(next(synthetic_smears(1, seed=0, n_cells=20)).image).save(tmp_path / "smears" / "a.png")
+    spec = FinderSpec(method="hybrid", upscale="none", size_px=32)
+    segment_files([tmp_path / "smears"], tmp_path / "out", spec=spec, progress=False)
+    command = [sys.executable, "-m", "rbcnb.cli", "label", "out", "--reader", "Ann", "--smears", "smears"]
+    command += ["--classes", "round,odd", "--no-browser"]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    process = subprocess.Popen(command, cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(browser.ROOT)}, **pipes)
+    try:
+        url = process.stdout.readline().split()[1]
+        assert url.startswith("http://127.0.0.1:")
+        with browser.chromium_page(width_px=1280, height_px=800) as (page, strangers):
+            page.goto(url)
+            assert shown_cell(page) == "a.png, cell 0"
+            assert page.locator(f"{ROOT} .frame img").count() == 2  # the cell, and what is around it
+            take_focus(page)
+            page.keyboard.press("2")
+            page.wait_for_function(f"document.querySelector('{ROOT}').dataset.cell === 'a.png, cell 1'")
+            wait_until_saved(page)
+            assert strangers == []
+    finally:
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=30)
+    assert (process.returncode, errors) == (0, "rbcnb label: ended\n")
+    deadline = time.monotonic() + 5
+    while not (tmp_path / "out" / "readings.csv").exists():
+        assert time.monotonic() < deadline
+    assert load_readings(tmp_path / "out" / "readings.csv")["label"].tolist() == ["odd"]

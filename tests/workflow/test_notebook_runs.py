@@ -1,0 +1,227 @@
+"""The runner's bookkeeping, without running a notebook: what is stale, what it costs, what it reports."""
+
+import json
+import platform
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from rbcnb.cli import main
+from rbcnb.smears.images import SmearError
+from rbcnb.study.protocols import METHODS, images_per_fit, in_folds, settings_of
+from rbcnb.training.splits import SplitError
+from rbcnb.training.trial import Trial
+from rbcnb.workflow import notebooks
+from rbcnb.workflow.cost import Expected, check_enough, study_images, upscaling_seconds
+from rbcnb.workflow.fingerprints import file_stamp, fingerprints, source_stamp
+from rbcnb.workflow.notebook_parameters import ParameterError
+from rbcnb.workflow.report import write_report
+from rbcnb.workflow.run import Run
+
+VALUES = {
+    "protocol": "both", "architectures": ["small"], "alphas": [0.5, 1.5], "gamma": 2.0, "learning_rates": [1e-3, 1e-2],
+    "epochs": 4, "n_folds": 3, "n_seeds": 2, "n_tries": 2, "gammas": [2.0], "weight_decays": [0.0],
+    "label_smoothings": [0.0], "methods": list(METHODS), "ladder_methods": ["focal", "cross_entropy"], "n_draws": 2,
+    "rival_draws": 0,
+    "arms": ["table2"], "n_outer": 3, "n_splits": 1, "leakage_repeats": 0,
+}  # fmt: skip
+COUNTS = {"codocyte": 345, "hypochromia": 356, "normal": 2691}
+
+
+def stamps(parameters: dict, *, source: str = "synthetic") -> dict[str, str]:
+    return fingerprints(notebooks.find_notebooks(), parameters, source=source)
+
+
+@pytest.fixture
+def parameters():
+    return {path.stem: {"run": "/a", "jobs": 1, "seed": 0} for path in notebooks.find_notebooks()}
+
+
+def test_a_new_reading_makes_stale_what_uses_labels(parameters, tmp_path):
+    paths, file = notebooks.find_notebooks(), tmp_path / "readings.csv"
+    before = fingerprints(paths, parameters, source="synthetic", readings=file_stamp(file))
+    assert before == stamps(parameters)
+    file.write_text("a reading")
+    after = fingerprints(paths, parameters, source="synthetic", readings=file_stamp(file))
+    assert [name[:2] for name in before if before[name] != after[name]] == ["02", "04", "05", "06"]
+
+
+def test_the_six_notebooks_stand_in_order():
+    names = [path.stem for path in notebooks.find_notebooks()]
+    assert [name[:2] for name in names] == ["01", "02", "03", "04", "05", "06"]
+    assert [path.stem for path in notebooks.find_notebooks(["03", "01_segmentation"])] == [names[0], names[2]]
+    with pytest.raises(ParameterError, match="no notebook 09"):
+        notebooks.find_notebooks(["09"])
+
+
+def test_a_change_makes_later_notebooks_stale_and_no_earlier_one(parameters):
+    before = stamps(parameters)
+    assert before == stamps(parameters)
+    changed = stamps(parameters | {"04_cv_tuning": {**parameters["04_cv_tuning"], "seed": 1}})
+    stale = {name for name in before if before[name] != changed[name]}
+    assert stale == {"04_cv_tuning", "05_final_evaluation", "06_imbalance_study"}
+
+
+def test_place_and_speed_make_nothing_stale_and_other_smears_make_all_but_the_lesson(parameters):
+    moved = {name: {**own, "run": "/b", "jobs": 7, "scheduler": "tcp://c:1"} for name, own in parameters.items()}
+    assert stamps(moved) == stamps(parameters)
+    other = stamps(parameters, source="else")
+    same = {name for name, stamp in stamps(parameters).items() if other[name] == stamp}
+    assert same == {"03_loss_exploration"}
+
+
+def test_the_stamp_of_a_folder_follows_its_files(tmp_path):
+    (tmp_path / "a.png").write_bytes(b"1")
+    (tmp_path / "runs").mkdir()
+    one = source_stamp(str(tmp_path), "")
+    (tmp_path / "runs" / "cells.csv").write_text("a run inside the folder is none of its smears")
+    assert one == source_stamp(str(tmp_path), "")
+    (tmp_path / "labels.csv").write_text("smear,x_px,y_px,label\n")
+    assert one != source_stamp(str(tmp_path), "")
+    (tmp_path / "labels.csv").unlink()
+    (tmp_path / "b.png").write_bytes(b"2")
+    assert source_stamp(str(tmp_path), "") != one
+    assert source_stamp("synthetic", "") == "synthetic"
+
+
+def test_what_is_left_alone_counts_as_it_was_last_run(parameters):
+    """--only 05 after a change builds on the old 04; a later full run must see that 05 is stale."""
+    first = stamps(parameters)
+    planned = {name: {**own, "seed": 1} for name, own in parameters.items()}
+    paths = notebooks.find_notebooks()
+    recorded = {name: stamp for name, stamp in first.items() if not name.startswith("05")}
+    only_05 = fingerprints(paths, planned, source="synthetic", recorded=recorded)
+    assert {name for name in first if only_05[name] != first[name]} == {"05_final_evaluation"}
+    assert only_05["05_final_evaluation"] != stamps(planned)["05_final_evaluation"]
+
+
+def test_done_means_that_the_results_are_there_too(tmp_path):
+    run = Run.at(tmp_path)
+    name = "01_segmentation"
+    done = {name: {"fingerprint": "f", "file": "notebooks/01_segmentation.ipynb"}}
+    made = ["cells.csv", "truth.csv", "crops.npy", "finder.json", "smear.png"]
+    assert run.missing_results(name) == made
+    for file in (*made, done[name]["file"]):
+        assert not notebooks._is_done(run, name, done, {name: "f"})
+        (tmp_path / file).parent.mkdir(exist_ok=True)
+        (tmp_path / file).write_text("x")
+    assert notebooks._is_done(run, name, done, {name: "f"})
+    assert not notebooks._is_done(run, name, done, {name: "g"})
+
+
+def test_one_at_a_time_fills_a_run(tmp_path, monkeypatch, capsys):
+    code = (
+        "import sys, time; from rbcnb.workflow import notebooks\n"
+        "notebooks._execute = lambda *_, **__: (print('at work', flush=True), time.sleep(600))\n"
+        "notebooks.reproduce(out=sys.argv[1], profile='smoke')\n"
+    )
+    command = ["reproduce", "--profile", "smoke", "--out", str(tmp_path / "run")]
+    with subprocess.Popen([sys.executable, "-c", code, command[-1]], stdout=subprocess.PIPE, text=True) as first:
+        try:
+            assert first.stdout.readline() == "at work\n"
+            assert main(command) == 2
+            said = capsys.readouterr().err
+            assert f"{command[-1]}: another process (pid {first.pid} on {platform.node()}) is at work there" in said
+        finally:
+            first.kill()
+    monkeypatch.setattr(notebooks, "_execute", lambda *_, **__: None)
+    assert main(command) == 0  # what was killed holds nothing
+
+
+def test_too_little_is_said_before_anything_runs():
+    few = Expected({"normal": 50, "codocyte": 9}, n_groups=6, n_smears=6, image_px=1e5)
+    with pytest.raises(SplitError, match=r"6 smears \(groups\) .* needs 6 for 3 outer folds, 7 for 5 inner ones"):
+        check_enough(few, {**VALUES, "n_folds": 5, "smears": "x"})
+    check_enough(few, {"protocol": "paper", "n_folds": 5, "smears": "x"})
+    check_enough(few, {**VALUES, "n_folds": 4, "smears": "x"})
+    with pytest.raises(ValueError, match="the ladder asks for ldam: add that to methods"):
+        check_enough(few, {**VALUES, "ladder_methods": ["ldam", "focal"]})
+    with pytest.raises(SplitError, match="n_splits 4 must be at most n_outer, 3, or whole repetitions"):
+        check_enough(few, {**VALUES, "n_splits": 4})
+    with pytest.raises(SmearError, match="x: no smear has labelled cells"):
+        check_enough(Expected({}, 0, 6, 1e5), {"protocol": "paper", "n_folds": 5, "smears": "x"})
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"), [(4, "4 s"), (89, "89 s"), (120, "2 min"), (3 * 3600, "3.0 h"), (10 * 86400, "10 days")]
+)
+def test_durations_are_said_as_a_person_would(seconds, said):
+    assert notebooks.duration(seconds) == said
+
+
+def test_no_upscaling_costs_nothing():
+    assert upscaling_seconds(1e6, 3.0, method="none") == upscaling_seconds(1e6, 1.0, method="bicubic") == 0.0
+
+
+def test_cost_adds_up_every_fit():
+    images = study_images(VALUES, COUNTS)
+    expected = 0.0
+    for protocol in ("paper", "honest"):
+        trials = in_folds(settings_of(Trial(protocol=protocol, epochs=4), VALUES), 3)
+        expected += sum(images_per_fit(trial, COUNTS, n_folds=3) for trial in trials)
+    assert images["04"]["small"] == pytest.approx(expected)
+    # Paper: five finals; honest: four methods at two seeds. No finals on folds.
+    dev = 0.7 * 3392 * 4
+    under, over = 0.7 * 345 * 3 * 4, 0.7 * 2691 * 3 * 4
+    assert images["05"]["small"] == pytest.approx((3 * dev + under + over) + 2 * (2 * dev + under + over))
+    leaking = study_images({**VALUES, "leakage_repeats": 2}, COUNTS)
+    fold = 0.7 * 3392 * 4 * (2 / 3 + 1 / 9)
+    assert leaking["05"]["small"] - images["05"]["small"] == pytest.approx(2 * 2 * 3 * fold)
+    thrice = study_images({**VALUES, "protocol": "honest", "n_splits": 3}, COUNTS)
+    once = study_images({**VALUES, "protocol": "honest"}, COUNTS)
+    assert all(thrice[name]["small"] == pytest.approx(3 * once[name]["small"]) for name in ("04", "05", "06"))
+    rivals = study_images({**VALUES, "protocol": "honest", "rival_draws": 1}, COUNTS)
+    assert rivals["06"]["small"] > once["06"]["small"]  # under- and over-sampling climb as well
+    alone = study_images({**VALUES, "protocol": "paper"}, COUNTS)
+    assert alone["06"]["small"] == pytest.approx(images["06"]["small"] / 3)
+
+
+def test_the_report_opens_offline_and_holds_everything(tmp_path):
+    import pandas as pd
+
+    from rbcnb.plotting.lesson import plot_focal_curves
+
+    run = Run.at(tmp_path / "mine")
+    run.save_table(pd.DataFrame({"claim": ["a < b & c"], "verdict": ["inconclusive"]}), "verdict")
+    run.save_table(pd.DataFrame({"x": [1.5]}), "table1")
+    for name in ("fig09_honest", "fig09_paper", "fig01"):
+        run.save_figure(plot_focal_curves(), name)
+    run.save_table(pd.DataFrame(), "empty")
+    (run.folder / "figures" / ".fig02.77.part.png").write_bytes(b"half of a")  # what a killed run leaves behind
+    (run.folder / "tables" / ".table2.77.part.csv").write_text("half of a")
+    run.save_record({
+        "profile": "smoke",
+        "parameters": {"01_segmentation": {"smears": "synthetic"}, "02_labelling_audit": {}},
+        "notebooks": {"01_segmentation": {"seconds": 3.2, "file": "notebooks/01_segmentation.ipynb"}},
+    })  # fmt: skip
+    page = write_report(run).read_text()
+    assert "a &lt; b &amp; c" in page
+    assert page.index("inconclusive") < page.index("data:image/png;base64,") < page.index("tables/table1.csv")
+    assert "http" not in page
+    assert ".part" not in page
+    assert page.index("Fig. 1. ") < page.index("Fig. 9 paper. ") < page.index("Fig. 9 honest. ")
+    assert "not of dogs" in page
+    assert "3 s" in page
+    assert "not done" in page
+
+
+def test_skipped_files_are_remembered(tmp_path):
+    import pandas as pd
+
+    run = Run.at(tmp_path)
+    assert notebooks.skipped_files(run) == []
+    run.save_table(pd.DataFrame({"error": ["x.png: torn"]}), "skipped")
+    assert notebooks.skipped_files(run) == ["x.png: torn"]
+
+
+def test_notebooks_are_committed_without_outputs_and_short():
+    for path in notebooks.find_notebooks():
+        cells = json.loads(Path(path).read_text())["cells"]
+        code = [cell for cell in cells if cell["cell_type"] == "code"]
+        # The lesson has eight explorers, the stills of each, and four exercises.
+        assert len(code) <= (30 if path.stem == "03_loss_exploration" else 24)
+        assert all(not cell["outputs"] and cell["execution_count"] is None for cell in code)
+        for cell in code:
+            assert "import *" not in "".join(cell["source"])

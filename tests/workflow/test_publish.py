@@ -1,0 +1,209 @@
+"""What is kept of a run: small, without a picture, and enough to recompute its tables."""
+
+import json
+import shutil
+
+import numpy as np
+import pandas as pd
+import pytest
+from small_run import METHODS, small_run
+
+from rbcnb._utils.files import file_digest
+from rbcnb.cli import main
+from rbcnb.evaluation.verdicts import adjust_for_families, judge_claims
+from rbcnb.study.classical import beside_networks, entry_of_choice, fit_classical, tune_classical
+from rbcnb.study.gaps import Gaps
+from rbcnb.study.ledger import open_test
+from rbcnb.study.protocols import in_folds
+from rbcnb.study.runner import run_study
+from rbcnb.study.store import load_predictions
+from rbcnb.study.tables import table1, table3, with_balanced
+from rbcnb.training.splits import assign_splits
+from rbcnb.workflow.classical_fits import CLASSICAL, save_classical_fits
+from rbcnb.workflow.publish import publish_run, unpacked
+from rbcnb.workflow.recompute import RECOMPUTED, Stored
+from rbcnb.workflow.run import MissingResultError, Run
+from rbcnb.workflow.verify import verify_run
+
+# What follows from folds, splits and labels, beside the fits on whole training sets.
+FROM_MORE = {
+    "calibration": "nll",
+    "choices": "valid_macro_f1",
+    "class_counts": "n_cells",
+    "table2": "normal",
+}
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """What the notebooks leave behind, with small fits on one rung."""
+    here, cells, splits, final = small_run(tmp_path_factory.mktemp("publish") / "run")
+    judging = {"margin": 0.02, "seed": 0}
+    notebooks = {name: judging | {"run": str(here.folder)} for name in ("05_final_evaluation", "06_imbalance_study")}
+    notebooks["06_imbalance_study"] = notebooks["06_imbalance_study"] | {"arms": ["table2"]}
+    first = {"01_segmentation": {"smears": "chula", "data": "/somewhere/chula", "run": str(here.folder)}}
+    first["04_cv_tuning"] = {"choose_by": "macro_f1"}
+    crops = here.load_crops()
+    for name in ("smear", "figures/summary"):
+        here.save_image(crops[0], name)
+    climbed = with_balanced(final.assign(arm="table2", rho=7.8), here.store)
+    gaps = Gaps(final, climbed, here.store, **judging)
+    here.save_csv(climbed, "ladder_trials")
+    here.save_csv(pd.DataFrame(columns=["method", "error", "key"]), "leakage_trials")  # as when no gap was asked for
+    here.save_table(gaps.relative("honest"), "fig13")
+    features = pd.DataFrame({"grey": crops.mean(axis=(1, 2, 3))})
+    names = {"classifiers": ["knn", "svm"], "resamplings": ["none", "smote"]}
+    folded = assign_splits(cells, protocol="honest", seed=0, n_folds=3)
+    chosen = tune_classical(features, folded, protocol="honest", seed=0, n_tries=2, **names)
+    open_test(here.folder, [entry_of_choice(choice) for choice in chosen], splits, crops)
+    fits = save_classical_fits(here, fit_classical(features, splits, chosen, seeds=[0]))
+    here.save_table(beside_networks(fits, climbed), "classical")
+    here.save_table(table1({"honest": final}, here.store, seed=0), "table1")
+    here.save_table(table3({"honest": climbed}, here.store, seed=0), "table3")
+    here.save_table(adjust_for_families(gaps.together()), "differences")
+    here.save_table(judge_claims(gaps.together(), margin=0.02), "verdict")
+    here.save_csv(run_study(in_folds(METHODS, 2), splits, crops, here.store, jobs=1), "fold_trials")
+    here.save_csv(pd.DataFrame([{"rho": 4.0, "codocyte": 20, "hypochromia": 20, "normal": 80}]), "ladder")
+    here.save_csv(cells, "labelled")
+    here.save_record({"parameters": first | notebooks, "seeds": {"seed": 0}, "data_hash": here.data_hash()})
+    for name in FROM_MORE:
+        here.save_table(RECOMPUTED[name](Stored(here)), name)
+    return here
+
+
+def test_published_tables_follow_from_published_predictions(run, tmp_path, capsys):
+    out = tmp_path / "results" / "run"
+    assert main(["publish", str(run.folder), str(out)]) == 0
+    assert main(["verify", str(out)]) == 0
+    said = capsys.readouterr().out
+    assert f"data {run.data_hash()}, seed 0; 8 trials" in said
+    assert "not recomputed" not in said
+    report = verify_run(out)
+    assert set(report.tables) == {"classical", "table1", "table3", "differences", "fig13", "verdict", *FROM_MORE}
+    assert not report.findings
+    files = {str(path.relative_to(out)) for path in out.rglob("*") if path.is_file()}
+    assert not [name for name in files if name.endswith((".png", ".npy", ".jpg"))]  # the only figure shows cells
+    told = (out / "README.md").read_text()
+    assert "its\ninner folds chose: lesson net, focal loss: alpha 1, gamma 2, learning rate 0.01, epochs 1; " in told
+    assert "MIT licence" in told
+    assert "looks at the honest protocol's test cells: " in told
+    assert "focal loss 1" in told
+    assert "classical baseline 5" in told  # two by two, and the majority
+    assert "4 fits on whole training sets" in told
+    assert "focal loss minus cross entropy" in told
+    assert str(run.folder.parent) not in (out / "run.json").read_text() + told
+    assert "/somewhere" not in (out / "run.json").read_text()
+
+
+def test_a_changed_number_or_prediction_is_found(run, tmp_path):
+    out = publish_run(run.folder, tmp_path / "out")
+    table = pd.read_csv(out / "tables" / "table1.csv")
+    table.loc[table.index[-1], "macro_f1"] += 1e-3
+    table.to_csv(out / "tables" / "table1.csv", index=False)
+    kept = pd.read_parquet(out / "predictions.parquet")
+    kept.assign(pred=kept["target"]).to_parquet(out / "predictions.parquet", index=False)
+    found = {finding.table for finding in verify_run(out).findings}
+    assert {"table1", "tables/table1.csv", "predictions.parquet"} <= found
+    assert any(name.startswith("trials/") for name in found)
+
+
+@pytest.mark.parametrize(("name", "column"), [*FROM_MORE.items(), ("fig13", "mean")])
+def test_a_number_that_was_changed_together_with_its_digest_is_found(run, tmp_path, name, column):
+    out = publish_run(run.folder, tmp_path / "out")
+    path, manifest = out / "tables" / f"{name}.csv", Run.at(out).load_manifest()
+    table = pd.read_csv(path)
+    whole = ("class_counts", "table2")
+    table.loc[table.index[-1], column] += 1 if name in whole else 1e-2 if name == "fig13" else 1e-3
+    table.to_csv(path, index=False)
+    manifest[f"tables/{name}.csv"]["digest"] = file_digest(path)
+    (out / "manifest.json").write_text(json.dumps(manifest))
+    assert [(finding.table, finding.column) for finding in verify_run(out).findings] == [(name, column)]
+
+
+def test_what_an_older_folder_lacks_is_said_in_words_that_fit_it(run, tmp_path):
+    out = publish_run(run.folder, tmp_path / "out")
+    manifest = Run.at(out).load_manifest()
+    for name in ("fold_trials.csv", "labelled.parquet", "splits_honest.csv"):
+        (out / name).unlink()
+        del manifest[name]
+    (out / "manifest.json").write_text(json.dumps(manifest))
+    kept = pd.read_parquet(out / "predictions.parquet")
+    folds = set(run.load_csv("fold_trials")["key"])
+    kept[~kept["key"].isin(folds)].to_parquet(out / "predictions.parquet", index=False)
+    report = verify_run(out)
+    assert {finding.table for finding in report.findings} == {"predictions.parquet"}
+    assert len(report.unchecked) == len(FROM_MORE)
+    for name, line in zip(sorted(FROM_MORE), report.unchecked, strict=True):
+        assert line.startswith(f"not recomputed: {name}: needs ")
+        assert "which this folder does not hold" in line
+        assert "notebook" not in line
+
+
+def test_what_was_published_before_and_is_no_more_goes(run, tmp_path):
+    out = publish_run(run.folder, tmp_path / "out")
+    (out / "notes.txt").write_text("ours")
+    (out / "tuning_trials.csv").write_text("key")
+    manifest = Run.at(out).load_manifest()
+    (tmp_path / "beside.txt").write_text("not published")
+    gone = {name: {"digest": ""} for name in ("tuning_trials.csv", "../beside.txt")}
+    (out / "manifest.json").write_text(json.dumps(manifest | gone))
+    publish_run(run.folder, out)
+    assert not (out / "tuning_trials.csv").exists()
+    assert (out / "notes.txt").exists()
+    assert (tmp_path / "beside.txt").exists()
+    assert verify_run(out).same
+
+
+@pytest.mark.parametrize("published", [False, True])
+def test_a_changed_prediction_of_a_classical_classifier_is_found(run, tmp_path, published):
+    out = publish_run(run.folder, tmp_path / "out") if published else shutil.copytree(run.folder, tmp_path / "out")
+    assert verify_run(out).same
+    kept = pd.read_parquet(out / CLASSICAL).astype({"pred": str, "target": str})
+    row = kept.index[(kept["architecture"] == "svm") & (kept["pred"] == kept["target"])][0]
+    kept.loc[row, "pred"] = next(name for name in ("normal", "codocyte") if name != kept.loc[row, "target"])
+    kept.to_parquet(out / CLASSICAL, index=False)
+    findings = [(finding.table, finding.column) for finding in verify_run(out).findings]
+    assert {(CLASSICAL, "digest"), ("classical", "accuracy")} <= set(findings)
+    assert main(["verify", str(out)]) == 1
+
+
+def test_a_run_that_stored_no_classical_predictions_is_told_so(run, tmp_path, capsys):
+    old = shutil.copytree(run.folder, tmp_path / "old")
+    manifest = run.load_manifest()
+    del manifest[CLASSICAL]
+    (old / "manifest.json").write_text(json.dumps(manifest))
+    (old / CLASSICAL).unlink()
+    for folder in (old, publish_run(old, tmp_path / "out")):
+        assert main(["verify", str(folder)]) == 0
+        said = capsys.readouterr().out
+        assert "not recomputed: classical: " in said
+        needs = "stored no predictions" if folder == old else "needs the predictions"
+        assert f"{needs} of the classical classifiers" in said
+
+
+def test_probabilities_come_back_in_order_and_nearly_the_same(run, tmp_path):
+    out = publish_run(run.folder, tmp_path / "out")
+    with unpacked(out) as whole:
+        for key in run.load_csv("final_trials")["key"]:
+            before, after = (load_predictions(store, key) for store in (run.store, whole.store))
+            probs = [name for name in before if name.startswith("prob_")]
+            logs = np.log(before[probs].to_numpy())  # single precision has 24 bits
+            assert (np.abs(np.log(after[probs].to_numpy()) - logs) <= np.abs(logs) * 2.0**-22).all()
+            pd.testing.assert_frame_equal(after.drop(columns=probs), before.drop(columns=probs), check_dtype=False)
+
+
+def test_what_cannot_be_published_says_why(run, tmp_path, capsys):
+    with pytest.raises(ValueError, match="another folder"):
+        publish_run(run.folder, run.folder)
+    with pytest.raises(MissingResultError, match="06_imbalance_study"):
+        publish_run(tmp_path / "nothing", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+    assert main(["publish", str(tmp_path / "nothing"), str(tmp_path / "out")]) == 2
+    assert "rbcnb publish: " in capsys.readouterr().err
+
+
+def test_the_record_of_a_run_is_left_as_it_was(run, tmp_path):
+    before = (run.folder / "run.json").read_text()
+    publish_run(run.folder, tmp_path / "out")
+    assert (run.folder / "run.json").read_text() == before
+    assert json.loads(before)["parameters"]["01_segmentation"]["data"] == "/somewhere/chula"

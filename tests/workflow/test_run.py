@@ -1,0 +1,118 @@
+"""A run's files are written whole, read back as they were, and missed with the notebook that makes them."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from rbcnb._utils.files import atomic_write, file_digest
+from rbcnb.plotting.lesson import plot_focal_curves
+from rbcnb.workflow.run import MissingResultError, Run
+
+
+def test_tables_come_back_as_they_were(tmp_path):
+    run = Run.at(tmp_path / "a")
+    table = pd.DataFrame(
+        {
+            "smear": ["1", "NA"],
+            "group": ["01", "01"],
+            "label": ["2", "None"],
+            "x_px": [1.5, 2.0],
+            "alpha": [np.nan, 0.5],
+        }
+    )
+    assert run.save_csv(table, "cells") is table
+    pd.testing.assert_frame_equal(run.load_csv("cells"), table, check_dtype=False)
+    assert run.load_csv("cells")["label"].tolist() == ["2", "None"]
+    run.save_table(table, "table1")
+    assert (tmp_path / "a" / "tables" / "table1.csv").exists()
+
+
+def test_crops_come_back_by_row(tmp_path):
+    run = Run.at(tmp_path)
+    crops = np.arange(4 * 2 * 2 * 3, dtype=np.uint8).reshape(4, 2, 2, 3)
+    run.save_crops(crops)
+    np.testing.assert_array_equal(run.load_crops(), crops)
+    np.testing.assert_array_equal(run.load_crops(np.array([3, 1])), crops[[3, 1]])
+    assert run.load_crops().flags.writeable
+
+
+def test_what_is_missing_is_named_with_its_maker(tmp_path):
+    run = Run.at(tmp_path)
+    with pytest.raises(MissingResultError, match=r"cells.csv: not there; run notebook 01_segmentation first"):
+        run.load_csv("cells")
+    with pytest.raises(MissingResultError, match="run notebook 04_cv_tuning first"):
+        run.load_table("choices")
+
+
+def test_images_come_back_as_they_were(tmp_path):
+    image = np.arange(5 * 4 * 3, dtype=np.uint8).reshape(5, 4, 3)
+    Run.at(tmp_path).save_image(image, "smear")
+    np.testing.assert_array_equal(Run.at(tmp_path).load_image("smear"), image)
+
+
+def test_the_data_hash_follows_the_data(tmp_path):
+    run = Run.at(tmp_path)
+    assert run.data_hash() == "none"
+    run.save_csv(pd.DataFrame({"smear": ["a"]}), "cells")
+    one = run.data_hash()
+    run.save_crops(np.zeros((1, 2, 2, 3), np.uint8))
+    two = run.data_hash()
+    run.save_crops(np.ones((1, 2, 2, 3), np.uint8))
+    assert len({"none", one, two, run.data_hash()}) == 4
+
+
+def test_figures_say_what_they_were_drawn_from(tmp_path):
+    run = Run.at(tmp_path / "mine", seed=3)
+    figure = plot_focal_curves()
+    assert run.save_figure(figure, "fig01") is figure
+    with Image.open(tmp_path / "mine" / "figures" / "fig01.png") as image:
+        assert image.text["Source"] == "run mine, data none, seed 3"
+        assert image.width > 600
+
+
+def test_a_damaged_record_is_named(tmp_path):
+    run = Run.at(tmp_path)
+    assert run.load_record() == {}
+    run.save_record({"b": 1, "a": 2})
+    assert json.loads((tmp_path / "run.json").read_text()) == run.load_record() == {"a": 2, "b": 1}
+    (tmp_path / "run.json").write_text("{")
+    with pytest.raises(ValueError, match=r"run.json: not readable as JSON .* remove it"):
+        run.load_record()
+
+
+def test_a_write_that_fails_leaves_the_old_file(tmp_path):
+    target = tmp_path / "deep" / "table.csv"
+    with atomic_write(target) as part:
+        assert part.suffix == ".csv"
+        part.write_text("old")
+
+    def fail():
+        with atomic_write(target) as part:
+            part.write_text("new, but only ha")
+            raise OSError("disk full")
+
+    with pytest.raises(OSError, match="disk full"):
+        fail()
+    assert target.read_text() == "old"
+    assert [path.name for path in target.parent.iterdir()] == ["table.csv"]
+
+
+def test_the_manifest_tells_of_every_file_what_it_was_made_from(tmp_path):
+    run = Run.at(tmp_path, seed=3)
+    run.save_csv(pd.DataFrame({"smear": ["a"]}), "cells")
+    run.save_table(pd.DataFrame({"score": [0.5]}), "table1")
+    run.save_figure(plot_focal_curves(), "fig01")
+    run.save_json({"method": "paper"}, "finder")
+    manifest = run.load_manifest()
+    assert set(manifest) == {"cells.csv", "tables/table1.csv", "figures/fig01.png", "finder.json"}
+    for name, entry in manifest.items():
+        assert entry["digest"] == file_digest(tmp_path / name)
+        assert (entry["data"], entry["seed"]) == (run.data_hash(), 3)
+    # A kernel of a batch learns the seed from the batch's record.
+    Run.at(tmp_path).save_record({"seeds": {"seed": 8}})
+    Run.at(tmp_path).save_table(pd.DataFrame({"score": [0.6]}), "table1")
+    assert Run.at(tmp_path).load_manifest()["tables/table1.csv"]["seed"] == 8
+    assert Run.at(tmp_path).load_json("finder") == {"method": "paper"}

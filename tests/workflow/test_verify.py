@@ -1,0 +1,230 @@
+import json
+from dataclasses import asdict, replace
+
+import numpy as np
+import pandas as pd
+import pytest
+from small_run import METHODS, small_run
+
+from rbcnb.cli import main
+from rbcnb.counting.model_file import ModelCard, save_model
+from rbcnb.evaluation.mistakes import confident_mistakes
+from rbcnb.evaluation.recomputation import recomputation
+from rbcnb.evaluation.verdicts import BASE, adjust_for_families, compare_methods
+from rbcnb.labels.assign import count_classes
+from rbcnb.paper import TABLE1
+from rbcnb.plotting.comparisons import plot_differences
+from rbcnb.study.ledger import LEDGER
+from rbcnb.study.store import load_predictions, predictions_by_method
+from rbcnb.study.tables import table1
+from rbcnb.training.models import build_model
+from rbcnb.workflow.model_export import MODEL, choose_trial, stored_predictions
+from rbcnb.workflow.run import Run
+from rbcnb.workflow.table_diff import compare_tables
+from rbcnb.workflow.verify import VerifyError, beside_paper, verify_run
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """What notebooks 02 and 05 leave behind, with small fits."""
+    here, cells, _, final = small_run(tmp_path_factory.mktemp("verify") / "run")
+    here.save_record({"parameters": {"05_final_evaluation": {"margin": 0.02, "seed": 0}}, "seeds": {"seed": 0}})
+    here.save_csv(cells, "labelled")
+    here.save_table(count_classes(cells).reset_index(), "class_counts")
+    here.save_table(recomputation(), "recomputation")
+    here.save_table(table1({"honest": final}, here.store, seed=0), "table1")
+    choices = pd.DataFrame([asdict(trial) for trial in METHODS]).assign(valid_macro_f1=[0.5, 0.6])
+    here.save_table(choices, "choices")
+    chosen = choose_trial(choices, protocol="honest", seed=0)
+    here.save_table(confident_mistakes(stored_predictions(chosen, final, here.store)), "mistakes")
+    predictions = predictions_by_method(final, here.store)
+    differences = adjust_for_families(compare_methods(predictions, BASE, margin=0.02, seed=0, protocol="honest"))
+    here.save_table(differences, "differences_base")
+    here.save_figure(plot_differences(differences, 0.02), "differences")
+    return here.folder
+
+
+@pytest.fixture
+def folder(made, tmp_path):
+    import shutil
+
+    return shutil.copytree(made, tmp_path / "run")
+
+
+def found(folder):
+    return {(finding.table, finding.column) for finding in verify_run(folder).findings}
+
+
+def test_an_untouched_run_follows_from_its_predictions(folder, capsys):
+    report = verify_run(folder)
+    assert report.same, report.lines
+    assert set(report.tables) == {"class_counts", "recomputation", "table1", "differences_base", "mistakes"}
+    assert any(line.startswith("not recomputed: choices") for line in report.unchecked)
+    assert report.n_numbers > 300
+    assert main(["verify", str(folder)]) == 0
+    said = capsys.readouterr().out
+    assert "seed 0; 4 trials" in said
+    assert "0 differ" in said
+
+
+@pytest.mark.parametrize(
+    ("table", "column"),
+    [("table1", "macro_f1"), ("differences_base", "low"), ("class_counts", "n_cells"), ("mistakes", "probability")],
+)
+def test_one_changed_number_is_found_and_named(folder, capsys, table, column):
+    path = folder / "tables" / f"{table}.csv"
+    content = pd.read_csv(path)
+    value = content[column].iloc[-1]
+    content.loc[content.index[-1], column] = value + (1 if column == "n_cells" else 1e-4)
+    content.to_csv(path, index=False)
+    findings = verify_run(folder).findings
+    assert [(one.table, one.column) for one in findings] == [(f"tables/{table}.csv", "digest"), (table, column)]
+    assert (findings[1].stored, findings[1].expected) == pytest.approx((value + findings[1].stored - value, value))
+    assert main(["verify", str(folder)]) == 1
+    assert f"| {column}: stored " in capsys.readouterr().out
+
+
+def predictions_file(folder):
+    key = pd.read_csv(folder / "final_trials.csv")["key"].iloc[0]
+    return key, folder / "trials" / f"{key}.parquet"
+
+
+def test_one_changed_prediction_is_found(folder):
+    key, path = predictions_file(folder)
+    table = load_predictions(folder / "trials", key)
+    wrong = next(name for name in ("normal", "codocyte") if name != table["pred"].iloc[0])
+    table.loc[0, "pred"] = wrong
+    table.to_parquet(path, index=False)
+    here = found(folder)
+    assert {(f"trials/{key}", "digest"), (f"trials/{key}", "accuracy"), ("table1", "accuracy")} <= here
+
+
+def test_a_changed_probability_that_moves_no_score_is_found(folder):
+    key, path = predictions_file(folder)
+    table = load_predictions(folder / "trials", key)
+    table["prob_normal"] = np.nextafter(table["prob_normal"], 1)
+    table.to_parquet(path, index=False)
+    assert (f"trials/{key}", "digest") in found(folder)
+
+
+def test_changed_scores_pictures_labels_and_lost_files_are_found(folder):
+    key, path = predictions_file(folder)
+    record = json.loads(path.with_suffix(".json").read_text())
+    record["scores"]["auroc"] += 0.01
+    path.with_suffix(".json").write_text(json.dumps(record))
+    assert found(folder) == {(f"trials/{key}", "auroc")}
+    path.with_suffix(".json").unlink()
+    assert (f"trials/{key}", "") in found(folder)
+
+    picture = folder / "figures" / "differences.png"
+    picture.write_bytes(picture.read_bytes() + b"\0")
+    (folder / "tables" / "recomputation.csv").unlink()
+    assert {("figures/differences.png", "digest"), ("tables/recomputation.csv", "digest")} <= found(folder)
+
+
+def test_a_test_set_that_the_ledger_does_not_know_of_is_found(folder):
+    path = folder / LEDGER
+    ledger = pd.read_csv(path, dtype=str, keep_default_na=False)
+    ledger.drop(columns=["smears", "crops"]).to_csv(path, index=False)
+    assert verify_run(folder).same  # earlier versions did not tell these
+    ledger.iloc[:-1].to_csv(path, index=False)
+    (finding,) = verify_run(folder).findings
+    assert (finding.table, finding.stored) == (LEDGER, "missing")
+    assert finding.row.startswith("honest, 0, small, focal, ")
+    path.unlink()
+    assert len(verify_run(folder).findings) == 2
+
+
+def test_a_model_that_was_changed_or_is_of_other_cells_is_found(folder):
+    card = ModelCard("small", ("a", "b", "c"), 16, finder={}, data=pd.read_csv(folder / "final_trials.csv")["data"][0])
+    network = build_model("small", 3)
+    path = save_model(network, card, folder / MODEL)
+    assert verify_run(folder).same
+    whole = bytearray(path.read_bytes())
+    whole[-1] ^= 1
+    path.write_bytes(whole)
+    (finding,) = verify_run(folder).findings
+    assert finding.table == MODEL
+    assert "damaged or edited" in finding.stored
+    save_model(network, replace(card, data="0" * 16), path)
+    assert found(folder) == {(MODEL, "data")}
+
+
+def test_other_labels_than_the_fits_had_are_found(folder):
+    run = Run.at(folder)
+    cells = run.load_csv("splits_honest")
+    cells.loc[0, "label"] = "codocyte" if cells["label"].iloc[0] == "normal" else "normal"
+    run.save_csv(cells, "splits_honest")  # by the package itself: its digest is in order
+    assert found(folder) == {("final_trials", "data")}
+
+
+def test_a_run_against_another_tells_what_differs_and_by_how_much(folder, made, capsys):
+    assert verify_run(folder, against=str(made)).same
+    table = pd.read_csv(folder / "tables" / "table1.csv")
+    table.loc[table.index[-1], "auroc"] += 0.002
+    table.to_csv(folder / "tables" / "table1.csv", index=False)
+    report = verify_run(folder, against=str(made))
+    assert [(one.table, one.column) for one in report.findings] == [("table1", "auroc")]
+    assert "(difference +0.002)" in report.lines[1]
+    assert verify_run(folder, against=str(made), tolerance=0.01).same
+    assert main(["verify", str(folder), "--against", str(made)]) == 1
+    assert main(["verify", str(folder), "--against", str(made), "--tolerance", "0.01"]) == 0
+    (folder / "tables" / "class_counts.csv").unlink()
+    assert ("class_counts", "") in {(one.table, one.column) for one in verify_run(folder, against=str(made)).findings}
+    capsys.readouterr()
+
+
+def test_beside_the_paper_every_method_stands_with_its_published_rows(folder, capsys):
+    table = pd.read_csv(folder / "tables" / "table1.csv")
+    beside = beside_paper(table)
+    # Two networks of the paper, cross entropy and focal loss with alpha 1, three scores.
+    assert len(beside) == 2 * 2 * 3
+    assert (beside["difference"] == beside["ours"] - beside["published"]).all()
+    row = beside[(beside["method"] == "cross_entropy") & (beside["score"] == "accuracy")].set_index(
+        "architecture_published"
+    )
+    assert row.loc["resnet50", "published"] == 0.917
+    focal = beside[(beside["method"] == "focal") & (beside["score"] == "macro_f1")].set_index("architecture_published")
+    best = TABLE1[TABLE1["method"] == "focal"].groupby("architecture")["macro_f1"].max()
+    assert focal["published"].to_dict() == best.to_dict()  # alpha was chosen here, and so was the published one
+    same = beside_paper(table.replace({"architecture": {"small": "resnet50"}}))
+    assert set(same["architecture_published"]) == {"resnet50"}
+    assert main(["verify", str(folder), "--against", "paper"]) == 0
+    assert "published" in capsys.readouterr().out
+
+
+def test_tables_are_matched_by_what_names_their_rows():
+    one = pd.DataFrame(
+        {"method": ["a", "b", "b"], "alpha": [np.nan, 0.5, 1.0], "score": [0.1, 0.2, np.nan], "n": [1, 2, 3]}
+    )
+    assert compare_tables("t", one, one.iloc[::-1]) == ([], 6)
+    other = one.assign(score=[0.1, 0.2 + 1e-12, 0.3], extra=1).iloc[:3]
+    findings, n = compare_tables("t", one, other)
+    assert {(f.row, f.column) for f in findings} == {("", "extra"), ("b, alpha 1", "score")}
+    assert n == 6
+    near = one.assign(score=one["score"] + 5e-7)
+    assert compare_tables("t", one, near)[0]
+    assert not compare_tables("t", one, near, tolerance=1e-8, unit=100)[0]
+    assert compare_tables("t", one, near, tolerance=1e-9, unit=100)[0]
+    fewer, _ = compare_tables("t", one, one.iloc[:2])
+    assert [(f.row, f.expected) for f in fewer] == [("b, alpha 1", "missing")]
+    assert compare_tables("t", pd.DataFrame(), pd.DataFrame()) == ([], 0)
+    assert [f.column for f in compare_tables("t", pd.DataFrame(), one)[0]][:4] == list(one)
+    twice = pd.DataFrame({"method": ["a", "a"], "score": [1.0, 2.0]})
+    assert [f.row for f in compare_tables("t", twice, twice.assign(score=[1.0, 3.0]))[0]] == ["a #2"]
+
+
+@pytest.mark.parametrize("tolerance", ["-1", "nan", "inf"])
+def test_a_tolerance_that_is_none_is_refused(made, capsys, tolerance):
+    for against in ([], ["--against", str(made)], ["--against", "paper"]):
+        assert main(["verify", str(made), *against, "--tolerance", tolerance]) == 2
+        said = capsys.readouterr()
+        assert f"the tolerance must be a number of at least 0, got {float(tolerance)}" in said.err
+        assert not said.out
+
+
+def test_a_folder_without_a_run_is_named(tmp_path, capsys):
+    with pytest.raises(VerifyError, match="no tables of a run"):
+        verify_run(tmp_path)
+    assert main(["verify", str(tmp_path)]) == 2
+    assert "rbcnb verify:" in capsys.readouterr().err
