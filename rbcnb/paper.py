@@ -1,5 +1,4 @@
-"""The paper's settings, tables and claims as data; ``rbcnb.evaluation.recomputation`` offers them with what
-recomputation says of them.
+"""The paper's settings, tables and claims as data, and what its printed numbers come to when they are recomputed.
 
 Source: K. Pasupa, S. Vatathanavaro, S. Tungjitnob, "Convolutional neural networks based focal loss for class imbalance
 problem: a case study of canine red blood cells morphology classification" (2020). Scores are fractions from 0 to 1 with
@@ -8,12 +7,14 @@ the printed precision (the paper prints accuracy in percent); methods and archit
 
 import io
 from dataclasses import dataclass
+from pathlib import Path
 from types import MappingProxyType
 
 import pandas as pd
 
 from rbcnb.columns import CLASSES
 
+CHECKS = Path(__file__).with_name("paper_checks.csv")  # written by benchmarks/paper_numbers.py
 SETTINGS = MappingProxyType(
     {
         "n_smears": 22,  # section 4.1
@@ -242,3 +243,16 @@ CLAIMS = (
     Claim("densenet_better", "section 6, Table 3", "DenseNet-121 performed better than ResNet-50"),
     Claim("fewer_parameters", "section 6", "and used fewer model parameters when using a focal loss function"),
 )
+
+
+def load_checks() -> pd.DataFrame:
+    """Every published number and claim that print alone allows to check, beside what it comes to.
+
+    Computed from the tables above by ``python benchmarks/paper_numbers.py``, which writes ``paper_checks.csv``.
+
+    Returns:
+        ``claim`` (id in `CLAIMS`, or empty), ``place``, ``number``, ``published``, ``recomputed`` (both as text),
+        ``agrees`` (True, False, or missing where the row is a remark rather than a check), ``remark``. A claim can have
+        several rows.
+    """
+    return pd.read_csv(CHECKS, dtype={"agrees": "boolean"}, keep_default_na=False, na_values={"agrees": [""]})
