@@ -7,6 +7,7 @@ import pandas as pd
 import paper_numbers
 import pytest
 from paper_numbers import (
+    CONFUSION_PERCENT,
     chance_of_classes,
     classes_of_split,
     count_behind,
@@ -23,7 +24,7 @@ from sklearn.model_selection import train_test_split
 
 from rbcnb.columns import CLASSES
 from rbcnb.evaluation.hypothesis_tests import mcnemar_p
-from rbcnb.paper import CHECKS, CONFUSION, CONFUSION_PERCENT, SETTINGS, TABLE1, TABLE3, load_checks
+from rbcnb.paper import CHECKS, CONFUSION, SETTINGS, TABLE1, TABLE3, load_checks
 
 COUNTS = dict(SETTINGS["class_counts"])
 N_TEST = n_test_cells(sum(COUNTS.values()))
