@@ -1,7 +1,7 @@
 """The numbers that the paper prints, recomputed from the paper itself: python benchmarks/paper_numbers.py
 
-Writes ``rbcnb/paper_tables/checks.csv``, which `rbcnb.paper.load_checks` reads. Its numbers follow from `rbcnb.paper` alone,
-so that it changes only where a printed number, a claim or a check below is changed. Takes a few seconds.
+Writes ``rbcnb/paper_tables/checks.csv``, which `rbcnb.paper.load_checks` reads. Its numbers follow from `rbcnb.paper`
+alone, so that it changes only where a printed number, a claim or a check below is changed. Takes a few seconds.
 """
 
 import math
