@@ -217,7 +217,7 @@ def paired_macro_f1(
     Both methods meet the same smears and seeds, so what a hard smear or a lucky seed does to both cancels. The interval
     is `interval_of`'s. For a nominal 95 % benchmarks/coverage.py measured 94.4 to 99.5 % with 5 to 20 smears and 3 to
     10 seeds, heavy tails and uneven smears among them: mostly a little too wide, since what chance does to single cells
-    counts in both parts. A hierarchical bootstrap (`rbcnb.evaluation.simulation`) fell to 86.7 %, a t interval over
+    counts in both parts. A hierarchical bootstrap fell to 86.7 %, a t interval over
     seeds alone to 45.6 %, which is why this one is the default. With one seed the seeds' part is unknown and the
     interval covers smears alone; `judge_gain` and `judge_alike` then refuse.
 

@@ -26,26 +26,6 @@ def shift_prior(probabilities: np.ndarray, *, old_prior: Sequence[float], new_pr
     return shifted / shifted.sum(axis=1, keepdims=True)
 
 
-def adjust_logits(probabilities: np.ndarray, *, prior: Sequence[float], tau: float = 1.0) -> np.ndarray:
-    """Post-hoc logit adjustment (Menon et al. 2021): ``p_j / prior_j^tau``, normalised, float64 [N, C].
-
-    tau = 1 shifts the prior to a uniform one, which is what balanced accuracy asks for; tau = 0 changes nothing.
-    """
-    p = np.asarray(probabilities, dtype=float)
-    pi = _check_prior(prior, p)
-    return shift_prior(p, old_prior=pi, new_prior=pi ** (1 - tau))
-
-
-def move_thresholds(probabilities: np.ndarray, *, thresholds: Sequence[float]) -> np.ndarray:
-    """Class indices [N] by ``argmax p_j / threshold_j``.
-
-    With two classes and thresholds (1 - t, t) the second is chosen where its probability exceeds t; the prior as
-    thresholds decides as `adjust_logits` with tau = 1 does.
-    """
-    p = np.asarray(probabilities, dtype=float)
-    return (p / _check_prior(thresholds, p)).argmax(axis=1)
-
-
 def focal_posterior(probabilities: np.ndarray, *, gamma: float, alpha: float | Sequence[float] = 1.0) -> np.ndarray:
     """The posterior that a focal-loss network's softmax stands for, float64 [N, C].
 

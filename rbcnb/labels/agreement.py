@@ -58,16 +58,6 @@ def cohen_kappa(counts: np.ndarray) -> np.ndarray:
         return (observed - expected) / (1 - expected)
 
 
-def fleiss_kappa(votes: np.ndarray) -> float:
-    """Fleiss' kappa of votes [N, C], readers per cell and class (Fleiss, 1971), for two readers Scott's pi.
-
-    Readers may be missing: a cell counts as one cell however many read it, its agreement is the share of agreeing pairs
-    among those who did (Gwet, 2014), and cells that fewer than two readers named are left out. This presumes that
-    whether a reader named a cell has nothing to do with its class.
-    """
-    return float(_fleiss(_pair_sums(votes).sum(axis=0)))
-
-
 def jackknife(
     statistic: Callable[[np.ndarray], np.ndarray], sums: np.ndarray, *, level: float = 0.95, least: float = -1.0
 ) -> tuple[float, float, float]:
@@ -171,15 +161,18 @@ def simulated_readers(
 
 def _pair_sums(votes: np.ndarray) -> np.ndarray:
     """Per cell [N, 2 + 3 C]: one, agreeing share of pairs, shares of the classes, and per class what agreement on it
-    is a ratio of: expected agreeing others, and votes."""
-    votes = np.asarray(votes, float)
-    votes = votes[votes.sum(axis=1) >= 2]
+    is a ratio of: expected agreeing others, and votes. Of votes [N, C], at least two for each cell."""
     n = votes.sum(axis=1, keepdims=True)
     agreeing = votes * (votes - 1) / (n - 1)
     return np.hstack([np.ones_like(n), (agreeing / n).sum(axis=1, keepdims=True), votes / n, agreeing, votes])
 
 
 def _fleiss(sums: np.ndarray) -> np.ndarray:
+    """Fleiss' kappa [...] (1971), for two readers Scott's pi, of sums [..., 2 + 3 C] of `_pair_sums`.
+
+    Readers may be missing: a cell counts as one cell however many read it, its agreement is the share of agreeing pairs
+    among those who did (Gwet, 2014). This presumes that whether a reader named a cell has nothing to do with its class.
+    """
     n_classes = (sums.shape[-1] - 2) // 3
     cells = sums[..., 0]
     with np.errstate(invalid="ignore", divide="ignore"):

@@ -171,15 +171,6 @@ def fit_classical(
     return [fit for own in fits for fit in own]
 
 
-def predictions_of(fits: Sequence[ClassicalFit]) -> dict[tuple[str, str], list[pd.DataFrame]]:
-    """(classifier, re-sampling) -> a predictions table per seed: what `rbcnb.evaluation.verdicts` and
-    `rbcnb.evaluation.inference` take."""
-    found: dict[tuple[str, str], list[pd.DataFrame]] = {}
-    for fit in fits:
-        found.setdefault((fit.choice.classifier, fit.choice.resampling), []).append(fit.predictions)
-    return found
-
-
 def classical_table(fits: Sequence[ClassicalFit]) -> pd.DataFrame:
     """One row per fit: ``architecture`` (the classifier), ``method`` (the re-sampling), settings, scores, seconds.
 
