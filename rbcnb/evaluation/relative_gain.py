@@ -74,10 +74,8 @@ class MacroAuroc:
             return share.sum(axis=-1) / (of_all > 0).sum(axis=-1)
 
 
-def relative_gain(
-    pairs: Sequence[Sides], *, score: str, seed: int, level: float = 0.95, n_bootstrap: int = N_BOOTSTRAP
-) -> Difference:
-    """Improvement of the first of two methods over the second, percent, a mean over architectures, with its interval.
+def relative_gain(pairs: Sequence[Sides], *, score: str, seed: int, n_bootstrap: int = N_BOOTSTRAP) -> Difference:
+    """Improvement of the first of two methods over the second, percent, a mean over architectures; 95 % interval.
 
     As in Fig. 13 the ratio is that of means over seeds. Its variance over seeds is that of the ratio's linear part,
     (a_s - (1 + r) b_s) / mean b (the delta method); over smears it is that of a bootstrap that architectures share.
@@ -86,7 +84,6 @@ def relative_gain(
         pairs: per architecture the predictions of both methods, the same test cells throughout.
         score: one of `rbcnb.columns.SCORES`. AUROC ranks the cells of pooled outer splits together, as Fig. 10 does.
         seed: of the bootstrap.
-        level: coverage of the interval.
         n_bootstrap: draws; one in which all cells are of one class has no AUROC and is left out.
 
     Raises:
@@ -109,7 +106,7 @@ def relative_gain(
         one, other = (measure(weights).mean(axis=1) for measure in sides)
         drawn += 100 * (one / other - 1) / len(measured)
     told = ~np.isnan(drawn)
-    options = {"n_groups": n_groups, "level": level, "repetitions": repetitions_of(pairs[0][0])}
+    options = {"n_groups": n_groups, "repetitions": repetitions_of(pairs[0][0])}
     return interval_of(by_seed, drawn[told] if told.any() else drawn, **options)
 
 

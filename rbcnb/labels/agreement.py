@@ -21,6 +21,7 @@ from rbcnb.labels.assign import twin_readings
 from rbcnb.labels.consensus import standing_readings
 from rbcnb.labels.readings import NAMED
 
+LEVEL = 0.95  # coverage aimed at
 AGREEMENT, FLEISS = "agreement", "Fleiss' kappa"
 
 
@@ -59,9 +60,9 @@ def cohen_kappa(counts: np.ndarray) -> np.ndarray:
 
 
 def jackknife(
-    statistic: Callable[[np.ndarray], np.ndarray], sums: np.ndarray, *, level: float = 0.95, least: float = -1.0
+    statistic: Callable[[np.ndarray], np.ndarray], sums: np.ndarray, *, least: float = -1.0
 ) -> tuple[float, float, float]:
-    """A statistic and its interval over smears: (value, low, high); the interval is NaN where it cannot be known.
+    """A statistic and its 95 % interval over smears: (value, low, high); the interval is NaN where it cannot be known.
 
     It cannot with fewer than two smears, nor where the statistic is the same whichever smear is left out: readers who
     never differed may well differ on the next smear, which no spread within these can tell.
@@ -69,7 +70,6 @@ def jackknife(
     Args:
         statistic: takes sums [..., P...] to values [...].
         sums: of each smear [G, P...].
-        level: coverage aimed at.
         least: what the statistic can be at least, as 0 for a share; at most it is 1.
     """
     total, n_groups = sums.sum(axis=0), len(sums)
@@ -80,11 +80,11 @@ def jackknife(
     error = math.sqrt((n_groups - 1) / n_groups * float(np.sum((without - without.mean()) ** 2)))
     if not error > 0:
         return value, math.nan, math.nan
-    reach = float(stats.t.ppf((1 + level) / 2, n_groups - 1)) * error
+    reach = float(stats.t.ppf((1 + LEVEL) / 2, n_groups - 1)) * error
     return value, max(least, value - reach), min(1.0, value + reach)
 
 
-def agreement_table(ratings: pd.DataFrame, smears: Sequence, *, level: float = 0.95) -> pd.DataFrame:
+def agreement_table(ratings: pd.DataFrame, smears: Sequence) -> pd.DataFrame:
     """Agreement among readers, one row per statistic: share of agreeing pairs, kappas, and agreement on each class.
 
     Agreement on a class: of a reader's cells of that class, the share that another reader puts there too (for two
@@ -93,11 +93,10 @@ def agreement_table(ratings: pd.DataFrame, smears: Sequence, *, level: float = 0
     Args:
         ratings: a row per cell, a column per reader; see `ratings_of`.
         smears: of each row, the smear, or the group of identical smears.
-        level: of the intervals, over smears.
 
     Returns:
-        ``COLUMNS``: the statistic by name, its value and interval, the cells with two readings at least that it speaks
-        of, and their smears.
+        ``AGREEMENT_COLUMNS``: the statistic by name, its value and interval over smears, the cells with two readings at
+        least that it speaks of, and their smears.
 
     Raises:
         ValueError: no cell has two readings.
@@ -109,14 +108,13 @@ def agreement_table(ratings: pd.DataFrame, smears: Sequence, *, level: float = 0
         raise ValueError("no cell was named by two readers; let a second reader label some of the cells")
     votes, groups = votes[twice], pd.factorize(np.asarray(smears, dtype=object)[twice])[0]
     sums, counted = _by_group(_pair_sums(votes), groups), (int(twice.sum()), int(groups.max()) + 1)
-    share = {"level": level, "least": 0.0}
-    rows = [(AGREEMENT, *jackknife(lambda s: s[..., 1] / s[..., 0], sums, **share), *counted)]
-    rows += _cohen_rows(ratings[twice], groups, names, level)
-    rows.append((FLEISS, *jackknife(_fleiss, sums, level=level), *counted))
+    rows = [(AGREEMENT, *jackknife(lambda s: s[..., 1] / s[..., 0], sums, least=0.0), *counted)]
+    rows += _cohen_rows(ratings[twice], groups, names)
+    rows.append((FLEISS, *jackknife(_fleiss, sums), *counted))
     agreeing, given = (sums[:, start : start + len(names)] for start in (2 + len(names), 2 + 2 * len(names)))
     for k, name in enumerate(names):
         own = np.stack([agreeing[:, k], given[:, k]], axis=1)[given[:, k] > 0]  # smears in which the class is given
-        interval = jackknife(lambda s: s[..., 0] / s[..., 1], own, **share)
+        interval = jackknife(lambda s: s[..., 0] / s[..., 1], own, least=0.0)
         rows.append((f"{AGREEMENT} on {name}", *interval, int((votes[:, k] > 0).sum()), len(own)))
     return pd.DataFrame(rows, columns=list(AGREEMENT_COLUMNS))
 
@@ -181,7 +179,7 @@ def _fleiss(sums: np.ndarray) -> np.ndarray:
         return (observed - expected) / (1 - expected)
 
 
-def _cohen_rows(ratings: pd.DataFrame, groups: np.ndarray, names: list[str], level: float) -> list[tuple]:
+def _cohen_rows(ratings: pd.DataFrame, groups: np.ndarray, names: list[str]) -> list[tuple]:
     codes = {reader: pd.Categorical(ratings[reader], categories=names).codes for reader in ratings}
     rows = []
     for first, second in itertools.combinations(codes, 2):
@@ -192,7 +190,7 @@ def _cohen_rows(ratings: pd.DataFrame, groups: np.ndarray, names: list[str], lev
         counts = np.zeros((own.max() + 1, len(names), len(names)))
         np.add.at(counts, (own, codes[first][both], codes[second][both]), 1)
         title = "Cohen's kappa" + (f", {first} and {second}" if len(codes) > 2 else "")
-        rows.append((title, *jackknife(cohen_kappa, counts, level=level), int(both.sum()), len(counts)))
+        rows.append((title, *jackknife(cohen_kappa, counts), int(both.sum()), len(counts)))
     return rows
 
 

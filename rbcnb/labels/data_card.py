@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pandas as pd
 
-from rbcnb.columns import BORDER, CELL, GROUP, KIND, LABEL, READER, REVISION, SESSION, SMEAR, TIME, class_names
+from rbcnb.columns import BORDER, CELL, GROUP, KIND, LABEL, READER, REVISION, SESSION, SMEAR, TIME, UNSURE, class_names
 from rbcnb.labels.agreement import Compared
 from rbcnb.labels.assign import MATCH_RADII, click_offsets, count_classes, imbalance_ratio, labels_per_smear, matched
 from rbcnb.labels.consensus import DISPUTED, current_labels
-from rbcnb.labels.readings import KINDS, SKIPPED, UNSURE
+from rbcnb.labels.readings import KINDS, SKIPPED
 
 FLAWS = ("flaw", "measured", "meaning")
 LONGEST = 40  # smears that are listed one by one

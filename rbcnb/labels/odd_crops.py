@@ -114,13 +114,12 @@ def near_pairs(
     return pairs.drop_duplicates(["first", "second"]).reset_index(drop=True)
 
 
-def duplicate_cells(cells: pd.DataFrame, crops: np.ndarray, **limits: float) -> pd.DataFrame:
+def duplicate_cells(cells: pd.DataFrame, crops: np.ndarray) -> pd.DataFrame:
     """Pairs of cells that show the same thing. No label plays a part.
 
     Args:
         cells: ``smear``, ``cell``, ``group``, in the order of *crops*.
         crops: uint8 [N, S, S, 3].
-        **limits: of `near_pairs`.
 
     Returns:
         The pairs of `near_pairs` with ``smear``, ``cell``, ``other_smear``, ``other_cell``, ``identical`` (to the byte,
@@ -128,7 +127,7 @@ def duplicate_cells(cells: pd.DataFrame, crops: np.ndarray, **limits: float) -> 
     """
     if len(cells) != len(crops):
         raise ValueError(f"{len(cells)} cells but {len(crops)} crops: they must stand in the same order, one each")
-    pairs = near_pairs(crops, **limits)
+    pairs = near_pairs(crops)
     one, two = (cells.iloc[pairs[name].to_numpy(int)].reset_index(drop=True) for name in ("first", "second"))
     same = [np.array_equal(crops[i], crops[j]) for i, j in zip(pairs["first"], pairs["second"], strict=True)]
     named = {SMEAR: one[SMEAR], CELL: one[CELL], f"other_{SMEAR}": two[SMEAR], f"other_{CELL}": two[CELL]}
@@ -168,7 +167,7 @@ def crop_features(crops: np.ndarray) -> np.ndarray:
     return np.column_stack([np.log(bands + 1e-4), mean, spread, hue, np.sqrt(n_seen)])
 
 
-def outlier_scores(crops: np.ndarray, *, neighbours: int = NEIGHBOURS) -> np.ndarray:
+def outlier_scores(crops: np.ndarray) -> np.ndarray:
     """How far each crop stands from its nearest likes, [N]: about 1 within a crowd, the higher the lonelier.
 
     Local outlier factor (Breunig et al. 2000) on `crop_features`, each scaled by its quartiles. Odd crops that are many
@@ -176,10 +175,9 @@ def outlier_scores(crops: np.ndarray, *, neighbours: int = NEIGHBOURS) -> np.nda
 
     Args:
         crops: uint8 [N, S, S, 3], at least 3.
-        neighbours: that a crop is compared with; fewer where there are not so many.
     """
     if len(crops) < 3:
         raise ValueError(f"{len(crops)} crops have no crowd to stand out from; give at least 3")
     scaled = RobustScaler().fit_transform(crop_features(crops))
-    found = LocalOutlierFactor(min(neighbours, len(crops) - 1)).fit(scaled)
+    found = LocalOutlierFactor(min(NEIGHBOURS, len(crops) - 1)).fit(scaled)
     return -found.negative_outlier_factor_
