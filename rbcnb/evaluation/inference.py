@@ -1,4 +1,4 @@
-"""From scores to statements: paired differences with intervals, and a verdict computed from them.
+"""From scores to statements: differences in macro F1 with intervals, their slope along the ladder, and verdicts.
 
 The unit of chance is the smear (its cells share stain, focus and reader) and the seed: both are drawn anew.
 """

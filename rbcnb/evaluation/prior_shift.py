@@ -6,6 +6,7 @@ probabilities are float [N, C] with rows that sum to 1; priors are [C], positive
 from collections.abc import Sequence
 
 import numpy as np
+from scipy.special import softmax
 
 
 def shift_prior(probabilities: np.ndarray, *, old_prior: Sequence[float], new_prior: Sequence[float]) -> np.ndarray:
@@ -55,8 +56,7 @@ def focal_posterior(probabilities: np.ndarray, *, gamma: float, alpha: float | S
         # p (q^(gamma-1) (q - gamma p log p))^-1 = p q^-gamma / (1 + gamma p ce / q)
         log_eta = np.log(p) - log_weights - gamma * np.log(q) - np.log1p(gamma * np.where(p > 0, -p * np.log(p), 0) / q)
     log_eta = np.where(p == 0, -np.inf, np.where(q == 0, 0.0, log_eta))
-    eta = np.exp(log_eta - log_eta.max(axis=1, keepdims=True))
-    return eta / eta.sum(axis=1, keepdims=True)
+    return softmax(log_eta, axis=1)
 
 
 def _check_prior(prior: Sequence[float], probabilities: np.ndarray) -> np.ndarray:

@@ -1,4 +1,8 @@
-"""Fig. 13 with intervals: relative improvement of one method over another in percent, over smears and seeds."""
+"""Fig. 13 with intervals: relative improvement of one method over another in percent, over smears and seeds.
+
+A bootstrap over smears asks for the AUROC of many weightings of the same cells: `MacroAuroc` counts pairs of cells in
+order once, by the smears that they are from, and then only weighs them.
+"""
 
 from collections.abc import Callable, Sequence
 

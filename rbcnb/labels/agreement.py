@@ -107,7 +107,8 @@ def agreement_table(ratings: pd.DataFrame, smears: Sequence) -> pd.DataFrame:
     if not twice.any():
         raise ValueError("no cell was named by two readers; let a second reader label some of the cells")
     votes, groups = votes[twice], pd.factorize(np.asarray(smears, dtype=object)[twice])[0]
-    sums, counted = _by_group(_pair_sums(votes), groups), (int(twice.sum()), int(groups.max()) + 1)
+    sums = pd.DataFrame(_pair_sums(votes)).groupby(groups).sum().to_numpy()
+    counted = int(twice.sum()), len(sums)
     rows = [(AGREEMENT, *jackknife(lambda s: s[..., 1] / s[..., 0], sums, least=0.0), *counted)]
     rows += _cohen_rows(ratings[twice], groups, names)
     rows.append((FLEISS, *jackknife(_fleiss, sums), *counted))
@@ -192,12 +193,6 @@ def _cohen_rows(ratings: pd.DataFrame, groups: np.ndarray, names: list[str]) -> 
         title = "Cohen's kappa" + (f", {first} and {second}" if len(codes) > 2 else "")
         rows.append((title, *jackknife(cohen_kappa, counts), int(both.sum()), len(counts)))
     return rows
-
-
-def _by_group(values: np.ndarray, groups: np.ndarray) -> np.ndarray:
-    sums = np.zeros((groups.max() + 1, values.shape[1]))
-    np.add.at(sums, groups, values)
-    return sums
 
 
 @dataclass(frozen=True, eq=False)

@@ -17,6 +17,7 @@ the model.
 
 import numpy as np
 import pandas as pd
+from sklearn.metrics import confusion_matrix
 
 from rbcnb.columns import (
     CELL,
@@ -68,9 +69,7 @@ def confident_classes(given: np.ndarray, probs: np.ndarray) -> np.ndarray:
 def confident_joint(given: np.ndarray, probs: np.ndarray) -> np.ndarray:
     """Counts [C, C]: row the label given, column the class the model is sure of. Off the diagonal, classes overlap."""
     sure = confident_classes(given, probs)
-    counts = np.zeros((probs.shape[1], probs.shape[1]), dtype=int)
-    np.add.at(counts, (given[sure >= 0], sure[sure >= 0]), 1)
-    return counts
+    return confusion_matrix(given[sure >= 0], sure[sure >= 0], labels=range(probs.shape[1]))
 
 
 def flag_issues(given: np.ndarray, probs: np.ndarray) -> np.ndarray:

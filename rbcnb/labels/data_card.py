@@ -117,10 +117,6 @@ def audit_text(pairs: pd.DataFrame, issues: pd.DataFrame | None = None, estimate
     return " ".join(told)
 
 
-def _of(n: int, total: int) -> str:
-    return f"{n} of {total}" + (f" ({n / total:.1%})" if total else "")
-
-
 def readers_table(readings: pd.DataFrame) -> pd.DataFrame:
     """Who read: a row per reader with readings, cells, how many of each kind, corrections, first and last day."""
     rows = []
@@ -216,6 +212,10 @@ def data_card_text(
         ),
     }
     return "\n\n".join([f"# {title}", *(f"## {head}\n\n{text}" for head, text in parts.items())]) + "\n"
+
+
+def _of(n: int, total: int) -> str:
+    return f"{n} of {total}" + (f" ({n / total:.1%})" if total else "")
 
 
 def _class_table(truth: pd.DataFrame, labelled: pd.DataFrame, drawn: pd.DataFrame) -> pd.DataFrame:

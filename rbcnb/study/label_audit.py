@@ -1,4 +1,9 @@
-"""What nets say of cells whose smears they have not seen: folds by smear, eight views of a cell, opinions averaged."""
+"""An audit of labels by networks, and what comes of it.
+
+Networks say what cells are whose smears they have not seen: folds by smear, eight views of a cell, opinions averaged.
+`rbcnb.labels.find_label_issues` lists the labels that these opinions make doubtful. After a second look
+(`rbcnb.labels.relabel_queue`) the corrections are applied to development cells, and their effect is measured.
+"""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -87,7 +92,7 @@ def out_of_fold(results: pd.DataFrame, store: str | Path) -> pd.DataFrame:
     """What fits that had not seen a cell's smear say of it, averaged over views, seeds, architectures and methods.
 
     Args:
-        results: rows of `rbcnb.study.run_study` on cells `in_all_turns`, the folds of one or more settings; none may
+        results: rows of `rbcnb.study.run_study` on `eight_views`, the folds of one or more settings; none may
             lack a fold.
         store: where their predictions lie.
 
@@ -141,9 +146,7 @@ def load_corrections(path: str | Path) -> pd.DataFrame:
     return current_labels(load_readings(path))
 
 
-def apply_corrections(
-    cells: pd.DataFrame, readings: pd.DataFrame
-) -> tuple[pd.DataFrame, pd.DataFrame]:
+def apply_corrections(cells: pd.DataFrame, readings: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
     """*cells* with the labels of a second look on the development cells, and the table of what was changed.
 
     Args:
