@@ -1,8 +1,8 @@
 """Two methods, fit by fit: tests and effect sizes of paired differences, and p values adjusted for many tests.
 
-Each test speaks of the chance it is told of, and of nothing more: seeds on these smears (`sign_flip`, `win_share`), folds
-(`corrected_resampled_t`), cells (`mcnemar`). Seeds and smears together are `rbcnb.evaluation.inference`'s. `holm` and
-`benjamini_hochberg` adjust the p values of a family.
+Each test speaks of the chance that it names, and of nothing more: seeds on these smears (`sign_flip`, `win_share`),
+folds (`corrected_resampled_t`), cells (`mcnemar`). Seeds and smears together are `rbcnb.evaluation.inference`'s. `holm`
+and `benjamini_hochberg` adjust the p values of a family.
 """
 
 import math
