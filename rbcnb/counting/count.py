@@ -27,8 +27,8 @@ import pandas as pd
 from rbcnb import __version__
 from rbcnb._utils.code_digest import code_digest
 from rbcnb._utils.files import atomic_write
-from rbcnb.columns import BORDER, PRED, SMEAR, prob_columns
-from rbcnb.counting.abstention import UNSURE, call_cells
+from rbcnb.columns import BORDER, PRED, SMEAR, UNSURE, prob_columns
+from rbcnb.counting.abstention import call_cells
 from rbcnb.counting.differential import POOL, differential_count
 from rbcnb.counting.model_file import Model, ModelFileError, load_model
 from rbcnb.counting.overlay import CALL, draw_overlay

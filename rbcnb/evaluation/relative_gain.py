@@ -1,4 +1,8 @@
-"""Fig. 13: relative improvement of one method over another in percent, and its intervals over smears and seeds."""
+"""Fig. 13 with intervals: relative improvement of one method over another in percent, over smears and seeds.
+
+A bootstrap over smears asks for the AUROC of many weightings of the same cells: `MacroAuroc` counts pairs of cells in
+order once, by the smears that they are from, and then only weighs them.
+"""
 
 from collections.abc import Callable, Sequence
 
@@ -96,10 +100,8 @@ class MacroAuroc:
             return share.sum(axis=-1) / (of_all > 0).sum(axis=-1)
 
 
-def relative_gain(
-    pairs: Sequence[Sides], *, score: str, seed: int, level: float = 0.95, n_bootstrap: int = N_BOOTSTRAP
-) -> Difference:
-    """Improvement of the first of two methods over the second, percent, a mean over architectures, with its interval.
+def relative_gain(pairs: Sequence[Sides], *, score: str, seed: int, n_bootstrap: int = N_BOOTSTRAP) -> Difference:
+    """Improvement of the first of two methods over the second, percent, a mean over architectures; 95 % interval.
 
     As in Fig. 13 the ratio is that of means over seeds. Its variance over seeds is that of the ratio's linear part,
     (a_s - (1 + r) b_s) / mean b (the delta method); over smears it is that of a bootstrap that architectures share.
@@ -108,7 +110,6 @@ def relative_gain(
         pairs: per architecture the predictions of both methods, the same test cells throughout.
         score: one of `rbcnb.columns.SCORES`. AUROC ranks the cells of pooled outer splits together, as Fig. 10 does.
         seed: of the bootstrap.
-        level: coverage of the interval.
         n_bootstrap: draws; one in which all cells are of one class has no AUROC and is left out.
 
     Raises:
@@ -131,7 +132,7 @@ def relative_gain(
         one, other = (measure(weights).mean(axis=1) for measure in sides)
         drawn += 100 * (one / other - 1) / len(measured)
     told = ~np.isnan(drawn)
-    options = {"n_groups": n_groups, "level": level, "repetitions": repetitions_of(pairs[0][0])}
+    options = {"n_groups": n_groups, "repetitions": repetitions_of(pairs[0][0])}
     return interval_of(by_seed, drawn[told] if told.any() else drawn, **options)
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from scipy.special import softmax
 from torch import Tensor
 
 from rbcnb.columns import CLASSES
@@ -77,9 +78,7 @@ def registered_losses(class_counts: Sequence[int]) -> dict[str, Loss]:
 
 def probabilities(coefficients: np.ndarray, x: np.ndarray) -> np.ndarray:
     """Softmax probabilities [..., N, 3] of `fit_losses` coefficients [..., 6, 3] at measurements *x* [N, 2]."""
-    logits = quadratic(x) @ coefficients
-    odds = np.exp(logits - logits.max(axis=-1, keepdims=True))
-    return odds / odds.sum(axis=-1, keepdims=True)
+    return softmax(quadratic(x) @ coefficients, axis=-1)
 
 
 @dataclass(frozen=True)

@@ -26,8 +26,6 @@ from rbcnb.training.trial import PRECISIONS, Trial
 if TYPE_CHECKING:
     from distributed import Client
 
-    from rbcnb.training.trial import Trial
-
 
 @dataclass(frozen=True)
 class Outcome:
@@ -39,7 +37,7 @@ class Outcome:
 
 
 def progress_line(
-    trials: Sequence["Trial"], done: Sequence[Outcome], costs: Sequence[float], *, jobs: int, spent_s: float
+    trials: Sequence[Trial], done: Sequence[Outcome], costs: Sequence[float], *, jobs: int, spent_s: float
 ) -> str:
     """A study's line: trials done, running, left, the time left by their *costs*, and the best score on a fold so far.
 

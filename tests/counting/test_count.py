@@ -10,8 +10,8 @@ import torch
 from PIL import Image
 
 from rbcnb.cli import main
-from rbcnb.columns import CLASSES, prob_columns
-from rbcnb.counting.abstention import UNSURE, call_cells
+from rbcnb.columns import CLASSES, UNSURE, prob_columns
+from rbcnb.counting.abstention import call_cells
 from rbcnb.counting.count import DOUBTFUL, count_files
 from rbcnb.counting.differential import POOL
 from rbcnb.counting.model_file import ModelCard, ModelFileError, save_model

@@ -112,7 +112,7 @@ def test_relative_improvement_has_its_point_in_its_interval(gaps):
 
 
 def test_plan_names_every_goal_and_says_never(gaps):
-    plan = gaps.plan(power=0.999)
+    plan = replace(gaps, margin=0.001).plan()
     assert set(plan["goal"]) == {"gain", "alike"}
     assert (plan["told"].str.startswith("never") == plan["seeds"].isna()).all()
     assert plan["seeds"].isna().any()

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from rbcnb.columns import CELL, CLASSES, FOUND, LABEL, PROB, SESSION, SMEAR, class_names
+from rbcnb.columns import CELL, CLASSES, FOUND, LABEL, PROB, SESSION, SMEAR, UNSURE, class_names
 from rbcnb.labels.consensus import current_labels
 from rbcnb.labels.labeller.pictures import THUMB_PX, CellPictures, crops_of_array
 from rbcnb.labels.labeller.queue import (
@@ -30,7 +30,7 @@ from rbcnb.labels.labeller.queue import (
     resume,
     undo,
 )
-from rbcnb.labels.readings import KINDS, NAMED, UNDONE, UNSURE, Reading, append_readings, load_readings
+from rbcnb.labels.readings import KINDS, NAMED, UNDONE, Reading, append_readings, load_readings
 from rbcnb.plotting.cells import plot_contact_sheet
 from rbcnb.plotting.style import colours_of
 
