@@ -16,7 +16,7 @@ count for an ordinary one. Smears are segmented side by side and classified as t
 import hashlib
 import json
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -76,7 +76,6 @@ def count_files(
     *,
     upscale: str | None = None,
     diameter_px: float | None = None,
-    models: str | None = None,
     seed: int = 0,
     jobs: int = 1,
     scheduler: str | None = None,
@@ -92,7 +91,6 @@ def count_files(
         model: file of `rbcnb.workflow.export_model`.
         upscale: another method than the model's crops were made by; None keeps to it.
         diameter_px: of a cell in the images; None: as in training, estimated from each unless it was given there.
-        models: folder of Waifu2x's model files.
         seed: of the draws for adjusted intervals.
         jobs: images segmented at once, each in a process of its own.
         scheduler: address of a Dask scheduler, whose workers segment in place of this machine, which classifies; see
@@ -104,7 +102,7 @@ def count_files(
         rbcnb._utils.errors.ClusterError: the cluster cannot do the work.
     """
     loaded = load_model(model)
-    spec = finder_of(loaded, str(model), upscale=upscale, diameter_px=diameter_px, models=models)
+    spec = finder_of(loaded, str(model), upscale=upscale, diameter_px=diameter_px)
     out = Path(out)
     classifier = _Classifier(loaded, out)
     batch = segment_files(paths, out, spec=spec, jobs=jobs, scheduler=scheduler, progress=progress, finish=classifier)
@@ -126,7 +124,7 @@ def count_files(
         "digest": loaded.digest,
         "package": __version__,
         "seed": seed,
-        "finder": asdict(replace(spec, models=None)),
+        "finder": asdict(spec),
         **{name: getattr(card, name) for name in ("temperature", "threshold", "sure", "data", "run", "trial")},
     }
     for table, name in ((differential, "differential"), (smears, "smears")):
@@ -137,13 +135,11 @@ def count_files(
     return CountReport(batch, differential, smears, out)
 
 
-def finder_of(
-    model: Model, name: str, *, upscale: str | None = None, diameter_px: float | None = None, models: str | None = None
-) -> FinderSpec:
+def finder_of(model: Model, name: str, *, upscale: str | None, diameter_px: float | None) -> FinderSpec:
     """How the model's crops were made, changed where told."""
     known = {entry.name for entry in fields(FinderSpec)}
     given = {"upscale": upscale, "diameter_px": diameter_px}
-    settings = model.card.finder | {"size_px": model.card.size_px, "models": models}
+    settings = model.card.finder | {"size_px": model.card.size_px}
     settings |= {key: value for key, value in given.items() if value is not None}
     if strangers := set(settings) - known:
         raise ModelFileError(

@@ -58,12 +58,11 @@ class ImageCells:
     key: str
 
 
-def image_key(data: bytes, name: str, spec: FinderSpec, device: str) -> str:
+def image_key(data: bytes, name: str, spec: FinderSpec) -> str:
     """Changes when the image's bytes or *name*, the settings, the code or the libraries do."""
     # The network is what its files hold, wherever they lie.
-    network = _network_stamp(waifu2x.model_folder(spec.models)) if spec.upscale == "waifu2x" else ""
-    settings = asdict(replace(spec, models=None))
-    digest = hashlib.sha256(json.dumps([_stamp(), network, name, settings, device], default=str).encode())
+    network = _network_stamp(waifu2x.model_folder()) if spec.upscale == "waifu2x" else ""
+    digest = hashlib.sha256(json.dumps([_stamp(), network, name, asdict(spec)], default=str).encode())
     digest.update(data)
     return digest.hexdigest()
 
@@ -138,7 +137,6 @@ class BatchReport:
     n_cells: int
     errors: tuple[tuple[str, str], ...]  # (file, message)
     notes: tuple[tuple[str, str], ...]  # (file, message) of images that were segmented, such as "has 2 pages"
-    device: str  # what crops were upscaled on: "cpu", or "vulkan: " and a GPU's name
     cells_csv: Path
 
 
@@ -171,21 +169,18 @@ def segment_files(
     """
     if jobs < 1:
         raise ValueError(f"jobs must be at least 1, not {jobs}")
-    spec, device = spec or FinderSpec(), "cpu"
+    spec = spec or FinderSpec()
     images, errors = expand_inputs(paths)
     try:
         with connect(scheduler) as client:
             if spec.upscale in upscaling.METHODS:  # so that the fallback is said once and is part of each image's key
-                usable = ask_all_workers(client, upscaling.usable_method, spec.upscale, models=spec.models)
-                spec = replace(spec, upscale=usable)
-                if spec.upscale == "waifu2x" and not spec.upscales_smear:
-                    device = ask_all_workers(client, waifu2x.crops_device)
+                spec = replace(spec, upscale=ask_all_workers(client, upscaling.usable_method, spec.upscale))
             out = Path(out).absolute() if client else Path(out)
             out.mkdir(parents=True, exist_ok=True)
             with folder_lock(out):
                 _clear_away(out)
                 return _segment_images(
-                    images, errors, out, spec, device=device, jobs=jobs, client=client, progress=progress, finish=finish
+                    images, errors, out, spec, jobs=jobs, client=client, progress=progress, finish=finish
                 )
     except BlockingIOError as error:
         raise BatchError(str(error)) from error
@@ -208,7 +203,6 @@ def _segment_images(
     out: Path,
     spec: FinderSpec,
     *,
-    device: str,
     jobs: int,
     client: "Client | None",
     progress: bool,
@@ -221,7 +215,7 @@ def _segment_images(
     try:
         with shared_folder_probe(out) if client else nullcontext() as mark:
             places = [path.absolute() if client else path for path in images]
-            work = run_all(_try_image, places, shared=(out, spec, device, threads, mark), jobs=jobs, client=client)
+            work = run_all(_try_image, places, shared=(out, spec, threads, mark), jobs=jobs, client=client)
             for number, outcome in tqdm(work, total=len(images), unit="image", disable=not progress):
                 path = images[number]
                 if finish is not None and isinstance(outcome, ImageCells):
@@ -256,12 +250,10 @@ def _segment_images(
             (out / "errors.csv").unlink(missing_ok=True)
     except OSError as error:
         raise _unwritable(out, error) from error
-    return BatchReport(len(tables), n_resumed, len(cells), tuple(errors), tuple(notes), device, out / "cells.csv")
+    return BatchReport(len(tables), n_resumed, len(cells), tuple(errors), tuple(notes), out / "cells.csv")
 
 
-def _try_image(
-    path: Path, out: Path, spec: FinderSpec, device: str, threads: int | None, mark: Path | None
-) -> ImageCells | str:
+def _try_image(path: Path, out: Path, spec: FinderSpec, threads: int | None, mark: Path | None) -> ImageCells | str:
     """What came of one image, or the message of what went wrong with it."""
     if mark is not None and not mark.exists():
         raise BatchError(
@@ -270,7 +262,7 @@ def _try_image(
         )
     if threads is not None:
         cv2.setNumThreads(threads)
-    return _guarded(path, _segment_image, path, out, spec, device)
+    return _guarded(path, _segment_image, path, out, spec)
 
 
 def _guarded(path: Path, work: Callable[..., Any], *arguments: Any) -> Any:
@@ -288,10 +280,10 @@ def _guarded(path: Path, work: Callable[..., Any], *arguments: Any) -> Any:
         return message if str(path) in message else f"{path}: {message}"
 
 
-def _segment_image(path: Path, out: Path, spec: FinderSpec, device: str) -> ImageCells:
+def _segment_image(path: Path, out: Path, spec: FinderSpec) -> ImageCells:
     part, crops = out / "parts" / f"{path.stem}.json", out / "crops" / path.stem
     data = image_bytes(path)
-    key = image_key(data, path.name, spec, device)
+    key = image_key(data, path.name, spec)
     if (finished := load_finished(part, crops, key)) is not None:
         return finished
 
@@ -304,7 +296,7 @@ def _segment_image(path: Path, out: Path, spec: FinderSpec, device: str) -> Imag
     table = found.cells.assign(**{SMEAR: path.name, CROP_SCALE: spec.size_px / found.diameter_px})
     rest = [name for name in table.columns if name not in (*FOUND, CROP_SCALE)]
     table = table[[*FOUND, *rest, CROP_SCALE]]
-    saved = {"key": key, "device": device, "notes": notes, "cells": table.to_dict("list")}
+    saved = {"key": key, "notes": notes, "cells": table.to_dict("list")}
     try:
         # The part says "finished", so it goes first and comes last.
         part.unlink(missing_ok=True)

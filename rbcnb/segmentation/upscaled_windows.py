@@ -8,14 +8,15 @@ is the same as if cut from the whole upscaled image: bit for bit on a CPU (see `
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from itertools import product
+from typing import Any
 
 import numpy as np
 
 from rbcnb.segmentation import upscaling
-from rbcnb.segmentation.waifu2x import BLOCK_PX, CONTEXT_PX, TILE_PX, TRIM_PX, crops_device, model_folder, network, run
+from rbcnb.segmentation.waifu2x import BLOCK_PX, CONTEXT_PX, TILE_PX, TRIM_PX, network, run
 
 Box = tuple[int, int, int, int]  # top, left, bottom, right; the last two exclusive
 _REGION_PX = 6144  # side of the part of the upscaled image that is worked on at a time: at most 130 MB of pixels
@@ -70,13 +71,10 @@ def _prefix_cost(mask: np.ndarray, overhead: float) -> np.ndarray:
     return (height + overhead) * (last - first + overhead)
 
 
-def upscaled_windows(
-    image: np.ndarray, boxes: Sequence[Box], scale: float, *, method: str, models: str | Path | None = None
-) -> list[np.ndarray]:
-    """``[superres.upscale(image, scale, method=method)[top:bottom, left:right] for each box]``, without the whole.
+def upscaled_windows(image: np.ndarray, boxes: Sequence[Box], scale: float, *, method: str) -> list[np.ndarray]:
+    """``[upscaling.upscale(image, scale, method=method)[top:bottom, left:right] for each box]``, without the whole.
 
-    For "waifu2x" the pixels are the same; by Vulkan two grey levels apart at most, where that was measured (Mesa's
-    llvmpipe: 0.08 % of the values at 5.6 times the size); for "bicubic" they are one apart at most (OpenCV rounds its
+    For "waifu2x" the pixels are the same; for "bicubic" they are one grey level apart at most (OpenCV rounds its
     weights). Where Waifu2x cannot run it warns, and upscales bicubically.
 
     image : [H, W, 3] uint8 RGB.
@@ -87,9 +85,9 @@ def upscaled_windows(
         if not (0 <= box[0] < box[2] <= size[0] and 0 <= box[1] < box[3] <= size[1]):
             raise ValueError(f"the box {tuple(box)} is empty or not within {size[0]} x {size[1]} pixels")
     if scale <= 1:  # the whole is no larger than the image
-        whole = upscaling.upscale(image, scale, method=method, models=models)
+        whole = upscaling.upscale(image, scale, method=method)
         return [whole[top:bottom, left:right].copy() for top, left, bottom, right in boxes]
-    method = upscaling.usable_method(method, models=models)
+    method = upscaling.usable_method(method)
     levels = upscaling.doublings(scale) if method == "waifu2x" else 0
     large = tuple(side << levels for side in image.shape[:2])
     taps = area_taps if method == "waifu2x" else cubic_taps
@@ -97,7 +95,7 @@ def upscaled_windows(
     windows: list[np.ndarray] = [np.empty(0)] * len(boxes)
     for members in _neighbours(boxes, size):
         sources = [_source(axes, boxes[i]) for i in members]
-        source = _doubled(image, sources, levels, models) if levels else Region(image, 0, 0, image.shape[:2])
+        source = _doubled(image, sources, levels) if levels else Region(image, 0, 0, image.shape[:2])
         for i in members:
             windows[i] = _weighted(source, axes, boxes[i])
     return windows
@@ -206,7 +204,7 @@ def _neighbours(boxes: Sequence[Box], size: tuple[int, int]) -> Iterator[list[in
     yield from groups.values()
 
 
-def _doubled(image: np.ndarray, boxes: list[Box], levels: int, models: str | Path | None) -> Region:
+def _doubled(image: np.ndarray, boxes: list[Box], levels: int) -> Region:
     """*image* doubled *levels* times, computed where *boxes* (pixels of the result) need it."""
     plans: list[list[Box]] = []
     for level in reversed(range(levels)):  # what the last level needs tells what the one before must give
@@ -214,15 +212,15 @@ def _doubled(image: np.ndarray, boxes: list[Box], levels: int, models: str | Pat
         needed = [(top // 2, left // 2, -(-bottom // 2), -(-right // 2)) for top, left, bottom, right in boxes]
         plans.append(_cover(needed, size))
         boxes = [_clipped(_context(box, _trim(box, size)), size) for box in plans[-1]]
-    folder, threads, vulkan = model_folder(models), upscaling.default_threads(), crops_device() != "cpu"
+    nets = {trim: network(trim=trim) for trim in product((False, True), repeat=2)}
     region = Region(image, 0, 0, image.shape[:2])
     for plan in reversed(plans):
-        region = _double_where(region, plan, lambda trim: network(folder, threads, trim=trim, vulkan=vulkan))
+        region = _double_where(region, plan, nets)
     return region
 
 
-def _double_where(source: Region, plan: list[Box], net_of) -> Region:
-    """Twice the size of *source*, computed in the boxes of *plan* alone (pixels of *source*)."""
+def _double_where(source: Region, plan: list[Box], nets: Mapping[tuple[bool, bool], Any]) -> Region:
+    """Twice the size of *source*, computed in the boxes of *plan* alone (pixels of *source*); *nets* by their trim."""
     top, left = (min(box[i] for box in plan) for i in (0, 1))
     bottom, right = (max(box[i] for box in plan) for i in (2, 3))
     # Zeroed pages that are never written take no memory.
@@ -231,7 +229,7 @@ def _double_where(source: Region, plan: list[Box], net_of) -> Region:
         trim = _trim(box, source.size)
         height, width = 2 * (box[2] - box[0]), 2 * (box[3] - box[1])
         row, column = 2 * (box[0] - top), 2 * (box[1] - left)
-        result = run(net_of(trim), source.read(*_context(box, trim)))
+        result = run(nets[trim], source.read(*_context(box, trim)))
         pixels[row : row + height, column : column + width] = result[:height, :width]
     return Region(pixels, 2 * top, 2 * left, (2 * source.size[0], 2 * source.size[1]))
 
