@@ -1,6 +1,5 @@
 """Images on disk: what a smear is, how its file is read, and which files hold the same bytes."""
 
-import hashlib
 import io
 import os
 import re
@@ -14,24 +13,16 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pandas as pd
-from PIL import Image, ImageChops, UnidentifiedImageError
+from PIL import Image, ImageChops, ImageOps, UnidentifiedImageError
 
+from rbcnb._utils.files import file_digest
 from rbcnb.columns import X, Y
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp")
 MAX_PIXELS = 200_000_000  # a decoded smear of this size fills 600 MB
 _PILLOW_LIMIT = threading.Lock()
 _PLANES, _BITS = 284, 258  # TIFF's tags PlanarConfiguration and BitsPerSample
-_ORIENTATION = 0x0112  # EXIF's tag, and how each of its values is undone
-_TURNS = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
+_ORIENTATION = 0x0112  # EXIF's tag
 _LONGEST_NAME = 230  # bytes: file systems allow 255, and temporary names are longer than the file's own
 
 
@@ -66,8 +57,6 @@ def image_bytes(path: str | Path) -> bytes:
         raise SmearError(f"{path}: no such file; check the path")
     try:
         data = path.read_bytes()
-    except FileNotFoundError as error:  # it went away just now
-        raise SmearError(f"{path}: no such file; check the path") from error
     except OSError as error:
         raise SmearError(f"{path}: cannot be opened ({error.strerror}); check who may read it") from error
     if not data:
@@ -122,8 +111,9 @@ def _decode(data: bytes, path: Path) -> np.ndarray:
             raise SmearError(f"{path}: every pixel is transparent; save it without an alpha channel")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
     image = image.convert("RGB")
-    if orientation in _TURNS:
-        image = image.transpose(_TURNS[orientation])
+    image.info.clear()  # of all that the file says beside its pixels only this is to be heeded
+    image.getexif()[_ORIENTATION] = orientation
+    ImageOps.exif_transpose(image, in_place=True)
     return np.array(image)
 
 
@@ -168,9 +158,9 @@ def identical_image_groups(paths: list[Path]) -> dict[Path, str]:
         sizes.setdefault(path.stat().st_size, []).append(path)
     groups = {}
     for same_size in sizes.values():
-        first: dict[bytes, str] = {}
+        first: dict[str, str] = {}
         for path in same_size:
-            content = hashlib.sha256(path.read_bytes()).digest() if len(same_size) > 1 else b""
+            content = file_digest(path) if len(same_size) > 1 else ""
             groups[path] = first.setdefault(content, path.name)
     return groups
 

@@ -3,10 +3,11 @@ import threading
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 
+import pooch
 import pytest
 from chula_registry import write_registry
 
-from rbcnb.smears.chula import FetchError, fetch_chula, read_registry
+from rbcnb.smears.chula import REGISTRY, FetchError, fetch_chula
 
 CONTENT = {
     "LICENSE": b"MIT",
@@ -45,7 +46,7 @@ def server(tmp_path):
 
 
 def fetch(server, out, **options):
-    return fetch_chula(out, base_url=server.url, registry=server.registry, progress=False, retries=0, **options)
+    return fetch_chula(out, base_url=server.url, registry=server.registry, retries=0, **options)
 
 
 def test_fetches_every_file(server, tmp_path):
@@ -92,14 +93,14 @@ def test_a_passing_fault_is_tried_again(server, tmp_path, monkeypatch):
             plain(self)
 
     monkeypatch.setattr(Recorder, "do_GET", do_GET)
-    fetch_chula(tmp_path / "out", base_url=server.url, registry=server.registry, progress=False, retries=1)
+    fetch_chula(tmp_path / "out", base_url=server.url, registry=server.registry, retries=1)
     assert len(server.requests) == len(CONTENT) + 1
 
 
 def test_gives_up_early_when_nothing_answers(server, tmp_path):
     registry = {f"Dataset/{i}.jpg": "0" * 64 for i in range(400)}
     with pytest.raises(FetchError) as caught:
-        fetch_chula(tmp_path / "out", base_url=server.url, registry=registry, progress=False, retries=0)
+        fetch_chula(tmp_path / "out", base_url=server.url, registry=registry, retries=0)
     assert len(server.requests) < 200
     assert len(caught.value.failed) >= 20
 
@@ -114,13 +115,22 @@ def test_the_registry_of_a_copy(server, tmp_path):
     (server.root / "notes.json").write_text("{}")
     path = tmp_path / "registry.txt"
     assert write_registry(server.root, path) == len(CONTENT)
-    assert read_registry(path) == server.registry
+    assert registry_in(path) == server.registry
     with pytest.raises(FileNotFoundError, match="give the dataset's folder"):
         write_registry(tmp_path / "nowhere", path)
 
 
-def test_the_packaged_registry():
-    registry = read_registry()
+def registry_in(path):
+    store = pooch.create(path.parent, "")
+    store.load_registry(path)
+    return store.registry
+
+
+def test_the_packaged_registry_is_what_is_fetched(server, tmp_path):
+    registry = registry_in(REGISTRY)
+    with pytest.raises(FetchError, match=f"of {len(registry)} files"):
+        fetch_chula(tmp_path / "out", base_url=server.url, retries=0)
+    assert set(server.requests) <= set(registry)
     assert {"LICENSE", "README.md"} <= set(registry)
     assert all(len(value) == 64 and int(value, 16) >= 0 for value in registry.values())
     images = {name.split("/")[1].removesuffix(".jpg") for name in registry if name.startswith("Dataset/")}
