@@ -18,7 +18,7 @@ import json
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import cv2
 import numpy as np
@@ -36,10 +36,7 @@ from rbcnb.counting.smear_shift import MIN_CELLS, Reference, look_of_smear, unli
 from rbcnb.evaluation.calibration import apply_temperature
 from rbcnb.segmentation.batch import CROP_SCALE, BatchReport, read_crops, segment_files
 from rbcnb.segmentation.segment import FinderSpec
-from rbcnb.smears.images import read_image
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
+from rbcnb.smears.images import expand_inputs, read_image
 
 COUNTED = "counted"
 POOLED = "pooled"
@@ -79,7 +76,6 @@ def count_files(
     seed: int = 0,
     jobs: int = 1,
     scheduler: str | None = None,
-    progress: bool = True,
 ) -> CountReport:
     """Counts the cells of image files and of the images in folders; see the module for what *out* then holds.
 
@@ -103,16 +99,18 @@ def count_files(
     """
     loaded = load_model(model)
     spec = finder_of(loaded, str(model), upscale=upscale, diameter_px=diameter_px)
-    out = Path(out)
+    out, paths = Path(out), list(paths)
     classifier = _Classifier(loaded, out)
-    batch = segment_files(paths, out, spec=spec, jobs=jobs, scheduler=scheduler, progress=progress, finish=classifier)
-    smears = pd.DataFrame(classifier.facts)
+    batch = segment_files(paths, out, spec=spec, jobs=jobs, scheduler=scheduler, finish=classifier)
+    # Smears are classified as they come, which changes with *jobs*; tables keep the order of the files.
+    done = [classifier.done[path.name] for path in expand_inputs(paths)[0] if path.name in classifier.done]
+    smears = pd.DataFrame([facts for _, facts in done])
     if len(smears):
         alike = (smears[WARNING] == "") & (smears["n_counted"] > 0)
         doubtful = not alike.any()
         smears.insert(4, POOLED, smears["n_counted"] > 0 if doubtful else alike)
     card = loaded.card
-    tables = [table.loc[table[COUNTED], [SMEAR, CALL]] for table in classifier.tables]
+    tables = [table.loc[table[COUNTED], [SMEAR, CALL]] for table, _ in done]
     calls = pd.concat(tables) if tables else pd.DataFrame(columns=[SMEAR, CALL])
     confusion = np.array(card.confusion) if card.confusion else None
     pool = set(smears.loc[smears[POOLED], SMEAR]) if len(smears) else set()
@@ -171,9 +169,7 @@ class _Classifier:
     def __init__(self, model: Model, out: Path) -> None:
         self.model, self.out = model, out
         self.reference = Reference(**model.card.look) if model.card.look else None
-        self.network: Callable | None = None
-        self.tables: list[pd.DataFrame] = []
-        self.facts: list[dict[str, Any]] = []
+        self.done: dict[str, tuple[pd.DataFrame, dict[str, Any]]] = {}
 
     def __call__(self, path: Path, cells: pd.DataFrame, key: str) -> pd.DataFrame:
         part = self.out / "classified" / f"{path.stem}.json"
@@ -192,8 +188,7 @@ class _Classifier:
             with atomic_write(part) as temporary:
                 saved = {"key": own, "facts": facts, "probabilities": probabilities.tolist()}
                 temporary.write_text(json.dumps(saved), encoding="utf-8")
-        self.tables.append(table)
-        self.facts.append(self._told(path.name, table, facts))
+        self.done[path.name] = table, self._told(path.name, table, facts)
         return table
 
     def _classify(self, path: Path, cells: pd.DataFrame) -> tuple[np.ndarray, dict[str, Any]]:

@@ -19,7 +19,6 @@ from collections.abc import Callable, Iterable
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
 from functools import cache, lru_cache
-from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,7 +28,7 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from rbcnb._utils.code_digest import code_digest
+from rbcnb._utils.code_digest import code_digest, installed_versions
 from rbcnb._utils.dask_cluster import ask_all_workers, connect, shared_folder_probe
 from rbcnb._utils.errors import DeadWorkerError
 from rbcnb._utils.files import atomic_write, folder_lock
@@ -73,15 +72,9 @@ def _network_stamp(folder: Path) -> str:
 
 
 @cache
-def _stamp() -> list[str]:
+def _stamp() -> list[Any]:
     """What code and which libraries make a table and its crops."""
-    versions = []
-    for name in _LIBRARIES:
-        try:
-            versions.append(f"{name} {metadata.version(name)}")
-        except metadata.PackageNotFoundError:
-            continue
-    return [code_digest("smears", "segmentation"), *versions]
+    return [code_digest("smears", "segmentation"), installed_versions(_LIBRARIES)]
 
 
 def load_finished(part: Path, crops: Path, key: str) -> ImageCells | None:
@@ -147,7 +140,6 @@ def segment_files(
     spec: FinderSpec | None = None,
     jobs: int = 1,
     scheduler: str | None = None,
-    progress: bool = True,
     finish: Finish | None = None,
 ) -> BatchReport:
     """Find and crop the cells of image files and of the images in folders; see the module for what *out* then holds.
@@ -179,9 +171,7 @@ def segment_files(
             out.mkdir(parents=True, exist_ok=True)
             with folder_lock(out):
                 _clear_away(out)
-                return _segment_images(
-                    images, errors, out, spec, jobs=jobs, client=client, progress=progress, finish=finish
-                )
+                return _segment_images(images, errors, out, spec, jobs=jobs, client=client, finish=finish)
     except BlockingIOError as error:
         raise BatchError(str(error)) from error
     except OSError as error:
@@ -205,7 +195,6 @@ def _segment_images(
     *,
     jobs: int,
     client: "Client | None",
-    progress: bool,
     finish: Finish | None,
 ) -> BatchReport:
     # Processes share the cores among them instead of each taking all.
@@ -216,7 +205,7 @@ def _segment_images(
         with shared_folder_probe(out) if client else nullcontext() as mark:
             places = [path.absolute() if client else path for path in images]
             work = run_all(_try_image, places, shared=(out, spec, threads, mark), jobs=jobs, client=client)
-            for number, outcome in tqdm(work, total=len(images), unit="image", disable=not progress):
+            for number, outcome in tqdm(work, total=len(images), unit="image"):
                 path = images[number]
                 if finish is not None and isinstance(outcome, ImageCells):
                     table = _guarded(path, finish, path, outcome.cells, outcome.key)

@@ -45,7 +45,7 @@ def folder(tmp_path):
 
 
 def run(paths, out, **options):
-    return segment_files(paths, out, **{"spec": SPEC, "progress": False} | options)
+    return segment_files(paths, out, **{"spec": SPEC} | options)
 
 
 def test_folder_becomes_crops_and_one_table(folder, tmp_path):
@@ -248,7 +248,7 @@ def test_killed_in_the_middle_it_carries_on_and_ends_the_same(tmp_path, jobs):
     code = (
         "import sys\nfrom rbcnb.segmentation import FinderSpec, segment_files\n"
         f"spec = FinderSpec(upscale='none', diameter_px=40, size_px=48)\n"
-        f"segment_files([sys.argv[1]], sys.argv[2], spec=spec, jobs={jobs}, progress=False)\n"
+        f"segment_files([sys.argv[1]], sys.argv[2], spec=spec, jobs={jobs})\n"
     )
     out = tmp_path / "out"
     process = subprocess.Popen([sys.executable, "-c", code, str(tmp_path / "in"), str(out)])
