@@ -20,9 +20,9 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import pandas as pd
+from PIL import Image
 
 from rbcnb import __version__
 from rbcnb._utils.code_digest import code_digest
@@ -184,7 +184,10 @@ class _Classifier:
         table = self._with_calls(cells, probabilities)
         if saved is None:
             part.unlink(missing_ok=True)
-            _write_overlay(overlay, draw_overlay(read_image(path), table, self.model.card.classes, note=facts[WARNING]))
+            picture = draw_overlay(read_image(path), table, self.model.card.classes, note=facts[WARNING])
+            # To be looked at, not measured: JPEG is written many times faster than PNG. Thin rings need full colour.
+            with atomic_write(overlay) as temporary:
+                Image.fromarray(picture).save(temporary, quality=92, subsampling=0)
             with atomic_write(part) as temporary:
                 saved = {"key": own, "facts": facts, "probabilities": probabilities.tolist()}
                 temporary.write_text(json.dumps(saved), encoding="utf-8")
@@ -229,11 +232,3 @@ def _saved(part: Path, key: str) -> dict[str, Any] | None:
         return saved if saved["key"] == key and {"facts", "probabilities"} <= set(saved) else None
     except (OSError, ValueError, KeyError, TypeError):  # none, or damaged: the smear is classified again
         return None
-
-
-def _write_overlay(path: Path, picture: np.ndarray) -> None:
-    # To be looked at, not measured: JPEG is written many times faster than PNG. Thin rings need their full colour.
-    options = [cv2.IMWRITE_JPEG_QUALITY, 92, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444]
-    _, encoded = cv2.imencode(".jpg", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), options)
-    with atomic_write(path) as part:
-        part.write_bytes(encoded)
