@@ -18,7 +18,7 @@ import warnings
 from collections.abc import Callable, Iterable
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
-from functools import cache, lru_cache
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,7 +31,7 @@ from tqdm import tqdm
 from rbcnb._utils.code_digest import code_digest, installed_versions
 from rbcnb._utils.dask_cluster import ask_all_workers, connect, shared_folder_probe
 from rbcnb._utils.errors import DeadWorkerError
-from rbcnb._utils.files import atomic_write, folder_lock
+from rbcnb._utils.files import atomic_write, file_digest, folder_lock
 from rbcnb._utils.parallel import run_all
 from rbcnb.columns import BORDER, FOUND, SMEAR
 from rbcnb.segmentation import upscaling, waifu2x
@@ -47,6 +47,10 @@ COLUMNS = (*FOUND, BORDER, CROP_SCALE)
 Finish = Callable[[Path, pd.DataFrame, str], pd.DataFrame]  # (file, its cells, key of both) -> its rows of cells.csv
 
 
+class BatchError(RuntimeError):
+    """The batch cannot go on, whatever the file; what is finished is kept. The message says what to mend."""
+
+
 @dataclass(frozen=True, eq=False)
 class ImageCells:
     """What came of an image."""
@@ -55,70 +59,6 @@ class ImageCells:
     notes: list[str]
     resumed: bool
     key: str
-
-
-def image_key(data: bytes, name: str, spec: FinderSpec) -> str:
-    """Changes when the image's bytes or *name*, the settings, the code or the libraries do."""
-    # The network is what its files hold, wherever they lie.
-    network = _network_stamp(waifu2x.model_folder()) if spec.upscale == "waifu2x" else ""
-    digest = hashlib.sha256(json.dumps([_stamp(), network, name, asdict(spec)], default=str).encode())
-    digest.update(data)
-    return digest.hexdigest()
-
-
-@lru_cache
-def _network_stamp(folder: Path) -> str:
-    return hashlib.sha256(b"".join(path.read_bytes() for path in waifu2x.model_files(folder))).hexdigest()
-
-
-@cache
-def _stamp() -> list[Any]:
-    """What code and which libraries make a table and its crops."""
-    return [code_digest("smears", "segmentation"), installed_versions(_LIBRARIES)]
-
-
-def load_finished(part: Path, crops: Path, key: str) -> ImageCells | None:
-    """What an earlier run made, if of the same image and settings, and if all its crops are still there."""
-    try:
-        saved = json.loads(part.read_text(encoding="utf-8"))
-        if saved["key"] != key:
-            return None
-        table, notes = pd.DataFrame(saved["cells"]), list(saved["notes"])
-    except (OSError, ValueError, KeyError, TypeError):  # none, or damaged: the image is done again
-        return None
-    present = {path.name for path in crops.glob("*.png")}
-    return ImageCells(table, notes, True, key) if present == {_crop_name(cell) for cell in range(len(table))} else None
-
-
-def read_crops(out: Path, smear: str, n_cells: int, size_px: int) -> np.ndarray:
-    """The crops [N, S, S, 3] uint8 RGB that a batch wrote into *out* for the image file called *smear*."""
-    folder = out / "crops" / Path(smear).stem
-    crops = np.empty((n_cells, size_px, size_px, 3), np.uint8)
-    for cell, crop in enumerate(crops):
-        data = np.frombuffer((folder / _crop_name(cell)).read_bytes(), np.uint8)
-        cv2.cvtColor(cv2.imdecode(data, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB, dst=crop)
-    return crops
-
-
-def write_crops(folder: Path, crops: np.ndarray) -> None:
-    """Replace *folder* by one with these crops, so that none of an earlier run is left among them."""
-    temporary = folder.with_name(f".{folder.name}.part")
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
-    for cell, crop in enumerate(crops):
-        _, png = cv2.imencode(".png", cv2.cvtColor(crop, cv2.COLOR_RGB2BGR))
-        (temporary / _crop_name(cell)).write_bytes(png)  # OpenCV itself cannot write to every name on Windows
-    if folder.exists():
-        shutil.rmtree(folder)
-    os.replace(temporary, folder)
-
-
-def _crop_name(cell: int) -> str:
-    return f"{cell:04d}.png"
-
-
-class BatchError(RuntimeError):
-    """The batch cannot go on, whatever the file; what is finished is kept. The message says what to mend."""
 
 
 @dataclass(frozen=True)
@@ -295,6 +235,62 @@ def _segment_image(path: Path, out: Path, spec: FinderSpec) -> ImageCells:
     except OSError as error:
         raise _unwritable(out, error) from error
     return ImageCells(table, notes, False, key)
+
+
+def image_key(data: bytes, name: str, spec: FinderSpec) -> str:
+    """Changes when the image's bytes or *name*, the settings, the code or the libraries do."""
+    # The network is what its files hold, wherever they lie.
+    files = waifu2x.model_files(waifu2x.model_folder()) if spec.upscale == "waifu2x" else ()
+    network = [file_digest(path) for path in files]
+    digest = hashlib.sha256(json.dumps([_stamp(), network, name, asdict(spec)], default=str).encode())
+    digest.update(data)
+    return digest.hexdigest()
+
+
+@cache
+def _stamp() -> list[Any]:
+    """What code and which libraries make a table and its crops."""
+    return [code_digest("smears", "segmentation"), installed_versions(_LIBRARIES)]
+
+
+def load_finished(part: Path, crops: Path, key: str) -> ImageCells | None:
+    """What an earlier run made, if of the same image and settings, and if all its crops are still there."""
+    try:
+        saved = json.loads(part.read_text(encoding="utf-8"))
+        if saved["key"] != key:
+            return None
+        table, notes = pd.DataFrame(saved["cells"]), list(saved["notes"])
+    except (OSError, ValueError, KeyError, TypeError):  # none, or damaged: the image is done again
+        return None
+    present = {path.name for path in crops.glob("*.png")}
+    return ImageCells(table, notes, True, key) if present == {_crop_name(cell) for cell in range(len(table))} else None
+
+
+def read_crops(out: Path, smear: str, n_cells: int, size_px: int) -> np.ndarray:
+    """The crops [N, S, S, 3] uint8 RGB that a batch wrote into *out* for the image file called *smear*."""
+    folder = out / "crops" / Path(smear).stem
+    crops = np.empty((n_cells, size_px, size_px, 3), np.uint8)
+    for cell, crop in enumerate(crops):
+        data = np.frombuffer((folder / _crop_name(cell)).read_bytes(), np.uint8)
+        cv2.cvtColor(cv2.imdecode(data, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB, dst=crop)
+    return crops
+
+
+def write_crops(folder: Path, crops: np.ndarray) -> None:
+    """Replace *folder* by one with these crops, so that none of an earlier run is left among them."""
+    temporary = folder.with_name(f".{folder.name}.part")
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir(parents=True)
+    for cell, crop in enumerate(crops):
+        _, png = cv2.imencode(".png", cv2.cvtColor(crop, cv2.COLOR_RGB2BGR))
+        (temporary / _crop_name(cell)).write_bytes(png)  # OpenCV itself cannot write to every name on Windows
+    if folder.exists():
+        shutil.rmtree(folder)
+    os.replace(temporary, folder)
+
+
+def _crop_name(cell: int) -> str:
+    return f"{cell:04d}.png"
 
 
 def _unwritable(out: Path, error: OSError) -> BatchError:

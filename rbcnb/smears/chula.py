@@ -1,4 +1,7 @@
-"""Chula RBC-12 (Naruenatthanaset et al., 2021): 640 x 480 smears of human blood with a labelled point in each cell."""
+"""Chula RBC-12 (Naruenatthanaset et al., 2021): 640 x 480 smears of human blood with a labelled point in each cell.
+
+`fetch_chula` downloads it, `chula_smears` reads its smears, and `chula_truth` all its labels.
+"""
 
 import logging
 import math
@@ -147,11 +150,7 @@ def _draw(truths: dict[Path, pd.DataFrame], wanted: tuple[str, ...], n: int, see
 
 
 class FetchError(RuntimeError):
-    """Some files could not be fetched; ``failed`` maps each name to the reason. What was fetched is kept."""
-
-    def __init__(self, message: str, failed: Mapping[str, str]) -> None:
-        super().__init__(message)
-        self.failed = dict(failed)
+    """Some files could not be fetched; the message has a line for each. What was fetched is kept."""
 
 
 def fetch_chula(
@@ -176,7 +175,7 @@ def fetch_chula(
         for folder in {(out / name).parent for name in names} | {out}:  # before the threads race to make them
             folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise FetchError(f"{out}: cannot be made a folder ({error.strerror}); choose another", {}) from error
+        raise FetchError(f"{out}: cannot be made a folder ({error.strerror}); choose another") from error
     # pooch logs a line for every file; the bar says it shorter.
     logger = pooch.get_logger()
     level = logger.level
@@ -208,8 +207,7 @@ def fetch_chula(
         lines = "".join(f"\n  {name}: {reason}" for name, reason in sorted(failed.items()))
         raise FetchError(
             f"{len(failed)} of {len(names)} files could not be fetched from {base_url} into {out}; {fetched} are there "
-            f"and are kept. Run the same command again to fetch the rest.{lines}",
-            failed,
+            f"and are kept. Run the same command again to fetch the rest.{lines}"
         )
     return out
 

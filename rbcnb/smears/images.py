@@ -1,4 +1,4 @@
-"""Images on disk: what a smear is, how its file is read, and which files hold the same bytes."""
+"""Images on disk: what a smear is, how its file is read, which files a folder holds, and which hold the same bytes."""
 
 import io
 import os
@@ -44,8 +44,8 @@ def read_image(path: str | Path) -> np.ndarray:
     """Read a PNG, JPEG, TIFF, BMP or WebP as [H,W,3] uint8 RGB, upright by its EXIF orientation.
 
     Grey, palette, CMYK and 1-bit images become RGB. 16-bit samples keep their 8 highest bits; where none reaches 2**14,
-    the file is taken for a camera's 14, 12, 10 or 8 bits, with a warning. Transparent pixels are laid
-    on white. Of a file with several pages the first is read, with a warning. Raises ``SmearError`` for anything else.
+    the file is taken for a camera's 14, 12, 10 or 8 bits, with a warning. Transparent pixels are laid on
+    white. Of a file with several pages the first is read, with a warning. Raises ``SmearError`` for anything else.
     """
     return decode_image(image_bytes(path), path)
 
@@ -75,6 +75,84 @@ def decode_image(data: bytes, path: str | Path) -> np.ndarray:
         raise SmearError(f"{path}: not an image that can be read; save it as PNG, JPEG or TIFF") from error
     except Exception as error:  # damaged bytes make Pillow raise OSError, SyntaxError, struct.error and more
         raise SmearError(f"{path}: damaged or cut short ({error}); copy it again from its source") from error
+
+
+def images_in(folder: Path) -> list[Path]:
+    """The image files of a folder, hidden ones left out, in natural order: 2.jpg before 10.jpg."""
+    paths = (path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES and path.name[0] != ".")
+    return sorted((path for path in paths if path.is_file()), key=lambda path: _natural(path.name))
+
+
+def expand_inputs(paths: Iterable[str | Path]) -> tuple[list[Path], list[tuple[str, str]]]:
+    """Files and folders -> image files (each once; a folder's by name), and (path, message) for what cannot be done.
+
+    Folders within a folder are not looked into. Files that share a name, endings aside and in whatever case, are all
+    left out: their cells could not be told apart.
+    """
+    files, errors = [], []
+    for path in map(Path, paths):
+        if path.is_dir():
+            found, wrong = _in_folder(path)
+            files += found
+            errors += wrong
+        elif path.exists():
+            files.append(path)
+        else:
+            errors.append((str(path), "no such file or folder, or a link that leads nowhere; check the path"))
+    namesakes: dict[str, dict[Path, Path]] = {}
+    for path in files:
+        name = unicodedata.normalize("NFC", path.stem).casefold()
+        namesakes.setdefault(name, {}).setdefault(path.resolve(), path)
+    chosen = []
+    for same in namesakes.values():
+        first, *others = same.values()
+        if others:
+            for path in same.values():
+                other = others[0] if path is first else first
+                errors.append(
+                    (str(path), f"has the same name as {other}; rename one, or segment them into two folders")
+                )
+        elif len(os.fsencode(first.stem)) > _LONGEST_NAME:
+            errors.append((str(first), f"its name is too long for a folder of crops; keep to {_LONGEST_NAME} bytes"))
+        else:
+            chosen.append(first)
+    return chosen, errors
+
+
+def identical_image_groups(paths: list[Path]) -> dict[Path, str]:
+    """Group of each file: the first name among the files of the same bytes. Only files of equal size are hashed."""
+    sizes: dict[int, list[Path]] = {}
+    for path in paths:
+        sizes.setdefault(path.stat().st_size, []).append(path)
+    groups = {}
+    for same_size in sizes.values():
+        first: dict[str, str] = {}
+        for path in same_size:
+            content = file_digest(path) if len(same_size) > 1 else ""
+            groups[path] = first.setdefault(content, path.name)
+    return groups
+
+
+def read_smears(
+    smears: list[tuple[Path, pd.DataFrame | None]], groups: dict[Path, str], errors: list[SmearError] | None
+) -> Iterator[Smear]:
+    """Decode images one by one and join them with their truth; a bad one goes to *errors*, or is raised without it."""
+    for path, truth in smears:
+        try:
+            image = read_image(path)
+            if truth is not None:
+                _check_inside(path, image, truth)
+        except SmearError as error:
+            collect_or_raise(error, errors)
+        else:
+            yield Smear(path.name, image, truth, groups[path])
+
+
+def collect_or_raise(error: SmearError, errors: list[SmearError] | None) -> None:
+    """Raise *error*, or collect it where a list is given."""
+    if errors is None:
+        raise error
+    errors.append(error)
 
 
 def _decode(data: bytes, path: Path) -> np.ndarray:
@@ -139,99 +217,10 @@ def _eight_bits(values: np.ndarray, path: Path) -> np.ndarray:
     return (values >> (bits - 8)).astype(np.uint8)
 
 
-def images_in(folder: Path) -> list[Path]:
-    """The image files of a folder, hidden ones left out, in natural order: 2.jpg before 10.jpg."""
-    paths = (path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES and path.name[0] != ".")
-    return sorted((path for path in paths if path.is_file()), key=lambda path: _natural(path.name))
-
-
 def _natural(name: str) -> list[tuple[int, int, str]]:
     """A sort key that reads the digits in a name as numbers; the name itself breaks ties such as 1 and 01."""
     parts = re.findall(r"([0-9]+)|([^0-9]+)", name.lower())
     return [(0, int(number), "") if number else (1, 0, text) for number, text in parts] + [(2, 0, name)]
-
-
-def identical_image_groups(paths: list[Path]) -> dict[Path, str]:
-    """Group of each file: the first name among the files of the same bytes. Only files of equal size are hashed."""
-    sizes: dict[int, list[Path]] = {}
-    for path in paths:
-        sizes.setdefault(path.stat().st_size, []).append(path)
-    groups = {}
-    for same_size in sizes.values():
-        first: dict[str, str] = {}
-        for path in same_size:
-            content = file_digest(path) if len(same_size) > 1 else ""
-            groups[path] = first.setdefault(content, path.name)
-    return groups
-
-
-def read_smears(
-    smears: list[tuple[Path, pd.DataFrame | None]], groups: dict[Path, str], errors: list[SmearError] | None
-) -> Iterator[Smear]:
-    """Decode images one by one and join them with their truth; a bad one goes to *errors*, or is raised without it."""
-    for path, truth in smears:
-        try:
-            image = read_image(path)
-            if truth is not None:
-                _check_inside(path, image, truth)
-        except SmearError as error:
-            collect_or_raise(error, errors)
-        else:
-            yield Smear(path.name, image, truth, groups[path])
-
-
-def _check_inside(path: Path, image: np.ndarray, truth: pd.DataFrame) -> None:
-    height, width = image.shape[:2]
-    outside = truth[~(truth[X].between(-0.5, width) & truth[Y].between(-0.5, height))]
-    if len(outside):
-        x, y = outside.iloc[0][[X, Y]]
-        raise SmearError(
-            f"{path}: its labels put a cell at x {x:g}, y {y:g}, outside of the {width} x {height} image; "
-            "correct the label, or the image if it was cut or turned"
-        )
-
-
-def collect_or_raise(error: SmearError, errors: list[SmearError] | None) -> None:
-    """Raise *error*, or collect it where a list is given."""
-    if errors is None:
-        raise error
-    errors.append(error)
-
-
-def expand_inputs(paths: Iterable[str | Path]) -> tuple[list[Path], list[tuple[str, str]]]:
-    """Files and folders -> image files (each once; a folder's by name), and (path, message) for what cannot be done.
-
-    Folders within a folder are not looked into. Files that share a name, endings aside and in whatever case, are all
-    left out: their cells could not be told apart.
-    """
-    files, errors = [], []
-    for path in map(Path, paths):
-        if path.is_dir():
-            found, wrong = _in_folder(path)
-            files += found
-            errors += wrong
-        elif path.exists():
-            files.append(path)
-        else:
-            errors.append((str(path), "no such file or folder, or a link that leads nowhere; check the path"))
-    namesakes: dict[str, dict[Path, Path]] = {}
-    for path in files:
-        name = unicodedata.normalize("NFC", path.stem).casefold()
-        namesakes.setdefault(name, {}).setdefault(path.resolve(), path)
-    chosen = []
-    for same in namesakes.values():
-        first, *others = same.values()
-        if others:
-            for path in same.values():
-                other = others[0] if path is first else first
-                errors.append(
-                    (str(path), f"has the same name as {other}; rename one, or segment them into two folders")
-                )
-        elif len(os.fsencode(first.stem)) > _LONGEST_NAME:
-            errors.append((str(first), f"its name is too long for a folder of crops; keep to {_LONGEST_NAME} bytes"))
-        else:
-            chosen.append(first)
-    return chosen, errors
 
 
 def _in_folder(folder: Path) -> tuple[list[Path], list[tuple[str, str]]]:
@@ -252,3 +241,14 @@ def _in_folder(folder: Path) -> tuple[list[Path], list[tuple[str, str]]]:
 
 def _dangles(path: Path) -> bool:
     return path.is_symlink() and not path.exists()
+
+
+def _check_inside(path: Path, image: np.ndarray, truth: pd.DataFrame) -> None:
+    height, width = image.shape[:2]
+    outside = truth[~(truth[X].between(-0.5, width) & truth[Y].between(-0.5, height))]
+    if len(outside):
+        x, y = outside.iloc[0][[X, Y]]
+        raise SmearError(
+            f"{path}: its labels put a cell at x {x:g}, y {y:g}, outside of the {width} x {height} image; "
+            "correct the label, or the image if it was cut or turned"
+        )
