@@ -3,7 +3,6 @@
 Heavy imports wait until a command needs them: ``rbcnb --help`` answers at once.
 """
 
-import os
 import signal
 import sys
 from argparse import Namespace
@@ -46,10 +45,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _use_models(folder: str | None) -> None:
     """Has this process and the kernels that it starts read Waifu2x's model files from *folder*."""
     if folder:
-        from rbcnb.segmentation.waifu2x import MODELS_ENV, Waifu2xUnavailable, model_folder
+        from rbcnb.segmentation.waifu2x import Waifu2xUnavailable, use_models
 
         try:
-            os.environ[MODELS_ENV] = str(model_folder(folder).resolve())
+            use_models(folder)
         except Waifu2xUnavailable as error:
             raise ValueError(f"--models {folder}: {error}") from None
 
@@ -120,8 +119,6 @@ def _segment(options: Namespace) -> int:
         print(f"rbcnb segment: {error}", file=sys.stderr)
         return 1
     print(f"{report.n_cells} cells in {report.n_images} images: {options.out / 'cells.csv'}")
-    if report.device != "cpu":
-        print(f"upscaled on {report.device}")
     return _told("segment", report)
 
 

@@ -64,7 +64,7 @@ def model(tmp_path_factory):
 
 
 def count(smears, model, out, **options):
-    return count_files([smears], model, out, progress=False, **options)
+    return count_files([smears], model, out, **options)
 
 
 def test_new_smears_become_calls_counts_and_pictures(smears, model, tmp_path):

@@ -218,7 +218,7 @@ def segmented(tmp_path_factory):
     (folder / "smears").mkdir()
     Image.fromarray(next(synthetic_smears(1, seed=0, n_cells=12)).image).save(folder / "smears" / "NA.png")
     spec = FinderSpec(method="hybrid", upscale="none", size_px=32)
-    segment_files([folder / "smears"], folder / "out", spec=spec, progress=False)
+    segment_files([folder / "smears"], folder / "out", spec=spec)
     return folder
 
 
