@@ -47,12 +47,10 @@ RATIOS = (1 / 3, 0.8, 0.98)  # share of the majority: balanced, the paper's 10:1
 
 
 @contextmanager
-def panels(
-    columns: int, *, rows: int = 1, height_in: float = 4.0, width_in: float = 10.0
-) -> Iterator[tuple[Figure, list[Axes]]]:
+def panels(columns: int, *, rows: int = 1, height_in: float = 4.0) -> Iterator[tuple[Figure, list[Axes]]]:
     """A new figure and its axes in the lesson's sizes, for what is drawn inside the context."""
     with rc(), mpl.rc_context(_LARGE):
-        figure, axes = new_figure(width_in, height_in, rows, columns)
+        figure, axes = new_figure(10.0, height_in, rows, columns)
         for ax in axes.flat:
             ax.tick_params(labelsize=11.5)
         yield figure, list(axes.flat)
@@ -236,8 +234,8 @@ def prior_shift() -> tuple[Figure, list, Callable[..., None]]:
     return figure, [*densities, *np.ravel(lines), *scores], update
 
 
-def plot_focal_curves(gammas: Sequence[float] = (0, 0.5, 1, 2, 5), *, alpha: float = 1.0) -> Figure:
-    """Fig. 1: focal loss -alpha (1 - p_t)^gamma log p_t, Eq. (4), against p_t; gamma 0 is alpha times cross entropy."""
+def plot_focal_curves(gammas: Sequence[float] = (0, 0.5, 1, 2, 5)) -> Figure:
+    """Fig. 1: focal loss -(1 - p_t)^gamma log p_t, Eq. (4) at alpha 1, against p_t; gamma 0 is cross entropy."""
     p_t = np.linspace(1e-3, 1.0, 1000)
     with rc():
         figure, axes = new_figure(6.4, 4.4)
@@ -248,10 +246,10 @@ def plot_focal_curves(gammas: Sequence[float] = (0, 0.5, 1, 2, 5), *, alpha: flo
         dashes = iter(cycle(DASHES[1:], len(gammas)))
         for gamma, colour in zip(gammas, cycle(CYCLE, len(gammas)), strict=True):
             dash = DASHES[0] if gamma == 0 else next(dashes)
-            label = f"γ = {gamma:g}" + (" (cross entropy)" if gamma == 0 and alpha == 1 else "")
-            ax.plot(p_t, focal_curve(p_t, alpha=alpha, gamma=gamma), color=colour, ls=dash, label=label)
+            label = f"γ = {gamma:g}" + (" (cross entropy)" if gamma == 0 else "")
+            ax.plot(p_t, focal_curve(p_t, alpha=1.0, gamma=gamma), color=colour, ls=dash, label=label)
         ax.set(xlim=(0, 1), ylim=(0, 5), xlabel="probability of the true class $p_t$", ylabel="loss (nats)")
-        ax.set_title(f"focal loss, α = {alpha:g}")
+        ax.set_title("focal loss, α = 1")
         # Inside the shaded half, where every curve lies low.
         ax.legend(loc="upper right", bbox_to_anchor=(1.0, 0.84))
     return figure
