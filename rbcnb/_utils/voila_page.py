@@ -16,6 +16,8 @@ from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 
+from rbcnb._utils.errors import UnfinishedError
+
 _START_S = 60.0  # Voila answers in two or three seconds on an idle laptop
 _STOP_S = 15.0
 # Voila's own handler of SIGTERM closes its kernels, whether `voila` ends it or its parent was killed.
@@ -29,7 +31,7 @@ main()
 """
 
 
-class PageError(RuntimeError):
+class PageError(UnfinishedError):
     """The page cannot be shown; the message names the mend."""
 
 

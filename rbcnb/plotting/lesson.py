@@ -1,6 +1,6 @@
-"""The lesson's drawings that are plain arithmetic: each is a figure of its values, and moves under sliders.
+"""The lesson's figures that are plain arithmetic: drawings that move under sliders, and two that stand still.
 
-See `rbcnb.plotting.Drawing`: ``loss_terms(alpha=1.0, gamma=2.0, ...)`` is a figure, ``explore(loss_terms, ...)`` moves
+See `rbcnb.plotting.sliders`: ``loss_terms(alpha=1.0, gamma=2.0, ...)`` is a figure, ``explore(loss_terms, ...)`` moves
 it.
 """
 
@@ -234,6 +234,53 @@ def prior_shift() -> tuple[Figure, list, Callable[..., None]]:
     return figure, [*densities, *np.ravel(lines), *scores], update
 
 
+@Drawing
+def best_of() -> tuple[Figure, list, Callable[..., None]]:
+    """One run and the best of k equal ones, and the gain of choosing; published gains marked. Values: k, sd."""
+    x = np.linspace(-0.5, 0.5, 401)
+    published = published_spread()
+    with rc():
+        figure, axes = new_figure(10.4, 4.2, 1, 2)
+        left, right = axes[0]
+        one = left.fill_between(x, x, color=GREY, alpha=0.35, lw=0)
+        (best,) = left.plot(x, x, color=BLUE)
+        means = [
+            left.axvline(0, ymax=0.8, color=colour, ls=dash, lw=1.4) for colour, dash in ((GREY, "-"), (BLUE, "--"))
+        ]
+        left.set(xlim=(-0.5, 0.5), ylim=(0, 1.3), yticks=[], title="what a run scores, all equally good")
+        left.set(xlabel="macro F1 above what every run is worth", ylabel="density, of its own peak")
+        left.legend([one, best, means[1]], ["one run", "best of k", "its mean"], loc="upper left")
+        gains = np.linspace(-0.1, 0.7, 161)
+        (curve,) = right.plot(gains, gains, color=BLUE)
+        marks, colours = [], (BLUE, VERMILLION)
+        for (row, colour), height in zip(zip(published.itertuples(), colours, strict=True), (0.93, 0.81), strict=True):
+            right.axvline(row.gain, color=colour, lw=1.2, ls=":")
+            text = f"published, {readable(row.architecture)}: +{row.gain:.2f}"
+            right.text(0.98, height, text, transform=right.transAxes, color=colour, ha="right")
+            told = right.text(0.98, height - 0.05, "", transform=right.transAxes, color=colour, ha="right", fontsize=9)
+            marks += [(row.gain, told, *right.plot(row.gain, 0, "o", color=colour))]
+        right.set(xlim=(-0.1, 0.7), ylim=(0, 1.02), title="best of k against one run of an equal rival")
+        right.set(xlabel="gain in macro F1", ylabel="chance of a gain this large or larger")
+        said = left.text(0.98, 0.95, "", transform=left.transAxes, ha="right", va="top", color=BLUE)
+
+    def update(*, k: int, sd: float) -> None:
+        z = x / sd
+        density = np.exp(-(z**2) / 2)
+        one.set_data(x, 0, density)
+        top = density * ndtr(z) ** (k - 1)
+        best.set_ydata(top / top.max())
+        gain = expected_best_of(k, sd)
+        means[1].set_xdata([gain, gain])
+        said.set_text(f"best of {k}: {gain:+.3f} on average")
+        curve.set_ydata(chance_of_gain(gains, k, sd))
+        for place, told, point in marks:
+            chance = float(chance_of_gain(place, k, sd))
+            told.set_text(f"equal methods reach it: chance {chance:.2f}")
+            point.set_ydata([chance])
+
+    return figure, [one, best, means[1], said, curve, *(part for mark in marks for part in mark[1:])], update
+
+
 def plot_focal_curves(gammas: Sequence[float] = (0, 0.5, 1, 2, 5)) -> Figure:
     """Fig. 1: focal loss -(1 - p_t)^gamma log p_t, Eq. (4) at alpha 1, against p_t; gamma 0 is cross entropy."""
     p_t = np.linspace(1e-3, 1.0, 1000)
@@ -281,50 +328,3 @@ def plot_loss_shares(shares: pd.DataFrame) -> Figure:
         ax.set(xlim=(0, 1), xlabel="share of the batch's total loss (0 to 1)")
         figure.legend(loc="outside lower center", ncols=len(colours))
     return figure
-
-
-@Drawing
-def best_of() -> tuple[Figure, list, Callable[..., None]]:
-    """One run and the best of k equal ones, and the gain of choosing; published gains marked. Values: k, sd."""
-    x = np.linspace(-0.5, 0.5, 401)
-    published = published_spread()
-    with rc():
-        figure, axes = new_figure(10.4, 4.2, 1, 2)
-        left, right = axes[0]
-        one = left.fill_between(x, x, color=GREY, alpha=0.35, lw=0)
-        (best,) = left.plot(x, x, color=BLUE)
-        means = [
-            left.axvline(0, ymax=0.8, color=colour, ls=dash, lw=1.4) for colour, dash in ((GREY, "-"), (BLUE, "--"))
-        ]
-        left.set(xlim=(-0.5, 0.5), ylim=(0, 1.3), yticks=[], title="what a run scores, all equally good")
-        left.set(xlabel="macro F1 above what every run is worth", ylabel="density, of its own peak")
-        left.legend([one, best, means[1]], ["one run", "best of k", "its mean"], loc="upper left")
-        gains = np.linspace(-0.1, 0.7, 161)
-        (curve,) = right.plot(gains, gains, color=BLUE)
-        marks, colours = [], (BLUE, VERMILLION)
-        for (row, colour), height in zip(zip(published.itertuples(), colours, strict=True), (0.93, 0.81), strict=True):
-            right.axvline(row.gain, color=colour, lw=1.2, ls=":")
-            text = f"published, {readable(row.architecture)}: +{row.gain:.2f}"
-            right.text(0.98, height, text, transform=right.transAxes, color=colour, ha="right")
-            told = right.text(0.98, height - 0.05, "", transform=right.transAxes, color=colour, ha="right", fontsize=9)
-            marks += [(row.gain, told, *right.plot(row.gain, 0, "o", color=colour))]
-        right.set(xlim=(-0.1, 0.7), ylim=(0, 1.02), title="best of k against one run of an equal rival")
-        right.set(xlabel="gain in macro F1", ylabel="chance of a gain this large or larger")
-        said = left.text(0.98, 0.95, "", transform=left.transAxes, ha="right", va="top", color=BLUE)
-
-    def update(*, k: int, sd: float) -> None:
-        z = x / sd
-        density = np.exp(-(z**2) / 2)
-        one.set_data(x, 0, density)
-        top = density * ndtr(z) ** (k - 1)
-        best.set_ydata(top / top.max())
-        gain = expected_best_of(k, sd)
-        means[1].set_xdata([gain, gain])
-        said.set_text(f"best of {k}: {gain:+.3f} on average")
-        curve.set_ydata(chance_of_gain(gains, k, sd))
-        for place, told, point in marks:
-            chance = float(chance_of_gain(place, k, sd))
-            told.set_text(f"equal methods reach it: chance {chance:.2f}")
-            point.set_ydata([chance])
-
-    return figure, [one, best, means[1], said, curve, *(part for mark in marks for part in mark[1:])], update

@@ -31,7 +31,7 @@ from tqdm import tqdm
 
 from rbcnb._utils.code_digest import code_digest
 from rbcnb._utils.dask_cluster import ask_all_workers, connect, shared_folder_probe
-from rbcnb._utils.errors import DeadWorkerError
+from rbcnb._utils.errors import DeadWorkerError, UnfinishedError
 from rbcnb._utils.files import atomic_write, folder_lock
 from rbcnb._utils.parallel import run_all
 from rbcnb.columns import BORDER, FOUND, SMEAR
@@ -125,7 +125,7 @@ def _crop_name(cell: int) -> str:
     return f"{cell:04d}.png"
 
 
-class BatchError(RuntimeError):
+class BatchError(UnfinishedError):
     """The batch cannot go on, whatever the file; what is finished is kept. The message says what to mend."""
 
 

@@ -11,6 +11,7 @@ import pandas as pd
 import pooch
 from tqdm.auto import tqdm
 
+from rbcnb._utils.errors import UnfinishedError
 from rbcnb.columns import CODOCYTE, GROUP, HYPOCHROMIA, LABEL, NORMAL, RADIUS, SMEAR, X, Y
 from rbcnb.smears.images import Smear, SmearError, collect_or_raise, identical_image_groups, images_in, read_smears
 
@@ -153,7 +154,7 @@ def _draw(truths: dict[Path, pd.DataFrame], wanted: tuple[str, ...], n: int, see
     return list(chosen)
 
 
-class FetchError(RuntimeError):
+class FetchError(UnfinishedError):
     """Some files could not be fetched; ``failed`` maps each name to the reason. What was fetched is kept."""
 
     def __init__(self, message: str, failed: Mapping[str, str]) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from rbcnb._utils.code_digest import PACKAGE
+from rbcnb._utils.errors import UnfinishedError
 from rbcnb._utils.files import folder_lock
 from rbcnb.workflow.fingerprints import file_stamp, fingerprints, source_stamp, versions
 from rbcnb.workflow.notebook_parameters import (
@@ -27,7 +28,7 @@ from rbcnb.workflow.run import Run
 _FOLDERS = ("smears", "data", "corrections")
 
 
-class ReproductionError(RuntimeError):
+class ReproductionError(UnfinishedError):
     """A notebook failed; what was done before it is kept, and the next call carries on from there."""
 
 
