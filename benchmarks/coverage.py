@@ -12,9 +12,8 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from rbcnb.evaluation.hypothesis_tests import corrected_resampled_t, sign_flip
+from rbcnb.evaluation.hypothesis_tests import corrected_resampled_t, mcnemar_p, sign_flip
 from rbcnb.evaluation.inference import differences_of_counts, draw_groups, interval_of
-from rbcnb.evaluation.printed_numbers import mcnemar_p
 from rbcnb.evaluation.simulation import Population, hierarchical_bootstrap
 
 POPULATIONS = {

@@ -13,8 +13,8 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "metrics": ["confusion_table", "macro_f1", "score_predictions"],
         "mistakes": ["confident_mistakes", "examples_by_class"],
         "power": ["plan_seeds"],
-        "printed_numbers": ["relative_improvement"],
         "prior_shift": ["focal_posterior", "shift_prior"],
+        "relative_gain": ["relative_improvement"],
         "verdicts": [
             "BASE",
             "adjust_for_families",

@@ -14,7 +14,6 @@ from scipy import stats
 
 from rbcnb.columns import PRED, TARGET
 from rbcnb.evaluation.inference import require_same_cells
-from rbcnb.evaluation.printed_numbers import mcnemar_p
 
 EXACT_PAIRS = 16  # up to so many pairs all 2^n signs are tried
 N_FLIPS = 20_000
@@ -56,6 +55,12 @@ class McNemar:
     first_only: int
     second_only: int
     p_value: float
+
+
+def mcnemar_p(first_only: int, second_only: int) -> float:
+    """Exact two-sided McNemar p: how unequal a fair coin would share out the cells that only one of two has right."""
+    n = first_only + second_only
+    return float(stats.binomtest(first_only, n).pvalue) if n else 1.0
 
 
 def mcnemar(first: pd.DataFrame, second: pd.DataFrame) -> McNemar:

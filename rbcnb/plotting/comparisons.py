@@ -76,9 +76,9 @@ def plot_relative_improvement(
 ) -> Figure:
     """Fig. 13: relative improvement of focal loss over cross entropy in percent, against rho; published beside ours.
 
-    *table* and *published*: rho, accuracy, macro_f1, auroc (``paper.relative_improvement``). *intervals*: rho, score,
-    low, high in percent, drawn as bars on *table*'s panel, which is called *title*, as far as +-100; scores then stand
-    a little beside each other, so that no bar hides another.
+    *table* and *published*: rho, accuracy, macro_f1, auroc (`rbcnb.evaluation.relative_improvement`). *intervals*:
+    rho, score, low, high in percent, drawn as bars on *table*'s panel, which is called *title*, as far as +-100; scores
+    then stand a little beside each other, so that no bar hides another.
     """
     require(table, ["rho", *SCORES], "table")
     panels = [(title, table, intervals)]

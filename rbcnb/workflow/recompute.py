@@ -13,10 +13,10 @@ import pandas as pd
 from rbcnb.evaluation.calibration import calibration_table
 from rbcnb.evaluation.metrics import score_predictions
 from rbcnb.evaluation.mistakes import confident_mistakes
-from rbcnb.evaluation.recomputation import recomputation
 from rbcnb.evaluation.verdicts import BASE, adjust_for_families, compare_methods, judge_claims
 from rbcnb.evaluation.winners_curse import published_spread
 from rbcnb.labels.assign import count_classes, detection_table
+from rbcnb.paper import load_checks
 from rbcnb.study.classical import beside_networks
 from rbcnb.study.gaps import BALANCED, Gaps
 from rbcnb.study.ladder import ARMS, TABLE2_ARM, dev_rungs
@@ -175,5 +175,5 @@ RECOMPUTED: dict[str, Callable[[Stored], pd.DataFrame]] = {
     "classical": Stored.classical,
     "detection": Stored.detection,
     "winners_curse": lambda _: published_spread(),
-    "recomputation": lambda _: recomputation(),
+    "recomputation": lambda _: load_checks(),
 }

@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from rbcnb.evaluation.hypothesis_tests import corrected_resampled_t, d_z, mcnemar, sign_flip, win_share
-from rbcnb.evaluation.printed_numbers import mcnemar_p
+from rbcnb.evaluation.hypothesis_tests import corrected_resampled_t, d_z, mcnemar, mcnemar_p, sign_flip, win_share
 
 PAIRS = np.array([0.03, -0.01, 0.02, 0.05, 0.01, 0.04, -0.02])
 

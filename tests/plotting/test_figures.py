@@ -15,7 +15,7 @@ from sklearn.metrics import auc, roc_auc_score, roc_curve
 
 from rbcnb import plotting
 from rbcnb.columns import CLASSES
-from rbcnb.evaluation.printed_numbers import relative_improvement
+from rbcnb.evaluation.relative_gain import relative_improvement
 from rbcnb.losses.focal_curves import loss_shares
 from rbcnb.paper import CONFUSION, TABLE1, TABLE3
 from rbcnb.plotting.evaluation import plot_roc

@@ -10,7 +10,7 @@ from conftest import noisy
 from rbcnb.evaluation.hypothesis_tests import benjamini_hochberg
 from rbcnb.evaluation.inference import paired_macro_f1, slope_on_log_rho
 from rbcnb.evaluation.metrics import score_predictions
-from rbcnb.evaluation.printed_numbers import relative_improvement
+from rbcnb.evaluation.relative_gain import relative_improvement
 from rbcnb.evaluation.verdicts import PRIMARY, REST, adjust_for_families, answer_text, claims_in_print, judge_claims
 from rbcnb.plotting.comparisons import plot_answer, plot_gaps_by_rho
 from rbcnb.study.gaps import Gaps

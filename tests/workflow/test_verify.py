@@ -9,9 +9,9 @@ from small_run import METHODS, small_run
 from rbcnb.cli import main
 from rbcnb.counting.model_file import ModelCard, save_model
 from rbcnb.evaluation.mistakes import confident_mistakes
-from rbcnb.evaluation.recomputation import recomputation
 from rbcnb.evaluation.verdicts import BASE, adjust_for_families, compare_methods
 from rbcnb.labels.assign import count_classes
+from rbcnb.paper import load_checks
 from rbcnb.plotting.comparisons import plot_differences
 from rbcnb.study.ledger import LEDGER
 from rbcnb.study.store import load_predictions, predictions_by_method
@@ -30,7 +30,7 @@ def made(tmp_path_factory):
     here.save_record({"parameters": {"05_final_evaluation": {"margin": 0.02, "seed": 0}}, "seeds": {"seed": 0}})
     here.save_csv(cells, "labelled")
     here.save_table(count_classes(cells).reset_index(), "class_counts")
-    here.save_table(recomputation(), "recomputation")
+    here.save_table(load_checks(), "recomputation")
     here.save_table(table1({"honest": final}, here.store, seed=0), "table1")
     choices = pd.DataFrame([asdict(trial) for trial in METHODS]).assign(valid_macro_f1=[0.5, 0.6])
     here.save_table(choices, "choices")
