@@ -3,7 +3,7 @@
 
 Results come home to the caller, who keeps them: workers need no disk in common. What all items share goes to the
 scheduler once and from worker to worker after that; the scheduler keeps it, so that a worker that takes it along when
-it dies loses nothing, and one that joins late gets it. Who may work is the matter of `rbcnb._utils.dask_cluster`.
+it dies loses nothing, and one that joins late gets it. Only workers that run the same versions and code may work.
 """
 
 import functools

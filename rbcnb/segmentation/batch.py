@@ -30,7 +30,7 @@ from tqdm import tqdm
 
 from rbcnb._utils.code_digest import code_digest, installed_versions
 from rbcnb._utils.dask_cluster import ask_all_workers, connect, shared_folder_probe
-from rbcnb._utils.errors import DeadWorkerError
+from rbcnb._utils.errors import DeadWorkerError, UnfinishedError
 from rbcnb._utils.files import atomic_write, file_digest, folder_lock
 from rbcnb._utils.parallel import run_all
 from rbcnb.columns import BORDER, FOUND, SMEAR
@@ -47,7 +47,7 @@ COLUMNS = (*FOUND, BORDER, CROP_SCALE)
 Finish = Callable[[Path, pd.DataFrame, str], pd.DataFrame]  # (file, its cells, key of both) -> its rows of cells.csv
 
 
-class BatchError(RuntimeError):
+class BatchError(UnfinishedError):
     """The batch cannot go on, whatever the file; what is finished is kept. The message says what to mend."""
 
 

@@ -14,6 +14,7 @@ import pandas as pd
 import pooch
 from tqdm.auto import tqdm
 
+from rbcnb._utils.errors import UnfinishedError
 from rbcnb.columns import CODOCYTE, GROUP, HYPOCHROMIA, LABEL, NORMAL, RADIUS, SMEAR, X, Y
 from rbcnb.smears.images import Smear, SmearError, collect_or_raise, identical_image_groups, images_in, read_smears
 
@@ -149,7 +150,7 @@ def _draw(truths: dict[Path, pd.DataFrame], wanted: tuple[str, ...], n: int, see
     return list(chosen)
 
 
-class FetchError(RuntimeError):
+class FetchError(UnfinishedError):
     """Some files could not be fetched; the message has a line for each. What was fetched is kept."""
 
 
