@@ -164,7 +164,7 @@ def summary_lines(report: CountReport) -> list[str]:
 
 
 class _Classifier:
-    """Classifies one finished smear after another (`rbcnb.segmentation.Finish`) and keeps what it said."""
+    """Classifies one finished smear after another (`rbcnb.segmentation.batch.Finish`) and keeps what it said."""
 
     def __init__(self, model: Model, out: Path) -> None:
         self.model, self.out = model, out

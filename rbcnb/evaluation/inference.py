@@ -302,8 +302,8 @@ def slope_on_log_rho(
     Least squares on log2(rho), one line per seed; the slope is their mean. Smears and seeds are what chance draws, not
     rungs: all rungs are scored on the same test cells, so one bootstrap of smears goes through the whole ladder, and a
     seed brings one slope, not as many points as there are rungs (points of one seed or smear are no independent
-    evidence). The rest is `rbcnb.evaluation.interval_of`. It asks whether the gap widens on *this* ladder on average,
-    not whether it widens evenly.
+    evidence). The rest is `rbcnb.evaluation.inference.interval_of`. It asks whether the gap widens on *this* ladder on
+    average, not whether it widens evenly.
 
     Args:
         first: rho -> predictions tables, one per seed, the same seeds in the same order on every rung.

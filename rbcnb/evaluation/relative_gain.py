@@ -113,7 +113,7 @@ def relative_gain(pairs: Sequence[Sides], *, score: str, seed: int, n_bootstrap:
         n_bootstrap: draws; one in which all cells are of one class has no AUROC and is left out.
 
     Raises:
-        ValueError: as `rbcnb.evaluation.paired_counts`, or architectures have other numbers of seeds.
+        ValueError: as `rbcnb.evaluation.inference.paired_counts`, or architectures have other numbers of seeds.
     """
     shapes, measured = [], []
     for pair in pairs:

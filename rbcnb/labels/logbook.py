@@ -176,7 +176,7 @@ def _shown(torn: bytes) -> str:
 
 
 def _read(data: bytes, path: Path, layout: Layout) -> pd.DataFrame:
-    """The rows in *data*, the bytes of the file at *path*; see `rbcnb.labels.read_rows`."""
+    """The rows in *data*, the bytes of the file at *path*; see `rbcnb.labels.logbook.read_rows`."""
     data, torn = _split_torn(data)
     if torn:
         warnings.warn(f"{path}: its last line is torn and is left out: {_shown(torn)}", stacklevel=4)

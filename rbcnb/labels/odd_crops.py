@@ -39,7 +39,8 @@ def squares(crops: np.ndarray) -> np.ndarray:
     """Grey crops without their zero padding, at one size and contrast: float32 [N, SIDE_PX, SIDE_PX], mean 0, length 1.
 
     Args:
-        crops: uint8 [N, S, S, 3], zero-padded as by `rbcnb.segmentation.crop_cells`. A crop of one shade becomes zeros.
+        crops: uint8 [N, S, S, 3], zero-padded as by `rbcnb.segmentation.crops.crop_cells`. A crop of one shade becomes
+        zeros.
     """
     out = np.zeros((len(crops), SIDE_PX, SIDE_PX), np.float32)
     for square, crop in zip(out, crops, strict=True):
@@ -157,7 +158,7 @@ def crop_features(crops: np.ndarray) -> np.ndarray:
     of its brightness, its two differences of colour, and its side.
 
     Args:
-        crops: uint8 [N, S, S, 3], zero-padded as by `rbcnb.segmentation.crop_cells`.
+        crops: uint8 [N, S, S, 3], zero-padded as by `rbcnb.segmentation.crops.crop_cells`.
     """
     low = coefficients(squares(crops)) ** 2
     order = np.add.outer(np.arange(low.shape[1]), np.arange(low.shape[2]))

@@ -170,7 +170,7 @@ class ClassLoss(torch.nn.Module):
 class DeferredLDAM(ClassLoss):
     """LDAM whose last epochs are weighted by the effective number (Cao et al. 2019).
 
-    `rbcnb.training.EpochCallback` tells it the epoch.
+    `rbcnb.training.learner.EpochCallback` tells it the epoch.
     """
 
     def __init__(self, counts: Sequence[float]) -> None:

@@ -83,7 +83,7 @@ def probabilities(coefficients: np.ndarray, x: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class ToyFits:
-    """The toy at one imbalance under several losses, state by state; grids as `rbcnb.losses.toy_grid`."""
+    """The toy at one imbalance under several losses, state by state; grids as `rbcnb.losses.toy.toy_grid`."""
 
     x: np.ndarray  # [N, 2] measurements that were fitted
     targets: np.ndarray  # [N]

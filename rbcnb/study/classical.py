@@ -175,7 +175,8 @@ def fit_classical(
 def classical_table(fits: Sequence[ClassicalFit]) -> pd.DataFrame:
     """One row per fit: ``architecture`` (the classifier), ``method`` (the re-sampling), settings, scores, seconds.
 
-    ``macro_f1_low`` and ``macro_f1_high``: 95 % interval over smears (`rbcnb.evaluation.interval_of_macro_f1`).
+    ``macro_f1_low`` and ``macro_f1_high``: 95 % interval over smears
+    (`rbcnb.evaluation.inference.interval_of_macro_f1`).
     """
     rows = []
     for fit in fits:

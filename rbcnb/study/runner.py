@@ -143,8 +143,8 @@ def run_study(
             elsewhere.
 
     Returns:
-        `rbcnb.study.results_table` of the trials. A fit on a fold whose loss diverged has its reason in ``error`` and
-        no scores.
+        `rbcnb.study.store.results_table` of the trials. A fit on a fold whose loss diverged has its reason in ``error``
+        and no scores.
 
     Raises:
         StudyError: trials failed; it names each with its reason. All others are done and stored. Or: the store cannot
