@@ -6,14 +6,4 @@ its numbers.
 
 import lazy_loader
 
-__getattr__, __dir__, __all__ = lazy_loader.attach(
-    __name__,
-    submod_attrs={
-        "classical_fits": ["save_classical_fits"],
-        "model_export": ["choose_trial", "export_model", "fit_networks", "stored_predictions"],
-        "notebooks": ["reproduce"],
-        "publish": ["publish_run"],
-        "run": ["Run"],
-        "verify": ["verify_run"],
-    },
-)
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)  # its names: __init__.pyi
