@@ -18,7 +18,7 @@ from rbcnb.columns import (
     class_names,
 )
 from rbcnb.paper import TABLE2
-from rbcnb.study.protocols import chosen_trials
+from rbcnb.study.protocols import best_settings, chosen_trials
 from rbcnb.training.resampling import draw_counts
 from rbcnb.training.splits import SplitError, assign_splits
 from rbcnb.training.trial import ALL_CELLS, Trial
@@ -42,6 +42,16 @@ def paper_rung(cells: pd.DataFrame, counts: Mapping[str, int], *, seed: int) -> 
     if cells[LABEL].value_counts().to_dict() == dict(counts):
         return cells
     return assign_splits(draw_counts(cells, counts, seed=seed), protocol="paper", seed=seed, n_folds=None)
+
+
+def with_paper_rungs(
+    splits: Mapping[str, pd.DataFrame], rungs: Mapping[float, Mapping[str, int]], *, seed: int
+) -> dict[str, pd.DataFrame]:
+    """*splits* and, where the paper's protocol is among them, each of its rungs (`paper_rung`) by name."""
+    if "paper" not in splits:
+        return dict(splits)
+    cells = {rho: paper_rung(splits["paper"], counts, seed=seed) for rho, counts in rungs.items()}
+    return {**splits, **{f"paper, ρ {rho:g}": rung for rho, rung in cells.items()}}
 
 
 def dev_rungs(cells: pd.DataFrame, rungs: Mapping[float, Mapping[str, int]]) -> dict[float, dict[str, int]]:
@@ -148,6 +158,48 @@ def plan_ladder(
                 for trial in chosen_trials(chosen[chosen["method"] == method], seeds=own, dev_counts=kept)
             ]
     return plan
+
+
+def plan_ladders(
+    final: Mapping[str, pd.DataFrame],
+    splits: Mapping[str, pd.DataFrame],
+    places: Mapping[str, tuple[str, int]],
+    rungs: Mapping[float, Mapping[str, int]],
+    *,
+    methods: Sequence[str],
+    n_draws: int,
+    rival_draws: int,
+    arms: Sequence[str],
+    seed: int,
+) -> dict[str, Plan]:
+    """Notebook 06's fits: the ladder of every outer split, each method with the setting that did best before.
+
+    Under the paper's protocol once per rung along Table 2 alone, each rung with a test set of its own (`paper_rung`);
+    under the honest one as `plan_ladder` says.
+
+    Args:
+        final: protocol -> final fits of the whole data set.
+        splits: name -> cells of the outer split.
+        places: of `rbcnb.training.outer_splits`.
+        rungs: rho -> class -> cells of the rung, out of the whole data set.
+        methods: with *n_draws* each.
+        n_draws, rival_draws: seeds of the honest protocol; the second is of the final fits' other methods, 0 for none.
+        arms: of the honest protocol.
+        seed: the first one.
+    """
+    plans: dict[str, Plan] = {}
+    for name, (protocol, outer) in places.items():
+        mine = final[protocol][final[protocol]["outer"] == outer]
+        draws = dict.fromkeys(methods, range(seed, seed + n_draws))
+        if rival_draws:
+            rivals = [name for name in mine["method"].unique() if name not in draws]
+            draws |= dict.fromkeys(rivals, range(seed, seed + rival_draws))
+        best = best_settings(mine[mine["method"].isin(draws)])
+        if protocol == "paper":
+            plans[name] = {(TABLE2_ARM, rho): chosen_trials(best, seeds=[seed]) for rho in rungs}
+        else:
+            plans[name] = plan_ladder(best, splits[name], rungs, seeds=draws, arms=arms)
+    return plans
 
 
 def all_trials(plan: Plan) -> list[Trial]:

@@ -148,6 +148,24 @@ def in_folds(trials: Iterable[Trial], n_folds: int) -> list[Trial]:
     return [trial for one in trials for trial in expand_grid(one, fold=range(n_folds))]
 
 
+def plan_folds(places: Mapping[str, tuple[str, int]], values: Mapping[str, Any]) -> dict[str, list[Trial]]:
+    """Notebook 04's fits on folds: per outer split every setting that its protocol tries, once per fold.
+
+    Args:
+        places: of `rbcnb.training.outer_splits`.
+        values: parameters of notebook 04 by name.
+    """
+    shared = {name: values[name] for name in ("epochs", "learning_rate", "batch_size", "pretrained", "seed")}
+    plan = {}
+    for name, (protocol, outer) in places.items():
+        settings = []
+        for architecture in values["architectures"]:
+            base = Trial(architecture=architecture, protocol=protocol, outer=outer, **shared)
+            settings += settings_of(base, values)
+        plan[name] = in_folds(settings, values["n_folds"])
+    return plan
+
+
 def choose_settings(curves: pd.DataFrame, *, protocol: str, criterion: str = "macro_f1") -> pd.DataFrame:
     """Which settings are fitted for good, and for how many epochs, from the folds' validation curves.
 
@@ -211,6 +229,24 @@ def chosen_trials(chosen: pd.DataFrame, *, seeds: Sequence[int], dev_counts: str
         record |= {"pretrained": bool(record["pretrained"]), "dev_counts": dev_counts}
         trials += [Trial(**record, seed=seed, fold=None) for seed in seeds]
     return trials
+
+
+def plan_final(
+    choices: pd.DataFrame, places: Mapping[str, tuple[str, int]], *, seed: int, n_seeds: int
+) -> dict[str, list[Trial]]:
+    """Notebook 05's final fits: per outer split what was chosen for it, honest ones once per seed, the paper's once.
+
+    Args:
+        choices: of `choose_settings`, of all splits.
+        places: of `rbcnb.training.outer_splits`.
+        seed: the first one.
+        n_seeds: of the honest protocol, the same for every setting.
+    """
+    seeds = {"paper": [seed], "honest": range(seed, seed + n_seeds)}
+    return {
+        name: chosen_trials(choices[(choices[["protocol", "outer"]] == list(place)).all(axis=1)], seeds=seeds[place[0]])
+        for name, place in places.items()
+    }
 
 
 def best_settings(results: pd.DataFrame) -> pd.DataFrame:

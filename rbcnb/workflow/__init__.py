@@ -1,7 +1,7 @@
 """A run: the folder that the six notebooks fill, and what the commands do with it.
 
-`Run` reads and writes the folder; `reproduce` runs the notebooks; `verify_run` recomputes a run; `publish_run` keeps
-its numbers.
+`Run` reads and writes the folder, `RunTables` makes its tables; `reproduce` runs the notebooks; `verify_run` makes the
+tables again and compares; `publish_run` keeps the numbers.
 """
 
 import lazy_loader
@@ -9,11 +9,13 @@ import lazy_loader
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
-        "classical_fits": ["save_classical_fits"],
-        "model_export": ["choose_trial", "export_model", "fit_networks", "stored_predictions"],
+        "classical_fits": ["run_classical"],
+        "final_fits": ["fit_final", "fit_ladder", "fit_leakage"],
+        "model_export": ["export_model", "fit_networks"],
         "notebooks": ["reproduce"],
         "publish": ["publish_run"],
         "run": ["Run"],
+        "run_tables": ["RunTables"],
         "verify": ["verify_run"],
     },
 )

@@ -4,7 +4,7 @@
 of the cells, at first and in a blinded second look, see `rbcnb.labels.readings`; theirs, so no notebook makes it),
 ``labelled.csv``, ``crops.npy``, ``smears/*.jpg``, ``smear.png`` (the first one), ``finder.json`` (how cells were
 found), ``splits_<protocol>.csv``, ``data_card.md``, ``tables/*.csv``, ``figures/*.png``, ``trials/`` (a store, see
-`rbcnb.study.store`), ``classical_predictions.parquet`` (see `rbcnb.study.classical_store`), ``notebooks/``,
+`rbcnb.study.store`), ``classical_predictions.parquet`` (see `rbcnb.workflow.classical_fits`), ``notebooks/``,
 ``run.json``, ``manifest.json``, ``report.html``; ``model.safetensors`` where one was exported.
 """
 

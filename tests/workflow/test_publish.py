@@ -21,8 +21,8 @@ from rbcnb.study.tables import table1, table3, with_balanced
 from rbcnb.training.splits import assign_splits
 from rbcnb.workflow.classical_fits import CLASSICAL, save_classical_fits
 from rbcnb.workflow.publish import publish_run, unpacked
-from rbcnb.workflow.recompute import RECOMPUTED, Stored
 from rbcnb.workflow.run import MissingResultError, Run
+from rbcnb.workflow.run_tables import recomputed
 from rbcnb.workflow.verify import verify_run
 
 # What follows from folds, splits and labels, beside the fits on whole training sets.
@@ -39,7 +39,10 @@ def run(tmp_path_factory):
     """What the notebooks leave behind, with small fits on one rung."""
     here, cells, splits, final = small_run(tmp_path_factory.mktemp("publish") / "run")
     judging = {"margin": 0.02, "seed": 0}
-    notebooks = {name: judging | {"run": str(here.folder)} for name in ("05_final_evaluation", "06_imbalance_study")}
+    notebooks = {
+        name: judging | {"protocol": "honest", "run": str(here.folder)}
+        for name in ("05_final_evaluation", "06_imbalance_study")
+    }
     notebooks["06_imbalance_study"] = notebooks["06_imbalance_study"] | {"arms": ["table2"]}
     first = {"01_segmentation": {"smears": "chula", "data": "/somewhere/chula", "run": str(here.folder)}}
     first["04_cv_tuning"] = {"choose_by": "macro_f1"}
@@ -67,7 +70,7 @@ def run(tmp_path_factory):
     here.save_csv(cells, "labelled")
     here.save_record({"parameters": first | notebooks, "seeds": {"seed": 0}, "data_hash": here.data_hash()})
     for name in FROM_MORE:
-        here.save_table(RECOMPUTED[name](Stored(here)), name)
+        here.save_table(recomputed(here)[name](), name)
     return here
 
 
