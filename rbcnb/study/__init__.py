@@ -16,7 +16,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "load_corrections",
             "out_of_fold",
         ],
-        "ladder": ["BASE_RHO", "ladder_counts", "plan_ladders", "with_paper_rungs"],
+        "ladder": ["BASE_RHO", "ladder_counts", "plan_ladder", "with_paper_rungs"],
         "ledger": ["entry_of", "load_ledger", "open_test"],
         "protocols": ["best_settings", "choose_settings", "plan_final", "plan_folds", "protocol_names"],
         "runner": ["run_study"],

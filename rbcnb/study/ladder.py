@@ -4,7 +4,8 @@ Under the honest protocol a rung is a setting of the trial (`rbcnb.training.Tria
 table, so that all rungs, draws and methods are one study, and a rung that two arms share is fitted once.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from typing import Any
 
 import pandas as pd
 
@@ -120,85 +121,57 @@ ARMS = {TABLE2_ARM: dict, EQUAL_TOTAL: equal_totals}  # name -> what is done to 
 
 
 def plan_ladder(
-    chosen: pd.DataFrame,
-    cells: pd.DataFrame,
-    rungs: Mapping[float, Mapping[str, int]],
-    *,
-    seeds: Mapping[str, Sequence[int]],
-    arms: Sequence[str] = (TABLE2_ARM,),
-) -> Plan:
-    """The fits of the honest ladder: chosen settings on every rung of every arm, once per seed of the method.
-
-    A seed is one draw of training cells together with one initialisation, order and augmentation, the same for every
-    method. The test set is that of *cells* throughout.
-
-    Args:
-        chosen: one setting per architecture and method, see `rbcnb.study.best_settings`.
-        cells: the output of `rbcnb.training.assign_splits` under the honest protocol.
-        rungs: rho -> class -> cells of the rung, out of the whole data set.
-        seeds: method -> seeds of its draws; methods pair on the seeds that they share.
-        arms: names in ``ARMS``.
-
-    Raises:
-        ValueError: an arm is not known, or a method has no chosen setting.
-    """
-    if unknown := set(arms) - set(ARMS):
-        raise ValueError(f"unknown arms {', '.join(sorted(unknown))} of the ladder; known: {', '.join(ARMS)}")
-    if missing := set(seeds) - set(chosen["method"]):
-        raise ValueError(f"no setting of {', '.join(sorted(missing))} was chosen; add it to methods in notebook 04")
-    available = cells.loc[cells[SPLIT] == DEV, LABEL].value_counts().to_dict()
-    plan: Plan = {}
-    for arm in arms:
-        for rho, counts in ARMS[arm](dev_rungs(cells, rungs)).items():
-            text = "/".join(str(counts[name]) for name in class_names(counts))
-            kept = ALL_CELLS if counts == available else text
-            plan[arm, rho] = [
-                trial
-                for method, own in seeds.items()
-                for trial in chosen_trials(chosen[chosen["method"] == method], seeds=own, dev_counts=kept)
-            ]
-    return plan
-
-
-def plan_ladders(
     final: Mapping[str, pd.DataFrame],
     splits: Mapping[str, pd.DataFrame],
     places: Mapping[str, tuple[str, int]],
     rungs: Mapping[float, Mapping[str, int]],
-    *,
-    methods: Sequence[str],
-    n_draws: int,
-    rival_draws: int,
-    arms: Sequence[str],
-    seed: int,
+    values: Mapping[str, Any],
 ) -> dict[str, Plan]:
-    """Notebook 06's fits: the ladder of every outer split, each method with the setting that did best before.
+    """Notebook 06's fits: per outer split the ladder, each method with the setting that did best before.
 
-    Under the paper's protocol once per rung along Table 2 alone, each rung with a test set of its own (`paper_rung`);
-    under the honest one as `plan_ladder` says.
+    Under the paper's protocol once per rung along Table 2 alone, each rung with a test set of its own (`paper_rung`).
+    Under the honest one on every rung of every arm, once per seed of the method; the test set stays. A seed is one draw
+    of training cells together with one initialisation, order and augmentation, the same for every method.
 
     Args:
         final: protocol -> final fits of the whole data set.
         splits: name -> cells of the outer split.
         places: of `rbcnb.training.outer_splits`.
         rungs: rho -> class -> cells of the rung, out of the whole data set.
-        methods: with *n_draws* each.
-        n_draws, rival_draws: seeds of the honest protocol; the second is of the final fits' other methods, 0 for none.
-        arms: of the honest protocol.
-        seed: the first one.
+        values: parameters of notebook 06 by name: ``arms`` (names in ``ARMS``) and ``seed`` (the first one);
+            ``ladder_methods``, with ``n_draws`` seeds each, and ``rival_draws`` of the final fits' other methods.
+            Methods pair on the seeds that they share.
+
+    Raises:
+        ValueError: an arm is not known, or a method has no final fit.
     """
-    plans: dict[str, Plan] = {}
+    if unknown := set(values["arms"]) - set(ARMS):
+        raise ValueError(f"unknown arms {', '.join(sorted(unknown))} of the ladder; known: {', '.join(ARMS)}")
+    seed, plans = values["seed"], {}
     for name, (protocol, outer) in places.items():
         mine = final[protocol][final[protocol]["outer"] == outer]
-        draws = dict.fromkeys(methods, range(seed, seed + n_draws))
-        if rival_draws:
-            rivals = [name for name in mine["method"].unique() if name not in draws]
-            draws |= dict.fromkeys(rivals, range(seed, seed + rival_draws))
-        best = best_settings(mine[mine["method"].isin(draws)])
+        draws = dict.fromkeys(values["ladder_methods"], values["n_draws"])
+        if missing := set(draws) - set(mine["method"]):
+            raise ValueError(f"no setting of {', '.join(sorted(missing))} was chosen; add it to methods in notebook 04")
+        draws |= {method: values["rival_draws"] for method in mine["method"].unique() if method not in draws}
+        best = best_settings(mine[mine["method"].map(draws) > 0])
         if protocol == "paper":
             plans[name] = {(TABLE2_ARM, rho): chosen_trials(best, seeds=[seed]) for rho in rungs}
-        else:
-            plans[name] = plan_ladder(best, splits[name], rungs, seeds=draws, arms=arms)
+            continue
+        cells, plan = splits[name], {}
+        available = cells.loc[cells[SPLIT] == DEV, LABEL].value_counts().to_dict()
+        for arm in values["arms"]:
+            for rho, counts in ARMS[arm](dev_rungs(cells, rungs)).items():
+                text = "/".join(str(counts[label]) for label in class_names(counts))
+                kept = ALL_CELLS if counts == available else text
+                plan[arm, rho] = [
+                    trial
+                    for method, n in draws.items()
+                    for trial in chosen_trials(
+                        best[best["method"] == method], seeds=range(seed, seed + n), dev_counts=kept
+                    )
+                ]
+        plans[name] = plan
     return plans
 
 

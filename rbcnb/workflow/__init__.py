@@ -9,8 +9,7 @@ import lazy_loader
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
-        "classical_fits": ["run_classical"],
-        "final_fits": ["fit_final", "fit_ladder", "fit_leakage"],
+        "final_fits": ["fit_classical_baseline", "fit_final", "fit_ladder", "fit_leakage"],
         "model_export": ["export_model", "fit_networks"],
         "notebooks": ["reproduce"],
         "publish": ["publish_run"],

@@ -10,10 +10,8 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from rbcnb.columns import CELL, CROP, GROUP, PRED, PROB, SMEAR, TARGET
-from rbcnb.study.classical import ClassicalChoice, ClassicalFit, entry_of_choice, fit_classical, tune_classical
-from rbcnb.study.features import cell_features
-from rbcnb.study.ledger import open_test
+from rbcnb.columns import CELL, GROUP, PRED, PROB, SMEAR, TARGET
+from rbcnb.study.classical import ClassicalChoice, ClassicalFit, entry_of_choice
 from rbcnb.workflow.run import MissingResultError, Run
 
 CLASSICAL = "classical_predictions.parquet"  # in the run's folder
@@ -21,31 +19,8 @@ _CHOICE = ("protocol", "outer", "architecture", "method", "settings", "tuning_s"
 _CELLS = (SMEAR, CELL, GROUP, TARGET, PRED)
 
 
-def run_classical(
-    run: Run, cells: pd.DataFrame, *, protocol: str, n_tries: int, seed: int, jobs: int | None, reopen: str
-) -> None:
-    """The baseline of one outer split: tuned on its folds, entered into the ledger, fitted, scored and stored.
-
-    Args:
-        run: with the crops of *cells*.
-        cells: of *protocol*'s first outer split.
-        n_tries: settings that each classifier tries with each re-sampling.
-        seed: of tries, re-sampling and forests.
-        jobs: side by side; None for one per core.
-        reopen: of `rbcnb.study.open_test`.
-
-    Raises:
-        rbcnb.study.TestSetError: the test set was opened before, with something else.
-    """
-    crops, jobs = run.load_crops(cells[CROP]), jobs or -1
-    features = cell_features(crops)
-    chosen = tune_classical(features, cells, protocol=protocol, seed=seed, n_tries=n_tries, jobs=jobs)
-    open_test(run.folder, [entry_of_choice(choice) for choice in chosen], cells, crops, reopen=reopen)
-    save_classical_fits(run, fit_classical(features, cells, chosen, seeds=[seed], jobs=jobs))
-
-
-def save_classical_fits(run: Run, fits: Sequence[ClassicalFit]) -> Sequence[ClassicalFit]:
-    """Writes the predictions of all *fits* to one file of the run, in place of what was there; returns *fits*."""
+def save_classical_fits(run: Run, fits: Sequence[ClassicalFit]) -> None:
+    """Writes the predictions of all *fits* to one file of the run, in place of what was there."""
     parts = []
     for fit in fits:
         values = (*entry_of_choice(fit.choice)[:-1], json.dumps(dict(fit.choice.settings)), fit.choice.tuning_s)
@@ -59,7 +34,6 @@ def save_classical_fits(run: Run, fits: Sequence[ClassicalFit]) -> Sequence[Clas
     # As in rbcnb.workflow.publish: bytes of equal weight side by side take less room.
     packed = {"compression": "zstd", "compression_level": 19, "use_byte_stream_split": probs}
     run.save_parquet(table, "classical_predictions", use_dictionary=others, **packed)
-    return fits
 
 
 def load_classical_fits(run: Run) -> list[ClassicalFit]:

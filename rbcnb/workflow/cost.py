@@ -13,7 +13,7 @@ import pandas as pd
 from rbcnb.columns import CLASSES, DEV, LABEL, SPLIT
 from rbcnb.smears.images import SmearError
 from rbcnb.smears.sources import load_smears
-from rbcnb.study.ladder import BASE_RHO, all_trials, ladder_counts, plan_ladders
+from rbcnb.study.ladder import BASE_RHO, all_trials, ladder_counts, plan_ladder
 from rbcnb.study.leakage import GROUPED, RANDOM, leakage_trials
 from rbcnb.study.protocols import COMPARED, images_per_fit, in_folds, plan_final, plan_folds, protocol_names
 from rbcnb.training.splits import MIN_TEST_GROUPS, TEST_FRACTION, SplitError, outer_splits
@@ -91,17 +91,14 @@ def study_images(values: Mapping[str, Any], available: Mapping[str, int]) -> dic
         for trial in trials:
             images[notebook][trial.architecture] += images_per_fit(trial, counts, n_folds=n_folds)
 
-    protocols = protocol_names(values["protocol"])
-    places = outer_splits(protocols, n_splits=values["n_splits"], n_outer=values["n_outer"])
+    places = outer_splits(protocol_names(values["protocol"]), n_splits=values["n_splits"], n_outer=values["n_outer"])
     folds = plan_folds(places, values)
     choices = _supposed_choices([trial for trials in folds.values() for trial in trials if trial.fold == 0])
     final = plan_final(choices, places, seed=values["seed"], n_seeds=values["n_seeds"])
-    # Of the cells that are trained on, their number per class is all that a plan asks for.
+    # Of the cells that are trained on, their number per class is all that the plan asks for.
     dev = [name for name, n in whole.items() for _ in range(round(n * (1 - TEST_FRACTION)))]
     splits = dict.fromkeys(places, pd.DataFrame({LABEL: dev, SPLIT: DEV}))
-    drawn = {name: values[name] for name in ("n_draws", "rival_draws", "arms", "seed")}
-    fits = {name: choices[choices["protocol"] == name] for name in protocols}
-    ladders = plan_ladders(fits, splits, places, rungs, methods=values["ladder_methods"], **drawn)
+    ladders = plan_ladder(dict(iter(choices.groupby("protocol"))), splits, places, rungs, values)
     for name in places:
         add("04", folds[name], whole)
         add("05", final[name], whole)

@@ -7,7 +7,6 @@ their openings. A table that is not recomputed (`Report.unchecked`) is checked b
 """
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,15 +34,6 @@ PAPER = "paper"
 _SCORED_ON_TEST = ("final_trials", "ladder_trials")
 _TRIAL_LISTS = ("fold_trials", *_SCORED_ON_TEST, "leakage_trials")
 IN_PERCENT = ("fig13",)  # tables whose numbers are percent
-# What a published folder may lack: table -> a file that is then missing, and what it needs, in words.
-PUBLISHED_NEEDS = {
-    "calibration": ("fold_trials.csv", "what the fits on folds predicted"),
-    "choices": ("fold_trials.csv", "the curves of the fits on folds"),
-    "class_counts": ("labelled.csv", "the labels of the cells"),
-    "classical": (CLASSICAL, "the predictions of the classical classifiers"),
-    "detection": ("cells.csv", "the places of the cells, which are the data set's own"),
-    "table2": ("splits_honest.csv", "the cells that each protocol trains on"),
-}
 # What a run stores too little of, and why; of these tables the digest alone is checked.
 NOT_RECOMPUTED = {
     "agreement": "readers that were simulated are not stored",
@@ -123,7 +113,7 @@ def verify_run(run: str | Path, *, against: str | None = None, tolerance: float 
     here = _run_at(run)
     if against is None and is_published(here.folder):
         with unpacked(here.folder) as whole:
-            return _against_itself(whole, max(tolerance, TOLERANCE), needs=PUBLISHED_NEEDS)
+            return _against_itself(whole, max(tolerance, TOLERANCE), published=True)
     if against == PAPER:
         return _against_paper(here)
     if against is not None:
@@ -138,8 +128,7 @@ def _run_at(folder: str | Path) -> Run:
     return here
 
 
-def _against_itself(run: Run, tolerance: float, *, needs: Mapping[str, tuple[str, str]] | None = None) -> Report:
-    """*needs*: of a published folder, what a table follows from, which an earlier version left out."""
+def _against_itself(run: Run, tolerance: float, *, published: bool = False) -> Report:
     makers = recomputed(run)
     findings = _file_findings(run)
     keys, n_numbers = _trial_findings(run, findings, tolerance)
@@ -158,9 +147,8 @@ def _against_itself(run: Run, tolerance: float, *, needs: Mapping[str, tuple[str
             expected = makers[name]()
         except (FileNotFoundError, KeyError, ValueError) as error:  # MissingResultError is a FileNotFoundError
             told = f"{type(error).__name__}: {error}".replace(f"{run.folder}/", "")
-            file, what = (needs or {}).get(name, ("", ""))
-            if file and not (run.folder / file).exists():
-                told = f"needs {what}, which this folder does not hold; verify the run itself, or publish it again"
+            if published and isinstance(error, FileNotFoundError):
+                told = f"needs {told.split(': ')[1]}, which this folder does not hold; verify the run itself"
             unchecked.append(f"not recomputed: {name}: {told}; its digest alone is checked")
             continue
         unit = 100 if name in IN_PERCENT else 1

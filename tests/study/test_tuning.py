@@ -83,7 +83,8 @@ def test_what_was_best_at_the_last_epoch_allowed_is_told():
     f1 = np.array([[[0.1, 0.2, 0.3]] * 2, [[0.1, 0.3, 0.2]] * 2])
     rising, peaked = Trial(protocol="honest"), Trial(protocol="honest", resample="over")
     changing = Trial(protocol="honest", loss="ldam_drw")
-    chosen = honest(curves_of([rising, peaked, changing], np.concatenate([f1, f1[:1]])))
+    curves = curves_of([rising, peaked, changing], np.concatenate([f1, f1[:1]]))
+    chosen = choose_settings(curves, protocol="honest")
     told = settings_at_last_epoch(chosen, epochs=3)
     assert "allowed, 3" in told
     assert "cross entropy (lesson net, honest)" in told

@@ -59,7 +59,8 @@ def run(tmp_path_factory):
     folded = assign_splits(cells, protocol="honest", seed=0, n_folds=3)
     chosen = tune_classical(features, folded, protocol="honest", seed=0, n_tries=2, **names)
     open_test(here.folder, [entry_of_choice(choice) for choice in chosen], splits, crops)
-    fits = save_classical_fits(here, fit_classical(features, splits, chosen, seeds=[0]))
+    fits = fit_classical(features, splits, chosen, seeds=[0])
+    save_classical_fits(here, fits)
     here.save_table(beside_networks(fits, climbed), "classical")
     here.save_table(table1({"honest": final}, here.store, seed=0), "table1")
     here.save_table(table3({"honest": climbed}, here.store, seed=0), "table3")
@@ -180,8 +181,10 @@ def test_a_run_that_stored_no_classical_predictions_is_told_so(run, tmp_path, ca
         assert main(["verify", str(folder)]) == 0
         said = capsys.readouterr().out
         assert "not recomputed: classical: " in said
-        needs = "stored no predictions" if folder == old else "needs the predictions"
-        assert f"{needs} of the classical classifiers" in said
+        needs = (
+            "the run stored no predictions" if folder == old else f"needs {CLASSICAL}, which this folder does not hold"
+        )
+        assert needs in said
 
 
 def test_probabilities_come_back_in_order_and_nearly_the_same(run, tmp_path):
