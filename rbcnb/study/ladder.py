@@ -21,7 +21,7 @@ from rbcnb.columns import (
 from rbcnb.paper import TABLE2
 from rbcnb.study.protocols import best_settings, chosen_trials
 from rbcnb.training.resampling import draw_counts
-from rbcnb.training.splits import SplitError, assign_splits
+from rbcnb.training.splits import SplitError, assign_splits, split_name
 from rbcnb.training.trial import ALL_CELLS, Trial
 
 BASE_RHO = float(TABLE2.loc[TABLE2["total"].idxmax(), "rho"])  # the rung that is the whole data set
@@ -123,7 +123,6 @@ ARMS = {TABLE2_ARM: dict, EQUAL_TOTAL: equal_totals}  # name -> what is done to 
 def plan_ladder(
     final: Mapping[str, pd.DataFrame],
     splits: Mapping[str, pd.DataFrame],
-    places: Mapping[str, tuple[str, int]],
     rungs: Mapping[float, Mapping[str, int]],
     values: Mapping[str, Any],
 ) -> dict[str, Plan]:
@@ -135,8 +134,7 @@ def plan_ladder(
 
     Args:
         final: protocol -> final fits of the whole data set.
-        splits: name -> cells of the outer split.
-        places: of `rbcnb.training.outer_splits`.
+        splits: name of the outer split (`rbcnb.training.outer_splits`) -> its cells.
         rungs: rho -> class -> cells of the rung, out of the whole data set.
         values: parameters of notebook 06 by name: ``arms`` (names in ``ARMS``) and ``seed`` (the first one);
             ``ladder_methods``, with ``n_draws`` seeds each, and ``rival_draws`` of the final fits' other methods.
@@ -148,8 +146,9 @@ def plan_ladder(
     if unknown := set(values["arms"]) - set(ARMS):
         raise ValueError(f"unknown arms {', '.join(sorted(unknown))} of the ladder; known: {', '.join(ARMS)}")
     seed, plans = values["seed"], {}
-    for name, (protocol, outer) in places.items():
-        mine = final[protocol][final[protocol]["outer"] == outer]
+    fits = [(protocol, *part) for protocol, rows in final.items() for part in rows.groupby("outer")]
+    for protocol, outer, mine in fits:
+        name = split_name(protocol, outer)
         draws = dict.fromkeys(values["ladder_methods"], values["n_draws"])
         if missing := set(draws) - set(mine["method"]):
             raise ValueError(f"no setting of {', '.join(sorted(missing))} was chosen; add it to methods in notebook 04")

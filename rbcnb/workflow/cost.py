@@ -94,11 +94,11 @@ def study_images(values: Mapping[str, Any], available: Mapping[str, int]) -> dic
     places = outer_splits(protocol_names(values["protocol"]), n_splits=values["n_splits"], n_outer=values["n_outer"])
     folds = plan_folds(places, values)
     choices = _supposed_choices([trial for trials in folds.values() for trial in trials if trial.fold == 0])
-    final = plan_final(choices, places, seed=values["seed"], n_seeds=values["n_seeds"])
+    final = plan_final(choices, seed=values["seed"], n_seeds=values["n_seeds"])
     # Of the cells that are trained on, their number per class is all that the plan asks for.
     dev = [name for name, n in whole.items() for _ in range(round(n * (1 - TEST_FRACTION)))]
     splits = dict.fromkeys(places, pd.DataFrame({LABEL: dev, SPLIT: DEV}))
-    ladders = plan_ladder(dict(iter(choices.groupby("protocol"))), splits, places, rungs, values)
+    ladders = plan_ladder(dict(iter(choices.groupby("protocol"))), splits, rungs, values)
     for name in places:
         add("04", folds[name], whole)
         add("05", final[name], whole)

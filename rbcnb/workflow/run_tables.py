@@ -29,7 +29,7 @@ from rbcnb.training.splits import split_name
 from rbcnb.training.trial import Trial
 from rbcnb.workflow.classical_fits import load_classical_fits
 from rbcnb.workflow.model_export import choose_trial, stored_predictions
-from rbcnb.workflow.run import Run
+from rbcnb.workflow.run import MissingResultError, Run
 
 _TWO_LOSSES = ("cross_entropy", "focal")
 
@@ -69,22 +69,17 @@ class RunTables:
     def choices(self) -> pd.DataFrame:
         """What notebook 04 chose for the protocols."""
         choices = self.run.load_table("choices")
+        if missing := set(self.protocols) - set(choices["protocol"]):
+            raise MissingResultError(
+                f"nothing chosen for {', '.join(sorted(missing))}; run notebook 04_cv_tuning for it"
+            )
         return choices[choices["protocol"].isin(self.protocols)]
 
     @cached_property
-    def places(self) -> dict[str, tuple[str, int]]:
-        """Name of each outer split that was tuned -> its protocol and number, as of `rbcnb.training.outer_splits`."""
-        outers = self.choices.groupby("protocol")["outer"].unique()
-        return {
-            split_name(protocol, outer): (protocol, outer)
-            for protocol in self.protocols
-            for outer in map(int, sorted(outers.get(protocol, [0])))
-        }
-
-    @cached_property
     def splits(self) -> dict[str, pd.DataFrame]:
-        """Name of each outer split -> its cells."""
-        return {name: self.run.load_csv(f"splits_{name}") for name in self.places}
+        """Name of each outer split that was tuned (`rbcnb.training.outer_splits`) -> its cells."""
+        names = [split_name(*place) for place, _ in self.choices.groupby(["protocol", "outer"], sort=False)]
+        return {name: self.run.load_csv(f"splits_{name}") for name in names}
 
     @cached_property
     def rungs(self) -> dict[float, dict[str, int]]:

@@ -29,8 +29,7 @@ def chosen():
 
 def plan_of(chosen, split, **values):
     """The plan of the first honest split."""
-    places = {"honest": ("honest", 0)}
-    return plan_ladder({"honest": chosen}, {"honest": split}, places, ladder_counts(PAPER), VALUES | values)["honest"]
+    return plan_ladder({"honest": chosen}, {"honest": split}, ladder_counts(PAPER), VALUES | values)["honest"]
 
 
 def test_methods_meet_the_same_draws_and_the_arms_share_a_rung(split, chosen):
@@ -67,7 +66,7 @@ def test_the_paper_climbs_once_with_the_alpha_that_was_best_on_the_test_set(chos
     focal = chosen.iloc[:1].assign(alpha=0.5, macro_f1=0.9)
     final = {"paper": pd.concat([chosen, focal], ignore_index=True).assign(protocol="paper")}
     rungs = ladder_counts(PAPER)
-    plan = plan_ladder(final, {}, {"paper": ("paper", 0)}, rungs, VALUES | {"n_draws": 3})["paper"]
+    plan = plan_ladder(final, {}, rungs, VALUES | {"n_draws": 3})["paper"]
     assert list(plan) == [("table2", rho) for rho in rungs]
     for trials in plan.values():
         assert {(trial.method, trial.alpha, trial.seed) for trial in trials} == {
