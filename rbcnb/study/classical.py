@@ -4,7 +4,7 @@ Scaling and re-sampling are steps of an imbalanced-learn pipeline, so that they 
 in the final fit. Every classifier with every re-sampling tries equally many settings and is tuned on the same inner
 folds, by macro F1, as the networks are: `tune_classical` sees no test cell. `fit_classical` predicts them, and what
 comes out are predictions tables like those of trials; between the two stands the ledger
-(`rbcnb.study.open_test`).
+(`rbcnb.workflow.classical_fits`).
 """
 
 import json

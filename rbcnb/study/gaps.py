@@ -1,6 +1,6 @@
 """Gaps between methods, from stored fits: on the whole data set, on every rung of the ladder, and along it.
 
-Notebook 06 and `rbcnb.workflow.recompute` make their tables here, from the rows of finished fits and their predictions.
+`rbcnb.workflow.run_tables` makes tables of them, from the rows of finished fits and their predictions.
 """
 
 import math

@@ -1,7 +1,7 @@
 """A run: the folder that the six notebooks fill, and what the commands do with it.
 
-`Run` reads and writes the folder; `reproduce` runs the notebooks; `verify_run` recomputes a run; `publish_run` keeps
-its numbers.
+`Run` reads and writes the folder, `RunTables` makes its tables; `reproduce` runs the notebooks; `verify_run` makes the
+tables again and compares; `publish_run` keeps the numbers.
 """
 
 import lazy_loader

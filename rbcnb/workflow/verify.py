@@ -7,7 +7,6 @@ their openings. A table that is not recomputed (`Report.unchecked`) is checked b
 """
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,16 +20,27 @@ from rbcnb.study.classical import entry_of_choice
 from rbcnb.study.ledger import LEDGER, Entry, digest_cells, entry_of, load_ledger
 from rbcnb.study.store import load_predictions, load_record
 from rbcnb.training.fit import hash_data
+from rbcnb.training.splits import split_name
 from rbcnb.training.trial import Trial
 from rbcnb.workflow.classical_fits import CLASSICAL, load_classical_fits
 from rbcnb.workflow.model_export import MODEL
 from rbcnb.workflow.publish import TOLERANCE, is_published, unpacked
-from rbcnb.workflow.recompute import IN_PERCENT, NOT_RECOMPUTED, PUBLISHED_NEEDS, RECOMPUTED, Stored
 from rbcnb.workflow.run import MANIFEST, Run
+from rbcnb.workflow.run_tables import recomputed
 from rbcnb.workflow.table_diff import MISSING, THERE, Finding, compare_tables, same_value
 
 _SCORED_ON_TEST = ("final_trials", "ladder_trials")
 _TRIAL_LISTS = ("fold_trials", *_SCORED_ON_TEST, "leakage_trials")
+IN_PERCENT = ("fig13",)  # tables whose numbers are percent
+# What a run stores too little of, and why; of these tables the digest alone is checked.
+NOT_RECOMPUTED = {
+    "agreement": "readers that were simulated are not stored",
+    "finders": "every way to find cells would have to search the smears again",
+    "labels_per_smear": "labels that were not drawn for the study are not stored",
+    "loss_shares": "follows from no data of the run",
+    "second_look": "a reader that was simulated is not stored",
+    "skipped": "files that could not be read are not stored",
+}
 
 
 def unopened_fits(run: Run) -> list[Finding]:
@@ -97,7 +107,7 @@ def verify_run(run: str | Path, *, against: str | None = None, tolerance: float 
     here = _run_at(run)
     if against is None and is_published(here.folder):
         with unpacked(here.folder) as whole:
-            return _against_itself(whole, max(tolerance, TOLERANCE), needs=PUBLISHED_NEEDS)
+            return _against_itself(whole, max(tolerance, TOLERANCE), published=True)
     if against is not None:
         return _against_run(here, _run_at(against), tolerance)
     return _against_itself(here, tolerance)
@@ -110,9 +120,8 @@ def _run_at(folder: str | Path) -> Run:
     return here
 
 
-def _against_itself(run: Run, tolerance: float, *, needs: Mapping[str, tuple[str, str]] | None = None) -> Report:
-    """*needs*: of a published folder, what a table follows from, which an earlier version left out."""
-    stored = Stored(run)
+def _against_itself(run: Run, tolerance: float, *, published: bool = False) -> Report:
+    makers = recomputed(run)
     findings = _file_findings(run)
     keys, n_numbers = _trial_findings(run, findings, tolerance)
     _data_findings(run, findings)
@@ -122,17 +131,16 @@ def _against_itself(run: Run, tolerance: float, *, needs: Mapping[str, tuple[str
         if path.name.startswith("."):
             continue
         name = path.stem
-        if name not in RECOMPUTED:
+        if name not in makers:
             why = NOT_RECOMPUTED.get(name, "not known to this version")
             unchecked.append(f"not recomputed: {name}: {why}; its digest alone is checked")
             continue
         try:
-            expected = RECOMPUTED[name](stored)
+            expected = makers[name]()
         except (FileNotFoundError, KeyError, ValueError) as error:  # MissingResultError is a FileNotFoundError
             told = f"{type(error).__name__}: {error}".replace(f"{run.folder}/", "")
-            file, what = (needs or {}).get(name, ("", ""))
-            if file and not (run.folder / file).exists():
-                told = f"needs {what}, which this folder does not hold; verify the run itself, or publish it again"
+            if published and isinstance(error, FileNotFoundError):
+                told = f"needs {told.split(': ')[1]}, which this folder does not hold; verify the run itself"
             unchecked.append(f"not recomputed: {name}: {told}; its digest alone is checked")
             continue
         unit = 100 if name in IN_PERCENT else 1
@@ -186,7 +194,7 @@ def _data_findings(run: Run, findings: list[Finding]) -> None:
     if not all((run.folder / name).exists() for name in ("final_trials.csv", "crops.npy")):
         return
     for (protocol, outer), rows in run.load_csv("final_trials").groupby(["protocol", "outer"], sort=False):
-        name = f"{protocol}_{outer}" if outer else str(protocol)  # as rbcnb.training.outer_splits names them
+        name = split_name(str(protocol), outer)
         cells = run.load_csv(f"splits_{name}")
         now = hash_data(cells, run.load_crops(cells[CROP]))
         findings += [Finding("final_trials", name, "data", told, now) for told in set(rows["data"]) - {now}]

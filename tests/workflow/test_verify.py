@@ -27,7 +27,9 @@ from rbcnb.workflow.verify import VerifyError, verify_run
 def made(tmp_path_factory):
     """What notebooks 02 and 05 leave behind, with small fits."""
     here, cells, _, final = small_run(tmp_path_factory.mktemp("verify") / "run")
-    here.save_record({"parameters": {"05_final_evaluation": {"margin": 0.02, "seed": 0}}, "seeds": {"seed": 0}})
+    here.save_record(
+        {"parameters": {"05_final_evaluation": {"protocol": "honest", "margin": 0.02, "seed": 0}}, "seeds": {"seed": 0}}
+    )
     here.save_csv(cells, "labelled")
     here.save_table(count_classes(cells).reset_index(), "class_counts")
     here.save_table(load_checks(), "recomputation")
