@@ -244,9 +244,9 @@ def plot_summary(
 def plot_gaps_by_rho(rows: pd.DataFrame, slopes: pd.DataFrame, margin: float) -> Figure:
     """The gap between two methods on every rung with its interval, and its slope: a panel per architecture and arm.
 
-    *rows*: `rbcnb.study.Gaps.ladder`; *slopes*: `rbcnb.study.Gaps.slopes`; within ±*margin* is shaded. The lines are
-    the least-squares ones that the slopes speak of, through rungs that share smears and seeds: their own intervals, not
-    the bars, say how sure the slope is.
+    *rows*: `rbcnb.study.gaps.Gaps.ladder`; *slopes*: `rbcnb.study.gaps.Gaps.slopes`; within ±*margin* is shaded. The
+    lines are the least-squares ones that the slopes speak of, through rungs that share smears and seeds: their own
+    intervals, not the bars, say how sure the slope is.
     """
     require(rows, _NEEDED, "rows")
     panels = list(rows.groupby(["architecture", "arm"], sort=False))
@@ -299,8 +299,8 @@ def plot_answer(
 
     Args:
         differences: adjusted (`rbcnb.evaluation.adjust_for_families`), the primary family.
-        rows: `rbcnb.study.Gaps.ladder`, whose first arm is drawn, of the first architecture; may be empty.
-        slopes: `rbcnb.study.Gaps.slopes`.
+        rows: `rbcnb.study.gaps.Gaps.ladder`, whose first arm is drawn, of the first architecture; may be empty.
+        slopes: `rbcnb.study.gaps.Gaps.slopes`.
         margin: half width of what counts as equal.
         title: of the left panel.
     """

@@ -126,7 +126,7 @@ def tune_classical(
     """Tunes every classifier with every re-sampling on the dev folds; first comes the majority, with nothing to tune.
 
     Args:
-        features: `rbcnb.study.cell_features` of the cells' crops, in their order.
+        features: `rbcnb.study.features.cell_features` of the cells' crops, in their order.
         cells: the output of `rbcnb.training.assign_splits`, of *protocol* and *outer* split.
         seed: of the tries that are drawn, of re-sampling and of forests.
         n_tries: settings that each pair tries.
