@@ -1,5 +1,10 @@
 """Fixtures: a small table of cells whose classes can be learnt in seconds, without any smear."""
 
+import os
+
+# On crops of a few pixels threads cost more than they give. Set before torch is imported; whatever tests start inherits it.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 import signal
 
 import numpy as np

@@ -76,7 +76,7 @@ def test_a_notebook_has_one_output_that_ends_without_a_bar():
 
 CELL = """
 from rbcnb.study import run_study
-from rbcnb.trial import Trial, expand_grid
+from rbcnb.training.trial import Trial, expand_grid
 trials = expand_grid(Trial(epochs=%d, fold=0), seed=range(8))
 rows = run_study(trials, cells, crops, "store", jobs=2)
 """
