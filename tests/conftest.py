@@ -2,7 +2,7 @@
 
 import os
 
-# On crops of a few pixels threads cost more than they give. Set before torch is imported; whatever tests start inherits it.
+# On crops of a few pixels threads cost more than they give. Set before torch is imported; child processes inherit it.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import signal
@@ -53,8 +53,7 @@ def data() -> tuple[pd.DataFrame, np.ndarray]:
     return make_cells({"codocyte": 20, "hypochromia": 20, "normal": 160})
 
 
-@pytest.fixture
-def predictions() -> pd.DataFrame:
+def make_predictions() -> pd.DataFrame:
     """A predictions table of 300 cells of 12 smears, right about two times out of three, with random probabilities."""
     rng = np.random.default_rng(1)
     targets = rng.choice(CLASSES, 300, p=[0.15, 0.15, 0.7])
@@ -65,6 +64,12 @@ def predictions() -> pd.DataFrame:
     table["target"], table["pred"] = targets, np.array(CLASSES)[probs.argmax(axis=1)]
     table[[f"prob_{name}" for name in CLASSES]] = probs
     return table
+
+
+@pytest.fixture
+def predictions() -> pd.DataFrame:
+    """See `make_predictions`."""
+    return make_predictions()
 
 
 @pytest.fixture

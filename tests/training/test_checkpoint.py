@@ -80,7 +80,9 @@ def test_random_layers_go_on_where_they_were(split_data, tmp_path, stop_after, m
     pd.testing.assert_frame_equal(straight.curves, resumed.curves, check_exact=True)
 
 
-def test_a_study_goes_on_from_the_checkpoint_and_clears_it_away(split_data, straight, tmp_path, stop_after, monkeypatch):
+def test_a_study_goes_on_from_the_checkpoint_and_clears_it_away(
+    split_data, straight, tmp_path, stop_after, monkeypatch
+):
     key = TRIAL.key(hash_data(*split_data))
     stop_after(4)
     with pytest.raises(Stopped):
