@@ -43,9 +43,9 @@ def main() -> None:
         seconds = {"segment": [], "count": []}
         for number in range(options.rounds + 1):
             start = time.perf_counter()
-            report = segment_files([smears], Path(folder) / f"segment{number}", spec=spec, progress=False)
+            report = segment_files([smears], Path(folder) / f"segment{number}", spec=spec)
             middle = time.perf_counter()
-            count_files([smears], model, Path(folder) / f"count{number}", progress=False)
+            count_files([smears], model, Path(folder) / f"count{number}")
             if number:  # the first round imports torch and warms everything
                 seconds["segment"].append(middle - start)
                 seconds["count"].append(time.perf_counter() - middle)

@@ -1,6 +1,6 @@
 """Do the 95 % intervals cover, and do the tests keep 5 %? python benchmarks/coverage.py [--repeats 1000]
 
-Pairs of methods are drawn from populations whose true difference is known (`rbcnb.evaluation.simulation`). Printed are
+Pairs of methods are drawn from populations whose true difference is known (`simulated_fits.py`). Printed are
 shares of the repeats in percent: how often each interval holds the truth, by smears and seeds, and how often each test
 says "different" (p < 0.05) of methods that are equal. With 1000 repeats a share near 95 or 5 is sure to 1.4 points (two
 standard errors). Deterministic; about a quarter of an hour on one core.
@@ -11,11 +11,10 @@ import argparse
 import numpy as np
 import pandas as pd
 from scipy import stats
+from simulated_fits import Population, hierarchical_bootstrap
 
-from rbcnb.evaluation.hypothesis_tests import corrected_resampled_t, sign_flip
+from rbcnb.evaluation.hypothesis_tests import corrected_resampled_t, mcnemar_p, sign_flip
 from rbcnb.evaluation.inference import differences_of_counts, draw_groups, interval_of
-from rbcnb.evaluation.printed_numbers import mcnemar_p
-from rbcnb.evaluation.simulation import Population, hierarchical_bootstrap
 
 POPULATIONS = {
     "even": Population(),

@@ -17,14 +17,22 @@ Fits lie in --out and are not made twice: stopped, it goes on from there.
 """
 
 import argparse
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from scipy import stats
 
 from rbcnb.columns import CELL, CROP, GROUP, LABEL, SMEAR, TARGET
-from rbcnb.labels.confident_learning import DOUBTS, find_label_issues, flag_issues, label_codes
+from rbcnb.labels.confident_learning import (
+    class_thresholds,
+    find_label_issues,
+    flag_issues,
+    label_codes,
+    normalised_margin,
+)
 from rbcnb.labels.planted_errors import KINDS, plant_dev_errors
 from rbcnb.labels.second_look import compare_second_look, error_estimate, relabel_queue, simulated_labels
 from rbcnb.segmentation.crops import crop_cells
@@ -39,6 +47,34 @@ QUEUE = 0.10  # share of the cells that a reader looks at again
 SLIP_RATE = 0.02
 AUDIT_EPOCHS = 3  # on eight views of each cell
 NET = Trial(architecture="small", learning_rate=3e-3, epochs=20, protocol="honest")
+
+
+def self_confidence(given: np.ndarray, probs: np.ndarray) -> np.ndarray:
+    """1 - p of the class given, [N]: the baseline."""
+    return 1 - probs[np.arange(len(given)), given]
+
+
+def adjusted_confidence(given: np.ndarray, probs: np.ndarray) -> np.ndarray:
+    """How far p of the class given lies below what it is on average where that class is given, [N].
+
+    Against its own average, the right labels of a class that is never sure do not fill the queue.
+    """
+    return class_thresholds(given, probs)[given] - probs[np.arange(len(given)), given]
+
+
+def weighted_entropy(given: np.ndarray, probs: np.ndarray) -> np.ndarray:
+    """Entropy over log C, divided by p of the class given, [N]."""
+    p_given = probs[np.arange(len(given)), given]
+    return stats.entropy(probs, axis=1) / np.log(probs.shape[1]) / np.maximum(p_given, 1e-6)
+
+
+# Ways of ranking; the audit ranks by the first.
+DOUBTS: Mapping[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
+    "normalised_margin": normalised_margin,
+    "self_confidence": self_confidence,
+    "adjusted_confidence": adjusted_confidence,
+    "weighted_entropy": weighted_entropy,
+}
 
 
 def synthetic_cells(seed: int, *, n_smears: int = 22, n_cells: int = 60) -> tuple[pd.DataFrame, np.ndarray]:
@@ -71,7 +107,7 @@ def measure(cells: pd.DataFrame, fits: pd.DataFrame, store: Path) -> list[dict]:
                 hits = within_queue(wrong, doubt(labels, probs), round(QUEUE * len(wrong)))
                 facts[f"queue, {name}"] = hits.sum() / wrong.sum()
             listed = flag_issues(labels, probs)
-            peer = within_queue(wrong, DOUBTS["self_confidence"](labels, probs), listed.sum())
+            peer = within_queue(wrong, self_confidence(labels, probs), listed.sum())
             facts |= {"listed": listed.mean(), "precision": wrong[listed].mean(), "precision, peer": peer.mean()}
             facts |= {"recall": wrong[listed].sum() / wrong.sum(), "recall, peer": peer.sum() / wrong.sum()}
             rows.append(facts)

@@ -2,12 +2,12 @@
 
     python benchmarks/upscaling.py [--chula DIR] [--cells 30,60,90] [--repeats 3] [--threads 1] [--out FILE.csv]
 
-Peer: `superres.waifu2x` of the whole smear, then `crop_cells`. Both cut the same circles (found in the smear at its own
-size, so that finding is in neither time) at 224 px from smears of 640 x 480 px with cells of 40 px, by the same network
-with as many threads. Runs are interleaved, peer and crops in turn for each smear and each repeat; the ratio is that of
-the medians over the repeats. ``cover`` is the share of the smear within the squares of its cells. ``largest`` is the
-largest difference between the two ways' crops, in grey levels, over all values. CPU seconds are of this process, and
-are what a busy machine does not change; the device is printed, since on a GPU the ratio speaks of something else.
+Peer: `upscaling.waifu2x` of the whole smear, then `crop_cells`. Both cut the same circles (found in the smear at its
+own size, so that finding is in neither time) at 224 px from smears of 640 x 480 px with cells of 40 px, by the same
+network with as many threads. Runs are interleaved, peer and crops in turn for each smear and each repeat; the ratio is
+that of the medians over the repeats. ``cover`` is the share of the smear within the squares of its cells. ``largest``
+is the largest difference between the two ways' crops, in grey levels, over all values. CPU seconds are of this process,
+and are what a busy machine does not change.
 
 Synthetic smears come from `rbcnb.smears.synthetic.render`, seeded by their number of cells; Chula's are spread evenly
 over the names of those that are exhaustively labelled.
@@ -28,7 +28,6 @@ from rbcnb.columns import RADIUS, X, Y
 from rbcnb.segmentation import upscaling
 from rbcnb.segmentation.crops import crop_cells, upscaled_crops
 from rbcnb.segmentation.segment import FinderSpec, find_cells
-from rbcnb.segmentation.waifu2x import crops_device
 from rbcnb.smears.images import read_image
 from rbcnb.smears.synthetic.render import SmearSpec, render_smear
 
@@ -102,7 +101,7 @@ def main() -> None:
     options = parser.parse_args()
     cv2.setNumThreads(options.threads)
     upscaling.waifu2x(np.zeros((8, 8, 3), np.uint8), 2.0)  # reads the model; raises where it cannot run
-    print(f"crops on {crops_device()}, whole smears on cpu; {options.threads} thread(s)")
+    print(f"{options.threads} thread(s)")
     rows = []
     for name, image in smears([int(n) for n in options.cells.split(",") if n], options.chula, options.n_chula):
         rows.append(measure(name, image, options.repeats))

@@ -3,7 +3,6 @@
 Heavy imports wait until a command needs them: ``rbcnb --help`` answers at once.
 """
 
-import os
 import signal
 import sys
 from argparse import Namespace
@@ -11,6 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from rbcnb._utils.errors import UnfinishedError
 from rbcnb.cli_arguments import DEFAULT_OUT, build_parser
 
 
@@ -35,9 +35,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     run = commands[options.command]
     try:
         return run(options)
-    except (ValueError, OSError) as error:  # of which this package's errors of input are kinds
+    except (UnfinishedError, ValueError, OSError) as error:  # of the last two are this package's errors of input
         print(f"rbcnb {options.command}: {error}", file=sys.stderr)
-        return 2
+        return 1 if isinstance(error, UnfinishedError) else 2
     except KeyboardInterrupt:
         print("rbcnb: stopped; what is finished is kept, the same command carries on from there", file=sys.stderr)
         return 130
@@ -46,10 +46,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _use_models(folder: str | None) -> None:
     """Has this process and the kernels that it starts read Waifu2x's model files from *folder*."""
     if folder:
-        from rbcnb.segmentation.waifu2x import MODELS_ENV, Waifu2xUnavailable, model_folder
+        from rbcnb.segmentation.waifu2x import Waifu2xUnavailable, use_models
 
         try:
-            os.environ[MODELS_ENV] = str(model_folder(folder).resolve())
+            use_models(folder)
         except Waifu2xUnavailable as error:
             raise ValueError(f"--models {folder}: {error}") from None
 
@@ -77,24 +77,19 @@ def _names(text: str) -> list[str]:
 
 
 def _reproduce(options: Namespace) -> int:
-    from rbcnb._utils.errors import ClusterError
-    from rbcnb.workflow.notebooks import ReproductionError, reproduce, skipped_files
+    from rbcnb.workflow.notebooks import reproduce, skipped_files
 
-    try:
-        _use_models(options.models)
-        overrides = _overrides(options)
-        source = Path(overrides.get("smears", "synthetic")).name
-        run = reproduce(
-            out=options.out or f"{DEFAULT_OUT}/{Path(options.profile).stem}-{source}",
-            profile=options.profile,
-            overrides=overrides,
-            only=_names(options.only) if options.only else (),
-            jobs=options.jobs,
-            scheduler=options.scheduler,
-        )
-    except (ReproductionError, ClusterError) as error:
-        print(f"rbcnb reproduce: {error}", file=sys.stderr)
-        return 1
+    _use_models(options.models)
+    overrides = _overrides(options)
+    source = Path(overrides.get("smears", "synthetic")).name
+    run = reproduce(
+        out=options.out or f"{DEFAULT_OUT}/{Path(options.profile).stem}-{source}",
+        profile=options.profile,
+        overrides=overrides,
+        only=_names(options.only) if options.only else (),
+        jobs=options.jobs,
+        scheduler=options.scheduler,
+    )
     skipped = skipped_files(run)
     for message in skipped:
         print(f"rbcnb reproduce: left out: {message}", file=sys.stderr)
@@ -102,26 +97,19 @@ def _reproduce(options: Namespace) -> int:
 
 
 def _segment(options: Namespace) -> int:
-    from rbcnb._utils.errors import ClusterError
-    from rbcnb.segmentation.batch import BatchError, segment_files
+    from rbcnb.segmentation.batch import segment_files
     from rbcnb.segmentation.segment import FinderSpec
 
-    try:
-        _use_models(options.models)
-        spec = FinderSpec(
-            method=options.method,
-            upscale=options.upscale,
-            upscale_where=options.upscale_where,
-            diameter_px=options.diameter,
-            size_px=options.size,
-        )
-        report = segment_files(options.paths, options.out, spec=spec, jobs=options.jobs, scheduler=options.scheduler)
-    except (BatchError, ClusterError) as error:
-        print(f"rbcnb segment: {error}", file=sys.stderr)
-        return 1
+    _use_models(options.models)
+    spec = FinderSpec(
+        method=options.method,
+        upscale=options.upscale,
+        upscale_where=options.upscale_where,
+        diameter_px=options.diameter,
+        size_px=options.size,
+    )
+    report = segment_files(options.paths, options.out, spec=spec, jobs=options.jobs, scheduler=options.scheduler)
     print(f"{report.n_cells} cells in {report.n_images} images: {options.out / 'cells.csv'}")
-    if report.device != "cpu":
-        print(f"upscaled on {report.device}")
     return _told("segment", report)
 
 
@@ -150,24 +138,18 @@ def _export_labels(options: Namespace) -> int:
 
 
 def _count(options: Namespace) -> int:
-    from rbcnb._utils.errors import ClusterError
     from rbcnb.counting.count import count_files, summary_lines
-    from rbcnb.segmentation.batch import BatchError
 
-    try:
-        _use_models(options.models)
-        report = count_files(
-            options.paths,
-            options.model,
-            options.out,
-            upscale=options.upscale,
-            diameter_px=options.diameter,
-            jobs=options.jobs,
-            scheduler=options.scheduler,
-        )
-    except (BatchError, ClusterError) as error:
-        print(f"rbcnb count: {error}", file=sys.stderr)
-        return 1
+    _use_models(options.models)
+    report = count_files(
+        options.paths,
+        options.model,
+        options.out,
+        upscale=options.upscale,
+        diameter_px=options.diameter,
+        jobs=options.jobs,
+        scheduler=options.scheduler,
+    )
     n_counted = int(report.smears["n_counted"].sum()) if len(report.smears) else 0
     print(f"{n_counted} cells counted in {report.batch.n_images} smears: {options.out / 'differential.csv'}")
     print("\n".join(summary_lines(report)))
@@ -219,26 +201,17 @@ def _label(options: Namespace) -> int:
 
 def _page(command: str, show: Callable[..., None], options: Namespace) -> int:
     """Shows a page until Ctrl-C."""
-    from rbcnb._utils.voila_page import PageError
-
     try:
         show(port=options.port, browse=not options.no_browser, say=lambda line: print(line, flush=True))
-    except PageError as error:
-        print(f"rbcnb {command}: {error}", file=sys.stderr)
-        return 1
     except KeyboardInterrupt:
         print(f"rbcnb {command}: ended", file=sys.stderr)
     return 0
 
 
 def _fetch(options: Namespace) -> int:
-    from rbcnb.smears.chula import FetchError, fetch_chula
+    from rbcnb.smears.chula import fetch_chula
 
-    try:
-        print(fetch_chula(options.out))
-    except FetchError as error:
-        print(f"rbcnb fetch: {error}", file=sys.stderr)
-        return 1
+    print(fetch_chula(options.out))
     return 0
 
 

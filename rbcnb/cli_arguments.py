@@ -110,7 +110,7 @@ def build_parser() -> argparse.ArgumentParser:
         "verify", help="recompute a run's tables from its stored predictions, or compare runs", allow_abbrev=False
     )
     verify.add_argument("run", metavar="RUN", type=Path, help="folder of a run, or what publish kept of one")
-    verify.add_argument("--against", metavar="RUN2|paper", help="another run's folder, or the published numbers")
+    verify.add_argument("--against", metavar="RUN2", help="another run's folder")
     verify.add_argument(
         "--tolerance",
         type=float,

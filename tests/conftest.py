@@ -1,11 +1,10 @@
 """Fixtures: a small table of cells whose classes can be learnt in seconds, without any smear."""
 
 import os
-
-# On crops of a few pixels threads cost more than they give. Set before torch is imported; child processes inherit it.
-os.environ.setdefault("OMP_NUM_THREADS", "1")
-
 import signal
+
+# Crops of a few pixels cost more on several threads than on one. What tests start inherits it; torch reads it once.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 import pandas as pd
@@ -53,7 +52,8 @@ def data() -> tuple[pd.DataFrame, np.ndarray]:
     return make_cells({"codocyte": 20, "hypochromia": 20, "normal": 160})
 
 
-def make_predictions() -> pd.DataFrame:
+@pytest.fixture
+def predictions() -> pd.DataFrame:
     """A predictions table of 300 cells of 12 smears, right about two times out of three, with random probabilities."""
     rng = np.random.default_rng(1)
     targets = rng.choice(CLASSES, 300, p=[0.15, 0.15, 0.7])
@@ -67,12 +67,6 @@ def make_predictions() -> pd.DataFrame:
 
 
 @pytest.fixture
-def predictions() -> pd.DataFrame:
-    """See `make_predictions`."""
-    return make_predictions()
-
-
-@pytest.fixture
 def batch():
     """Logits [64, 3] float64 and targets [64]."""
     import torch
@@ -80,3 +74,14 @@ def batch():
     generator = torch.Generator().manual_seed(0)
     logits = 3 * torch.randn(64, 3, generator=generator, dtype=torch.float64)
     return logits, torch.randint(3, (64,), generator=generator)
+
+
+FIRST = ("test_notebooks.py", "test_dask_cluster.py", "test_labeller_page.py", "test_lesson_page.py")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files that take minutes come first, so that no worker is left alone with one. What is heavy is slow, too."""
+    items.sort(key=lambda item: FIRST.index(item.path.name) if item.path.name in FIRST else len(FIRST))
+    for item in items:
+        if item.get_closest_marker("heavy"):
+            item.add_marker("slow")

@@ -154,7 +154,7 @@ def test_a_folder_of_ones_own_smears_with_one_bad_file(tmp_path):
     labelled = pd.read_csv(tmp_path / "run" / "labelled.csv")
     assert labelled["smear"].nunique() == 6
     assert set(labelled["label"]) == {"codocyte", "hypochromia", "normal"}
-    one = reproduce(tmp_path / "run", "--smears", str(folder), "--protocol", "honest", "--only", "01,02,04,05,06")
+    one = reproduce(tmp_path / "run", "--smears", str(folder), "--protocol", "honest", "--only", "01,02,04,05")
     assert one.returncode == 1
     assert "cell " not in one.stderr
     assert set(pd.read_csv(tmp_path / "run" / "tables" / "table1.csv")["protocol"]) == {"published", "honest"}
@@ -167,10 +167,8 @@ def test_a_folder_of_ones_own_smears_with_one_bad_file(tmp_path):
     assert len(pd.read_csv(tmp_path / "bare" / "cells.csv")) > 100
 
 
-def test_what_readers_say_of_a_run_is_taken_in(tmp_path):
-    out = tmp_path / "run"
-    first = reproduce(out, "--only", "01,02")
-    assert first.returncode == 0, first.stderr[-3000:]
+def test_what_readers_say_of_a_run_is_taken_in(finished, tmp_path):
+    out = shutil.copytree(finished, tmp_path / "run")
     before = pd.read_csv(out / "labelled.csv")
     assert "Nobody has read cells" in (out / "data_card.md").read_text()
     read = before[before["label"] == "normal"].head(12)[["smear", "cell", "x_px", "y_px", "radius_px"]]
@@ -199,16 +197,34 @@ def test_what_readers_say_of_a_run_is_taken_in(tmp_path):
     assert "| agreement | 0.62 |" in card  # five of eight
     assert "3 disputed" in card
     looks = pd.read_csv(out / "test_openings.csv", keep_default_na=False)
-    assert set(looks["method"]) == {"label audit"}
-    assert [bool(reason) for reason in looks["reason"]] == [False, True]  # labels that were trained on had changed
+    audits = looks.loc[looks["method"] == "label audit", "reason"]
+    assert [bool(reason) for reason in audits] == [False, True]  # labels that were trained on had changed
 
 
-@pytest.mark.skipif("RBCNB_CHULA" not in os.environ, reason="set RBCNB_CHULA to a folder with Chula RBC-12 to run it")
-def test_real_smears(tmp_path):
+def on_real_smears(out: Path, notebooks: str) -> None:
+    """Runs *notebooks* on Chula's first images; most labelled cells must be found."""
     real = ["--smears", "chula", "--data", os.environ["RBCNB_CHULA"], "--set", "max_smears=48"]
-    done = reproduce(tmp_path / "run", *real, "--only", "01,02,04,05,06")
+    done = reproduce(out, *real, "--only", notebooks)
     assert done.returncode == 0, done.stderr[-3000:]
+    detection = pd.read_csv(out / "tables" / "detection.csv")
+    assert detection["n_hits"].sum() / detection["n_truth"].sum() > 0.9
+
+
+with_chula = pytest.mark.skipif(
+    "RBCNB_CHULA" not in os.environ, reason="set RBCNB_CHULA to a folder with Chula RBC-12 to run it"
+)
+
+
+@with_chula
+def test_real_smears_are_segmented_and_labelled(tmp_path):
+    on_real_smears(tmp_path / "run", "01,02")
+    labelled = pd.read_csv(tmp_path / "run" / "labelled.csv")
+    assert labelled["label"].value_counts().loc[["codocyte", "hypochromia", "normal"]].min() > 10
+
+
+@pytest.mark.heavy
+@with_chula
+def test_all_figures_are_drawn_from_real_smears(tmp_path):
+    on_real_smears(tmp_path / "run", "01,02,04,05,06")
     of_the_lesson = {"fig01.png"}
     assert {path.name for path in (tmp_path / "run" / "figures").iterdir()} >= FIGURES - of_the_lesson
-    detection = pd.read_csv(tmp_path / "run" / "tables" / "detection.csv")
-    assert detection["n_hits"].sum() / detection["n_truth"].sum() > 0.9

@@ -1,1 +1,1 @@
-"""What several folders need and no user calls: whole files, locks, processes, Dask, progress, pages."""
+"""What several folders need and no user calls: whole files, locks, processes, Dask, pages."""

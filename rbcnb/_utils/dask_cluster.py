@@ -3,7 +3,7 @@
 
 Results come home to the caller, who keeps them: workers need no disk in common. What all items share goes to the
 scheduler once and from worker to worker after that; the scheduler keeps it, so that a worker that takes it along when
-it dies loses nothing, and one that joins late gets it. Who may work is the matter of `rbcnb._utils.dask_cluster`.
+it dies loses nothing, and one that joins late gets it. Only workers that run the same versions and code may work.
 """
 
 import functools
@@ -13,13 +13,12 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from importlib import metadata
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rbcnb import __version__
-from rbcnb._utils.code_digest import code_digest
+from rbcnb._utils.code_digest import code_digest, installed_versions
 from rbcnb._utils.errors import ClusterError, DeadWorkerError
 
 if TYPE_CHECKING:
@@ -39,11 +38,8 @@ def worker_facts() -> dict[str, str]:
 
     facts = {"python": f"{sys.version_info.major}.{sys.version_info.minor}", "rbcnb": __version__}
     facts |= {"opencv": cv2.__version__}  # two packages install it
-    for name in _LIBRARIES:
-        try:
-            facts[name] = metadata.version(name).partition("+")[0]  # a build for a GPU is the same version
-        except metadata.PackageNotFoundError:
-            facts[name] = "not installed"
+    for name, version in installed_versions(_LIBRARIES).items():
+        facts[name] = version.partition("+")[0]  # a build for a GPU is the same version
     return facts | {"rbcnb's code": code_digest()}
 
 

@@ -1,9 +1,13 @@
-"""Errors that several modules of this folder raise."""
+"""Errors that modules of several folders raise or derive theirs from."""
+
+
+class UnfinishedError(RuntimeError):
+    """Work could not be done to its end; what is finished is kept. A command ends with exit code 1 and its message."""
 
 
 class DeadWorkerError(RuntimeError):
     """A worker process ended in the middle of its work, most likely for want of memory."""
 
 
-class ClusterError(RuntimeError):
-    """The cluster cannot do the work; what is finished is kept. The message says which part of it, and the remedy."""
+class ClusterError(UnfinishedError):
+    """The cluster cannot do the work. The message says which part of it, and the remedy."""

@@ -16,17 +16,26 @@ from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 
+from rbcnb._utils.errors import UnfinishedError
+
 _START_S = 60.0  # Voila answers in two or three seconds on an idle laptop
 _STOP_S = 15.0
+# Voila's own handler of SIGTERM closes its kernels, whether `voila` ends it or its parent was killed.
+_VOILA = """
+from rbcnb._utils.parent_watch import die_with_parent
+
+die_with_parent({})
+from voila.app import main
+
+main()
+"""
 
 
-class PageError(RuntimeError):
+class PageError(UnfinishedError):
     """The page cannot be shown; the message names the mend."""
 
 
-def show_page(
-    name: str, notebook: str, *, hint: str, port: int = 0, browse: bool = True, say: Callable[[str], None] = print
-) -> None:
+def show_page(name: str, notebook: str, *, hint: str, port: int, browse: bool, say: Callable[[str], None]) -> None:
     """Serves *notebook* until interrupted, from a folder of its own that is gone afterwards.
 
     Args:
@@ -60,15 +69,7 @@ def voila(notebook: Path, folder: Path, *, port: int = 0) -> Iterator[tuple[str,
     port = _claim(port)
     url = f"http://127.0.0.1:{port}/"
     log = folder / "voila.log"
-    command = [
-        sys.executable,
-        "-m",
-        "rbcnb._utils.parent_watch",
-        "voila",
-        str(notebook),
-        "--no-browser",
-        "--Voila.ip=127.0.0.1",
-    ]
+    command = [sys.executable, "-c", _VOILA.format(os.getpid()), str(notebook), "--no-browser", "--Voila.ip=127.0.0.1"]
     command += [f"--port={port}", f"--VoilaConfiguration.template={_offline_template(folder)}"]
     command += ["--progressive_rendering=True"]
     # No pings: nobody answers them while cells run, and after 90 s Voila would drop the page that it is filling.
@@ -79,7 +80,7 @@ def voila(notebook: Path, folder: Path, *, port: int = 0) -> Iterator[tuple[str,
         server = subprocess.Popen(
             command,
             env=os.environ | {"JUPYTER_PATH": paths},
-            stdin=subprocess.PIPE,  # its end is this process's, however that comes: see rbcnb._utils.parent_watch
+            stdin=subprocess.DEVNULL,
             stdout=stream,
             stderr=stream,
             start_new_session=True,
@@ -88,13 +89,12 @@ def voila(notebook: Path, folder: Path, *, port: int = 0) -> Iterator[tuple[str,
         _wait_for(url, server, log)
         yield url, server
     finally:
-        server.send_signal(signal.SIGTERM)  # Voila's own handler closes its kernels first
+        server.send_signal(signal.SIGTERM)
         try:
             server.wait(_STOP_S)
         except subprocess.TimeoutExpired:
             server.kill()
             server.wait()
-        server.stdin.close()
 
 
 def _claim(port: int) -> int:

@@ -5,11 +5,4 @@
 
 import lazy_loader
 
-__getattr__, __dir__, __all__ = lazy_loader.attach(
-    __name__,
-    submod_attrs={
-        "count": ["count_files"],
-        "differential": ["differential_count"],
-        "model_file": ["Model", "ModelCard", "load_model", "save_model"],
-    },
-)
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)  # its names: __init__.pyi

@@ -3,9 +3,8 @@
 import numpy as np
 import pandas as pd
 
-from rbcnb.columns import GROUP, PRED, TARGET, classes_of_predictions, prob_columns
+from rbcnb.columns import GROUP, PRED, TARGET, UNSURE, classes_of_predictions, prob_columns
 
-UNSURE = "unsure"
 SURE_PRECISION = 0.95  # asked for of the calls
 MIN_SHARE = 0.5  # of every class's calls that a threshold must leave
 

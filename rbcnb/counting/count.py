@@ -16,19 +16,19 @@ count for an ordinary one. Smears are segmented side by side and classified as t
 import hashlib
 import json
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import cv2
 import numpy as np
 import pandas as pd
+from PIL import Image
 
 from rbcnb import __version__
 from rbcnb._utils.code_digest import code_digest
 from rbcnb._utils.files import atomic_write
-from rbcnb.columns import BORDER, PRED, SMEAR, prob_columns
-from rbcnb.counting.abstention import UNSURE, call_cells
+from rbcnb.columns import BORDER, PRED, SMEAR, UNSURE, prob_columns
+from rbcnb.counting.abstention import call_cells
 from rbcnb.counting.differential import POOL, differential_count
 from rbcnb.counting.model_file import Model, ModelFileError, load_model
 from rbcnb.counting.overlay import CALL, draw_overlay
@@ -36,10 +36,7 @@ from rbcnb.counting.smear_shift import MIN_CELLS, Reference, look_of_smear, unli
 from rbcnb.evaluation.calibration import apply_temperature
 from rbcnb.segmentation.batch import CROP_SCALE, BatchReport, read_crops, segment_files
 from rbcnb.segmentation.segment import FinderSpec
-from rbcnb.smears.images import read_image
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
+from rbcnb.smears.images import expand_inputs, read_image
 
 COUNTED = "counted"
 POOLED = "pooled"
@@ -76,11 +73,9 @@ def count_files(
     *,
     upscale: str | None = None,
     diameter_px: float | None = None,
-    models: str | None = None,
     seed: int = 0,
     jobs: int = 1,
     scheduler: str | None = None,
-    progress: bool = True,
 ) -> CountReport:
     """Counts the cells of image files and of the images in folders; see the module for what *out* then holds.
 
@@ -92,7 +87,6 @@ def count_files(
         model: file of `rbcnb.workflow.export_model`.
         upscale: another method than the model's crops were made by; None keeps to it.
         diameter_px: of a cell in the images; None: as in training, estimated from each unless it was given there.
-        models: folder of Waifu2x's model files.
         seed: of the draws for adjusted intervals.
         jobs: images segmented at once, each in a process of its own.
         scheduler: address of a Dask scheduler, whose workers segment in place of this machine, which classifies; see
@@ -104,17 +98,19 @@ def count_files(
         rbcnb._utils.errors.ClusterError: the cluster cannot do the work.
     """
     loaded = load_model(model)
-    spec = finder_of(loaded, str(model), upscale=upscale, diameter_px=diameter_px, models=models)
-    out = Path(out)
+    spec = finder_of(loaded, str(model), upscale=upscale, diameter_px=diameter_px)
+    out, paths = Path(out), list(paths)
     classifier = _Classifier(loaded, out)
-    batch = segment_files(paths, out, spec=spec, jobs=jobs, scheduler=scheduler, progress=progress, finish=classifier)
-    smears = pd.DataFrame(classifier.facts)
+    batch = segment_files(paths, out, spec=spec, jobs=jobs, scheduler=scheduler, finish=classifier)
+    # Smears are classified as they come, which changes with *jobs*; tables keep the order of the files.
+    done = [classifier.done[path.name] for path in expand_inputs(paths)[0] if path.name in classifier.done]
+    smears = pd.DataFrame([facts for _, facts in done])
     if len(smears):
         alike = (smears[WARNING] == "") & (smears["n_counted"] > 0)
         doubtful = not alike.any()
         smears.insert(4, POOLED, smears["n_counted"] > 0 if doubtful else alike)
     card = loaded.card
-    tables = [table.loc[table[COUNTED], [SMEAR, CALL]] for table in classifier.tables]
+    tables = [table.loc[table[COUNTED], [SMEAR, CALL]] for table, _ in done]
     calls = pd.concat(tables) if tables else pd.DataFrame(columns=[SMEAR, CALL])
     confusion = np.array(card.confusion) if card.confusion else None
     pool = set(smears.loc[smears[POOLED], SMEAR]) if len(smears) else set()
@@ -126,7 +122,7 @@ def count_files(
         "digest": loaded.digest,
         "package": __version__,
         "seed": seed,
-        "finder": asdict(replace(spec, models=None)),
+        "finder": asdict(spec),
         **{name: getattr(card, name) for name in ("temperature", "threshold", "sure", "data", "run", "trial")},
     }
     for table, name in ((differential, "differential"), (smears, "smears")):
@@ -137,13 +133,11 @@ def count_files(
     return CountReport(batch, differential, smears, out)
 
 
-def finder_of(
-    model: Model, name: str, *, upscale: str | None = None, diameter_px: float | None = None, models: str | None = None
-) -> FinderSpec:
+def finder_of(model: Model, name: str, *, upscale: str | None, diameter_px: float | None) -> FinderSpec:
     """How the model's crops were made, changed where told."""
     known = {entry.name for entry in fields(FinderSpec)}
     given = {"upscale": upscale, "diameter_px": diameter_px}
-    settings = model.card.finder | {"size_px": model.card.size_px, "models": models}
+    settings = model.card.finder | {"size_px": model.card.size_px}
     settings |= {key: value for key, value in given.items() if value is not None}
     if strangers := set(settings) - known:
         raise ModelFileError(
@@ -170,14 +164,12 @@ def summary_lines(report: CountReport) -> list[str]:
 
 
 class _Classifier:
-    """Classifies one finished smear after another (`rbcnb.segmentation.Finish`) and keeps what it said."""
+    """Classifies one finished smear after another (`rbcnb.segmentation.batch.Finish`) and keeps what it said."""
 
     def __init__(self, model: Model, out: Path) -> None:
         self.model, self.out = model, out
         self.reference = Reference(**model.card.look) if model.card.look else None
-        self.network: Callable | None = None
-        self.tables: list[pd.DataFrame] = []
-        self.facts: list[dict[str, Any]] = []
+        self.done: dict[str, tuple[pd.DataFrame, dict[str, Any]]] = {}
 
     def __call__(self, path: Path, cells: pd.DataFrame, key: str) -> pd.DataFrame:
         part = self.out / "classified" / f"{path.stem}.json"
@@ -192,12 +184,14 @@ class _Classifier:
         table = self._with_calls(cells, probabilities)
         if saved is None:
             part.unlink(missing_ok=True)
-            _write_overlay(overlay, draw_overlay(read_image(path), table, self.model.card.classes, note=facts[WARNING]))
+            picture = draw_overlay(read_image(path), table, self.model.card.classes, note=facts[WARNING])
+            # To be looked at, not measured: JPEG is written many times faster than PNG. Thin rings need full colour.
+            with atomic_write(overlay) as temporary:
+                Image.fromarray(picture).save(temporary, quality=92, subsampling=0)
             with atomic_write(part) as temporary:
                 saved = {"key": own, "facts": facts, "probabilities": probabilities.tolist()}
                 temporary.write_text(json.dumps(saved), encoding="utf-8")
-        self.tables.append(table)
-        self.facts.append(self._told(path.name, table, facts))
+        self.done[path.name] = table, self._told(path.name, table, facts)
         return table
 
     def _classify(self, path: Path, cells: pd.DataFrame) -> tuple[np.ndarray, dict[str, Any]]:
@@ -238,11 +232,3 @@ def _saved(part: Path, key: str) -> dict[str, Any] | None:
         return saved if saved["key"] == key and {"facts", "probabilities"} <= set(saved) else None
     except (OSError, ValueError, KeyError, TypeError):  # none, or damaged: the smear is classified again
         return None
-
-
-def _write_overlay(path: Path, picture: np.ndarray) -> None:
-    # To be looked at, not measured: JPEG is written many times faster than PNG. Thin rings need their full colour.
-    options = [cv2.IMWRITE_JPEG_QUALITY, 92, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444]
-    _, encoded = cv2.imencode(".jpg", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), options)
-    with atomic_write(path) as part:
-        part.write_bytes(encoded)

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from rbcnb.counting.abstention import UNSURE
+from rbcnb.columns import UNSURE
 
 LEVEL = 0.95
 N_DRAWS = 500
@@ -34,8 +34,8 @@ def wilson(hits: np.ndarray, n: np.ndarray, *, critical: float | np.ndarray) -> 
     return np.where(hits <= 0, 0.0, low), np.where(hits >= n, 1.0, high)
 
 
-def pooled_interval(counts: np.ndarray, *, level: float = LEVEL) -> tuple[np.ndarray, np.ndarray]:
-    """Interval of the pooled shares of *counts* [S, K] (smear, outcome), with the spread between smears -> low, high.
+def pooled_interval(counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """95 % interval of pooled shares of *counts* [S, K] (smear, outcome), with the spread between smears: low, high.
 
     The variance of the ratio of totals over smears gives an effective number of cells, at most the actual one, for
     Wilson's interval with a t of S - 1 degrees of freedom. Of one smear it is Wilson's plain interval.
@@ -44,14 +44,14 @@ def pooled_interval(counts: np.ndarray, *, level: float = LEVEL) -> tuple[np.nda
     n_by_smear, hits = counts.sum(axis=1), counts.sum(axis=0)
     n, n_smears = n_by_smear.sum(), int((n_by_smear > 0).sum())
     if n_smears < 2:
-        return wilson(hits, n, critical=stats.norm.ppf((1 + level) / 2))
+        return wilson(hits, n, critical=stats.norm.ppf((1 + LEVEL) / 2))
     share = hits / n
     rest = counts - n_by_smear[:, None] * share
     between = (rest**2).sum(axis=0) * n_smears / (n_smears - 1) / n**2
     binomial = share * (1 - share) / n
     with np.errstate(invalid="ignore", divide="ignore"):
         effective = n * np.where(between > binomial, binomial / between, 1.0)
-    return wilson(share * effective, effective, critical=stats.t.ppf((1 + level) / 2, n_smears - 1))
+    return wilson(share * effective, effective, critical=stats.t.ppf((1 + LEVEL) / 2, n_smears - 1))
 
 
 def unmix(outcomes: np.ndarray, confusion: np.ndarray) -> np.ndarray:
@@ -75,9 +75,9 @@ def unmix(outcomes: np.ndarray, confusion: np.ndarray) -> np.ndarray:
 
 
 def adjusted_interval(
-    counts: np.ndarray, confusion: np.ndarray, *, seed: int, level: float = LEVEL, n_draws: int = N_DRAWS
+    counts: np.ndarray, confusion: np.ndarray, *, seed: int, n_draws: int = N_DRAWS
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Adjusted shares [C] of *counts* [S, K], and their interval: shares, low, high.
+    """Adjusted shares [C] of *counts* [S, K], and their 95 % interval: shares, low, high.
 
     Drawn anew each time: the training smears that the confusion was counted on; of one smear the shares of its calls
     (from a Dirichlet distribution); of several the smears' weights, with the spread widened as a t of S - 1 degrees of
@@ -96,10 +96,10 @@ def adjusted_interval(
         drawn, factor = rng.dirichlet(counts[0] + 1 / n_outcomes, size=n_draws), 1.0
     else:
         drawn = rng.dirichlet(np.ones(n_smears), size=n_draws) @ counts
-        t, z = stats.t.ppf((1 + level) / 2, n_smears - 1), stats.norm.ppf((1 + level) / 2)
+        t, z = stats.t.ppf((1 + LEVEL) / 2, n_smears - 1), stats.norm.ppf((1 + LEVEL) / 2)
         factor = t / z * np.sqrt((n_smears + 1) / (n_smears - 1))
     shares = estimate + factor * (unmix(drawn, confusions) - estimate)
-    low, high = np.quantile(shares, [(1 - level) / 2, (1 + level) / 2], axis=0).clip(0, 1)
+    low, high = np.quantile(shares, [(1 - LEVEL) / 2, (1 + LEVEL) / 2], axis=0).clip(0, 1)
     return estimate, np.minimum(low, estimate), np.maximum(high, estimate)
 
 

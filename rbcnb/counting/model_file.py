@@ -41,7 +41,7 @@ class ModelCard:
     confusion: list = field(
         default_factory=list
     )  # [groups, classes + 1, classes]: out-of-fold outcomes (the last one is unsure) by true class
-    look: dict[str, Any] = field(default_factory=dict)  # `rbcnb.counting.Reference` of the smears trained on
+    look: dict[str, Any] = field(default_factory=dict)  # `smear_shift.Reference` of the smears trained on
     trial: dict[str, Any] = field(default_factory=dict)  # settings of the fit
     scores: dict[str, float | None] = field(default_factory=dict)  # on the test set; None where undefined
     data: str = ""  # digest of the cells, labels, splits and crops (`rbcnb.training.hash_data`)

@@ -9,8 +9,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image, ImageColor, ImageDraw, ImageFont
 
-from rbcnb.columns import BORDER, RADIUS, X, Y, readable
-from rbcnb.counting.abstention import UNSURE
+from rbcnb.columns import BORDER, RADIUS, UNSURE, X, Y, readable
 from rbcnb.plotting.style import BLACK, colours_of
 
 CALL = "call"

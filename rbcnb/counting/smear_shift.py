@@ -19,6 +19,7 @@ from rbcnb.columns import BORDER, RADIUS
 FALSE_ALARMS = 0.02  # wanted share of like smears that are warned of; no less than 1 / (S + 1) is to be had
 MIN_CELLS = 5  # of a smear whose numbers are compared
 MIN_SMEARS = 3  # to tell a spread of
+MOST_NAMED = 3  # differences that a warning names
 _LOOK_PX = 48  # crops are looked at no larger than this
 _FLOOR = 0.02  # least spread taken: 5 % of a light, a density or a length, which are decimal logarithms
 # name -> what is said of a smear that is low in it, and of one that is high
@@ -72,7 +73,7 @@ def look_of_smear(
     return dict(zip(MEANING, map(float, numbers), strict=False))
 
 
-def reference_of(looks: Sequence[dict[str, float]], *, false_alarms: float = FALSE_ALARMS) -> Reference:
+def reference_of(looks: Sequence[dict[str, float]]) -> Reference:
     """What the *looks* of the training smears (`look_of_smear`, None left out by the caller) have in common.
 
     Raises:
@@ -86,7 +87,7 @@ def reference_of(looks: Sequence[dict[str, float]], *, false_alarms: float = FAL
     values = np.array([[look[name] for name in names] for look in looks])
     n = len(values)
     alone = [_score(values[i], *_robust(np.delete(values, i, axis=0))).max() for i in range(n)]
-    rank = min(n, math.ceil((n + 1) * (1 - false_alarms)))
+    rank = min(n, math.ceil((n + 1) * (1 - FALSE_ALARMS)))
     middle, spread = _robust(values)
     return Reference(names, tuple(middle.tolist()), tuple(spread.tolist()), float(np.sort(alone)[rank - 1]), n)
 
@@ -99,11 +100,11 @@ def unlike(look: dict[str, float], reference: Reference) -> dict[str, float]:
     return dict(sorted(beyond.items(), key=lambda item: -abs(item[1])))
 
 
-def warning_of(beyond: dict[str, float], *, most: int = 3) -> str:
-    """`unlike`'s answer in words: the *most* striking differences; empty for none."""
+def warning_of(beyond: dict[str, float]) -> str:
+    """`unlike`'s answer in words: the `MOST_NAMED` most striking differences; empty for none."""
     told = [
         f"{MEANING[name][x > 0]} ({f'{abs(x):.1f} times the limit' if abs(x) >= 1.05 else 'just beyond the limit'})"
-        for name, x in list(beyond.items())[:most]
+        for name, x in list(beyond.items())[:MOST_NAMED]
     ]
     return "unlike the training smears: " + ", ".join(told) if told else ""
 

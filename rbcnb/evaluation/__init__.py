@@ -5,24 +5,4 @@ Everything here starts from a predictions table (target, pred, prob_<class>) and
 
 import lazy_loader
 
-__getattr__, __dir__, __all__ = lazy_loader.attach(
-    __name__,
-    submod_attrs={
-        "calibration": ["calibration_table"],
-        "inference": ["Difference", "paired_macro_f1"],
-        "metrics": ["confusion_table", "macro_f1", "score_predictions"],
-        "mistakes": ["confident_mistakes", "examples_by_class"],
-        "power": ["plan_seeds"],
-        "printed_numbers": ["relative_improvement"],
-        "prior_shift": ["focal_posterior", "shift_prior"],
-        "verdicts": [
-            "BASE",
-            "adjust_for_families",
-            "answer_text",
-            "claims_in_print",
-            "compare_methods",
-            "judge_claims",
-        ],
-        "winners_curse": ["published_spread"],
-    },
-)
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)  # its names: __init__.pyi

@@ -1,7 +1,8 @@
-"""Two methods, fit by fit: tests and effect sizes of paired differences.
+"""Two methods, fit by fit: tests and effect sizes of paired differences, and p values adjusted for many tests.
 
-Each speaks of the chance it is told of, and of nothing more: seeds on these smears (`sign_flip`, `win_share`), folds
-(`corrected_resampled_t`), cells (`mcnemar`). Seeds and smears together are `rbcnb.evaluation.inference`'s.
+Each test speaks of the chance that it names, and of nothing more: seeds on these smears (`sign_flip`, `win_share`),
+folds (`corrected_resampled_t`), cells (`mcnemar`). Seeds and smears together are `rbcnb.evaluation.inference`'s. `holm`
+and `benjamini_hochberg` adjust the p values of a family.
 """
 
 import math
@@ -13,11 +14,9 @@ import pandas as pd
 from scipy import stats
 
 from rbcnb.columns import PRED, TARGET
-from rbcnb.evaluation.inference import require_same_cells
-from rbcnb.evaluation.printed_numbers import mcnemar_p
+from rbcnb.evaluation.inference import LEVEL, require_same_cells
 
-EXACT_PAIRS = 16  # up to so many pairs all 2^n signs are tried
-N_FLIPS = 20_000
+N_FLIPS = 2**16  # all signs of up to 16 pairs
 
 
 def sign_flip(differences: Sequence[float], *, seed: int = 0) -> float:
@@ -29,8 +28,8 @@ def sign_flip(differences: Sequence[float], *, seed: int = 0) -> float:
     far too sure, and calls equal methods different in 11 to 54 % with ten seeds (benchmarks/coverage.py).
 
     Args:
-        differences: one per pair. Up to `EXACT_PAIRS` all signs are tried; beyond, `N_FLIPS` random ones, and the
-            observed one counted with them.
+        differences: one per pair. Up to 16 all signs are tried; beyond, `N_FLIPS` random ones, and the observed one
+            counted with them.
         seed: of the random signs.
 
     Returns:
@@ -39,14 +38,17 @@ def sign_flip(differences: Sequence[float], *, seed: int = 0) -> float:
     d = np.asarray(differences, dtype=float)
     if len(d) < 2 or np.isnan(d).any():
         return math.nan
-    few = len(d) <= EXACT_PAIRS
-    if few:
-        signs = 1 - 2 * ((np.arange(2 ** len(d))[:, None] >> np.arange(len(d))) & 1)
-    else:
-        signs = np.random.default_rng(seed).choice([-1, 1], (N_FLIPS, len(d)))
-    # Sums that are equal in exact arithmetic must tie, whatever the order of adding.
-    reached = np.abs(signs @ d) >= abs(d.sum()) - 1e-12 * np.abs(d).sum()
-    return float(reached.mean() if few else (1 + reached.sum()) / (1 + len(reached)))
+    total = np.abs(d).sum() or 1.0
+
+    def mean(flipped: np.ndarray, axis: int) -> np.ndarray:
+        # Means that are equal in exact arithmetic must tie, whatever the order of adding.
+        return (flipped.sum(axis=axis) / total).round(12)
+
+    return float(
+        stats.permutation_test(
+            (d,), mean, permutation_type="samples", vectorized=True, n_resamples=N_FLIPS, random_state=seed
+        ).pvalue
+    )
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,12 @@ class McNemar:
     first_only: int
     second_only: int
     p_value: float
+
+
+def mcnemar_p(first_only: int, second_only: int) -> float:
+    """Exact two-sided McNemar p: how unequal a fair coin would share out the cells that only one of two has right."""
+    n = first_only + second_only
+    return float(stats.binomtest(first_only, n).pvalue) if n else 1.0
 
 
 def mcnemar(first: pd.DataFrame, second: pd.DataFrame) -> McNemar:
@@ -87,16 +95,16 @@ def _alike(d: np.ndarray) -> bool:
     return np.ptp(d) <= 1e-12 * np.abs(d).max()
 
 
-def win_share(differences: Sequence[float], *, level: float = 0.95) -> tuple[float, float, float]:
-    """P(A > B): how often a fit of A beats the paired fit of B, a tie as half, with its exact interval.
+def win_share(differences: Sequence[float]) -> tuple[float, float, float]:
+    """P(A > B): how often a fit of A beats the paired fit of B, a tie as half, with its exact 95 % interval.
 
     Clopper and Pearson's: the lower limit counts ties as lost, the upper one as won, so that it holds its level with
     ties, too. Over seeds, on these smears: five wins of five are [0.48, 1].
     """
     d = np.asarray(differences, dtype=float)
     n, won, tied = len(d), int((d > 0).sum()), int((d == 0).sum())
-    low = stats.binomtest(won, n).proportion_ci(level, method="exact").low
-    high = stats.binomtest(won + tied, n).proportion_ci(level, method="exact").high
+    low = stats.binomtest(won, n).proportion_ci(method="exact").low
+    high = stats.binomtest(won + tied, n).proportion_ci(method="exact").high
     return (won + tied / 2) / n, float(low), float(high)
 
 
@@ -111,9 +119,7 @@ class ResampledT:
     p_value: float
 
 
-def corrected_resampled_t(
-    differences: Sequence[float], *, n_train: float, n_test: float, level: float = 0.95
-) -> ResampledT:
+def corrected_resampled_t(differences: Sequence[float], *, n_train: float, n_test: float) -> ResampledT:
     """Nadeau and Bengio's t (2003) of paired differences on the folds of a (repeated) cross-validation.
 
     Training sets of folds overlap, so that differences go together and their plain variance over J is too small; theirs
@@ -124,10 +130,10 @@ def corrected_resampled_t(
         differences: one per fold and repeat, J in all.
         n_train: cells (or smears, where folds are of smears) trained on per fold.
         n_test: of the same, held out per fold.
-        level: coverage of the interval.
 
     Returns:
-        The test. Differences that do not scatter say nothing of chance: t and p are NaN, or 0 and 1 if all are 0.
+        The test, with a 95 % interval. Differences that do not scatter say nothing of chance: t and p are NaN, or 0 and
+        1 if all are 0.
 
     Raises:
         ValueError: fewer than two differences.
@@ -140,7 +146,7 @@ def corrected_resampled_t(
         return ResampledT(mean, mean, mean, *((math.nan, math.nan) if d.any() else (0.0, 1.0)))
     error = math.sqrt((1 / len(d) + n_test / n_train) * d.var(ddof=1))
     t = mean / error
-    reach = float(stats.t.ppf((1 + level) / 2, len(d) - 1)) * error
+    reach = float(stats.t.ppf((1 + LEVEL) / 2, len(d) - 1)) * error
     return ResampledT(mean, mean - reach, mean + reach, t, float(2 * stats.t.sf(abs(t), len(d) - 1)))
 
 

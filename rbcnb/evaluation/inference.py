@@ -1,4 +1,4 @@
-"""From scores to statements: paired differences with intervals, and a verdict computed from them.
+"""From scores to statements: differences in macro F1 with intervals, their slope along the ladder, and verdicts.
 
 The unit of chance is the smear (its cells share stain, focus and reader) and the seed: both are drawn anew.
 """
@@ -14,6 +14,7 @@ from scipy import stats
 from rbcnb.columns import CELL, GROUP, PRED, REPETITION, SMEAR, TARGET, classes_of_predictions
 
 N_BOOTSTRAP = 2000
+LEVEL = 0.95
 EQUIVALENCE_SIZE = 0.05  # of each of the two one-sided tests
 SUPPORTED, NOT_SUPPORTED, INCONCLUSIVE = "supported", "not supported", "inconclusive"
 NOT_JUDGED = "one run, not judged"  # nobody knows how far another seed would have fallen
@@ -171,7 +172,7 @@ def interval_of(
     drawn: np.ndarray,
     *,
     n_groups: int,
-    level: float = 0.95,
+    level: float = LEVEL,
     repetitions: np.ndarray | None = None,
 ) -> Difference:
     """The t interval of a mean over seeds, from its value per seed [S] and its bootstraps over smears, [B].
@@ -208,7 +209,7 @@ def paired_macro_f1(
     second: Sequence[pd.DataFrame],
     *,
     seed: int,
-    level: float = 0.95,
+    level: float = LEVEL,
     n_bootstrap: int = N_BOOTSTRAP,
     balance: bool = False,
 ) -> Difference:
@@ -217,7 +218,7 @@ def paired_macro_f1(
     Both methods meet the same smears and seeds, so what a hard smear or a lucky seed does to both cancels. The interval
     is `interval_of`'s. For a nominal 95 % benchmarks/coverage.py measured 94.4 to 99.5 % with 5 to 20 smears and 3 to
     10 seeds, heavy tails and uneven smears among them: mostly a little too wide, since what chance does to single cells
-    counts in both parts. A hierarchical bootstrap (`rbcnb.evaluation.simulation`) fell to 86.7 %, a t interval over
+    counts in both parts. A hierarchical bootstrap fell to 86.7 %, a t interval over
     seeds alone to 45.6 %, which is why this one is the default. With one seed the seeds' part is unknown and the
     interval covers smears alone; `judge_gain` and `judge_alike` then refuse.
 
@@ -240,10 +241,8 @@ def paired_macro_f1(
     return interval_of(by_seed, drawn, n_groups=n_groups, level=level, repetitions=repetitions_of(first))
 
 
-def interval_of_macro_f1(
-    tables: Sequence[pd.DataFrame], *, seed: int, level: float = 0.95, n_bootstrap: int = N_BOOTSTRAP
-) -> Difference:
-    """Macro F1 of one method with a t interval over smears and seeds, as `paired_macro_f1` has it for two.
+def interval_of_macro_f1(tables: Sequence[pd.DataFrame], *, seed: int) -> Difference:
+    """Macro F1 of one method with a 95 % t interval over smears and seeds, as `paired_macro_f1` has it for two.
 
     It is far wider than that of a difference, in which hard smears and lucky seeds cancel: two methods whose intervals
     overlap may well differ. Of one seed it covers smears alone; of one smear it is NaN.
@@ -251,8 +250,6 @@ def interval_of_macro_f1(
     Args:
         tables: predictions, one per seed, of the same cells.
         seed: of the bootstrap over smears.
-        level: coverage of the interval.
-        n_bootstrap: draws.
 
     Raises:
         ValueError: there is no table, or they do not speak of the same cells.
@@ -264,10 +261,10 @@ def interval_of_macro_f1(
     n_seeds, n_groups = stack.shape[:2]
     by_seed = macro_f1_of_counts(stack.sum(axis=1))
     if n_groups < 2:
-        return Difference(float(by_seed.mean()), math.nan, math.nan, level, n_seeds, n_groups)
-    weights = draw_groups(n_groups, seed=seed, n_bootstrap=n_bootstrap)
+        return Difference(float(by_seed.mean()), math.nan, math.nan, LEVEL, n_seeds, n_groups)
+    weights = draw_groups(n_groups, seed=seed, n_bootstrap=N_BOOTSTRAP)
     drawn = macro_f1_of_counts(np.tensordot(weights, stack, axes=(1, 1))).mean(axis=1)
-    return interval_of(by_seed, drawn, n_groups=n_groups, level=level, repetitions=repetitions_of(tables))
+    return interval_of(by_seed, drawn, n_groups=n_groups, repetitions=repetitions_of(tables))
 
 
 def judge_gain(difference: Difference, *, margin: float) -> str:
@@ -297,23 +294,21 @@ def slope_on_log_rho(
     second: Ladder,
     *,
     seed: int,
-    level: float = 0.95,
     n_bootstrap: int = N_BOOTSTRAP,
     balance: bool = False,
 ) -> Difference:
-    """Change of the difference in macro F1 (*first* minus *second*) per doubling of rho, with its interval.
+    """Change of the difference in macro F1 (*first* minus *second*) per doubling of rho, with its 95 % interval.
 
     Least squares on log2(rho), one line per seed; the slope is their mean. Smears and seeds are what chance draws, not
     rungs: all rungs are scored on the same test cells, so one bootstrap of smears goes through the whole ladder, and a
     seed brings one slope, not as many points as there are rungs (points of one seed or smear are no independent
-    evidence). The rest is `rbcnb.evaluation.interval_of`. It asks whether the gap widens on *this* ladder on average,
-    not whether it widens evenly.
+    evidence). The rest is `rbcnb.evaluation.inference.interval_of`. It asks whether the gap widens on *this* ladder on
+    average, not whether it widens evenly.
 
     Args:
         first: rho -> predictions tables, one per seed, the same seeds in the same order on every rung.
         second: the rival's.
         seed: of the bootstrap.
-        level: coverage of the interval.
         n_bootstrap: draws.
         balance: every class weighted alike.
 
@@ -340,7 +335,7 @@ def slope_on_log_rho(
         return np.tensordot(contrast, np.stack(gaps), axes=1)
 
     by_seed = slopes(np.ones((1, n_groups)))[0]
-    options = {"n_groups": n_groups, "level": level, "repetitions": repetitions_of(first[rhos[0]])}
+    options = {"n_groups": n_groups, "repetitions": repetitions_of(first[rhos[0]])}
     return interval_of(by_seed, slopes(weights).mean(axis=1), **options)
 
 

@@ -17,6 +17,7 @@ from sklearn.metrics import (
     recall_score,
     roc_auc_score,
 )
+from sklearn.utils.class_weight import compute_sample_weight
 
 from rbcnb.columns import PRED, PROB, TARGET, classes_of_predictions, prob_columns
 
@@ -70,7 +71,7 @@ def score_predictions(predictions: pd.DataFrame, *, balance: bool = False) -> di
     targets, preds = predictions[TARGET].to_numpy(), predictions[PRED].to_numpy()
     probs = predictions[prob_columns(classes)].to_numpy(dtype=float)
     is_class = targets[:, None] == np.array(classes)
-    weights = class_weights(targets) if balance else None
+    weights = compute_sample_weight("balanced", targets) if balance else None
     options = {"labels": classes, "average": None, "zero_division": np.nan, "sample_weight": weights}
     per_class = {
         "recall": recall_score(targets, preds, **options),
@@ -98,12 +99,6 @@ def score_predictions(predictions: pd.DataFrame, *, balance: bool = False) -> di
     for score, values in per_class.items():
         scores |= {f"{score}_{name}": value for name, value in zip(classes, values, strict=True)}
     return {name: float(value) for name, value in scores.items()}
-
-
-def class_weights(targets: np.ndarray) -> np.ndarray:
-    """Weights [N], summing to N, under which every class that is there counts alike."""
-    _, codes, counts = np.unique(targets, return_inverse=True, return_counts=True)
-    return (len(targets) / len(counts) / counts)[codes]
 
 
 def auroc(is_class: np.ndarray, score: np.ndarray, *, weights: np.ndarray | None = None) -> float:

@@ -1,7 +1,4 @@
-"""Which held-out cells to look at: the surest of the right and of the wrong calls, and figures of them.
-
-Tables and arrays in, tables and figures out; neither torch nor fastai is imported.
-"""
+"""Which held-out cells to look at: the surest of the right and of the wrong calls."""
 
 import numpy as np
 import pandas as pd

@@ -1,7 +1,6 @@
 """How many seeds and smears the next study needs, from the two variances that a pilot shows."""
 
 import math
-from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
@@ -10,6 +9,8 @@ from scipy import stats
 from rbcnb.evaluation.inference import EQUIVALENCE_SIZE, Difference, freedom
 
 GAIN, ALIKE = "gain", "alike"
+POWER = 0.8  # that is planned for
+CAUTION = 0.8  # about a pilot's variances, see `power_of`
 MOST_SEEDS = 200
 TIMES = (1, 2, 4)  # as many smears as the pilot had, and more
 
@@ -64,28 +65,19 @@ def power_of(
     return float(stats.nct.sf(critical, dof, margin / error))
 
 
-def plan_seeds(
-    pilot: Difference,
-    *,
-    margin: float,
-    power: float = 0.8,
-    goal: str = GAIN,
-    caution: float = 0.8,
-    n_groups: Sequence[int] | None = None,
-    n_tests: int = 1,
-) -> pd.DataFrame:
-    """The fewest seeds that give *power*, by the number of smears; arguments as in `power_of`.
+def plan_seeds(pilot: Difference, *, margin: float, goal: str = GAIN, n_tests: int = 1) -> pd.DataFrame:
+    """The fewest seeds that give a power of `POWER`, by the number of smears; arguments as in `power_of`.
 
     Returns:
-        One row per number of smears (the pilot's, twice and four times as many unless told): ``smears``, ``seeds``
+        One row per number of smears (the pilot's, twice and four times as many): ``smears``, ``seeds``
         (missing where `MOST_SEEDS` would not do), and ``power`` at that number of seeds, or at `MOST_SEEDS`.
     """
     rows = []
-    for smears in n_groups or [pilot.n_groups * times for times in TIMES]:
+    for smears in [pilot.n_groups * times for times in TIMES]:
         seeds = range(2, MOST_SEEDS + 1)
-        options = {"margin": margin, "n_groups": smears, "goal": goal, "caution": caution, "n_tests": n_tests}
+        options = {"margin": margin, "n_groups": smears, "goal": goal, "caution": CAUTION, "n_tests": n_tests}
         powers = np.array([power_of(pilot, n_seeds=n, **options) for n in seeds])
-        enough = np.flatnonzero(powers >= power)
+        enough = np.flatnonzero(powers >= POWER)
         at = int(enough[0]) if len(enough) else len(powers) - 1
         rows.append({"smears": smears, "seeds": seeds[at] if len(enough) else pd.NA, "power": float(powers[at])})
     return pd.DataFrame(rows).astype({"seeds": "Int64"})

@@ -6,6 +6,7 @@ probabilities are float [N, C] with rows that sum to 1; priors are [C], positive
 from collections.abc import Sequence
 
 import numpy as np
+from scipy.special import softmax
 
 
 def shift_prior(probabilities: np.ndarray, *, old_prior: Sequence[float], new_prior: Sequence[float]) -> np.ndarray:
@@ -24,26 +25,6 @@ def shift_prior(probabilities: np.ndarray, *, old_prior: Sequence[float], new_pr
     p = np.asarray(probabilities, dtype=float)
     shifted = p * (_check_prior(new_prior, p) / _check_prior(old_prior, p))
     return shifted / shifted.sum(axis=1, keepdims=True)
-
-
-def adjust_logits(probabilities: np.ndarray, *, prior: Sequence[float], tau: float = 1.0) -> np.ndarray:
-    """Post-hoc logit adjustment (Menon et al. 2021): ``p_j / prior_j^tau``, normalised, float64 [N, C].
-
-    tau = 1 shifts the prior to a uniform one, which is what balanced accuracy asks for; tau = 0 changes nothing.
-    """
-    p = np.asarray(probabilities, dtype=float)
-    pi = _check_prior(prior, p)
-    return shift_prior(p, old_prior=pi, new_prior=pi ** (1 - tau))
-
-
-def move_thresholds(probabilities: np.ndarray, *, thresholds: Sequence[float]) -> np.ndarray:
-    """Class indices [N] by ``argmax p_j / threshold_j``.
-
-    With two classes and thresholds (1 - t, t) the second is chosen where its probability exceeds t; the prior as
-    thresholds decides as `adjust_logits` with tau = 1 does.
-    """
-    p = np.asarray(probabilities, dtype=float)
-    return (p / _check_prior(thresholds, p)).argmax(axis=1)
 
 
 def focal_posterior(probabilities: np.ndarray, *, gamma: float, alpha: float | Sequence[float] = 1.0) -> np.ndarray:
@@ -75,8 +56,7 @@ def focal_posterior(probabilities: np.ndarray, *, gamma: float, alpha: float | S
         # p (q^(gamma-1) (q - gamma p log p))^-1 = p q^-gamma / (1 + gamma p ce / q)
         log_eta = np.log(p) - log_weights - gamma * np.log(q) - np.log1p(gamma * np.where(p > 0, -p * np.log(p), 0) / q)
     log_eta = np.where(p == 0, -np.inf, np.where(q == 0, 0.0, log_eta))
-    eta = np.exp(log_eta - log_eta.max(axis=1, keepdims=True))
-    return eta / eta.sum(axis=1, keepdims=True)
+    return softmax(log_eta, axis=1)
 
 
 def _check_prior(prior: Sequence[float], probabilities: np.ndarray) -> np.ndarray:

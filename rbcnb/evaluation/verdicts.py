@@ -18,8 +18,7 @@ from rbcnb.evaluation.inference import (
     judge_gain,
     paired_macro_f1,
 )
-from rbcnb.evaluation.recomputation import recomputation
-from rbcnb.paper import CLAIMS
+from rbcnb.paper import CLAIMS, load_checks
 
 SIZE = 0.05  # of a family of tests, after adjustment
 PRIMARY, REST = "primary", "rest"
@@ -215,9 +214,9 @@ def judge_claims(differences: pd.DataFrame, *, margin: float) -> pd.DataFrame:
 def claims_in_print() -> pd.DataFrame:
     """Every claim of the paper that its own print can check: ``place``, ``claim``, ``in_print`` and the ``remark``.
 
-    ``in_print`` counts the checks of `rbcnb.evaluation.recomputation` that agree; rows that check nothing are left out.
+    ``in_print`` counts the checks of `rbcnb.paper.load_checks` that agree; rows that check nothing are left out.
     """
-    checks = recomputation().dropna(subset="agrees")
+    checks = load_checks().dropna(subset="agrees")
     rows = []
     for claim in CLAIMS:
         own = checks[checks["claim"] == claim.id]

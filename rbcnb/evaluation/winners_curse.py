@@ -15,24 +15,6 @@ _NODES, _WEIGHTS = np.polynomial.hermite_e.hermegauss(80)
 _WEIGHTS = _WEIGHTS / _WEIGHTS.sum()
 
 
-def simulate_best_of(k: int, sd: float, *, mean: float = 0.0, n: int = 10_000, seed: int) -> pd.DataFrame:
-    """*n* times: the best of *k* runs, and one run of a rival that is exactly as good.
-
-    Args:
-        k: runs to choose from.
-        sd: standard deviation of a run's score, normal.
-        mean: what every run is worth.
-        n: repetitions.
-        seed: of the draws.
-
-    Returns:
-        ``best``, ``rival`` and their difference ``gain``, one row per repetition.
-    """
-    runs = mean + sd * np.random.default_rng(seed).normal(size=(n, k + 1))
-    best = runs[:, :k].max(axis=1)
-    return pd.DataFrame({"best": best, "rival": runs[:, k], "gain": best - runs[:, k]})
-
-
 def expected_best_of(k: int, sd: float = 1.0) -> float:
     """Expected gain of the best of *k* equal normal runs over one, exactly: sd times the mean of the largest of k."""
     return sd * float(k * _WEIGHTS @ (_NODES * ndtr(_NODES) ** (k - 1)))

@@ -21,6 +21,7 @@ from rbcnb.labels.assign import twin_readings
 from rbcnb.labels.consensus import standing_readings
 from rbcnb.labels.readings import NAMED
 
+LEVEL = 0.95  # coverage aimed at
 AGREEMENT, FLEISS = "agreement", "Fleiss' kappa"
 
 
@@ -58,20 +59,10 @@ def cohen_kappa(counts: np.ndarray) -> np.ndarray:
         return (observed - expected) / (1 - expected)
 
 
-def fleiss_kappa(votes: np.ndarray) -> float:
-    """Fleiss' kappa of votes [N, C], readers per cell and class (Fleiss, 1971), for two readers Scott's pi.
-
-    Readers may be missing: a cell counts as one cell however many read it, its agreement is the share of agreeing pairs
-    among those who did (Gwet, 2014), and cells that fewer than two readers named are left out. This presumes that
-    whether a reader named a cell has nothing to do with its class.
-    """
-    return float(_fleiss(_pair_sums(votes).sum(axis=0)))
-
-
 def jackknife(
-    statistic: Callable[[np.ndarray], np.ndarray], sums: np.ndarray, *, level: float = 0.95, least: float = -1.0
+    statistic: Callable[[np.ndarray], np.ndarray], sums: np.ndarray, *, least: float = -1.0
 ) -> tuple[float, float, float]:
-    """A statistic and its interval over smears: (value, low, high); the interval is NaN where it cannot be known.
+    """A statistic and its 95 % interval over smears: (value, low, high); the interval is NaN where it cannot be known.
 
     It cannot with fewer than two smears, nor where the statistic is the same whichever smear is left out: readers who
     never differed may well differ on the next smear, which no spread within these can tell.
@@ -79,7 +70,6 @@ def jackknife(
     Args:
         statistic: takes sums [..., P...] to values [...].
         sums: of each smear [G, P...].
-        level: coverage aimed at.
         least: what the statistic can be at least, as 0 for a share; at most it is 1.
     """
     total, n_groups = sums.sum(axis=0), len(sums)
@@ -90,11 +80,11 @@ def jackknife(
     error = math.sqrt((n_groups - 1) / n_groups * float(np.sum((without - without.mean()) ** 2)))
     if not error > 0:
         return value, math.nan, math.nan
-    reach = float(stats.t.ppf((1 + level) / 2, n_groups - 1)) * error
+    reach = float(stats.t.ppf((1 + LEVEL) / 2, n_groups - 1)) * error
     return value, max(least, value - reach), min(1.0, value + reach)
 
 
-def agreement_table(ratings: pd.DataFrame, smears: Sequence, *, level: float = 0.95) -> pd.DataFrame:
+def agreement_table(ratings: pd.DataFrame, smears: Sequence) -> pd.DataFrame:
     """Agreement among readers, one row per statistic: share of agreeing pairs, kappas, and agreement on each class.
 
     Agreement on a class: of a reader's cells of that class, the share that another reader puts there too (for two
@@ -103,11 +93,10 @@ def agreement_table(ratings: pd.DataFrame, smears: Sequence, *, level: float = 0
     Args:
         ratings: a row per cell, a column per reader; see `ratings_of`.
         smears: of each row, the smear, or the group of identical smears.
-        level: of the intervals, over smears.
 
     Returns:
-        ``COLUMNS``: the statistic by name, its value and interval, the cells with two readings at least that it speaks
-        of, and their smears.
+        ``AGREEMENT_COLUMNS``: the statistic by name, its value and interval over smears, the cells with two readings at
+        least that it speaks of, and their smears.
 
     Raises:
         ValueError: no cell has two readings.
@@ -118,15 +107,15 @@ def agreement_table(ratings: pd.DataFrame, smears: Sequence, *, level: float = 0
     if not twice.any():
         raise ValueError("no cell was named by two readers; let a second reader label some of the cells")
     votes, groups = votes[twice], pd.factorize(np.asarray(smears, dtype=object)[twice])[0]
-    sums, counted = _by_group(_pair_sums(votes), groups), (int(twice.sum()), int(groups.max()) + 1)
-    share = {"level": level, "least": 0.0}
-    rows = [(AGREEMENT, *jackknife(lambda s: s[..., 1] / s[..., 0], sums, **share), *counted)]
-    rows += _cohen_rows(ratings[twice], groups, names, level)
-    rows.append((FLEISS, *jackknife(_fleiss, sums, level=level), *counted))
+    sums = pd.DataFrame(_pair_sums(votes)).groupby(groups).sum().to_numpy()
+    counted = int(twice.sum()), len(sums)
+    rows = [(AGREEMENT, *jackknife(lambda s: s[..., 1] / s[..., 0], sums, least=0.0), *counted)]
+    rows += _cohen_rows(ratings[twice], groups, names)
+    rows.append((FLEISS, *jackknife(_fleiss, sums), *counted))
     agreeing, given = (sums[:, start : start + len(names)] for start in (2 + len(names), 2 + 2 * len(names)))
     for k, name in enumerate(names):
         own = np.stack([agreeing[:, k], given[:, k]], axis=1)[given[:, k] > 0]  # smears in which the class is given
-        interval = jackknife(lambda s: s[..., 0] / s[..., 1], own, **share)
+        interval = jackknife(lambda s: s[..., 0] / s[..., 1], own, least=0.0)
         rows.append((f"{AGREEMENT} on {name}", *interval, int((votes[:, k] > 0).sum()), len(own)))
     return pd.DataFrame(rows, columns=list(AGREEMENT_COLUMNS))
 
@@ -171,15 +160,18 @@ def simulated_readers(
 
 def _pair_sums(votes: np.ndarray) -> np.ndarray:
     """Per cell [N, 2 + 3 C]: one, agreeing share of pairs, shares of the classes, and per class what agreement on it
-    is a ratio of: expected agreeing others, and votes."""
-    votes = np.asarray(votes, float)
-    votes = votes[votes.sum(axis=1) >= 2]
+    is a ratio of: expected agreeing others, and votes. Of votes [N, C], at least two for each cell."""
     n = votes.sum(axis=1, keepdims=True)
     agreeing = votes * (votes - 1) / (n - 1)
     return np.hstack([np.ones_like(n), (agreeing / n).sum(axis=1, keepdims=True), votes / n, agreeing, votes])
 
 
 def _fleiss(sums: np.ndarray) -> np.ndarray:
+    """Fleiss' kappa [...] (1971), for two readers Scott's pi, of sums [..., 2 + 3 C] of `_pair_sums`.
+
+    Readers may be missing: a cell counts as one cell however many read it, its agreement is the share of agreeing pairs
+    among those who did (Gwet, 2014). This presumes that whether a reader named a cell has nothing to do with its class.
+    """
     n_classes = (sums.shape[-1] - 2) // 3
     cells = sums[..., 0]
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -188,7 +180,7 @@ def _fleiss(sums: np.ndarray) -> np.ndarray:
         return (observed - expected) / (1 - expected)
 
 
-def _cohen_rows(ratings: pd.DataFrame, groups: np.ndarray, names: list[str], level: float) -> list[tuple]:
+def _cohen_rows(ratings: pd.DataFrame, groups: np.ndarray, names: list[str]) -> list[tuple]:
     codes = {reader: pd.Categorical(ratings[reader], categories=names).codes for reader in ratings}
     rows = []
     for first, second in itertools.combinations(codes, 2):
@@ -199,14 +191,8 @@ def _cohen_rows(ratings: pd.DataFrame, groups: np.ndarray, names: list[str], lev
         counts = np.zeros((own.max() + 1, len(names), len(names)))
         np.add.at(counts, (own, codes[first][both], codes[second][both]), 1)
         title = "Cohen's kappa" + (f", {first} and {second}" if len(codes) > 2 else "")
-        rows.append((title, *jackknife(cohen_kappa, counts, level=level), int(both.sum()), len(counts)))
+        rows.append((title, *jackknife(cohen_kappa, counts), int(both.sum()), len(counts)))
     return rows
-
-
-def _by_group(values: np.ndarray, groups: np.ndarray) -> np.ndarray:
-    sums = np.zeros((groups.max() + 1, values.shape[1]))
-    np.add.at(sums, groups, values)
-    return sums
 
 
 @dataclass(frozen=True, eq=False)

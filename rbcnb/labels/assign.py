@@ -11,6 +11,7 @@ from rbcnb.labels.readings import SKIPPED
 from rbcnb.segmentation.matching import detection_scores, match_cells
 
 MATCH_RADII = 0.9  # a hit lies within this many radii; clicked centres are about a quarter of a radius off
+TWIN_DISTANCE_PX = 15.0  # two readers click within so many pixels on the same cell
 
 
 def label_cells(cells: pd.DataFrame, truth: pd.DataFrame, *, match_radii: float = MATCH_RADII) -> pd.DataFrame:
@@ -147,18 +148,17 @@ def detection_table(
     return pd.DataFrame(rows, columns=[SMEAR, *scores]).astype(dict.fromkeys(scores, float))
 
 
-def twin_readings(truth: pd.DataFrame, *, max_distance_px: float = 15.0) -> pd.DataFrame:
+def twin_readings(truth: pd.DataFrame) -> pd.DataFrame:
     """Cells that were labelled twice, in identical images: one row per cell with its ``first`` and ``second`` label.
 
     Args:
         truth: labelled cells with ``smear`` and ``group``; smears of one group are the same image.
-        max_distance_px: two readers click within so many pixels on the same cell.
     """
     rows = []
     for group, readings in truth.groupby(GROUP, sort=False):
         pages = [page for _, page in readings.groupby(SMEAR, sort=True)]
         for first, second in itertools.combinations(pages, 2):
-            partner = match_cells(first, second, max_distance=max_distance_px)
+            partner = match_cells(first, second, max_distance=TWIN_DISTANCE_PX)
             rows += [
                 {GROUP: group, "first": a, "second": b}
                 for a, b in zip(first[LABEL][partner >= 0], second[LABEL].iloc[partner[partner >= 0]], strict=True)

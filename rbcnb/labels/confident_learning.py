@@ -6,20 +6,18 @@ class, the label given is doubted. `rbcnb.study.label_audit` makes such predicti
 Of errors planted in 5 % of synthetic labels (benchmarks/label_issues.py: two sets of cells, two fits per fold averaged)
 95 % of random ones and 90 % of a tired reader's stood within the first 10 % of the queue, 95 % and 80 % on the list, of
 which 53 % and 57 % were errors. Self-confidence, the baseline, did as well: 95 % and 91 % within the queue, and a list
-as long held as many errors or one more. The margin stays, since the list is made by it, in cleanlab as here. With one
-set of cells and one fit per fold, random and tired: at 2 %, 100 % and 94 % within the queue (self-confidence the same),
-the list's recall 100 % and 88 % at a precision of 25 %; at 10 %, where the queue is no longer than the errors are many,
-77 % and 73 % (82 % and 75 %), recall 93 % and 86 %, precision 55 %.
+as long held as many errors or one more. The margin stays, since the list is made by it. With one set of cells and one
+fit per fold, random and tired: at 2 %, 100 % and 94 % within the queue (self-confidence the same), the list's recall
+100 % and 88 % at a precision of 25 %; at 10 %, where the queue is no longer than the errors are many, 77 % and 73 % (82
+% and 75 %), recall 93 % and 86 %, precision 55 %.
 
 Labels of the test set are left alone unless asked for: who mends them by a model's opinion makes the test agree with
 the model.
 """
 
-from collections.abc import Callable, Mapping
-from importlib.util import find_spec
-
 import numpy as np
 import pandas as pd
+from sklearn.metrics import confusion_matrix
 
 from rbcnb.columns import (
     CELL,
@@ -39,7 +37,6 @@ DOUBT = "doubt"  # how far the label is doubted: the higher, the earlier in the 
 ISSUE = "issue"  # True where confident learning lists the cell
 RANK = "rank"  # from 1, of the cell to look at first
 NOTE = "note"
-ENGINES = ("auto", "cleanlab", "own")
 TEST_NOTE = (
     "Labels of test cells are among these. Changing them changes what every method is scored on, in favour of models "
     "that think as the auditing one does: scores before and after are not of one test, and none is independent of the "
@@ -72,29 +69,19 @@ def confident_classes(given: np.ndarray, probs: np.ndarray) -> np.ndarray:
 def confident_joint(given: np.ndarray, probs: np.ndarray) -> np.ndarray:
     """Counts [C, C]: row the label given, column the class the model is sure of. Off the diagonal, classes overlap."""
     sure = confident_classes(given, probs)
-    counts = np.zeros((probs.shape[1], probs.shape[1]), dtype=int)
-    np.add.at(counts, (given[sure >= 0], sure[sure >= 0]), 1)
-    return counts
+    return confusion_matrix(given[sure >= 0], sure[sure >= 0], labels=range(probs.shape[1]))
 
 
-def flag_issues(given: np.ndarray, probs: np.ndarray, *, engine: str = "auto") -> np.ndarray:
+def flag_issues(given: np.ndarray, probs: np.ndarray) -> np.ndarray:
     """The issue list, bool [N]: so many as confident learning counts, those with the least `normalised_margin`.
 
-    Counted are the cells of whose label's rival the model is sure while the label is not its likeliest class.
+    Counted are the cells of whose label's rival the model is sure while the label is not its likeliest class. This is
+    what cleanlab's filter "low_normalized_margin" does, and the list is the same.
 
     Args:
         given: class numbers [N] of the labels.
         probs: probabilities [N, C] out of fold.
-        engine: "cleanlab" (the extra ``audit``; its filter "low_normalized_margin"), "own" (the same rule in this
-            module, for where cleanlab is not installed) or "auto": cleanlab where there is one. Both list the same
-            cells.
     """
-    if engine not in ENGINES:
-        raise ValueError(f"engine must be one of {', '.join(ENGINES)}, not {engine!r}")
-    if engine == "cleanlab" or (engine == "auto" and find_spec("cleanlab")):
-        from cleanlab.filter import find_label_issues as by_cleanlab
-
-        return by_cleanlab(given, probs, filter_by="low_normalized_margin", n_jobs=1)
     sure = confident_classes(given, probs)
     likeliest = probs[np.arange(len(given)), given] >= probs.max(axis=1) - _TINY
     count = ((sure >= 0) & (sure != given) & ~likeliest).sum()
@@ -103,39 +90,10 @@ def flag_issues(given: np.ndarray, probs: np.ndarray, *, engine: str = "auto") -
     return listed
 
 
-def self_confidence(given: np.ndarray, probs: np.ndarray) -> np.ndarray:
-    """1 - p of the class given, [N]: the baseline."""
-    return 1 - probs[np.arange(len(given)), given]
-
-
-def adjusted_confidence(given: np.ndarray, probs: np.ndarray) -> np.ndarray:
-    """How far p of the class given lies below what it is on average where that class is given, [N].
-
-    Against its own average, the right labels of a class that is never sure do not fill the queue.
-    """
-    return class_thresholds(given, probs)[given] - probs[np.arange(len(given)), given]
-
-
 def normalised_margin(given: np.ndarray, probs: np.ndarray) -> np.ndarray:
     """Half of 1 + p of the likeliest other class - p of the class given, [N]."""
     others = np.where(np.arange(probs.shape[1]) == given[:, None], -np.inf, probs)
     return (1 + others.max(axis=1) - probs[np.arange(len(given)), given]) / 2
-
-
-def weighted_entropy(given: np.ndarray, probs: np.ndarray) -> np.ndarray:
-    """Entropy over log C, divided by p of the class given, [N]."""
-    logs = np.log(probs, where=probs > 0, out=np.zeros_like(probs))
-    entropy = -(probs * logs).sum(axis=1) / np.log(probs.shape[1])
-    return entropy / np.maximum(probs[np.arange(len(given)), given], _TINY)
-
-
-# Rivals, compared on planted errors in benchmarks/label_issues.py; the audit ranks by the first.
-DOUBTS: Mapping[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
-    "normalised_margin": normalised_margin,
-    "self_confidence": self_confidence,
-    "adjusted_confidence": adjusted_confidence,
-    "weighted_entropy": weighted_entropy,
-}
 
 
 def label_codes(predictions: pd.DataFrame) -> tuple[tuple[str, ...], np.ndarray, np.ndarray]:
@@ -154,20 +112,13 @@ def label_codes(predictions: pd.DataFrame) -> tuple[tuple[str, ...], np.ndarray,
     return classes, given.to_numpy(dtype=int), predictions[prob_columns(classes)].to_numpy(dtype=float)
 
 
-def find_label_issues(
-    predictions: pd.DataFrame,
-    cells: pd.DataFrame,
-    *,
-    include_test: bool = False,
-    engine: str = "auto",
-) -> pd.DataFrame:
+def find_label_issues(predictions: pd.DataFrame, cells: pd.DataFrame, *, include_test: bool = False) -> pd.DataFrame:
     """The audited cells, the one to look at first on top.
 
     Args:
         predictions: out of fold, as of `rbcnb.study.out_of_fold`; ``target`` is the label given.
         cells: the study's own split, the first table of `rbcnb.study.audit_splits`: ``smear``, ``cell``, ``split``.
         include_test: list test cells too; ``note`` then says at each what that does to the evaluation.
-        engine: of `flag_issues`.
 
     Returns:
         ``smear``, ``cell``, ``group``, ``split``, ``label`` (given), ``suggested`` (the likeliest class), ``doubt``
@@ -185,7 +136,7 @@ def find_label_issues(
         table = table[table[SPLIT] != TEST].reset_index(drop=True)
     classes, given, probs = label_codes(table)
     facts = {LABEL: table[TARGET], SUGGESTED: np.array(classes)[probs.argmax(axis=1)]}
-    facts |= {DOUBT: normalised_margin(given, probs), ISSUE: flag_issues(given, probs, engine=engine)}
+    facts |= {DOUBT: normalised_margin(given, probs), ISSUE: flag_issues(given, probs)}
     listed = table[[SMEAR, CELL, GROUP, SPLIT]].assign(**facts)
     listed = listed.sort_values(DOUBT, ascending=False, kind="stable", ignore_index=True)
     return listed.assign(**{RANK: np.arange(1, len(listed) + 1), NOTE: np.where(listed[SPLIT] == TEST, TEST_NOTE, "")})

@@ -6,8 +6,8 @@ from collections.abc import Iterable
 import numpy as np
 import pandas as pd
 
-from rbcnb.columns import CELL, COMMENT, FOUND, KIND, LABEL, RADIUS, READER, SMEAR, TIME, X, Y
-from rbcnb.labels.readings import NAMED, SKIPPED, UNDONE, UNSURE
+from rbcnb.columns import CELL, COMMENT, FOUND, KIND, LABEL, RADIUS, READER, SMEAR, TIME, UNSURE, X, Y
+from rbcnb.labels.readings import NAMED, SKIPPED, UNDONE
 
 DISPUTED = "disputed"  # of a current label: readers name classes, and no class has more than half of them
 N_READERS, N_AGREE = "n_readers", "n_agree"

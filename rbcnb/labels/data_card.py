@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pandas as pd
 
-from rbcnb.columns import BORDER, CELL, GROUP, KIND, LABEL, READER, REVISION, SESSION, SMEAR, TIME, class_names
+from rbcnb.columns import BORDER, CELL, GROUP, KIND, LABEL, READER, REVISION, SESSION, SMEAR, TIME, UNSURE, class_names
 from rbcnb.labels.agreement import Compared
 from rbcnb.labels.assign import MATCH_RADII, click_offsets, count_classes, imbalance_ratio, labels_per_smear, matched
 from rbcnb.labels.consensus import DISPUTED, current_labels
-from rbcnb.labels.readings import KINDS, SKIPPED, UNSURE
+from rbcnb.labels.readings import KINDS, SKIPPED
 
 FLAWS = ("flaw", "measured", "meaning")
 LONGEST = 40  # smears that are listed one by one
@@ -117,10 +117,6 @@ def audit_text(pairs: pd.DataFrame, issues: pd.DataFrame | None = None, estimate
     return " ".join(told)
 
 
-def _of(n: int, total: int) -> str:
-    return f"{n} of {total}" + (f" ({n / total:.1%})" if total else "")
-
-
 def readers_table(readings: pd.DataFrame) -> pd.DataFrame:
     """Who read: a row per reader with readings, cells, how many of each kind, corrections, first and last day."""
     rows = []
@@ -216,6 +212,10 @@ def data_card_text(
         ),
     }
     return "\n\n".join([f"# {title}", *(f"## {head}\n\n{text}" for head, text in parts.items())]) + "\n"
+
+
+def _of(n: int, total: int) -> str:
+    return f"{n} of {total}" + (f" ({n / total:.1%})" if total else "")
 
 
 def _class_table(truth: pd.DataFrame, labelled: pd.DataFrame, drawn: pd.DataFrame) -> pd.DataFrame:

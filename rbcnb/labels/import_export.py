@@ -25,14 +25,9 @@ CELLS_CSV = "cells.csv"
 
 
 def readings_file(path: str | Path) -> Path:
-    """The table of readings that *path* means: itself, or the one in the folder (none yet: ``readings.csv``)."""
+    """The table of readings that *path* means: itself, or ``readings.csv`` in the folder."""
     path = Path(path)
-    if not path.is_dir():
-        return path
-    there = [file for file in (path / READINGS_CSV, path / "readings.sqlite") if file.exists()]
-    if len(there) > 1:
-        raise LabelFileError(f"{path}: holds readings.csv and readings.sqlite; name one of them")
-    return there[0] if there else path / READINGS_CSV
+    return path / READINGS_CSV if path.is_dir() else path
 
 
 def import_labels(source: str | Path, into: str | Path, *, reader: str, layout: str | None = None) -> str:

@@ -47,6 +47,47 @@ class Layout:
         return out
 
 
+def append_rows(path: str | Path, rows: Sequence[Sequence[str]], layout: Layout) -> None:
+    """Adds *rows* (a text for each of the layout's columns; that of ``count`` is filled in) to the logbook at *path*.
+
+    Raises LogbookError where *path* is no logbook of this layout or cannot be written to.
+    """
+    path = _checked(path)
+    if not rows:
+        return
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with folder_lock(path.parent, name=_lock_name(path), wait_s=WAIT_S):
+            _append(path, rows, layout)
+    except BlockingIOError as error:
+        raise LogbookError(f"{path}: another process has kept it for {WAIT_S:g} s; end that process") from error
+    except OSError as error:
+        raise LogbookError(
+            f"{path}: cannot be written to ({error}); check who may write there, and the space"
+        ) from error
+
+
+def read_rows(path: str | Path, layout: Layout) -> pd.DataFrame:
+    """The rows at *path* as text, in the order they were written; the index is their number in the file.
+
+    The header is row 1. A file that is not there has no rows. A torn last line is left out, with a warning that
+    shows it.
+
+    Raises LogbookError for any other bad row.
+    """
+    path = _checked(path)
+    if not path.exists():
+        return pd.DataFrame(columns=list(layout.columns), dtype=str)
+    try:
+        with ExitStack() as stack:
+            with suppress(OSError):  # where no lock can be made, nobody writes either
+                stack.enter_context(folder_lock(path.parent, name=_lock_name(path), wait_s=WAIT_S))
+            data = path.read_bytes()
+        return _read(data, path, layout)
+    except OSError as error:
+        raise LogbookError(f"{path}: cannot be read ({error}); check who may read it") from error
+
+
 @dataclass
 class _Index:
     """What the first *end* bytes of a CSV file hold: so many lines, the bytes of the last one, rows of each key."""
@@ -135,7 +176,7 @@ def _shown(torn: bytes) -> str:
 
 
 def _read(data: bytes, path: Path, layout: Layout) -> pd.DataFrame:
-    """The rows in *data*, the bytes of the file at *path*; see `rbcnb.labels.read_rows`."""
+    """The rows in *data*, the bytes of the file at *path*; see `rbcnb.labels.logbook.read_rows`."""
     data, torn = _split_torn(data)
     if torn:
         warnings.warn(f"{path}: its last line is torn and is left out: {_shown(torn)}", stacklevel=4)
@@ -193,47 +234,6 @@ def _quickly_parsed(data: bytes, layout: Layout, *, header: bool) -> pd.DataFram
         and table[layout.columns[-1]].str.fullmatch(_TIME).all()
     )
     return table if usual else None
-
-
-def append_rows(path: str | Path, rows: Sequence[Sequence[str]], layout: Layout) -> None:
-    """Adds *rows* (a text for each of the layout's columns; that of ``count`` is filled in) to the logbook at *path*.
-
-    Raises LogbookError where *path* is no logbook of this layout or cannot be written to.
-    """
-    path = _checked(path)
-    if not rows:
-        return
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with folder_lock(path.parent, name=_lock_name(path), wait_s=WAIT_S):
-            _append(path, rows, layout)
-    except BlockingIOError as error:
-        raise LogbookError(f"{path}: another process has kept it for {WAIT_S:g} s; end that process") from error
-    except OSError as error:
-        raise LogbookError(
-            f"{path}: cannot be written to ({error}); check who may write there, and the space"
-        ) from error
-
-
-def read_rows(path: str | Path, layout: Layout) -> pd.DataFrame:
-    """The rows at *path* as text, in the order they were written; the index is their number in the file.
-
-    The header is row 1. A file that is not there has no rows. A torn last line is left out, with a warning that
-    shows it.
-
-    Raises LogbookError for any other bad row.
-    """
-    path = _checked(path)
-    if not path.exists():
-        return pd.DataFrame(columns=list(layout.columns), dtype=str)
-    try:
-        with ExitStack() as stack:
-            with suppress(OSError):  # where no lock can be made, nobody writes either
-                stack.enter_context(folder_lock(path.parent, name=_lock_name(path), wait_s=WAIT_S))
-            data = path.read_bytes()
-        return _read(data, path, layout)
-    except OSError as error:
-        raise LogbookError(f"{path}: cannot be read ({error}); check who may read it") from error
 
 
 def _checked(path: str | Path) -> Path:

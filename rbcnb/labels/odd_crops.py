@@ -1,14 +1,21 @@
-"""The same cell twice: near-duplicates among crops, in whatever turn, found without comparing all pairs.
+"""Odd crops: the same cell twice, in whatever turn, and cells unlike all others. No label plays a part.
 
-Each crop is freed of its padding, brought to one size and one contrast (mean 0, length 1), and told by the lowest
-coefficients of its cosine transform: their signs are its perceptual hash, and as the transform keeps distances, no two
-crops lie nearer in the coefficients than in their pixels. So a search tree over the coefficients finds every pair that
-is near in pixels, and the pixels then decide. Turns and flips only swap coefficients and change their signs.
+Each crop is freed of its padding, brought to one size and one contrast (mean 0, length 1), and described by the lowest
+coefficients of its cosine transform.
+
+Near-duplicates are found without comparing all pairs. The signs of the coefficients are a crop's perceptual hash, and
+as the transform keeps distances, no two crops lie nearer in the coefficients than in their pixels. So a search tree
+over the coefficients finds every pair that is near in pixels, and the pixels then decide. Turns and flips only swap
+coefficients and change their signs.
+
+Outliers are crops whose features, from the same coefficients and from brightness and colour, lie far from their
+nearest neighbours'.
 """
 
 import cv2
 import numpy as np
 import pandas as pd
+from scipy.fft import dct
 from scipy.spatial import cKDTree
 from sklearn.neighbors import LocalOutlierFactor
 from sklearn.preprocessing import RobustScaler
@@ -23,16 +30,17 @@ MAX_DISTANCE = 0.15
 MAX_HASH_BITS = 10
 TREE_AXES = 12
 CHUNK = 20_000  # pairs whose pixels are compared at once
+NEIGHBOURS = 20  # that a crop is compared with as an outlier; fewer where there are not so many
 _ROUNDING = 1e-5  # of float32
 _PAIR_COLUMNS = {"first": int, "second": int, "distance": float, "hash_bits": int, "turn": int}
-NEIGHBOURS = 20
 
 
 def squares(crops: np.ndarray) -> np.ndarray:
     """Grey crops without their zero padding, at one size and contrast: float32 [N, SIDE_PX, SIDE_PX], mean 0, length 1.
 
     Args:
-        crops: uint8 [N, S, S, 3], zero-padded as by `rbcnb.segmentation.crop_cells`. A crop of one shade becomes zeros.
+        crops: uint8 [N, S, S, 3], zero-padded as by `rbcnb.segmentation.crops.crop_cells`. A crop of one shade becomes
+        zeros.
     """
     out = np.zeros((len(crops), SIDE_PX, SIDE_PX), np.float32)
     for square, crop in zip(out, crops, strict=True):
@@ -50,9 +58,7 @@ def squares(crops: np.ndarray) -> np.ndarray:
 
 def coefficients(square: np.ndarray) -> np.ndarray:
     """The LOW x LOW lowest coefficients [N, LOW, LOW] of the orthonormal cosine transform of `squares`."""
-    k = np.arange(LOW)[:, None]
-    basis = np.cos(np.pi * (2 * np.arange(SIDE_PX) + 1) * k / (2 * SIDE_PX)) * np.sqrt(2 / SIDE_PX)
-    basis[0] /= np.sqrt(2)
+    basis = dct(np.eye(SIDE_PX), norm="ortho", axis=0)[:LOW]
     return basis @ square @ basis.T
 
 
@@ -114,13 +120,12 @@ def near_pairs(
     return pairs.drop_duplicates(["first", "second"]).reset_index(drop=True)
 
 
-def duplicate_cells(cells: pd.DataFrame, crops: np.ndarray, **limits: float) -> pd.DataFrame:
-    """Pairs of cells that show the same thing. No label plays a part.
+def duplicate_cells(cells: pd.DataFrame, crops: np.ndarray) -> pd.DataFrame:
+    """Pairs of cells that show the same thing.
 
     Args:
         cells: ``smear``, ``cell``, ``group``, in the order of *crops*.
         crops: uint8 [N, S, S, 3].
-        **limits: of `near_pairs`.
 
     Returns:
         The pairs of `near_pairs` with ``smear``, ``cell``, ``other_smear``, ``other_cell``, ``identical`` (to the byte,
@@ -128,7 +133,7 @@ def duplicate_cells(cells: pd.DataFrame, crops: np.ndarray, **limits: float) -> 
     """
     if len(cells) != len(crops):
         raise ValueError(f"{len(cells)} cells but {len(crops)} crops: they must stand in the same order, one each")
-    pairs = near_pairs(crops, **limits)
+    pairs = near_pairs(crops)
     one, two = (cells.iloc[pairs[name].to_numpy(int)].reset_index(drop=True) for name in ("first", "second"))
     same = [np.array_equal(crops[i], crops[j]) for i, j in zip(pairs["first"], pairs["second"], strict=True)]
     named = {SMEAR: one[SMEAR], CELL: one[CELL], f"other_{SMEAR}": two[SMEAR], f"other_{CELL}": two[CELL]}
@@ -153,7 +158,7 @@ def crop_features(crops: np.ndarray) -> np.ndarray:
     of its brightness, its two differences of colour, and its side.
 
     Args:
-        crops: uint8 [N, S, S, 3], zero-padded as by `rbcnb.segmentation.crop_cells`.
+        crops: uint8 [N, S, S, 3], zero-padded as by `rbcnb.segmentation.crops.crop_cells`.
     """
     low = coefficients(squares(crops)) ** 2
     order = np.add.outer(np.arange(low.shape[1]), np.arange(low.shape[2]))
@@ -168,7 +173,7 @@ def crop_features(crops: np.ndarray) -> np.ndarray:
     return np.column_stack([np.log(bands + 1e-4), mean, spread, hue, np.sqrt(n_seen)])
 
 
-def outlier_scores(crops: np.ndarray, *, neighbours: int = NEIGHBOURS) -> np.ndarray:
+def outlier_scores(crops: np.ndarray) -> np.ndarray:
     """How far each crop stands from its nearest likes, [N]: about 1 within a crowd, the higher the lonelier.
 
     Local outlier factor (Breunig et al. 2000) on `crop_features`, each scaled by its quartiles. Odd crops that are many
@@ -176,10 +181,9 @@ def outlier_scores(crops: np.ndarray, *, neighbours: int = NEIGHBOURS) -> np.nda
 
     Args:
         crops: uint8 [N, S, S, 3], at least 3.
-        neighbours: that a crop is compared with; fewer where there are not so many.
     """
     if len(crops) < 3:
         raise ValueError(f"{len(crops)} crops have no crowd to stand out from; give at least 3")
     scaled = RobustScaler().fit_transform(crop_features(crops))
-    found = LocalOutlierFactor(min(neighbours, len(crops) - 1)).fit(scaled)
+    found = LocalOutlierFactor(min(NEIGHBOURS, len(crops) - 1)).fit(scaled)
     return -found.negative_outlier_factor_

@@ -10,7 +10,7 @@ smear is segmented anew), the reader, and its ``kind``:
 - ``undo``: takes back the reader's last standing reading of the cell, of whatever kind; one undo, one reading.
 
 A correction is a further row. ``revision`` counts a reader's rows of a cell from 1 and is filled in when a row is
-written, as is ``time`` where none is given. Files are CSV or SQLite, see `rbcnb.labels.logbook`.
+written, as is ``time`` where none is given. Files are CSV, see `rbcnb.labels.logbook`.
 """
 
 import math
@@ -24,12 +24,27 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from rbcnb.columns import CELL, COMMENT, FOUND, KIND, LABEL, RADIUS, READER, REVISION, SESSION, SMEAR, TIME, X, Y
+from rbcnb.columns import (
+    CELL,
+    COMMENT,
+    FOUND,
+    KIND,
+    LABEL,
+    RADIUS,
+    READER,
+    REVISION,
+    SESSION,
+    SMEAR,
+    TIME,
+    UNSURE,
+    X,
+    Y,
+)
 from rbcnb.labels.logbook import Layout, LogbookError, append_rows, read_rows
 
 READINGS_CSV = "readings.csv"  # in a run's folder, or beside the cells.csv of `rbcnb segment`
 SECOND_LOOK_CSV = "second_look.csv"  # in a run's folder: apart, as it must change no label of the test
-NAMED, UNSURE, SKIPPED, UNDONE = "label", "unsure", "skip", "undo"
+NAMED, SKIPPED, UNDONE = "label", "skip", "undo"
 KINDS = (NAMED, UNSURE, SKIPPED, UNDONE)
 COLUMNS = (*FOUND, LABEL, KIND, READER, REVISION, SESSION, COMMENT, TIME)
 LAYOUT = Layout(COLUMNS, key=(SMEAR, CELL, READER), count=REVISION)

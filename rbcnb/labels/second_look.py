@@ -26,15 +26,16 @@ SIMULATED = "simulated from the truth"  # name of a reader who is none
 
 
 def relabel_queue(
-    issues: pd.DataFrame, *, n_suspects: int | None = None, controls_per_suspect: float = 1.0, seed: int
+    issues: pd.DataFrame, *, n_suspects: int | None = None, seed: int
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Suspects and controls in one shuffled order, and the key that says which is which.
+
+    For each suspect a control is drawn from the cells of the same given class that are neither suspects nor issues; all
+    of them where there are fewer.
 
     Args:
         issues: as of `rbcnb.labels.find_label_issues`.
         n_suspects: the first so many of the ranking; None takes the cells that are issues.
-        controls_per_suspect: controls drawn per suspect of a class, from the cells of that given class that are neither
-            suspects nor issues; all of them where there are fewer.
         seed: of the controls and of the order.
 
     Returns:
@@ -42,13 +43,8 @@ def relabel_queue(
         (given), ``suggested``, ``doubt``.
 
     Raises:
-        ValueError: there is no suspect, or the ratio is not positive.
+        ValueError: there is no suspect.
     """
-    if not controls_per_suspect > 0:
-        raise ValueError(
-            f"controls_per_suspect must be positive, got {controls_per_suspect}: without controls nobody "
-            "can tell a wrong label from a reader's slip"
-        )
     suspect = issues[ISSUE] if n_suspects is None else issues[RANK] <= n_suspects
     if not suspect.any():
         raise ValueError("there is no suspect to look at; ask for the first so many of the ranking (n_suspects)")
@@ -57,7 +53,7 @@ def relabel_queue(
     parts = [issues[suspect].assign(**{ROLE: SUSPECT})]
     for name, n in issues.loc[suspect, LABEL].value_counts(sort=False).sort_index().items():
         own = pool[pool[LABEL] == name]
-        drawn = rng.choice(len(own), size=min(len(own), round(n * controls_per_suspect)), replace=False)
+        drawn = rng.choice(len(own), size=min(len(own), n), replace=False)
         parts.append(own.iloc[drawn].assign(**{ROLE: CONTROL}))
     key = pd.concat(parts, ignore_index=True)
     key = key.iloc[rng.permutation(len(key))][[SMEAR, CELL, ROLE, LABEL, SUGGESTED, DOUBT]].reset_index(drop=True)
@@ -106,24 +102,15 @@ def compare_second_look(key: pd.DataFrame, labels: pd.DataFrame) -> pd.DataFrame
     return read.assign(changed=changed)
 
 
-def wilson_interval(hits: int, n: int, *, level: float = 0.95) -> tuple[float, float]:
-    """Wilson's score interval of a share; (0, 1) of nothing."""
-    if n == 0:
-        return 0.0, 1.0
-    interval = stats.binomtest(int(hits), int(n)).proportion_ci(level, method="wilson")
-    return float(interval.low), float(interval.high)
-
-
-def error_estimate(look: pd.DataFrame, *, level: float = 0.95) -> pd.DataFrame:
+def error_estimate(look: pd.DataFrame) -> pd.DataFrame:
     """How many of the suspects' labels are wrong: how much oftener they were changed than those of the controls.
 
-    The interval of each difference of shares is Newcombe's (1998, Statistics in Medicine 17:873, method 10), from
+    The 95 % interval of each difference of shares is Newcombe's (1998, Statistics in Medicine 17:873, method 10), from
     Wilson's of both; over classes they add up as independent ones (Zou and Donner 2008, the same 27:1693). A wrong
     label among the controls lowers the estimate: it is a cautious one.
 
     Args:
-        look: of `second_look`. Cells on which nothing was named count as unread.
-        level: of the intervals.
+        look: of `compare_second_look`. Cells on which nothing was named count as unread.
 
     Returns:
         One row per given class and one for ``all``, weighted by suspects: ``suspects`` and ``controls`` (read),
@@ -131,7 +118,7 @@ def error_estimate(look: pd.DataFrame, *, level: float = 0.95) -> pd.DataFrame:
         ``errors_low``, ``errors_high`` (the excess times the suspects read, at least 0). A class of which either side
         was not read has no excess, and ``all`` speaks of the other classes.
     """
-    rows = [_class_row(name, own, level) for name, own in look.groupby(LABEL, sort=False)]
+    rows = [_class_row(name, own) for name, own in look.groupby(LABEL, sort=False)]
     order = class_names(look[LABEL])
     table = pd.DataFrame(sorted(rows, key=lambda row: order.index(row[LABEL])))
     told = table.dropna(subset="excess")
@@ -146,7 +133,7 @@ def error_estimate(look: pd.DataFrame, *, level: float = 0.95) -> pd.DataFrame:
     return table.assign(**dict(zip(("errors", "errors_low", "errors_high"), errors.to_numpy().T, strict=True)))
 
 
-def _class_row(name: str, own: pd.DataFrame, level: float) -> dict[str, object]:
+def _class_row(name: str, own: pd.DataFrame) -> dict[str, object]:
     """The row of `error_estimate` of one given class."""
     read = own.dropna(subset="changed")
     n = read[ROLE].value_counts()
@@ -155,8 +142,8 @@ def _class_row(name: str, own: pd.DataFrame, level: float) -> dict[str, object]:
     row = {LABEL: name, **dict(zip(_COUNTS, counts, strict=True)), "excess": np.nan, "low": np.nan, "high": np.nan}
     if not (row["suspects"] and row["controls"]):
         return row
-    a, b = row["suspects_changed"] / row["suspects"], row["controls_changed"] / row["controls"]
-    a_low, a_high = wilson_interval(row["suspects_changed"], row["suspects"], level=level)
-    b_low, b_high = wilson_interval(row["controls_changed"], row["controls"], level=level)
+    tests = [stats.binomtest(int(row[f"{role}s_changed"]), int(row[f"{role}s"])) for role in (SUSPECT, CONTROL)]
+    a, b = (test.statistic for test in tests)
+    (a_low, a_high), (b_low, b_high) = (test.proportion_ci(method="wilson") for test in tests)
     low, high = a - b - math.hypot(a - a_low, b_high - b), a - b + math.hypot(a_high - a, b - b_low)
     return row | {"excess": a - b, "low": low, "high": high}

@@ -98,7 +98,8 @@ def logit_adjustment(
 ) -> Tensor:
     """Cross entropy of ``logits + tau log prior`` (Menon et al. 2021, ICLR); predict from the bare logits.
 
-    `rbcnb.evaluation.adjust_logits` is its post-hoc form, for a network trained with cross entropy.
+    Its post-hoc form, for a network trained with cross entropy, is `rbcnb.evaluation.shift_prior` to equal shares (at a
+    tau of 1).
     """
     n = _check_counts(counts)
     shift = (tau * torch.log(n / n.sum())).to(logits)
@@ -169,7 +170,7 @@ class ClassLoss(torch.nn.Module):
 class DeferredLDAM(ClassLoss):
     """LDAM whose last epochs are weighted by the effective number (Cao et al. 2019).
 
-    `rbcnb.training.EpochCallback` tells it the epoch.
+    `rbcnb.training.learner.EpochCallback` tells it the epoch.
     """
 
     def __init__(self, counts: Sequence[float]) -> None:

@@ -4,6 +4,7 @@ Each class is a round Gaussian, so the true posterior is known, and no loss can 
 """
 
 import numpy as np
+from scipy.special import softmax
 
 from rbcnb.columns import CLASSES, CODOCYTE, HYPOCHROMIA, NORMAL
 
@@ -36,8 +37,7 @@ def toy_posterior(x: np.ndarray, *, majority: float = 0.8) -> np.ndarray:
     blobs = np.array([BLOBS[name] for name in CLASSES])
     distance = ((x[:, None, :] - blobs[None, :, :2]) ** 2).sum(axis=2) / (2 * blobs[:, 2] ** 2)
     log_joint = np.log(toy_prior(majority)) - distance - 2 * np.log(blobs[:, 2])
-    joint = np.exp(log_joint - log_joint.max(axis=1, keepdims=True))
-    return joint / joint.sum(axis=1, keepdims=True)
+    return softmax(log_joint, axis=1)
 
 
 def flip_labels(targets: np.ndarray, *, noise: float, seed: int) -> np.ndarray:

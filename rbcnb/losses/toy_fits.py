@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from scipy.special import softmax
 from torch import Tensor
 
 from rbcnb.columns import CLASSES
@@ -77,14 +78,12 @@ def registered_losses(class_counts: Sequence[int]) -> dict[str, Loss]:
 
 def probabilities(coefficients: np.ndarray, x: np.ndarray) -> np.ndarray:
     """Softmax probabilities [..., N, 3] of `fit_losses` coefficients [..., 6, 3] at measurements *x* [N, 2]."""
-    logits = quadratic(x) @ coefficients
-    odds = np.exp(logits - logits.max(axis=-1, keepdims=True))
-    return odds / odds.sum(axis=-1, keepdims=True)
+    return softmax(quadratic(x) @ coefficients, axis=-1)
 
 
 @dataclass(frozen=True)
 class ToyFits:
-    """The toy at one imbalance under several losses, state by state; grids as `rbcnb.losses.toy_grid`."""
+    """The toy at one imbalance under several losses, state by state; grids as `rbcnb.losses.toy.toy_grid`."""
 
     x: np.ndarray  # [N, 2] measurements that were fitted
     targets: np.ndarray  # [N]

@@ -1,7 +1,6 @@
 """Figures made of images: Figs. 5 to 8 of the paper, contact sheets, and the picture that opens the README.
 
-Images are uint8 arrays, [H,W,3] RGB or [H,W] grey; crops are [N,S,S,3]. ``rbcnb.plotting.evaluation`` offers these
-functions too.
+Images are uint8 arrays, [H,W,3] RGB or [H,W] grey; crops are [N,S,S,3].
 """
 
 from collections.abc import Mapping, Sequence
@@ -45,11 +44,11 @@ def draw_circles(ax: Axes, cells: pd.DataFrame, *, scale: float = 1.0, colour: s
     ax.add_collection(PatchCollection(circles, facecolor="none", edgecolor=edges, linewidth=1.4), autolim=False)
 
 
-def plot_smears(images: Sequence[np.ndarray], names: Sequence[str], *, columns: int = 3) -> Figure:
+def plot_smears(images: Sequence[np.ndarray], names: Sequence[str]) -> Figure:
     """Fig. 5: whole smears [H,W,3] in a grid, each under its name."""
     if not len(images) or len(images) != len(names):
         raise ValueError(f"one name per smear is needed, got {len(images)} smears and {len(names)} names")
-    columns = min(columns, len(images))
+    columns = min(3, len(images))
     rows = -(-len(images) // columns)
     aspect = max(image.shape[0] / image.shape[1] for image in images)
     width = 9.0 / 3 * max(columns, 2)
@@ -83,16 +82,14 @@ def plot_segmentation_steps(
     crop: np.ndarray,
     padded: np.ndarray,
     *,
-    scale: float | None = None,
     step: str = "equalised",
 ) -> Figure:
     """Fig. 7, Algorithm 1 step by step: (a) smear, (b) equalised, (c) circles found, (d) one cell, (e) zero-padded.
 
-    *cells* are in the smear's native pixels; *scale* is pixels of *equalised* per native pixel (default: the ratio of
-    *equalised*'s width to *original*'s); *step* names what was made of the smear. (d) and (e) share one scale, so that
-    the padding shows.
+    *cells* are in the smear's native pixels; *step* names what was made of the smear. (d) and (e) share one scale, so
+    that the padding shows.
     """
-    scale = equalised.shape[1] / original.shape[1] if scale is None else scale
+    scale = equalised.shape[1] / original.shape[1]
     aspect = original.shape[0] / original.shape[1]
     with rc():
         figure, axes = new_figure(12.0, 2.9 * aspect + 0.6, 1, 5, width_ratios=[2, 2, 2, 1, 1])
@@ -237,7 +234,7 @@ def class_legend(ax: Axes, names: Sequence[str]) -> None:
     )
 
 
-def plot_mistakes(crops: np.ndarray, mistakes: pd.DataFrame, *, columns: int = 8) -> Figure:
+def plot_mistakes(crops: np.ndarray, mistakes: pd.DataFrame) -> Figure:
     """*mistakes* (`confident_mistakes`) as pictures: given label, then what was predicted and how surely.
 
     *crops* [M,S,S,3]: of the rows of *mistakes*, in their order. Without a mistake, a figure that says so.
@@ -248,7 +245,7 @@ def plot_mistakes(crops: np.ndarray, mistakes: pd.DataFrame, *, columns: int = 8
             bare(axes[0, 0]).text(0.5, 0.5, "no mistake among the held-out cells", ha="center", va="center")
         return figure
     titles = [f"{readable(row.target)}\n→{readable(row.pred)}\n{row.probability:.2f}" for row in mistakes.itertuples()]
-    return plot_contact_sheet(crops, titles, columns=columns)
+    return plot_contact_sheet(crops, titles, columns=8)
 
 
 def plot_heat(crops: np.ndarray, heat: np.ndarray, examples: pd.DataFrame, *, classes: Sequence[str]) -> Figure:

@@ -1,7 +1,4 @@
-"""Figures that compare methods: alpha and rho sweeps, Fig. 13, paired differences, and the README's opening figure.
-
-``rbcnb.plotting.evaluation`` offers these functions too.
-"""
+"""Figures that compare methods: alpha and rho sweeps, Fig. 13, paired differences and gaps, and the answer in one."""
 
 from collections.abc import Mapping, Sequence
 from textwrap import fill
@@ -21,14 +18,14 @@ _COLOURS = {"natural": BLUE, "balanced": VERMILLION}
 _NEEDED = ["rho", "architecture", "first", "second", "arm", "prevalence", "mean", "low", "high"]
 
 
-def plot_alpha_sweep(results: pd.DataFrame, reference: pd.DataFrame, *, score: str = "macro_f1") -> Figure:
-    """Table 1 as a figure, a panel per architecture: score of focal loss against alpha, the other methods as lines.
+def plot_alpha_sweep(results: pd.DataFrame, reference: pd.DataFrame) -> Figure:
+    """Table 1 as a figure, a panel per architecture: macro F1 of focal loss against alpha, other methods as lines.
 
-    *results*: architecture, alpha and *score*; *reference*: architecture, method and *score*. Several rows of one alpha
-    or method (folds, seeds) are averaged; bars then reach from the lowest to the highest.
+    *results*: architecture, alpha, macro_f1; *reference*: architecture, method, macro_f1. Several rows of one alpha or
+    method (folds, seeds) are averaged; bars then reach from the lowest to the highest.
     """
-    require(results, ["architecture", "alpha", score], "results")
-    require(reference, ["architecture", "method", score], "reference")
+    require(results, ["architecture", "alpha", "macro_f1"], "results")
+    require(reference, ["architecture", "method", "macro_f1"], "reference")
     architectures = list(dict.fromkeys(results["architecture"]))
     colours = colours_of(["focal", *reference["method"]])
     in_a_row = 2 * len(architectures)  # of the legend: as many of the longest names as stay on the figure
@@ -38,10 +35,11 @@ def plot_alpha_sweep(results: pd.DataFrame, reference: pd.DataFrame, *, score: s
             max(4.8 * len(architectures), 5.6), 3.3 + legend_in, 1, len(architectures), sharey=True
         )
         for ax, architecture in zip(axes.flat, architectures, strict=True):
-            others = reference[reference["architecture"] == architecture].groupby("method", sort=False)[score].mean()
+            own = reference[reference["architecture"] == architecture]
+            others = own.groupby("method", sort=False)["macro_f1"].mean()
             for (method, value), dash in zip(others.items(), cycle(DASHES, len(others)), strict=True):
                 ax.axhline(value, color=colours[method], ls=dash, label=readable(method))
-            by_alpha = results[results["architecture"] == architecture].groupby("alpha")[score]
+            by_alpha = results[results["architecture"] == architecture].groupby("alpha")["macro_f1"]
             mean = by_alpha.mean()
             reach = np.stack([mean - by_alpha.min(), by_alpha.max() - mean])
             ax.errorbar(
@@ -54,7 +52,7 @@ def plot_alpha_sweep(results: pd.DataFrame, reference: pd.DataFrame, *, score: s
                 label="focal loss",
             )
             ax.set_title(readable(architecture))
-            ax.set(xlabel="weight of focal loss α", ylabel=f"{readable(score)} (0 to 1)", xticks=mean.index)
+            ax.set(xlabel="weight of focal loss α", ylabel="macro F1 (0 to 1)", xticks=mean.index)
             ax.yaxis.set_tick_params(labelleft=True)
         lines, names = axes.flat[0].get_legend_handles_labels()
         figure.legend(lines, names, loc="outside lower center", ncols=min(in_a_row, len(names)))
@@ -78,9 +76,9 @@ def plot_relative_improvement(
 ) -> Figure:
     """Fig. 13: relative improvement of focal loss over cross entropy in percent, against rho; published beside ours.
 
-    *table* and *published*: rho, accuracy, macro_f1, auroc (``paper.relative_improvement``). *intervals*: rho, score,
-    low, high in percent, drawn as bars on *table*'s panel, which is called *title*, as far as +-100; scores then stand
-    a little beside each other, so that no bar hides another.
+    *table* and *published*: rho, accuracy, macro_f1, auroc (`rbcnb.evaluation.relative_improvement`). *intervals*:
+    rho, score, low, high in percent, drawn as bars on *table*'s panel, which is called *title*, as far as +-100; scores
+    then stand a little beside each other, so that no bar hides another.
     """
     require(table, ["rho", *SCORES], "table")
     panels = [(title, table, intervals)]
@@ -144,20 +142,20 @@ def _draw_scores_by_rho(ax: Axes, rows: pd.DataFrame, score: str) -> None:
     ax.set_ylabel(f"{readable(score)} (0 to 1)")
 
 
-def plot_differences(rows: pd.DataFrame, margin: float, *, score: str = "macro F1") -> Figure:
+def plot_differences(rows: pd.DataFrame, margin: float) -> Figure:
     """Forest plot: paired differences with intervals, a row per contrast, the margin of practical equality shaded.
 
     *rows*: contrast, mean, low, high, verdict, and if they were adjusted (`verdicts.adjust_for_families`) the p that
     the verdict hangs on, p_deciding and decided_by.
-    *margin*: half width of the shaded band, in units of the score.
+    *margin*: half width of the shaded band, in macro F1.
     """
     with rc():
         figure, axes = new_figure(8.6, 0.5 * len(rows) + 1.4)
-        draw_differences(axes[0, 0], rows, margin, score)
+        draw_differences(axes[0, 0], rows, margin)
     return figure
 
 
-def draw_differences(ax: Axes, rows: pd.DataFrame, margin: float, score: str) -> None:
+def draw_differences(ax: Axes, rows: pd.DataFrame, margin: float) -> None:
     """`plot_differences` on *ax*."""
     require(rows, ["contrast", "mean", "low", "high", "verdict"], "rows")
     colours = colours_of(sorted(rows["verdict"].astype(str).unique()))
@@ -183,7 +181,7 @@ def draw_differences(ax: Axes, rows: pd.DataFrame, margin: float, score: str) ->
     ax.set_ylim(len(rows) - 0.4, -0.6)
     ax.grid(visible=False, axis="y")
     ax.xaxis.set_major_locator(MaxNLocator(5))
-    ax.set_xlabel(f"paired difference in {score} (grey: within ±{margin:g})")
+    ax.set_xlabel(f"paired difference in macro F1 (grey: within ±{margin:g})")
 
 
 def _verdict(row: tuple) -> str:
@@ -221,19 +219,14 @@ def plot_summary(
     smear: np.ndarray,
     cells: pd.DataFrame,
     *,
-    differences: pd.DataFrame | None = None,
-    table3: pd.DataFrame | None = None,
-    margin: float = 0.02,
-    score: str = "macro_f1",
-    title: str = "",
+    differences: pd.DataFrame,
+    margin: float,
 ) -> Figure:
     """The README's opening figure: examples of each class, a smear with its cells found, and the answer.
 
     *class_crops*: class -> crops [N,S,S,3], the first three shown; *cells*: found on *smear*, coloured by ``label`` if
-    there. The answer is a forest plot of *differences* (as ``plot_differences``) or *score* against rho from *table3*.
+    there. The answer is `plot_differences` of *differences*.
     """
-    if (differences is None) == (table3 is None):
-        raise ValueError("give either differences or table3: the right panel shows one of them")
     with rc():
         figure, _ = new_figure(13.5, 4.4)
         figure.clear()
@@ -244,13 +237,7 @@ def plot_summary(
         draw_circles(ax, cells)
         if "label" in cells:
             class_legend(ax, list(class_crops))
-        answer = right.subplots()
-        if differences is not None:
-            draw_differences(answer, differences, margin, readable(score))
-        else:
-            _draw_scores_by_rho(answer, table3, score)
-            answer.legend()
-        answer.set_title(title)
+        draw_differences(right.subplots(), differences, margin)
     return figure
 
 
@@ -325,7 +312,7 @@ def plot_answer(
         figure.clear()
         left, right = figure.subfigures(1, 2, width_ratios=[7.6, 5.9]) if len(rows) else (figure, None)
         ax = left.subplots()
-        draw_differences(ax, differences, margin, "macro F1")
+        draw_differences(ax, differences, margin)
         ax.set_title(title)
         if right is not None:
             ax = right.subplots()

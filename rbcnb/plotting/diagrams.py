@@ -1,8 +1,7 @@
 """Diagrams drawn from tables of facts: the networks (Figs. 2 to 4) and the course of the study (Fig. 9).
 
 No fact is typed here: stages, shapes and parameters come from the real modules (``models.describe_stages`` and
-``models.describe_block``), numbers of cells, settings and trials from the study itself. ``rbcnb.plotting.evaluation``
-offers these functions too.
+``models.describe_block``), numbers of cells, settings and trials from the study itself.
 """
 
 import re

@@ -1,9 +1,4 @@
-"""One function per figure of the paper, and a few more: takes tables or arrays, returns a Figure.
-
-Never trains, saves, shows or reads files, and imports neither torch nor fastai. Figs. 5 to 8 live in
-``rbcnb.plotting.cells``, the diagrams (Figs. 2, 3, 4, 9) in ``rbcnb.plotting.diagrams``, comparisons of methods (Fig.
-13) in ``rbcnb.plotting.comparisons``; all are offered here, so that notebooks import from one place.
-"""
+"""Figures of held-out predictions: confusion (Fig. 11), ROC (Fig. 10), and reliability of the probabilities."""
 
 from collections.abc import Mapping, Sequence
 
@@ -16,7 +11,7 @@ from scipy import stats
 from sklearn.metrics import auc, roc_curve
 
 from rbcnb.columns import PRED, PROB, TARGET, classes_of_predictions, prob_columns, readable
-from rbcnb.evaluation.metrics import N_BINS, calibration_error, reliability_bins, score_predictions
+from rbcnb.evaluation.metrics import calibration_error, reliability_bins, score_predictions
 from rbcnb.plotting.style import BLUE, DASHES, GREY, VERMILLION, bare, colours_of, cycle, new_figure, rc, require
 
 _GRID = np.linspace(0, 1, 501)  # false positive rates at which curves of several seeds are averaged
@@ -24,14 +19,14 @@ _LEVEL = 0.95
 _ON_LINES = {"zorder": 5, "bbox": {"facecolor": "white", "alpha": 0.8, "edgecolor": "none", "pad": 1.5}}
 
 
-def plot_confusion(counts: Mapping[str, pd.DataFrame], *, columns: int = 2) -> Figure:
+def plot_confusion(counts: Mapping[str, pd.DataFrame]) -> Figure:
     """Fig. 11: confusion matrices as the paper prints them, one panel per model.
 
     Each table holds counts, index = predicted ("output") class, columns = target class, same classes on both. Cells
     show the count and its share of all; the margins precision (right), recall (below) and accuracy (corner), each over
     its complement.
     """
-    columns = min(columns, len(counts))
+    columns = min(2, len(counts))
     rows = -(-len(counts) // columns)
     classes = max(len(table) for table in counts.values())
     with rc():
@@ -80,7 +75,7 @@ def _percent(share: float) -> str:
     return "–" if np.isnan(share) else f"{100 * share:.1f}%"
 
 
-def plot_roc(predictions: Mapping[str, Sequence[pd.DataFrame]], *, columns: int = 2) -> Figure:
+def plot_roc(predictions: Mapping[str, Sequence[pd.DataFrame]]) -> Figure:
     """Fig. 10: one panel per model, one ROC per class (one against the rest) with its area in the legend.
 
     Of one seed the curve itself. Of several the mean of their curves at each false positive rate, a band from the
@@ -89,9 +84,8 @@ def plot_roc(predictions: Mapping[str, Sequence[pd.DataFrame]], *, columns: int 
     Args:
         predictions: model -> a table per seed, each with ``target`` and ``prob_<class>``. A class without cells, or
             alone, has no ROC, and the legend says so.
-        columns: of panels, at most.
     """
-    columns = min(columns, len(predictions))
+    columns = min(2, len(predictions))
     rows = -(-len(predictions) // columns)
     with rc():
         figure, axes = new_figure(max(4.3 * columns, 4.8), 4.2 * rows, rows, columns)
@@ -136,13 +130,7 @@ def _curves(tables: Sequence[pd.DataFrame], class_name: str) -> tuple[np.ndarray
     return grid, levels, areas
 
 
-def plot_reliability(
-    tables: Mapping[str, Sequence[pd.DataFrame]],
-    *,
-    of_class: str | None = None,
-    n_bins: int = N_BINS,
-    columns: int = 2,
-) -> Figure:
+def plot_reliability(tables: Mapping[str, Sequence[pd.DataFrame]], *, of_class: str | None = None) -> Figure:
     """Reliability diagrams, a panel per model: what was promised against what happened, and how often.
 
     Points are bins of equal width, below each the number of cells per bin on a log scale. On the diagonal a probability
@@ -154,12 +142,10 @@ def plot_reliability(
         tables: title -> predictions, a table per fit.
         of_class: the probability of this class against how often a cell was of it; None for the predicted class's
             probability against how often it was right.
-        n_bins: bins over 0 to 1.
-        columns: panels side by side.
     """
     if not tables:
         raise ValueError("no predictions tables, so there is nothing to draw")
-    columns = min(columns, len(tables))
+    columns = min(2, len(tables))
     rows = -(-len(tables) // columns)
     what = "the predicted class" if of_class is None else readable(of_class)
     with rc():
@@ -171,13 +157,13 @@ def plot_reliability(
             row, column = divmod(i, columns)
             upper, lower = axes[2 * row : 2 * row + 2, column]
             promises = [_promises(table, of_class) for table in fits]
-            by_fit = [reliability_bins(*promise, n_bins=n_bins) for promise in promises]
+            by_fit = [reliability_bins(*promise) for promise in promises]
             probs, happened = (np.concatenate(part) for part in zip(*promises, strict=True))
-            _draw_bins(upper, lower, reliability_bins(probs, happened, n_bins=n_bins), by_fit)
+            _draw_bins(upper, lower, reliability_bins(probs, happened), by_fit)
             upper.set_title(readable(name))
             upper.set_ylabel("share right" if of_class is None else f"share that is {what}")
             lower.set(ylabel="cells", xlabel=f"probability of {what}")
-            ece = _told([calibration_error(*promise, n_bins=n_bins) for promise in promises])
+            ece = _told([calibration_error(*promise) for promise in promises])
             nll = _told([score_predictions(table)["nll"] for table in fits])
             seeds = f"\n{len(fits)} fits" if len(fits) > 1 else ""
             upper.text(0.04, 0.96, f"ECE {ece}\nNLL {nll}{seeds}", transform=upper.transAxes, va="top", **_ON_LINES)

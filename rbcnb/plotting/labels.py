@@ -1,4 +1,4 @@
-"""Pictures of agreement among readers."""
+"""Figures of labels: agreement and disagreement of readers, doubted labels, overlap of classes, duplicates."""
 
 import numpy as np
 import pandas as pd
@@ -76,7 +76,7 @@ def plot_agreement(table: pd.DataFrame, *, simulated: bool = False) -> Figure:
     return figure
 
 
-def plot_suspects(crops: np.ndarray, issues: pd.DataFrame, *, columns: int = 10) -> Figure:
+def plot_suspects(crops: np.ndarray, issues: pd.DataFrame) -> Figure:
     """Doubted cells in the order of the queue, each under the label given, the one suggested, and its doubt.
 
     *crops*: uint8 [N,S,S,3], in the order of *issues* (``label``, ``suggested``, ``doubt``).
@@ -84,7 +84,7 @@ def plot_suspects(crops: np.ndarray, issues: pd.DataFrame, *, columns: int = 10)
     require(issues, [LABEL, "suggested", "doubt"], "the list of suspects")
     rows = zip(issues[LABEL], issues["suggested"], issues["doubt"], strict=True)
     titles = [f"{readable(given)}\n{readable(other)}?\n{doubt:.2f}" for given, other, doubt in rows]
-    return plot_contact_sheet(crops, titles, columns=columns)
+    return plot_contact_sheet(crops, titles, columns=10)
 
 
 def plot_overlap(overlap: pd.DataFrame) -> Figure:
@@ -112,14 +112,14 @@ def plot_overlap(overlap: pd.DataFrame) -> Figure:
     return figure
 
 
-def plot_duplicates(crops: np.ndarray, pairs: pd.DataFrame, *, most: int = 12, columns: int = 4) -> Figure:
-    """The nearest pairs side by side, each under the names of both cells, its distance and the bits of its hash.
+def plot_duplicates(crops: np.ndarray, pairs: pd.DataFrame) -> Figure:
+    """The twelve nearest pairs side by side, each under the names of both cells, its distance and the bits of its hash.
 
     *crops*: uint8 [N,S,S,3], all of them; *pairs*: as of ``duplicates.duplicate_cells``.
     """
     require(pairs, ["first", "second", SMEAR, CELL, f"other_{SMEAR}", f"other_{CELL}", "distance"], "the list of pairs")
-    shown = list(pairs.head(most).itertuples())
-    columns = min(columns, len(shown))
+    shown = list(pairs.head(12).itertuples())
+    columns = min(4, len(shown))
     rows = -(-len(shown) // columns)
     with rc():
         figure, axes = new_figure(2.6 * max(columns, 2), 1.95 * rows, rows, columns)

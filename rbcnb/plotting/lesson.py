@@ -1,6 +1,6 @@
-"""The lesson's drawings that are plain arithmetic: each is a figure of its values, and moves under sliders.
+"""The lesson's figures that are plain arithmetic: drawings that move under sliders, and two that stand still.
 
-See `rbcnb.plotting.Drawing`: ``loss_terms(alpha=1.0, gamma=2.0, ...)`` is a figure, ``explore(loss_terms, ...)`` moves
+See `rbcnb.plotting.sliders`: ``loss_terms(alpha=1.0, gamma=2.0, ...)`` is a figure, ``explore(loss_terms, ...)`` moves
 it.
 """
 
@@ -47,12 +47,10 @@ RATIOS = (1 / 3, 0.8, 0.98)  # share of the majority: balanced, the paper's 10:1
 
 
 @contextmanager
-def panels(
-    columns: int, *, rows: int = 1, height_in: float = 4.0, width_in: float = 10.0
-) -> Iterator[tuple[Figure, list[Axes]]]:
+def panels(columns: int, *, rows: int = 1, height_in: float = 4.0) -> Iterator[tuple[Figure, list[Axes]]]:
     """A new figure and its axes in the lesson's sizes, for what is drawn inside the context."""
     with rc(), mpl.rc_context(_LARGE):
-        figure, axes = new_figure(width_in, height_in, rows, columns)
+        figure, axes = new_figure(10.0, height_in, rows, columns)
         for ax in axes.flat:
             ax.tick_params(labelsize=11.5)
         yield figure, list(axes.flat)
@@ -236,55 +234,6 @@ def prior_shift() -> tuple[Figure, list, Callable[..., None]]:
     return figure, [*densities, *np.ravel(lines), *scores], update
 
 
-def plot_focal_curves(gammas: Sequence[float] = (0, 0.5, 1, 2, 5), *, alpha: float = 1.0) -> Figure:
-    """Fig. 1: focal loss -alpha (1 - p_t)^gamma log p_t, Eq. (4), against p_t; gamma 0 is alpha times cross entropy."""
-    p_t = np.linspace(1e-3, 1.0, 1000)
-    with rc():
-        figure, axes = new_figure(6.4, 4.4)
-        ax = axes[0, 0]
-        ax.axvspan(0.5, 1.0, color="#F0F0F0", zorder=0)
-        ax.text(0.75, 0.985, "well-classified\nexamples", ha="center", va="top", transform=ax.get_xaxis_transform())
-        # Cross entropy is the solid line, as in the paper, wherever it stands in the list.
-        dashes = iter(cycle(DASHES[1:], len(gammas)))
-        for gamma, colour in zip(gammas, cycle(CYCLE, len(gammas)), strict=True):
-            dash = DASHES[0] if gamma == 0 else next(dashes)
-            label = f"γ = {gamma:g}" + (" (cross entropy)" if gamma == 0 and alpha == 1 else "")
-            ax.plot(p_t, focal_curve(p_t, alpha=alpha, gamma=gamma), color=colour, ls=dash, label=label)
-        ax.set(xlim=(0, 1), ylim=(0, 5), xlabel="probability of the true class $p_t$", ylabel="loss (nats)")
-        ax.set_title(f"focal loss, α = {alpha:g}")
-        # Inside the shaded half, where every curve lies low.
-        ax.legend(loc="upper right", bbox_to_anchor=(1.0, 0.84))
-    return figure
-
-
-def plot_loss_shares(shares: pd.DataFrame) -> Figure:
-    """Which class brings which share of a batch's loss, a bar per gamma.
-
-    *shares*: gamma, label, n_cells, p_t and share, as from ``curves.loss_shares``.
-    """
-    require(shares, ["gamma", LABEL, "n_cells", "p_t", "share"], "shares")
-    gammas = sorted(shares["gamma"].unique())
-    with rc():
-        figure, axes = new_figure(7.6, 0.5 * len(gammas) + 1.6)
-        ax = axes[0, 0]
-        left = np.zeros(len(gammas))
-        colours = colours_of(shares[LABEL])
-        for label, rows in shares.groupby(LABEL, sort=False):
-            rows = rows.set_index("gamma").loc[gammas]
-            told = f"{label}: {rows['n_cells'].iloc[0]} cells at $p_t$ = {rows['p_t'].iloc[0]:g}"
-            bars = ax.barh(
-                [f"γ = {gamma:g}" for gamma in gammas], rows["share"], left=left, color=colours[label], label=told
-            )
-            texts = [f"{share:.0%}" if share > 0.04 else "" for share in rows["share"]]
-            ax.bar_label(bars, texts, label_type="center", color="white", fontsize=9)
-            left += rows["share"].to_numpy()
-        ax.invert_yaxis()
-        ax.grid(visible=False, axis="y")
-        ax.set(xlim=(0, 1), xlabel="share of the batch's total loss (0 to 1)")
-        figure.legend(loc="outside lower center", ncols=len(colours))
-    return figure
-
-
 @Drawing
 def best_of() -> tuple[Figure, list, Callable[..., None]]:
     """One run and the best of k equal ones, and the gain of choosing; published gains marked. Values: k, sd."""
@@ -330,3 +279,52 @@ def best_of() -> tuple[Figure, list, Callable[..., None]]:
             point.set_ydata([chance])
 
     return figure, [one, best, means[1], said, curve, *(part for mark in marks for part in mark[1:])], update
+
+
+def plot_focal_curves(gammas: Sequence[float] = (0, 0.5, 1, 2, 5)) -> Figure:
+    """Fig. 1: focal loss -(1 - p_t)^gamma log p_t, Eq. (4) at alpha 1, against p_t; gamma 0 is cross entropy."""
+    p_t = np.linspace(1e-3, 1.0, 1000)
+    with rc():
+        figure, axes = new_figure(6.4, 4.4)
+        ax = axes[0, 0]
+        ax.axvspan(0.5, 1.0, color="#F0F0F0", zorder=0)
+        ax.text(0.75, 0.985, "well-classified\nexamples", ha="center", va="top", transform=ax.get_xaxis_transform())
+        # Cross entropy is the solid line, as in the paper, wherever it stands in the list.
+        dashes = iter(cycle(DASHES[1:], len(gammas)))
+        for gamma, colour in zip(gammas, cycle(CYCLE, len(gammas)), strict=True):
+            dash = DASHES[0] if gamma == 0 else next(dashes)
+            label = f"γ = {gamma:g}" + (" (cross entropy)" if gamma == 0 else "")
+            ax.plot(p_t, focal_curve(p_t, alpha=1.0, gamma=gamma), color=colour, ls=dash, label=label)
+        ax.set(xlim=(0, 1), ylim=(0, 5), xlabel="probability of the true class $p_t$", ylabel="loss (nats)")
+        ax.set_title("focal loss, α = 1")
+        # Inside the shaded half, where every curve lies low.
+        ax.legend(loc="upper right", bbox_to_anchor=(1.0, 0.84))
+    return figure
+
+
+def plot_loss_shares(shares: pd.DataFrame) -> Figure:
+    """Which class brings which share of a batch's loss, a bar per gamma.
+
+    *shares*: gamma, label, n_cells, p_t and share, as from ``curves.loss_shares``.
+    """
+    require(shares, ["gamma", LABEL, "n_cells", "p_t", "share"], "shares")
+    gammas = sorted(shares["gamma"].unique())
+    with rc():
+        figure, axes = new_figure(7.6, 0.5 * len(gammas) + 1.6)
+        ax = axes[0, 0]
+        left = np.zeros(len(gammas))
+        colours = colours_of(shares[LABEL])
+        for label, rows in shares.groupby(LABEL, sort=False):
+            rows = rows.set_index("gamma").loc[gammas]
+            told = f"{label}: {rows['n_cells'].iloc[0]} cells at $p_t$ = {rows['p_t'].iloc[0]:g}"
+            bars = ax.barh(
+                [f"γ = {gamma:g}" for gamma in gammas], rows["share"], left=left, color=colours[label], label=told
+            )
+            texts = [f"{share:.0%}" if share > 0.04 else "" for share in rows["share"]]
+            ax.bar_label(bars, texts, label_type="center", color="white", fontsize=9)
+            left += rows["share"].to_numpy()
+        ax.invert_yaxis()
+        ax.grid(visible=False, axis="y")
+        ax.set(xlim=(0, 1), xlabel="share of the batch's total loss (0 to 1)")
+        figure.legend(loc="outside lower center", ncols=len(colours))
+    return figure

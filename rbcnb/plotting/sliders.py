@@ -107,22 +107,20 @@ def encode_png(rgba: np.ndarray) -> bytes:
     return cv2.imencode(".png", cv2.cvtColor(rgba, cv2.COLOR_RGBA2BGRA), fast)[1].tobytes()
 
 
-def stills(drawing: Drawing, settings: Sequence[dict[str, Any]], *, columns: int = 1) -> Figure:
+def stills(drawing: Drawing, settings: Sequence[dict[str, Any]]) -> Figure:
     """*drawing* at several *settings* in one figure, for pages that run nothing: each under the values it shows."""
     live = drawing.live(dpi=DPI)
     pictures = [live.pixels(**values).copy() for values in settings]
     height, width, _ = pictures[0].shape
-    rows = -(-len(pictures) // columns)
     head_px = round(0.3 * DPI)
-    size_px = columns * width, rows * (height + head_px)
+    size_px = width, len(pictures) * (height + head_px)
     with rc():
         figure = SelfShowingFigure(figsize=(size_px[0] / DPI, size_px[1] / DPI), dpi=DPI)
         for i, (picture, values) in enumerate(zip(pictures, settings, strict=True)):
-            row, column = divmod(i, columns)
-            top = size_px[1] - row * (height + head_px)
-            figure.figimage(picture, column * width, top - head_px - height)
+            top = size_px[1] - i * (height + head_px)
+            figure.figimage(picture, 0, top - head_px - height)
             told = ",  ".join(f"{name} = {_told(value)}" for name, value in values.items())
-            at = (column * width + 0.1 * DPI) / size_px[0], (top - head_px / 2) / size_px[1]
+            at = 0.1 * DPI / size_px[0], (top - head_px / 2) / size_px[1]
             figure.text(*at, told, va="center", color=GREY, fontsize=11)
     return figure
 
@@ -185,6 +183,6 @@ def choice(name: str, options: list[Any], value: Any) -> widgets.SelectionSlider
     return widgets.SelectionSlider(options=options, value=value, description=name, **_look())
 
 
-def toggle(name: str, value: bool = False) -> widgets.Checkbox:
+def toggle(name: str) -> widgets.Checkbox:
     """A box to tick."""
-    return widgets.Checkbox(value=value, description=name, indent=False, layout=widgets.Layout(width="auto"))
+    return widgets.Checkbox(value=False, description=name, indent=False, layout=widgets.Layout(width="auto"))

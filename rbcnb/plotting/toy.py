@@ -1,6 +1,6 @@
 """The lesson's drawings of fits of the toy: functions of what `rbcnb.losses.toy` made; nothing is trained here.
 
-Those that move take their results first and return a `rbcnb.plotting.Drawing` of the values that sliders set.
+Those that move take their results first and return a `rbcnb.plotting.sliders.Drawing` of the values that sliders set.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -158,7 +158,7 @@ def toy_boundaries(fits: "Callable[[float], ToyFits]", names: Sequence[str], *, 
     In a corner its macro F1 and its balanced accuracy (BA) on new cells.
 
     Args:
-        fits: majority -> `rbcnb.losses.ToyFits`. Called whenever a slider moves, so it had better remember.
+        fits: majority -> `rbcnb.losses.toy_fits.ToyFits`. Called whenever a slider moves, so it had better remember.
         names: losses, a panel each.
         columns: of panels.
     """

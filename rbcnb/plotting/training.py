@@ -1,9 +1,4 @@
-"""One function per figure of the paper, and a few more: takes tables or arrays, returns a Figure.
-
-Never trains, saves, shows or reads files, and imports neither torch nor fastai. Figs. 5 to 8 live in
-``rbcnb.plotting.cells``, the diagrams (Figs. 2, 3, 4, 9) in ``rbcnb.plotting.diagrams``, comparisons of methods (Fig.
-13) in ``rbcnb.plotting.comparisons``; all are offered here, so that notebooks import from one place.
-"""
+"""Figures of curves over epochs: training loss (Fig. 12), and what epochs and settings were chosen by on the folds."""
 
 import pandas as pd
 from matplotlib.axes import Axes

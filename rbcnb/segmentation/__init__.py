@@ -5,14 +5,4 @@ A `FinderSpec` says how; `segment_smear` does one image, `segment_smears` many, 
 
 import lazy_loader
 
-__getattr__, __dir__, __all__ = lazy_loader.attach(
-    __name__,
-    submod_attrs={
-        "batch": ["segment_files"],
-        "diameter": ["estimate_diameter"],
-        "matching": ["detection_scores", "match_cells"],
-        "segment": ["FinderSpec", "METHODS", "find_cells", "segment_smear"],
-        "segment_many": ["first_example", "segment_smears"],
-        "upscaling": ["upscale", "usable_method"],
-    },
-)
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)  # its names: __init__.pyi

@@ -18,8 +18,7 @@ import warnings
 from collections.abc import Callable, Iterable
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
-from functools import cache, lru_cache
-from importlib import metadata
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,10 +28,10 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from rbcnb._utils.code_digest import code_digest
+from rbcnb._utils.code_digest import code_digest, installed_versions
 from rbcnb._utils.dask_cluster import ask_all_workers, connect, shared_folder_probe
-from rbcnb._utils.errors import DeadWorkerError
-from rbcnb._utils.files import atomic_write, folder_lock
+from rbcnb._utils.errors import DeadWorkerError, UnfinishedError
+from rbcnb._utils.files import atomic_write, file_digest, folder_lock
 from rbcnb._utils.parallel import run_all
 from rbcnb.columns import BORDER, FOUND, SMEAR
 from rbcnb.segmentation import upscaling, waifu2x
@@ -48,6 +47,10 @@ COLUMNS = (*FOUND, BORDER, CROP_SCALE)
 Finish = Callable[[Path, pd.DataFrame, str], pd.DataFrame]  # (file, its cells, key of both) -> its rows of cells.csv
 
 
+class BatchError(UnfinishedError):
+    """The batch cannot go on, whatever the file; what is finished is kept. The message says what to mend."""
+
+
 @dataclass(frozen=True, eq=False)
 class ImageCells:
     """What came of an image."""
@@ -58,31 +61,196 @@ class ImageCells:
     key: str
 
 
-def image_key(data: bytes, name: str, spec: FinderSpec, device: str) -> str:
+@dataclass(frozen=True)
+class BatchReport:
+    """What ``segment_files`` did."""
+
+    n_images: int  # segmented, now or by an earlier run
+    n_resumed: int  # of these, taken from an earlier run
+    n_cells: int
+    errors: tuple[tuple[str, str], ...]  # (file, message)
+    notes: tuple[tuple[str, str], ...]  # (file, message) of images that were segmented, such as "has 2 pages"
+    cells_csv: Path
+
+
+def segment_files(
+    paths: Iterable[str | Path],
+    out: str | Path,
+    *,
+    spec: FinderSpec | None = None,
+    jobs: int = 1,
+    scheduler: str | None = None,
+    finish: Finish | None = None,
+) -> BatchReport:
+    """Find and crop the cells of image files and of the images in folders; see the module for what *out* then holds.
+
+    A file that fails is reported and never stops the others. An image that an earlier run finished, with the same
+    bytes, settings, code and libraries, is not done again. ``cells.csv`` speaks of the images of this run alone; name
+    all inputs again to add some. Files that share a name (endings aside) would share a folder of crops; most often they
+    are one smear twice, saved in two formats, whose cells would count double. They are left out and reported.
+
+    paths : images, or folders whose image files are taken (not those of folders within).
+    jobs : images worked on at once, each in a process of its own.
+    scheduler : address of a Dask scheduler, whose workers do it in place of this machine. They read the images and
+        write the crops themselves, for these are many gigabytes: inputs and *out* must be folders that they share.
+    finish : is called here for each finished image in turn, while others are worked on, and may add to its cells; the
+        key changes when the image, the settings, the code or the libraries do. What it raises is the image's error.
+
+    Raises BatchError when *out* cannot be written to, another batch works there, or a process dies; ClusterError when
+    the cluster cannot do the work.
+    """
+    if jobs < 1:
+        raise ValueError(f"jobs must be at least 1, not {jobs}")
+    spec = spec or FinderSpec()
+    images, errors = expand_inputs(paths)
+    try:
+        with connect(scheduler) as client:
+            if spec.upscale in upscaling.METHODS:  # so that the fallback is said once and is part of each image's key
+                spec = replace(spec, upscale=ask_all_workers(client, upscaling.usable_method, spec.upscale))
+            out = Path(out).absolute() if client else Path(out)
+            out.mkdir(parents=True, exist_ok=True)
+            with folder_lock(out):
+                _clear_away(out)
+                return _segment_images(images, errors, out, spec, jobs=jobs, client=client, finish=finish)
+    except BlockingIOError as error:
+        raise BatchError(str(error)) from error
+    except OSError as error:
+        raise _unwritable(out, error) from error
+
+
+def _clear_away(out: Path) -> None:
+    """Removes what a batch that was killed, or lost power, had begun to write."""
+    for path in (*out.glob(".*.part.*"), *out.glob("*/.*.part*")):
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
+
+
+def _segment_images(
+    images: list[Path],
+    errors: list[tuple[str, str]],
+    out: Path,
+    spec: FinderSpec,
+    *,
+    jobs: int,
+    client: "Client | None",
+    finish: Finish | None,
+) -> BatchReport:
+    # Processes share the cores among them instead of each taking all.
+    jobs = min(jobs, max(1, len(images)))
+    threads = 1 if client else max(1, joblib.cpu_count() // jobs) if jobs > 1 else None
+    outcomes: dict[int, ImageCells | str | DeadWorkerError] = {}
+    try:
+        with shared_folder_probe(out) if client else nullcontext() as mark:
+            places = [path.absolute() if client else path for path in images]
+            work = run_all(_try_image, places, shared=(out, spec, threads, mark), jobs=jobs, client=client)
+            for number, outcome in tqdm(work, total=len(images), unit="image"):
+                path = images[number]
+                if finish is not None and isinstance(outcome, ImageCells):
+                    table = _guarded(path, finish, path, outcome.cells, outcome.key)
+                    outcome = table if isinstance(table, str) else replace(outcome, cells=table)
+                outcomes[number] = outcome
+    except DeadWorkerError as error:
+        raise BatchError(
+            "a process died, most likely for want of memory; what is finished is kept: run the same command again with "
+            "fewer --jobs, or cut the largest images into tiles"
+        ) from error
+    tables, notes, n_resumed = [], [], 0
+    for number, path in enumerate(images):
+        outcome = outcomes[number]
+        if isinstance(outcome, str | DeadWorkerError):
+            errors.append((str(path), str(outcome)))
+        else:
+            tables.append(outcome.cells)
+            notes += [(str(path), note) for note in outcome.notes]
+            n_resumed += outcome.resumed
+
+    full = [table for table in tables if len(table)]
+    columns = list(tables[0].columns) if tables else list(COLUMNS)
+    cells = pd.concat(full, ignore_index=True) if full else pd.DataFrame(columns=columns)
+    try:
+        with atomic_write(out / "cells.csv") as part:
+            cells.to_csv(part, index=False, float_format="%.4f")
+        if errors:
+            with atomic_write(out / "errors.csv") as part:
+                pd.DataFrame(errors, columns=["file", "message"]).to_csv(part, index=False)
+        else:
+            (out / "errors.csv").unlink(missing_ok=True)
+    except OSError as error:
+        raise _unwritable(out, error) from error
+    return BatchReport(len(tables), n_resumed, len(cells), tuple(errors), tuple(notes), out / "cells.csv")
+
+
+def _try_image(path: Path, out: Path, spec: FinderSpec, threads: int | None, mark: Path | None) -> ImageCells | str:
+    """What came of one image, or the message of what went wrong with it."""
+    if mark is not None and not mark.exists():
+        raise BatchError(
+            f"{out}: a worker on {platform.node()} does not share this folder; put inputs and --out where all workers "
+            "see them under the same path"
+        )
+    if threads is not None:
+        cv2.setNumThreads(threads)
+    return _guarded(path, _segment_image, path, out, spec)
+
+
+def _guarded(path: Path, work: Callable[..., Any], *arguments: Any) -> Any:
+    """``work(*arguments)``, or the message of what went wrong with the image *path*."""
+    try:
+        return work(*arguments)
+    except BatchError:
+        raise
+    except (MemoryError, cv2.error) as error:
+        if isinstance(error, cv2.error) and "memory" not in str(error).lower():
+            return f"{path}: {error}"
+        return f"{path}: not enough memory; run fewer --jobs, use --upscale-where crops, or cut it into tiles"
+    except Exception as error:  # whatever ails one file, the others are still to be done
+        message = str(error) or type(error).__name__
+        return message if str(path) in message else f"{path}: {message}"
+
+
+def _segment_image(path: Path, out: Path, spec: FinderSpec) -> ImageCells:
+    part, crops = out / "parts" / f"{path.stem}.json", out / "crops" / path.stem
+    data = image_bytes(path)
+    key = image_key(data, path.name, spec)
+    if (finished := load_finished(part, crops, key)) is not None:
+        return finished
+
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        image = decode_image(data, path)
+    notes = [str(warning.message).removeprefix(f"{path}: ") for warning in caught]
+    del data
+    found = segment_smear(image, spec)
+    table = found.cells.assign(**{SMEAR: path.name, CROP_SCALE: spec.size_px / found.diameter_px})
+    rest = [name for name in table.columns if name not in (*FOUND, CROP_SCALE)]
+    table = table[[*FOUND, *rest, CROP_SCALE]]
+    saved = {"key": key, "notes": notes, "cells": table.to_dict("list")}
+    try:
+        # The part says "finished", so it goes first and comes last.
+        part.unlink(missing_ok=True)
+        write_crops(crops, found.crops)
+        with atomic_write(part) as temporary:
+            temporary.write_text(json.dumps(saved), encoding="utf-8")
+    except OSError as error:
+        raise _unwritable(out, error) from error
+    return ImageCells(table, notes, False, key)
+
+
+def image_key(data: bytes, name: str, spec: FinderSpec) -> str:
     """Changes when the image's bytes or *name*, the settings, the code or the libraries do."""
     # The network is what its files hold, wherever they lie.
-    network = _network_stamp(waifu2x.model_folder(spec.models)) if spec.upscale == "waifu2x" else ""
-    settings = asdict(replace(spec, models=None))
-    digest = hashlib.sha256(json.dumps([_stamp(), network, name, settings, device], default=str).encode())
+    files = waifu2x.model_files(waifu2x.model_folder()) if spec.upscale == "waifu2x" else ()
+    network = [file_digest(path) for path in files]
+    digest = hashlib.sha256(json.dumps([_stamp(), network, name, asdict(spec)], default=str).encode())
     digest.update(data)
     return digest.hexdigest()
 
 
-@lru_cache
-def _network_stamp(folder: Path) -> str:
-    return hashlib.sha256(b"".join(path.read_bytes() for path in waifu2x.model_files(folder))).hexdigest()
-
-
 @cache
-def _stamp() -> list[str]:
+def _stamp() -> list[Any]:
     """What code and which libraries make a table and its crops."""
-    versions = []
-    for name in _LIBRARIES:
-        try:
-            versions.append(f"{name} {metadata.version(name)}")
-        except metadata.PackageNotFoundError:
-            continue
-    return [code_digest("smears", "segmentation"), *versions]
+    return [code_digest("smears", "segmentation"), installed_versions(_LIBRARIES)]
 
 
 def load_finished(part: Path, crops: Path, key: str) -> ImageCells | None:
@@ -123,197 +291,6 @@ def write_crops(folder: Path, crops: np.ndarray) -> None:
 
 def _crop_name(cell: int) -> str:
     return f"{cell:04d}.png"
-
-
-class BatchError(RuntimeError):
-    """The batch cannot go on, whatever the file; what is finished is kept. The message says what to mend."""
-
-
-@dataclass(frozen=True)
-class BatchReport:
-    """What ``segment_files`` did."""
-
-    n_images: int  # segmented, now or by an earlier run
-    n_resumed: int  # of these, taken from an earlier run
-    n_cells: int
-    errors: tuple[tuple[str, str], ...]  # (file, message)
-    notes: tuple[tuple[str, str], ...]  # (file, message) of images that were segmented, such as "has 2 pages"
-    device: str  # what crops were upscaled on: "cpu", or "vulkan: " and a GPU's name
-    cells_csv: Path
-
-
-def segment_files(
-    paths: Iterable[str | Path],
-    out: str | Path,
-    *,
-    spec: FinderSpec | None = None,
-    jobs: int = 1,
-    scheduler: str | None = None,
-    progress: bool = True,
-    finish: Finish | None = None,
-) -> BatchReport:
-    """Find and crop the cells of image files and of the images in folders; see the module for what *out* then holds.
-
-    A file that fails is reported and never stops the others. An image that an earlier run finished, with the same
-    bytes, settings, code and libraries, is not done again. ``cells.csv`` speaks of the images of this run alone; name
-    all inputs again to add some. Files that share a name (endings aside) would share a folder of crops; most often they
-    are one smear twice, saved in two formats, whose cells would count double. They are left out and reported.
-
-    paths : images, or folders whose image files are taken (not those of folders within).
-    jobs : images worked on at once, each in a process of its own.
-    scheduler : address of a Dask scheduler, whose workers do it in place of this machine. They read the images and
-        write the crops themselves, for these are many gigabytes: inputs and *out* must be folders that they share.
-    finish : is called here for each finished image in turn, while others are worked on, and may add to its cells; the
-        key changes when the image, the settings, the code or the libraries do. What it raises is the image's error.
-
-    Raises BatchError when *out* cannot be written to, another batch works there, or a process dies; ClusterError when
-    the cluster cannot do the work.
-    """
-    if jobs < 1:
-        raise ValueError(f"jobs must be at least 1, not {jobs}")
-    spec, device = spec or FinderSpec(), "cpu"
-    images, errors = expand_inputs(paths)
-    try:
-        with connect(scheduler) as client:
-            if spec.upscale in upscaling.METHODS:  # so that the fallback is said once and is part of each image's key
-                usable = ask_all_workers(client, upscaling.usable_method, spec.upscale, models=spec.models)
-                spec = replace(spec, upscale=usable)
-                if spec.upscale == "waifu2x" and not spec.upscales_smear:
-                    device = ask_all_workers(client, waifu2x.crops_device)
-            out = Path(out).absolute() if client else Path(out)
-            out.mkdir(parents=True, exist_ok=True)
-            with folder_lock(out):
-                _clear_away(out)
-                return _segment_images(
-                    images, errors, out, spec, device=device, jobs=jobs, client=client, progress=progress, finish=finish
-                )
-    except BlockingIOError as error:
-        raise BatchError(str(error)) from error
-    except OSError as error:
-        raise _unwritable(out, error) from error
-
-
-def _clear_away(out: Path) -> None:
-    """Removes what a batch that was killed, or lost power, had begun to write."""
-    for path in (*out.glob(".*.part.*"), *out.glob("*/.*.part*")):
-        if path.is_dir():
-            shutil.rmtree(path, ignore_errors=True)
-        else:
-            path.unlink(missing_ok=True)
-
-
-def _segment_images(
-    images: list[Path],
-    errors: list[tuple[str, str]],
-    out: Path,
-    spec: FinderSpec,
-    *,
-    device: str,
-    jobs: int,
-    client: "Client | None",
-    progress: bool,
-    finish: Finish | None,
-) -> BatchReport:
-    # Processes share the cores among them instead of each taking all.
-    jobs = min(jobs, max(1, len(images)))
-    threads = 1 if client else max(1, joblib.cpu_count() // jobs) if jobs > 1 else None
-    outcomes: dict[int, ImageCells | str | DeadWorkerError] = {}
-    try:
-        with shared_folder_probe(out) if client else nullcontext() as mark:
-            places = [path.absolute() if client else path for path in images]
-            work = run_all(_try_image, places, shared=(out, spec, device, threads, mark), jobs=jobs, client=client)
-            for number, outcome in tqdm(work, total=len(images), unit="image", disable=not progress):
-                path = images[number]
-                if finish is not None and isinstance(outcome, ImageCells):
-                    table = _guarded(path, finish, path, outcome.cells, outcome.key)
-                    outcome = table if isinstance(table, str) else replace(outcome, cells=table)
-                outcomes[number] = outcome
-    except DeadWorkerError as error:
-        raise BatchError(
-            "a process died, most likely for want of memory; what is finished is kept: run the same command again with "
-            "fewer --jobs, or cut the largest images into tiles"
-        ) from error
-    tables, notes, n_resumed = [], [], 0
-    for number, path in enumerate(images):
-        outcome = outcomes[number]
-        if isinstance(outcome, str | DeadWorkerError):
-            errors.append((str(path), str(outcome)))
-        else:
-            tables.append(outcome.cells)
-            notes += [(str(path), note) for note in outcome.notes]
-            n_resumed += outcome.resumed
-
-    full = [table for table in tables if len(table)]
-    columns = list(tables[0].columns) if tables else list(COLUMNS)
-    cells = pd.concat(full, ignore_index=True) if full else pd.DataFrame(columns=columns)
-    try:
-        with atomic_write(out / "cells.csv") as part:
-            cells.to_csv(part, index=False, float_format="%.4f")
-        if errors:
-            with atomic_write(out / "errors.csv") as part:
-                pd.DataFrame(errors, columns=["file", "message"]).to_csv(part, index=False)
-        else:
-            (out / "errors.csv").unlink(missing_ok=True)
-    except OSError as error:
-        raise _unwritable(out, error) from error
-    return BatchReport(len(tables), n_resumed, len(cells), tuple(errors), tuple(notes), device, out / "cells.csv")
-
-
-def _try_image(
-    path: Path, out: Path, spec: FinderSpec, device: str, threads: int | None, mark: Path | None
-) -> ImageCells | str:
-    """What came of one image, or the message of what went wrong with it."""
-    if mark is not None and not mark.exists():
-        raise BatchError(
-            f"{out}: a worker on {platform.node()} does not share this folder; put inputs and --out where all workers "
-            "see them under the same path"
-        )
-    if threads is not None:
-        cv2.setNumThreads(threads)
-    return _guarded(path, _segment_image, path, out, spec, device)
-
-
-def _guarded(path: Path, work: Callable[..., Any], *arguments: Any) -> Any:
-    """``work(*arguments)``, or the message of what went wrong with the image *path*."""
-    try:
-        return work(*arguments)
-    except BatchError:
-        raise
-    except (MemoryError, cv2.error) as error:
-        if isinstance(error, cv2.error) and "memory" not in str(error).lower():
-            return f"{path}: {error}"
-        return f"{path}: not enough memory; run fewer --jobs, use --upscale-where crops, or cut it into tiles"
-    except Exception as error:  # whatever ails one file, the others are still to be done
-        message = str(error) or type(error).__name__
-        return message if str(path) in message else f"{path}: {message}"
-
-
-def _segment_image(path: Path, out: Path, spec: FinderSpec, device: str) -> ImageCells:
-    part, crops = out / "parts" / f"{path.stem}.json", out / "crops" / path.stem
-    data = image_bytes(path)
-    key = image_key(data, path.name, spec, device)
-    if (finished := load_finished(part, crops, key)) is not None:
-        return finished
-
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        image = decode_image(data, path)
-    notes = [str(warning.message).removeprefix(f"{path}: ") for warning in caught]
-    del data
-    found = segment_smear(image, spec)
-    table = found.cells.assign(**{SMEAR: path.name, CROP_SCALE: spec.size_px / found.diameter_px})
-    rest = [name for name in table.columns if name not in (*FOUND, CROP_SCALE)]
-    table = table[[*FOUND, *rest, CROP_SCALE]]
-    saved = {"key": key, "device": device, "notes": notes, "cells": table.to_dict("list")}
-    try:
-        # The part says "finished", so it goes first and comes last.
-        part.unlink(missing_ok=True)
-        write_crops(crops, found.crops)
-        with atomic_write(part) as temporary:
-            temporary.write_text(json.dumps(saved), encoding="utf-8")
-    except OSError as error:
-        raise _unwritable(out, error) from error
-    return ImageCells(table, notes, False, key)
 
 
 def _unwritable(out: Path, error: OSError) -> BatchError:

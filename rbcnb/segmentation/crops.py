@@ -42,19 +42,11 @@ def crop_cells(
     return crops
 
 
-def upscaled_crops(
-    image: np.ndarray,
-    cells: pd.DataFrame,
-    size_px: int,
-    scale: float,
-    *,
-    method: str,
-    models: str | None = None,
-) -> np.ndarray:
-    """``crop_cells(superres.upscale(image, scale), cells, size_px, scale=scale)``, upscaling only what crops show.
+def upscaled_crops(image: np.ndarray, cells: pd.DataFrame, size_px: int, scale: float, *, method: str) -> np.ndarray:
+    """``crop_cells(upscaling.upscale(image, scale), cells, size_px, scale=scale)``, upscaling only what crops show.
 
     image : [H, W, 3] uint8 RGB, the smear whose pixels the table speaks of.
-    method, models : as of `superres.upscale`; how equal the pixels are, `upscaled_windows` says.
+    method : as of `upscaling.upscale`; how equal the pixels are, `upscaled_windows` says.
     """
     circles = magnified(coordinates(cells, [X, Y, RADIUS]), scale)
     height, width = upscaling.output_size(image, scale)
@@ -70,7 +62,7 @@ def upscaled_crops(
             row, column = start + box[0] - top, start + box[1] - left
             boxes.append(box)
             views.append(crop[row : row + box[2] - box[0], column : column + box[3] - box[1]])
-    windows = upscaled_windows(image, boxes, scale, method=method, models=models)
+    windows = upscaled_windows(image, boxes, scale, method=method)
     for view, window in zip(views, windows, strict=True):
         view[:] = window
     return crops

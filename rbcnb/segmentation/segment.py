@@ -33,7 +33,6 @@ class FinderSpec:
     method: str = "paper"  # a name in METHODS
     upscale: str = "waifu2x"  # "waifu2x", "bicubic", or "none": cells are found in the smear as it is
     upscale_where: str | None = None  # "smear", "crops"; None: "smear" for the paper's method, "crops" for any other
-    models: str | None = None  # folder of Waifu2x's model files; None: superres.find_models()
     diameter_px: float | None = None  # CellDiameter, in pixels of the smear; None: estimate_diameter of each image
     size_px: int = 224  # ExpectedCellDiameter: side of a crop
     clahe_clip: float = 2.0
@@ -134,7 +133,7 @@ def segment_smear(image: np.ndarray, spec: FinderSpec | None = None, *, keep: bo
         scale = ratio if spec.upscales_smear else 1.0
         crops = crop_cells(upscaled, cells, spec.size_px, scale=scale, enlarge=ratio / scale)
     else:
-        crops = upscaled_crops(image, cells, spec.size_px, ratio, method=spec.upscale, models=spec.models)
+        crops = upscaled_crops(image, cells, spec.size_px, ratio, method=spec.upscale)
     return Segmentation(cells, crops, diameter_px, stages if keep else {})
 
 
@@ -157,7 +156,7 @@ def _find(image: np.ndarray, spec: FinderSpec) -> tuple[pd.DataFrame, float, np.
                 f"upscaled as a whole it would have {n_pixels // 10**6} million pixels; upscale its crops alone "
                 "(upscale_where='crops', or --upscale-where crops)"
             )
-        upscaled = upscaling.upscale(image, scale, method=spec.upscale, models=spec.models)
+        upscaled = upscaling.upscale(image, scale, method=spec.upscale)
         stages["upscaled"] = upscaled
     circles, steps = METHODS[spec.method](upscaled, spec, diameter_px=diameter_px * scale)  # lines 4 to 6
     return _cells_table(magnified(circles, 1 / scale), image.shape), diameter_px, upscaled, stages | steps

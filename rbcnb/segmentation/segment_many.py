@@ -44,7 +44,7 @@ def segment_smears(
     done = {}
     with connect(scheduler) as client:
         if spec.upscale in METHODS:
-            spec = replace(spec, upscale=ask_all_workers(client, usable_method, spec.upscale, models=spec.models))
+            spec = replace(spec, upscale=ask_all_workers(client, usable_method, spec.upscale))
         for number, part in run_all(_one, iter(smears), shared=(spec,), jobs=jobs, client=client):
             if isinstance(part, DeadWorkerError):
                 raise DeadWorkerError(f"smear {number + 1}: {part}; cut it into tiles, or give workers more memory")

@@ -8,19 +8,16 @@ Coordinates are measured from the image's top left corner, so a point at x stand
 import math
 import warnings
 from functools import lru_cache
-from pathlib import Path
 
 import cv2
 import numpy as np
 
-from rbcnb.segmentation.waifu2x import Waifu2xUnavailable, double, model_folder, network
+from rbcnb.segmentation.waifu2x import Waifu2xUnavailable, double, network
 
 METHODS = ("waifu2x", "bicubic")
 
 
-def waifu2x(
-    image: np.ndarray, scale: float, *, models: str | Path | None = None, threads: int | None = None
-) -> np.ndarray:
+def waifu2x(image: np.ndarray, scale: float) -> np.ndarray:
     """Upscale *image* with Waifu2x (Dong et al., 2015; paper section 4.1, Fig. 6b).
 
     The network doubles an image, so it runs ceil(log2(scale)) times and the result is reduced (area averaging) to
@@ -33,8 +30,6 @@ def waifu2x(
     ----------
     image : [H, W, 3] uint8 RGB.
     scale : output pixels per input pixel, > 0.
-    models : folder of the model files, or one that holds ``models-upconv_7_photo``; None: ``find_models()``.
-    threads : CPU threads; None: as many as OpenCV may use.
 
     Raises
     ------
@@ -43,7 +38,7 @@ def waifu2x(
     size = output_size(image, scale)
     if scale <= 1:
         return _resize(image, size, cv2.INTER_AREA)
-    net = network(model_folder(models), default_threads(threads))
+    net = network()
     for _ in range(doublings(scale)):
         image = double(net, image)
     return _resize(image, size, cv2.INTER_AREA)
@@ -57,32 +52,27 @@ def bicubic(image: np.ndarray, scale: float) -> np.ndarray:
     return _resize(image, output_size(image, scale), cv2.INTER_CUBIC if scale > 1 else cv2.INTER_AREA)
 
 
-def upscale(image: np.ndarray, scale: float, *, method: str, models: str | Path | None = None) -> np.ndarray:
+def upscale(image: np.ndarray, scale: float, *, method: str) -> np.ndarray:
     """Upscale by *method*, "waifu2x" or "bicubic". Where Waifu2x cannot run it warns, and upscales bicubically.
 
     image : [H, W, 3] uint8 RGB; returns round(scale * H) x round(scale * W).
     """
-    if usable_method(method, models=models) == "waifu2x":
-        return waifu2x(image, scale, models=models)
+    if usable_method(method) == "waifu2x":
+        return waifu2x(image, scale)
     return bicubic(image, scale)
 
 
-def usable_method(method: str, *, models: str | Path | None = None) -> str:
+def usable_method(method: str) -> str:
     """*method*, or "bicubic" (with a warning, once) where that is "waifu2x" and Waifu2x cannot run."""
     if method not in METHODS:
         raise ValueError(f"unknown upscaling method {method!r}: choose one of {', '.join(METHODS)}")
     if method == "waifu2x":
         try:
-            network(model_folder(models), default_threads())
+            network()
         except Waifu2xUnavailable as error:
             _warn_once(f"{error} Upscaling bicubically instead.")
             return "bicubic"
     return method
-
-
-def default_threads(threads: int | None = None) -> int:
-    """*threads*, or as many as OpenCV may use."""
-    return threads or max(1, cv2.getNumThreads())
 
 
 def doublings(scale: float) -> int:

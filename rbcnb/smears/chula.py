@@ -1,4 +1,7 @@
-"""Chula RBC-12 (Naruenatthanaset et al., 2021): 640 x 480 smears of human blood with a labelled point in each cell."""
+"""Chula RBC-12 (Naruenatthanaset et al., 2021): 640 x 480 smears of human blood with a labelled point in each cell.
+
+`fetch_chula` downloads it, `chula_smears` reads its smears, and `chula_truth` all its labels.
+"""
 
 import logging
 import math
@@ -11,6 +14,7 @@ import pandas as pd
 import pooch
 from tqdm.auto import tqdm
 
+from rbcnb._utils.errors import UnfinishedError
 from rbcnb.columns import CODOCYTE, GROUP, HYPOCHROMIA, LABEL, NORMAL, RADIUS, SMEAR, X, Y
 from rbcnb.smears.images import Smear, SmearError, collect_or_raise, identical_image_groups, images_in, read_smears
 
@@ -34,7 +38,6 @@ REPOSITORY = "Chula-PIC-Lab/Chula-RBC-12-Dataset"
 COMMIT = "fa130f48135d79bbd69f8e540b533511017d6896"  # after the label corrections and the elliptocytes of 2021
 BASE_URL = f"https://raw.githubusercontent.com/{REPOSITORY}/{COMMIT}/"
 REGISTRY = Path(__file__).with_name("chula_sha256.txt")
-_PATTERNS = ("LICENSE", "README.md", "Dataset/*.jpg", "Label/*.txt")
 _GIVE_UP = 20  # this many failures before a first success: the server is out of reach, so the rest is not asked for
 
 
@@ -44,7 +47,6 @@ def chula_smears(
     types: str | Iterable[str] = (NORMAL, CODOCYTE, HYPOCHROMIA),
     n: int | None = None,
     seed: int = 0,
-    labelled_only: bool = True,
     errors: list[SmearError] | None = None,
 ) -> Iterator[Smear]:
     """Read Chula RBC-12 in its published layout: ``root/Dataset/N.jpg``, ``root/Label/N.txt`` (lines ``x y type``).
@@ -57,8 +59,7 @@ def chula_smears(
     the type, so that every type is represented where *n* allows and a smaller *n* gives the first smears of a larger.
     They are chosen from the label files, before any image is decoded.
 
-    *labelled_only*: leave out images without a label file; else they come with truth None (after the labelled, where
-    *n* draws). Identical images share a group.
+    Images without a label file are left out. Identical images share a group.
     """
     root = Path(root)
     images, labels = root / "Dataset", root / "Label"
@@ -69,12 +70,10 @@ def chula_smears(
         )
     wanted = _wanted_types(types)
     truths: dict[Path, pd.DataFrame] = {}
-    bare: list[Path] = []
     paths = images_in(images)
     for path in paths:
         label_file = labels / f"{path.stem}.txt"
         if not label_file.exists():
-            bare.append(path)
             continue
         try:
             truth = read_chula_labels(label_file)
@@ -87,9 +86,7 @@ def chula_smears(
     if not truths:
         raise SmearError(f"{root}: no labelled smear holds a cell of {', '.join(wanted)}; ask for other types")
     chosen = list(truths) if n is None else _draw(truths, wanted, n, seed)
-    if not labelled_only:
-        chosen += bare if n is None else bare[: n - len(chosen)]
-    yield from read_smears([(path, truths.get(path)) for path in chosen], identical_image_groups(paths), errors)
+    yield from read_smears([(path, truths[path]) for path in chosen], identical_image_groups(paths), errors)
 
 
 def chula_truth(root: str | Path) -> pd.DataFrame:
@@ -153,12 +150,8 @@ def _draw(truths: dict[Path, pd.DataFrame], wanted: tuple[str, ...], n: int, see
     return list(chosen)
 
 
-class FetchError(RuntimeError):
-    """Some files could not be fetched; ``failed`` maps each name to the reason. What was fetched is kept."""
-
-    def __init__(self, message: str, failed: Mapping[str, str]) -> None:
-        super().__init__(message)
-        self.failed = dict(failed)
+class FetchError(UnfinishedError):
+    """Some files could not be fetched; the message has a line for each. What was fetched is kept."""
 
 
 def fetch_chula(
@@ -166,36 +159,35 @@ def fetch_chula(
     *,
     base_url: str = BASE_URL,
     registry: Mapping[str, str] | None = None,
-    progress: bool = True,
-    jobs: int = 4,
     retries: int = 3,
-    timeout_s: float = 30.0,
 ) -> Path:
     """Fetch every file of *registry* (name -> SHA-256; default: Chula RBC-12) into *out* and return *out*.
 
     Files that are there with the right hash are not asked for again, so a stopped fetch carries on where it stopped; a
-    file takes its name only once it is complete and its hash is right. *jobs* downloads run at once, each tried
+    file takes its name only once it is complete and its hash is right. four downloads run at once, each tried
     1 + *retries* times. Raises ``FetchError`` that names each file that failed, after all others were fetched.
     """
     out = Path(out)
-    names = read_registry() if registry is None else dict(registry)
+    store = pooch.create(path=out, base_url=base_url, registry=registry, retry_if_failed=retries)
+    if registry is None:
+        store.load_registry(REGISTRY)
+    names = store.registry_files
     try:
         for folder in {(out / name).parent for name in names} | {out}:  # before the threads race to make them
             folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise FetchError(f"{out}: cannot be made a folder ({error.strerror}); choose another", {}) from error
+        raise FetchError(f"{out}: cannot be made a folder ({error.strerror}); choose another") from error
     # pooch logs a line for every file; the bar says it shorter.
     logger = pooch.get_logger()
     level = logger.level
     logger.setLevel(logging.ERROR)
-    store = pooch.create(path=out, base_url=base_url, registry=names, retry_if_failed=retries)
-    download = pooch.HTTPDownloader(timeout=timeout_s)
+    download = pooch.HTTPDownloader(timeout=30)
     failed: dict[str, str] = {}
     fetched = 0
     try:
         with (
-            ThreadPoolExecutor(jobs) as pool,
-            tqdm(total=len(names), desc="fetch", unit="file", disable=not progress) as bar,
+            ThreadPoolExecutor(4) as pool,
+            tqdm(total=len(names), desc="fetch", unit="file") as bar,
         ):
             waiting = {pool.submit(store.fetch, name, downloader=download): name for name in names}
             try:
@@ -216,16 +208,9 @@ def fetch_chula(
         lines = "".join(f"\n  {name}: {reason}" for name, reason in sorted(failed.items()))
         raise FetchError(
             f"{len(failed)} of {len(names)} files could not be fetched from {base_url} into {out}; {fetched} are there "
-            f"and are kept. Run the same command again to fetch the rest.{lines}",
-            failed,
+            f"and are kept. Run the same command again to fetch the rest.{lines}"
         )
     return out
-
-
-def read_registry(path: str | Path | None = None) -> dict[str, str]:
-    """Read a registry in pooch's format (one ``name sha256`` a line): name -> SHA-256; default: Chula RBC-12's."""
-    lines = (line.split() for line in Path(path or REGISTRY).read_text(encoding="utf-8").splitlines())
-    return {fields[0]: fields[1] for fields in lines if fields and not fields[0].startswith("#")}
 
 
 def _reason(error: Exception) -> str:

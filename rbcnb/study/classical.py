@@ -4,7 +4,7 @@ Scaling and re-sampling are steps of an imbalanced-learn pipeline, so that they 
 in the final fit. Every classifier with every re-sampling tries equally many settings and is tuned on the same inner
 folds, by macro F1, as the networks are: `tune_classical` sees no test cell. `fit_classical` predicts them, and what
 comes out are predictions tables like those of trials; between the two stands the ledger
-(`rbcnb.study.classical_store`).
+(`rbcnb.workflow.classical_fits`).
 """
 
 import json
@@ -20,6 +20,7 @@ import pandas as pd
 from imblearn.over_sampling import ADASYN, SMOTE, BorderlineSMOTE, RandomOverSampler
 from imblearn.pipeline import Pipeline
 from imblearn.under_sampling import RandomUnderSampler
+from scipy.special import softmax
 from sklearn.dummy import DummyClassifier
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.model_selection import ParameterGrid
@@ -171,19 +172,11 @@ def fit_classical(
     return [fit for own in fits for fit in own]
 
 
-def predictions_of(fits: Sequence[ClassicalFit]) -> dict[tuple[str, str], list[pd.DataFrame]]:
-    """(classifier, re-sampling) -> a predictions table per seed: what `rbcnb.evaluation.verdicts` and
-    `rbcnb.evaluation.inference` take."""
-    found: dict[tuple[str, str], list[pd.DataFrame]] = {}
-    for fit in fits:
-        found.setdefault((fit.choice.classifier, fit.choice.resampling), []).append(fit.predictions)
-    return found
-
-
 def classical_table(fits: Sequence[ClassicalFit]) -> pd.DataFrame:
     """One row per fit: ``architecture`` (the classifier), ``method`` (the re-sampling), settings, scores, seconds.
 
-    ``macro_f1_low`` and ``macro_f1_high``: 95 % interval over smears (`rbcnb.evaluation.interval_of_macro_f1`).
+    ``macro_f1_low`` and ``macro_f1_high``: 95 % interval over smears
+    (`rbcnb.evaluation.inference.interval_of_macro_f1`).
     """
     rows = []
     for fit in fits:
@@ -289,8 +282,7 @@ def _predictions(model: Any, values: np.ndarray, cells: pd.DataFrame, classes: S
     else:
         decision = model.decision_function(values)
         decision = np.stack([-decision, decision], axis=1) if decision.ndim == 1 else decision
-        probs = np.exp(decision - decision.max(axis=1, keepdims=True))
-        probs /= probs.sum(axis=1, keepdims=True)
+        probs = softmax(decision, axis=1)
     of_class = dict(zip(model.classes_, probs.T.astype(np.float32), strict=True))
     table = cells[[SMEAR, CELL, GROUP]].reset_index(drop=True)
     table[TARGET], table[PRED] = cells[LABEL].to_numpy(), model.predict(values)

@@ -1,6 +1,6 @@
 """Gaps between methods, from stored fits: on the whole data set, on every rung of the ladder, and along it.
 
-Notebook 06 and `rbcnb.workflow.recompute` make their tables here, from the rows of finished fits and their predictions.
+`rbcnb.workflow.run_tables` makes tables of them, from the rows of finished fits and their predictions.
 """
 
 import math
@@ -12,7 +12,7 @@ import pandas as pd
 
 from rbcnb.columns import SCORES, readable
 from rbcnb.evaluation.inference import paired_macro_f1, slope_on_log_rho
-from rbcnb.evaluation.power import ALIKE, GAIN, MOST_SEEDS, plan_seeds
+from rbcnb.evaluation.power import ALIKE, GAIN, MOST_SEEDS, POWER, plan_seeds
 from rbcnb.evaluation.relative_gain import relative_gain
 from rbcnb.evaluation.verdicts import (
     BASE,
@@ -151,7 +151,7 @@ class Gaps:
                 parts.append(table.assign(prevalence=prevalence))
         return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
 
-    def plan(self, *, power: float = 0.8, caution: float = 0.8) -> pd.DataFrame:
+    def plan(self) -> pd.DataFrame:
         """How many seeds and smears the next study needs to decide at the margin, this run being the pilot.
 
         A gain must pass Holm's first step among as many primary contrasts as this run has.
@@ -171,11 +171,10 @@ class Gaps:
                     continue
                 pilot = paired_macro_f1(one, other, seed=self.seed)
                 for goal in (GAIN, ALIKE):
-                    options = {"power": power, "goal": goal, "caution": caution, "n_tests": len(contrasts)}
-                    plan = plan_seeds(pilot, margin=self.margin, **options)
+                    plan = plan_seeds(pilot, margin=self.margin, goal=goal, n_tests=len(contrasts))
                     names = {"protocol": protocol, "architecture": architecture, "first": first, "second": second}
                     names |= {"goal": goal, "pilot_seeds": pilot.n_seeds, "pilot_smears": pilot.n_groups}
-                    told = [_told(row, power, pilot.unit) for row in plan.itertuples()]
+                    told = [_told(row, pilot.unit) for row in plan.itertuples()]
                     parts.append(plan.assign(**names, told=told))
         if not parts:
             return pd.DataFrame()
@@ -225,7 +224,7 @@ def _sides(fits: pd.DataFrame, comparison: Comparison, store: Path) -> dict[str,
     return found
 
 
-def _told(row: tuple, power: float, unit: str) -> str:
+def _told(row: tuple, unit: str) -> str:
     if pd.isna(row.seeds):
         return f"never with {row.smears} test smears: even {MOST_SEEDS} {unit} decide in {row.power:.0%} of studies"
-    return f"{row.seeds} {unit} on {row.smears} test smears decide in {power:.0%} of studies"
+    return f"{row.seeds} {unit} on {row.smears} test smears decide in {POWER:.0%} of studies"

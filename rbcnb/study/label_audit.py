@@ -1,4 +1,9 @@
-"""What nets say of cells whose smears they have not seen: folds by smear, eight views of a cell, opinions averaged."""
+"""An audit of labels by networks, and what comes of it.
+
+Networks say what cells are whose smears they have not seen: folds by smear, eight views of a cell, opinions averaged.
+`rbcnb.labels.find_label_issues` lists the labels that these opinions make doubtful. After a second look
+(`rbcnb.labels.relabel_queue`) the corrections are applied to development cells, and their effect is measured.
+"""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -7,13 +12,11 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pandas as pd
-from sklearn.model_selection import StratifiedGroupKFold
 
 from rbcnb.columns import (
     CELL,
     DEV,
     FOLD,
-    GROUP,
     LABEL,
     NO_FOLD,
     PRED,
@@ -33,7 +36,7 @@ from rbcnb.labels.readings import load_readings
 from rbcnb.labels.second_look import SECOND
 from rbcnb.study.runner import run_study
 from rbcnb.study.store import load_predictions, predictions_by_method
-from rbcnb.training.splits import N_FOLDS, N_OUTER, SplitError, assign_splits
+from rbcnb.training.splits import N_FOLDS, N_OUTER, assign_splits, outer_folds
 from rbcnb.training.trial import Trial, expand_grid
 
 AUDIT_SIZE_PX = 64
@@ -60,13 +63,7 @@ def audit_splits(
     split = assign_splits(cells, protocol="honest", seed=seed, n_folds=n_folds, n_outer=n_outer)
     if not include_test:
         return split, split
-    if cells[GROUP].nunique() < n_folds:
-        raise SplitError(f"{cells[GROUP].nunique()} smears (groups) make no {n_folds} folds; ask for fewer")
-    every = split.assign(**{SPLIT: DEV})
-    folds = StratifiedGroupKFold(n_folds, shuffle=True, random_state=seed).split(every, every[LABEL], every[GROUP])
-    for fold, (_, held_out) in enumerate(folds):
-        every.iloc[held_out, every.columns.get_loc(FOLD)] = fold
-    return split, every
+    return split, split.assign(**{SPLIT: DEV, FOLD: outer_folds(cells, n_outer=n_folds, seed=seed)})
 
 
 def eight_views(cells: pd.DataFrame, crops: np.ndarray) -> tuple[pd.DataFrame, np.ndarray]:
@@ -95,7 +92,7 @@ def out_of_fold(results: pd.DataFrame, store: str | Path) -> pd.DataFrame:
     """What fits that had not seen a cell's smear say of it, averaged over views, seeds, architectures and methods.
 
     Args:
-        results: rows of `rbcnb.study.run_study` on cells `in_all_turns`, the folds of one or more settings; none may
+        results: rows of `rbcnb.study.run_study` on `eight_views`, the folds of one or more settings; none may
             lack a fold.
         store: where their predictions lie.
 
@@ -149,16 +146,12 @@ def load_corrections(path: str | Path) -> pd.DataFrame:
     return current_labels(load_readings(path))
 
 
-def apply_corrections(
-    cells: pd.DataFrame, readings: pd.DataFrame, *, include_test: bool = False
-) -> tuple[pd.DataFrame, pd.DataFrame]:
+def apply_corrections(cells: pd.DataFrame, readings: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
     """*cells* with the labels of a second look on the development cells, and the table of what was changed.
 
     Args:
         cells: a split table: ``smear``, ``cell``, ``x_px``, ``y_px``, ``radius_px``, ``label``, ``split``, ``fold``.
         readings: `rbcnb.labels.consensus`; how they find their cells, `rbcnb.labels.corrected_labels` says.
-        include_test: change test labels too. Scores are then of another test than before, and no more independent of
-            whatever chose the cells for the second look.
 
     Returns:
         The cells, in their order, and the cells whose label the reader does not confirm: ``smear``, ``cell``,
@@ -166,7 +159,7 @@ def apply_corrections(
         is, or that is of none of the study's classes, is "unused" from here on and keeps its label.
     """
     second = corrected_labels(cells, readings)[0][LABEL].where(lambda labels: labels.notna(), None)
-    change = (second != cells[LABEL]) & cells[SPLIT].isin([DEV, TEST] if include_test else [DEV])
+    change = (second != cells[LABEL]) & (cells[SPLIT] == DEV)
     known = second.isin(class_names(cells[LABEL]))
     out, dropped = cells.copy(), change & ~known
     out.loc[change & known, LABEL] = second[change & known]

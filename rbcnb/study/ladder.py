@@ -4,7 +4,8 @@ Under the honest protocol a rung is a setting of the trial (`rbcnb.training.Tria
 table, so that all rungs, draws and methods are one study, and a rung that two arms share is fitted once.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from typing import Any
 
 import pandas as pd
 
@@ -18,9 +19,9 @@ from rbcnb.columns import (
     class_names,
 )
 from rbcnb.paper import TABLE2
-from rbcnb.study.protocols import chosen_trials
+from rbcnb.study.protocols import best_settings, chosen_trials
 from rbcnb.training.resampling import draw_counts
-from rbcnb.training.splits import SplitError, assign_splits
+from rbcnb.training.splits import SplitError, assign_splits, split_name
 from rbcnb.training.trial import ALL_CELLS, Trial
 
 BASE_RHO = float(TABLE2.loc[TABLE2["total"].idxmax(), "rho"])  # the rung that is the whole data set
@@ -42,6 +43,16 @@ def paper_rung(cells: pd.DataFrame, counts: Mapping[str, int], *, seed: int) -> 
     if cells[LABEL].value_counts().to_dict() == dict(counts):
         return cells
     return assign_splits(draw_counts(cells, counts, seed=seed), protocol="paper", seed=seed, n_folds=None)
+
+
+def with_paper_rungs(
+    splits: Mapping[str, pd.DataFrame], rungs: Mapping[float, Mapping[str, int]], *, seed: int
+) -> dict[str, pd.DataFrame]:
+    """*splits* and, where the paper's protocol is among them, each of its rungs (`paper_rung`) by name."""
+    if "paper" not in splits:
+        return dict(splits)
+    cells = {rho: paper_rung(splits["paper"], counts, seed=seed) for rho, counts in rungs.items()}
+    return {**splits, **{f"paper, ρ {rho:g}": rung for rho, rung in cells.items()}}
 
 
 def dev_rungs(cells: pd.DataFrame, rungs: Mapping[float, Mapping[str, int]]) -> dict[float, dict[str, int]]:
@@ -110,44 +121,57 @@ ARMS = {TABLE2_ARM: dict, EQUAL_TOTAL: equal_totals}  # name -> what is done to 
 
 
 def plan_ladder(
-    chosen: pd.DataFrame,
-    cells: pd.DataFrame,
+    final: Mapping[str, pd.DataFrame],
+    splits: Mapping[str, pd.DataFrame],
     rungs: Mapping[float, Mapping[str, int]],
-    *,
-    seeds: Mapping[str, Sequence[int]],
-    arms: Sequence[str] = (TABLE2_ARM,),
-) -> Plan:
-    """The fits of the honest ladder: chosen settings on every rung of every arm, once per seed of the method.
+    values: Mapping[str, Any],
+) -> dict[str, Plan]:
+    """Notebook 06's fits: per outer split the ladder, each method with the setting that did best before.
 
-    A seed is one draw of training cells together with one initialisation, order and augmentation, the same for every
-    method. The test set is that of *cells* throughout.
+    Under the paper's protocol once per rung along Table 2 alone, each rung with a test set of its own (`paper_rung`).
+    Under the honest one on every rung of every arm, once per seed of the method; the test set stays. A seed is one draw
+    of training cells together with one initialisation, order and augmentation, the same for every method.
 
     Args:
-        chosen: one setting per architecture and method, see `rbcnb.study.best_settings`.
-        cells: the output of `rbcnb.training.assign_splits` under the honest protocol.
+        final: protocol -> final fits of the whole data set.
+        splits: name of the outer split (`rbcnb.training.outer_splits`) -> its cells.
         rungs: rho -> class -> cells of the rung, out of the whole data set.
-        seeds: method -> seeds of its draws; methods pair on the seeds that they share.
-        arms: names in ``ARMS``.
+        values: parameters of notebook 06 by name: ``arms`` (names in ``ARMS``) and ``seed`` (the first one);
+            ``ladder_methods``, with ``n_draws`` seeds each, and ``rival_draws`` of the final fits' other methods.
+            Methods pair on the seeds that they share.
 
     Raises:
-        ValueError: an arm is not known, or a method has no chosen setting.
+        ValueError: an arm is not known, or a method has no final fit.
     """
-    if unknown := set(arms) - set(ARMS):
+    if unknown := set(values["arms"]) - set(ARMS):
         raise ValueError(f"unknown arms {', '.join(sorted(unknown))} of the ladder; known: {', '.join(ARMS)}")
-    if missing := set(seeds) - set(chosen["method"]):
-        raise ValueError(f"no setting of {', '.join(sorted(missing))} was chosen; add it to methods in notebook 04")
-    available = cells.loc[cells[SPLIT] == DEV, LABEL].value_counts().to_dict()
-    plan: Plan = {}
-    for arm in arms:
-        for rho, counts in ARMS[arm](dev_rungs(cells, rungs)).items():
-            text = "/".join(str(counts[name]) for name in class_names(counts))
-            kept = ALL_CELLS if counts == available else text
-            plan[arm, rho] = [
-                trial
-                for method, own in seeds.items()
-                for trial in chosen_trials(chosen[chosen["method"] == method], seeds=own, dev_counts=kept)
-            ]
-    return plan
+    seed, plans = values["seed"], {}
+    fits = [(protocol, *part) for protocol, rows in final.items() for part in rows.groupby("outer")]
+    for protocol, outer, mine in fits:
+        name = split_name(protocol, outer)
+        draws = dict.fromkeys(values["ladder_methods"], values["n_draws"])
+        if missing := set(draws) - set(mine["method"]):
+            raise ValueError(f"no setting of {', '.join(sorted(missing))} was chosen; add it to methods in notebook 04")
+        draws |= {method: values["rival_draws"] for method in mine["method"].unique() if method not in draws}
+        best = best_settings(mine[mine["method"].map(draws) > 0])
+        if protocol == "paper":
+            plans[name] = {(TABLE2_ARM, rho): chosen_trials(best, seeds=[seed]) for rho in rungs}
+            continue
+        cells, plan = splits[name], {}
+        available = cells.loc[cells[SPLIT] == DEV, LABEL].value_counts().to_dict()
+        for arm in values["arms"]:
+            for rho, counts in ARMS[arm](dev_rungs(cells, rungs)).items():
+                text = "/".join(str(counts[label]) for label in class_names(counts))
+                kept = ALL_CELLS if counts == available else text
+                plan[arm, rho] = [
+                    trial
+                    for method, n in draws.items()
+                    for trial in chosen_trials(
+                        best[best["method"] == method], seeds=range(seed, seed + n), dev_counts=kept
+                    )
+                ]
+        plans[name] = plan
+    return plans
 
 
 def all_trials(plan: Plan) -> list[Trial]:

@@ -16,10 +16,11 @@ import pandas as pd
 from rbcnb.columns import DEV, FOLD, SPLIT
 from rbcnb.evaluation.inference import paired_macro_f1
 from rbcnb.evaluation.metrics import score_predictions
+from rbcnb.study.protocols import in_folds
 from rbcnb.study.runner import run_study
 from rbcnb.study.store import predictions_by_method
 from rbcnb.training.splits import outer_folds
-from rbcnb.training.trial import ALL_CELLS, Trial, expand_grid
+from rbcnb.training.trial import ALL_CELLS, Trial
 
 _FACTS = ("mean", "low", "high", "level", "n_seeds", "n_groups")
 RANDOM, GROUPED = "random", "grouped"  # in place of a protocol's name: these folds belong to neither
@@ -33,6 +34,12 @@ def leakage_folds(cells: pd.DataFrame, *, n_outer: int, seed: int) -> dict[str, 
         )
         for scheme in (RANDOM, GROUPED)
     }
+
+
+def leakage_trials(trials: Sequence[Trial], scheme: str, *, n_outer: int, seed: int) -> list[Trial]:
+    """The fits of one repetition of one way: the settings of *trials* on every fold of *scheme*."""
+    base = [replace(trial, protocol=scheme, outer=0, seed=seed, dev_counts=ALL_CELLS) for trial in trials]
+    return in_folds(base, n_outer)
 
 
 def leakage_fits(
@@ -61,8 +68,7 @@ def leakage_fits(
     parts = [pd.DataFrame(columns=["protocol", "architecture", "method", "seed", "error", "key"])]
     for seed in seeds:
         for scheme, folded in leakage_folds(cells, n_outer=n_outer, seed=seed).items():
-            base = [replace(one, protocol=scheme, outer=0, seed=seed, dev_counts=ALL_CELLS) for one in trials]
-            fits = [fit for one in base for fit in expand_grid(one, fold=range(n_outer))]
+            fits = leakage_trials(trials, scheme, n_outer=n_outer, seed=seed)
             parts.append(run_study(fits, folded, crops, store, **options))
     return parts[0] if len(parts) == 1 else pd.concat(parts[1:], ignore_index=True)
 

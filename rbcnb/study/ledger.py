@@ -3,12 +3,12 @@
 A test set that is looked at, and then looked at again with better settings, has become a part of tuning. Under the
 honest protocol each outer split is tested once per architecture and method. A fit that tests smears of which cells were
 tested before is refused where anything has changed since: settings, labels or cells (those trained on, too), the cells'
-pictures (size, upscaling, finder), or how smears were dealt out. The same again is a run that carries on. With a reason
-it is let in, and the reason stays in the ledger, beside that entry alone. Repetitions of the outer folds are outer
-splits of their own. The paper's protocol tries every alpha on the test set: that is recorded, and not refused.
+pictures (size, upscaling, finder), or how smears were dealt out. Repeating an identical evaluation is allowed: it is a
+run that carries on. A changed one is allowed with a reason, which stands in the ledger beside that entry. Repetitions
+of the outer folds are outer splits of their own. The paper's protocol tries every alpha on the test set: that is
+recorded, and not refused.
 
-A smear is known by its name, cells by smear and number. Ledgers of earlier versions tell neither smears nor pictures:
-there, test cells that are not the same count as tested before, and pictures are not asked for.
+A smear is known by its name, cells by smear and number.
 
 The ledger is a file of the run, for people who want to be kept from fooling themselves; it stops nobody else.
 """
@@ -134,15 +134,11 @@ def record_refits(
 
 
 def load_ledger(folder: str | Path) -> pd.DataFrame:
-    """The ledger of the run in *folder*, ``LEDGER_COLUMNS``, all text; empty before any test set was opened.
-
-    What a ledger of an earlier version does not tell is empty.
-    """
+    """The ledger of the run in *folder*, ``LEDGER_COLUMNS``, all text; empty before any test set was opened."""
     path = Path(folder) / LEDGER
     if not path.exists():
         return pd.DataFrame(columns=list(LEDGER_COLUMNS), dtype=str)
-    ledger = pd.read_csv(path, dtype=str, keep_default_na=False)
-    return ledger.reindex(columns=list(LEDGER_COLUMNS), fill_value="")
+    return pd.read_csv(path, dtype=str, keep_default_na=False)
 
 
 def entry_of(trial: Trial) -> Entry:
@@ -200,10 +196,9 @@ def _append(folder: str | Path, ledger: pd.DataFrame, marks: DataDigests, fresh:
 
 
 def _is_again(before: _Opening, now: _Opening) -> bool:
-    """Whether both are the same in all that *before* tells."""
+    """Whether both have the same cells, test cells, pictures and settings."""
     (there, then), (marks, entry) = before, now
-    same_pictures = there.crops in ("", marks.crops)
-    return (there.cells, there.test, then) == (marks.cells, marks.test, entry) and same_pictures
+    return (there.cells, there.test, there.crops, then) == (marks.cells, marks.test, marks.crops, entry)
 
 
 def _what_changed(before: Sequence[_Opening], fresh: Mapping[Entry, str], marks: DataDigests, entry: Entry) -> str:
@@ -229,12 +224,12 @@ def _other_split(there: DataDigests, marks: DataDigests, tested: Set[str], outer
     """Why another split of outer number *outer* tests again what was *tested*; empty where it does not."""
     if there.cells == marks.cells:
         return f"these cells were split otherwise before, and outer split {outer} of that was tested"
-    since = f"labels or cells have changed since outer split {outer} was tested"
-    if not there.smears:
-        return f"{since}, and this ledger, of an earlier version, does not tell which smears that were"
-    if not tested.isdisjoint(marks.smears.split()):
-        return f"{since}; dealt out anew, smears that were tested before are tested again"
-    return ""
+    if tested.isdisjoint(marks.smears.split()):
+        return ""
+    return (
+        f"labels or cells have changed since outer split {outer} was tested; dealt out anew, smears that were tested "
+        "before are tested again"
+    )
 
 
 def _difference(there: DataDigests, then: Entry, marks: DataDigests, entry: Entry) -> str:
@@ -246,6 +241,6 @@ def _difference(there: DataDigests, then: Entry, marks: DataDigests, entry: Entr
         return f"{told}; labels or cells of the test set have changed since"
     if there.cells != marks.cells:
         return f"{told}; labels or cells that it is trained on have changed since"
-    if there.crops not in ("", marks.crops):
+    if there.crops != marks.crops:
         return f"{told}; the cells' pictures have changed since (size, upscaling or finder)"
     return told

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from rbcnb.training.splits import PROTOCOLS, TEST_FRACTION
+from rbcnb.training.splits import PROTOCOLS, TEST_FRACTION, split_name
 from rbcnb.training.trial import ALL_CELLS, RESAMPLING, Trial, expand_grid, setting_fields
 
 METHODS = ("focal", "cross_entropy", "under_sampling", "over_sampling")  # of Table 1
@@ -74,78 +74,75 @@ def protocol_names(protocol: str) -> tuple[str, ...]:
     return (protocol,)
 
 
-def paper_settings(base: Trial, *, methods: Sequence[str], alphas: Sequence[float], gamma: float) -> list[Trial]:
-    """What the paper tries for one architecture: focal loss once per alpha, each rival once (section 4.2).
+def settings_of(base: Trial, values: Mapping[str, Any]) -> list[Trial]:
+    """What the protocol of *base* tries for its architecture.
+
+    ``paper`` (section 4.2): focal loss once per alpha, each rival once. ``honest``: equally many settings per method at
+    the same rates. The learning rate matters to every method, so all go through ``learning_rates`` in turn. Beside it
+    each try draws a weight decay and a value of the method's own knobs, without repeating one at the same learning
+    rate: alpha and gamma for focal loss, label smoothing for cross entropy, re-sampled or not. What a method tries does
+    not depend on which other methods are tried.
 
     Args:
-        base: architecture, seed, learning rate and epochs (the most that may be chosen).
-        methods: the rows of the table.
-        alphas: weights of the focal loss.
-        gamma: its focusing parameter.
-    """
-    settings = []
-    for method in methods:
-        trial = method_trial(base, method, alpha=1.0, gamma=gamma)
-        settings += expand_grid(trial, alpha=alphas) if trial.loss == "focal" else [trial]
-    return settings
-
-
-def honest_settings(
-    base: Trial,
-    *,
-    methods: Sequence[str],
-    n_tries: int,
-    learning_rates: Sequence[float],
-    weight_decays: Sequence[float],
-    alphas: Sequence[float],
-    gammas: Sequence[float],
-    label_smoothings: Sequence[float],
-) -> list[Trial]:
-    """What the honest protocol tries for one architecture: equally many settings per method, at the same rates.
-
-    The learning rate matters to every method, so all go through *learning_rates* in turn. Beside it each try draws a
-    weight decay and a value of the method's own knobs, without repeating one at the same learning rate: alpha and gamma
-    for focal loss, label smoothing for cross entropy, re-sampled or not. What a method tries does not depend on which
-    other methods are tried.
-
-    Args:
-        base: architecture, seed (of the draw, too) and epochs (the most that may be chosen).
-        methods: what is compared.
-        n_tries: settings per method.
-        learning_rates, weight_decays, alphas, gammas, label_smoothings: the values to try.
+        base: architecture, protocol, seed (of the draw, too), learning rate and epochs (the most that may be chosen).
+        values: parameters of notebook 04 by name: ``methods``, ``alphas``, and ``gamma`` (``paper``) or ``n_tries``,
+            ``learning_rates``, ``weight_decays``, ``gammas`` and ``label_smoothings`` (``honest``).
 
     Raises:
         ValueError: there are fewer different settings than tries.
     """
-    settings = []
-    for method in methods:
-        trial = method_trial(base, method, alpha=1.0, gamma=2.0)
-        own = {"focal": {"alpha": alphas, "gamma": gammas}, "cross_entropy": {"label_smoothing": label_smoothings}}
-        knobs = expand_grid(trial, weight_decay=weight_decays, **own.get(trial.loss, {}))
-        if n_tries > len(knobs) * len(learning_rates):
-            raise ValueError(
-                f"{n_tries} tries per method, but {method} has {len(knobs) * len(learning_rates)} different settings; "
-                "lower n_tries or give more values to try"
-            )
-        rng = np.random.default_rng([base.seed, base.outer, zlib.crc32(method.encode())])
-        orders = [rng.permutation(len(knobs)) for _ in learning_rates]
-        for i in range(n_tries):
-            again, which = divmod(i, len(learning_rates))
-            settings.append(replace(knobs[orders[which][again]], learning_rate=learning_rates[which]))
-    return settings
+    tries = _paper_tries if base.protocol == "paper" else _honest_tries
+    return [trial for method in values["methods"] for trial in tries(base, method, values)]
 
 
-def settings_of(base: Trial, knobs: Mapping[str, Any]) -> list[Trial]:
-    """What the protocol of *base* tries for its architecture, from the parameters of notebook 04 by name."""
-    if base.protocol == "paper":
-        return paper_settings(base, **{name: knobs[name] for name in ("methods", "alphas", "gamma")})
-    names = ("methods", "n_tries", "learning_rates", "weight_decays", "alphas", "gammas", "label_smoothings")
-    return honest_settings(base, **{name: knobs[name] for name in names})
+def _paper_tries(base: Trial, method: str, values: Mapping[str, Any]) -> list[Trial]:
+    trial = method_trial(base, method, alpha=1.0, gamma=values["gamma"])
+    return expand_grid(trial, alpha=values["alphas"]) if trial.loss == "focal" else [trial]
+
+
+def _honest_tries(base: Trial, method: str, values: Mapping[str, Any]) -> list[Trial]:
+    trial = method_trial(base, method, alpha=1.0, gamma=2.0)
+    own = {
+        "focal": {"alpha": values["alphas"], "gamma": values["gammas"]},
+        "cross_entropy": {"label_smoothing": values["label_smoothings"]},
+    }
+    knobs = expand_grid(trial, weight_decay=values["weight_decays"], **own.get(trial.loss, {}))
+    rates, n_tries = values["learning_rates"], values["n_tries"]
+    if n_tries > len(knobs) * len(rates):
+        raise ValueError(
+            f"{n_tries} tries per method, but {method} has {len(knobs) * len(rates)} different settings; "
+            "lower n_tries or give more values to try"
+        )
+    rng = np.random.default_rng([base.seed, base.outer, zlib.crc32(method.encode())])
+    orders = [rng.permutation(len(knobs)) for _ in rates]
+    tries = []
+    for i in range(n_tries):
+        again, which = divmod(i, len(rates))
+        tries.append(replace(knobs[orders[which][again]], learning_rate=rates[which]))
+    return tries
 
 
 def in_folds(trials: Iterable[Trial], n_folds: int) -> list[Trial]:
     """Each trial once per fold."""
     return [trial for one in trials for trial in expand_grid(one, fold=range(n_folds))]
+
+
+def plan_folds(places: Mapping[str, tuple[str, int]], values: Mapping[str, Any]) -> dict[str, list[Trial]]:
+    """Notebook 04's fits on folds: per outer split every setting that its protocol tries, once per fold.
+
+    Args:
+        places: of `rbcnb.training.outer_splits`.
+        values: parameters of notebook 04 by name.
+    """
+    shared = {name: values[name] for name in ("epochs", "learning_rate", "batch_size", "pretrained", "seed")}
+    plan = {}
+    for name, (protocol, outer) in places.items():
+        settings = []
+        for architecture in values["architectures"]:
+            base = Trial(architecture=architecture, protocol=protocol, outer=outer, **shared)
+            settings += settings_of(base, values)
+        plan[name] = in_folds(settings, values["n_folds"])
+    return plan
 
 
 def choose_settings(curves: pd.DataFrame, *, protocol: str, criterion: str = "macro_f1") -> pd.DataFrame:
@@ -211,6 +208,24 @@ def chosen_trials(chosen: pd.DataFrame, *, seeds: Sequence[int], dev_counts: str
         record |= {"pretrained": bool(record["pretrained"]), "dev_counts": dev_counts}
         trials += [Trial(**record, seed=seed, fold=None) for seed in seeds]
     return trials
+
+
+def plan_final(choices: pd.DataFrame, *, seed: int, n_seeds: int) -> dict[str, list[Trial]]:
+    """Notebook 05's final fits: per outer split what was chosen for it, honest ones once per seed, the paper's once.
+
+    Args:
+        choices: of `choose_settings`, of all splits.
+        seed: the first one.
+        n_seeds: of the honest protocol, the same for every setting.
+
+    Returns:
+        Name of the outer split (`rbcnb.training.outer_splits`) -> its fits.
+    """
+    seeds = {"paper": [seed], "honest": range(seed, seed + n_seeds)}
+    return {
+        split_name(protocol, outer): chosen_trials(rows, seeds=seeds[protocol])
+        for (protocol, outer), rows in choices.groupby(["protocol", "outer"], sort=False)
+    }
 
 
 def best_settings(results: pd.DataFrame) -> pd.DataFrame:

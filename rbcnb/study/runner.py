@@ -6,17 +6,18 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import closing, nullcontext
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import joblib
 import numpy as np
 import pandas as pd
+from tqdm.auto import tqdm
 
 from rbcnb._utils.dask_cluster import ask_all_workers, connect, count_workers, shared_folder_probe
 from rbcnb._utils.errors import DeadWorkerError
 from rbcnb._utils.parallel import run_all
-from rbcnb._utils.progress import Teller, teller
 from rbcnb.columns import FOLD, LABEL
 from rbcnb.study.protocols import images_per_fit
 from rbcnb.study.store import checkpoint_of, lacks, results_table, store_failure, store_result
@@ -27,6 +28,9 @@ if TYPE_CHECKING:
     from distributed import Client
 
     from rbcnb.training.trial import Trial
+
+# Between two lines of a study, on a bar and where none can be drawn.
+BAR_EVERY_S, LOG_EVERY_S = 0.5, 10.0
 
 
 @dataclass(frozen=True)
@@ -39,7 +43,7 @@ class Outcome:
 
 
 def progress_line(
-    trials: Sequence["Trial"], done: Sequence[Outcome], costs: Sequence[float], *, jobs: int, spent_s: float
+    trials: Sequence[Trial], done: Sequence[Outcome], costs: Sequence[float], *, jobs: int, spent_s: float
 ) -> str:
     """A study's line: trials done, running, left, the time left by their *costs*, and the best score on a fold so far.
 
@@ -135,12 +139,12 @@ def run_study(
         scheduler: address of a Dask scheduler, such as "tcp://10.0.0.5:8786", whose workers run the trials in place of
             this machine; the results come here, and *store* need not be seen by them. Where the store has all trials,
             those with "auto" in one precision only, nobody is asked and no worker is waited for.
-        say: takes a line of progress every few seconds. None: a bar in a notebook, one line that is written over in a
-            terminal, printed lines elsewhere (`rbcnb._utils.progress.teller`).
+        say: takes a line of progress every few seconds. None: a bar in a notebook or a terminal, printed lines
+            elsewhere.
 
     Returns:
-        `rbcnb.study.results_table` of the trials. A fit on a fold whose loss diverged has its reason in ``error`` and
-        no scores.
+        `rbcnb.study.store.results_table` of the trials. A fit on a fold whose loss diverged has its reason in ``error``
+        and no scores.
 
     Raises:
         StudyError: trials failed; it names each with its reason. All others are done and stored. Or: the store cannot
@@ -149,7 +153,8 @@ def run_study(
         StudyInterrupt: a KeyboardInterrupt: the workers are stopped, what was finished is stored.
     """
     store = Path(store).absolute()  # where it is for a worker, too, that sees it
-    say = teller(say)
+    no_bar = None if say is None else True  # None: tqdm draws one in a notebook and in a terminal
+    say = say or partial(print, flush=True)
     data = hash_data(cells, crops)
     if scheduler and (stored := stored_trials(trials, store, data)):
         trials, scheduler = stored, None
@@ -160,7 +165,7 @@ def run_study(
         missing = {key: trial for key, trial in zip(keys, trials, strict=True) if lacks(store, key)}
         if missing:
             _check_writable(store)
-            options = {"data": data, "jobs": jobs or default_jobs(), "client": client, "say": say}
+            options = {"data": data, "jobs": jobs or default_jobs(), "client": client, "say": say, "no_bar": no_bar}
             errors = _train(list(missing.values()), cells, crops, store, **options)
             if errors:
                 raise StudyError(
@@ -259,7 +264,8 @@ def _train(
     data: str,
     jobs: int,
     client: "Client | None",
-    say: Teller,
+    say: Callable[[str], None],
+    no_bar: bool | None,
 ) -> list[str]:
     counts, n_folds = cells[LABEL].value_counts().to_dict(), max(2, int(cells[FOLD].max()) + 1)
     costs = [images_per_fit(trial, counts, n_folds=n_folds) for trial in trials]
@@ -269,21 +275,28 @@ def _train(
     items = [(trials[i], trials[i].key(data)) for i in order]
     start = last = time.monotonic()
     done: list[Outcome] = []
-    say.update(progress_line(trials, done, costs, jobs=jobs, spent_s=0), share=0.0)
+    line = progress_line(trials, done, costs, jobs=jobs, spent_s=0)
+    style = {"bar_format": "{desc} {bar}", "leave": False, "mininterval": BAR_EVERY_S}
     try:
         with (
+            tqdm(total=len(trials), desc=line, disable=no_bar, **style) as bar,
             shared_folder_probe(store) if client else nullcontext() as mark,
             # An interruption between two of them is to stop the workers, too.
             closing(run_all(_work, items, shared=(cells, crops, store, mark), jobs=jobs, client=client)) as results,
         ):
+            if bar.disable:
+                say(line)
             for place, result in results:
                 number = order[place]
                 done.append(_keep(number, trials[number], result, store, data))
+                bar.update()
                 now = time.monotonic()
-                if now - last >= say.every_s and len(done) < len(trials):
+                if now - last >= (LOG_EVERY_S if bar.disable else BAR_EVERY_S) and len(done) < len(trials):
                     running = count_workers(client) if client else jobs
-                    share = sum(costs[one.number] for one in done) / sum(costs)
-                    say.update(progress_line(trials, done, costs, jobs=running, spent_s=now - start), share=share)
+                    line = progress_line(trials, done, costs, jobs=running, spent_s=now - start)
+                    bar.set_description_str(line)
+                    if bar.disable:
+                        say(line)
                     last = now
     except KeyboardInterrupt:
         raise StudyInterrupt(
@@ -294,6 +307,4 @@ def _train(
             f"a worker process died, most likely for want of memory; {len(done)} of {len(trials)} trials are done and "
             f"stored: run the same again with fewer jobs than {jobs}"
         ) from error
-    finally:
-        say.close()
     return [outcome.error for outcome in done if outcome.error]

@@ -47,7 +47,7 @@ def over_seeds(results: pd.DataFrame, by: list[str], *, store: str | Path, seed:
     """Means of the scores over fits (seeds, outer splits) and the numbers of these; of macro F1 its spread.
 
     ``macro_f1_sd`` is over fits; ``macro_f1_low`` and ``macro_f1_high`` are the 95 % interval over smears and seeds of
-    `rbcnb.evaluation.interval_of_macro_f1`, of the cells of all outer splits together.
+    `rbcnb.evaluation.inference.interval_of_macro_f1`, of the cells of all outer splits together.
     """
     grouped = results.groupby(by, dropna=False, sort=False)
     means = grouped[[name for name in (*SCORES, BALANCED) if name in results]].mean()

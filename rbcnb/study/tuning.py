@@ -1,12 +1,13 @@
 """What the folds of a study say about its choices: their curves, and how far the best score flatters itself."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 
 import pandas as pd
 
 from rbcnb.columns import readable
-from rbcnb.study.protocols import CHANGING_LOSSES, COMPARED
+from rbcnb.study.protocols import CHANGING_LOSSES, COMPARED, choose_settings
 from rbcnb.training.trial import Trial, setting_fields
 
 
@@ -69,20 +70,21 @@ def chosen_curves(curves: pd.DataFrame, chosen: pd.DataFrame) -> pd.DataFrame:
     return named.merge(curves, on=settings)
 
 
-def choice_optimism(curves: pd.DataFrame, choose: Callable[[pd.DataFrame], pd.DataFrame]) -> pd.DataFrame:
-    """The score that a choice was made by, and what the same way of choosing scores on folds that it has not seen.
+def choice_optimism(curves: pd.DataFrame, *, criterion: str) -> pd.DataFrame:
+    """The score that the honest choice was made by, and what the same choosing scores on folds that it has not seen.
 
     Each fold in turn is left out: setting and epoch are chosen on the others, and scored on it. The difference is what
     choosing the best of many adds by itself (Cawley and Talbot 2010, https://jmlr.org/papers/v11/cawley10a.html).
 
     Args:
         curves: of one protocol's fold trials, at least three folds.
-        choose: curves to chosen settings, one per architecture and method.
+        criterion: of `rbcnb.study.choose_settings`.
 
     Returns:
         Per architecture and method: ``on_the_folds``, ``on_folds_left_out`` (means of macro F1), their difference
         ``optimism``, and ``choices``: how many different settings and epochs were chosen, out of one per fold.
     """
+    choose = partial(choose_settings, protocol="honest", criterion=criterion)
     by, settings = ["architecture", "method"], ["method", *setting_fields(curves)]
     unseen = []
     for fold in sorted(curves["fold"].unique()):

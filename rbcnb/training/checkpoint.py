@@ -15,7 +15,7 @@ EVERY_S = 30.0  # between two checkpoints: a fit of seconds is sooner done again
 
 
 class CheckpointCallback(Callback):
-    """Writes the fit's state to *path* at the end of an epoch, when the last one is *every_s* seconds old.
+    """Writes the fit's state to *path* at the end of an epoch, when the last one is `EVERY_S` old.
 
     The state: weights, optimiser, the shuffler of the training cells, torch's generators, the curves so far. One that
     cannot be written is not worth a fit: it warns, and the fit goes on.
@@ -23,8 +23,8 @@ class CheckpointCallback(Callback):
 
     order = CurveCallback.order + 1
 
-    def __init__(self, path: str | Path, *, every_s: float = EVERY_S) -> None:
-        self.path, self.every_s = Path(path), every_s
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
 
     def before_fit(self) -> None:
         self.saved_s = time.monotonic()
@@ -32,7 +32,7 @@ class CheckpointCallback(Callback):
     def after_epoch(self) -> None:
         done = self.epoch + 1
         skipped = done < len(self.learn.curve.rows)  # done before the fit was stopped and resumed
-        if skipped or done == self.n_epoch or time.monotonic() - self.saved_s < self.every_s:
+        if skipped or done == self.n_epoch or time.monotonic() - self.saved_s < EVERY_S:
             return
         state = {
             "origin": _origin(self.learn),

@@ -6,9 +6,6 @@ its training curves stay within the spread of seeds; elsewhere float32 (on a GPU
 TF32). ``torch.compile`` gained nothing on CPUs and costs most of a minute a fit: it is left out.
 """
 
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -23,17 +20,16 @@ _NO_MEMORY = ("can't allocate memory", "out of memory", "ALLOC_FAILED")
 
 @dataclass(frozen=True)
 class Engine:
-    """Device and number format of a fit; ``strict`` asks a GPU for the same bits every time, at some cost in speed."""
+    """Device and number format of a fit."""
 
     device: torch.device
     precision: str = "float32"  # or "bf16": matrix products and convolutions in bfloat16, weights and losses in float32
-    strict: bool = False
 
     def __str__(self) -> str:
-        return f"{self.device} {self.precision}" + (" strict" if self.strict else "")
+        return f"{self.device} {self.precision}"
 
 
-def choose_engine(device: str | None = None, *, precision: str = "auto", strict: bool = False) -> Engine:
+def choose_engine(device: str | None = None, *, precision: str = "auto") -> Engine:
     """The engine for *device* ("cpu", "cuda", "cuda:1"; None: a GPU if there is one).
 
     precision : "float32", "bf16", or "auto" for what the device is good at.
@@ -43,7 +39,7 @@ def choose_engine(device: str | None = None, *, precision: str = "auto", strict:
     place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     if precision not in PRECISIONS:
         raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}, got {precision!r}")
-    return Engine(place, _fast_precision(place) if precision == "auto" else precision, strict)
+    return Engine(place, _fast_precision(place) if precision == "auto" else precision)
 
 
 def _fast_precision(device: torch.device) -> str:
@@ -83,24 +79,6 @@ class Autocast(nn.Module):
 def bare_model(model: nn.Module) -> nn.Module:
     """The network itself, in float32, whatever `prepare` put around it."""
     return model.model if isinstance(model, Autocast) else model
-
-
-@contextmanager
-def repeatable(engine: Engine) -> Iterator[None]:
-    """Deterministic kernels while a strict engine computes; a CPU's are so in any case, for one number of threads."""
-    if not engine.strict or engine.device.type == "cpu":
-        yield
-        return
-    # cuBLAS reads it when it starts: torch refuses a process that multiplied on the GPU before, and says so.
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    before = torch.are_deterministic_algorithms_enabled(), torch.backends.cudnn.benchmark
-    try:
-        torch.use_deterministic_algorithms(True)
-        torch.backends.cudnn.benchmark = False
-        yield
-    finally:
-        torch.use_deterministic_algorithms(before[0])
-        torch.backends.cudnn.benchmark = before[1]
 
 
 def out_of_memory(error: BaseException) -> bool:

@@ -79,7 +79,6 @@ def run_trial(
     crops: np.ndarray,
     *,
     device: str | None = None,
-    strict: bool = False,
     checkpoint: str | Path | None = None,
     keep: Callable[[Any], None] | None = None,
 ) -> TrialResult:
@@ -92,7 +91,6 @@ def run_trial(
         cells: one row per cell with ``label``, ``split`` and ``fold``; its order is the crops' order.
         crops: uint8 [len(cells), S, S, 3].
         device: "cpu", "cuda", ...; None takes a GPU if there is one.
-        strict: ask a GPU for the same numbers every time.
         checkpoint: file for the state of a long fit after an epoch. A fit that finds one there goes on from it, on a
             CPU to the same numbers as if it had never stopped.
         keep: takes the fitted network, a torch module in float32, which is else let go; see
@@ -111,7 +109,7 @@ def run_trial(
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="`torch.jit.script`")  # fastai's use of it, not ours to mend
         from rbcnb.training.checkpoint import CheckpointCallback, resume
-        from rbcnb.training.engine import bare_model, choose_engine, out_of_memory, repeatable
+        from rbcnb.training.engine import bare_model, choose_engine, out_of_memory
         from rbcnb.training.learner import CropLoader, build_learner, predict_probabilities, rotate_flip
         from rbcnb.training.predict import EVALUATION_BATCH
 
@@ -132,7 +130,7 @@ def run_trial(
         train_targets = np.concatenate([train_targets, train_targets[extra]])
         epoch_size = len(train) if trial.resample == "over_equal" else None
 
-    engine = choose_engine(device, precision=trial.precision, strict=strict)
+    engine = choose_engine(device, precision=trial.precision)
 
     def loader(images: np.ndarray, labels: np.ndarray, batch_size: int, **options: int | None) -> CropLoader:
         tensors = torch.from_numpy(images), torch.from_numpy(labels)
@@ -147,7 +145,7 @@ def run_trial(
         # A final fit never looks at the test set before it is over; a fold is watched every epoch, to choose how many.
         watched = scored if trial.fold is not None else loader(crops[held_out[:0]], targets[held_out[:0]], evaluation)
         devices = [engine.device] if engine.device.type == "cuda" else []
-        with torch.random.fork_rng(devices=devices), repeatable(engine):
+        with torch.random.fork_rng(devices=devices):
             torch.manual_seed(trial.seed)
             learner = build_learner(trial, fitted, watched, n_classes=len(classes), engine=engine)
             done = 0

@@ -139,7 +139,7 @@ class CurveCallback(Callback):
     order = 10
 
     def __init__(self) -> None:
-        self.rows: list[dict[str, float]] = []  # of the epochs done; `rbcnb.training.resume` fills it
+        self.rows: list[dict[str, float]] = []  # of the epochs done; `rbcnb.training.checkpoint.resume` fills it
 
     def before_epoch(self) -> None:
         self.sums = {True: np.zeros(3), False: np.zeros(3)}

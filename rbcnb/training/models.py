@@ -11,6 +11,8 @@ from torch import Tensor, nn
 from torchvision.models import densenet121, resnet18, resnet50
 from torchvision.models.resnet import Bottleneck, ResNet
 
+from rbcnb.columns import CLASSES
+
 STAGE_COLUMNS = ("stage", "kind", "repeat", "layers", "out_channels", "out_size_px", "parameters")
 
 
@@ -110,19 +112,18 @@ def _shapes(model: nn.Module, parts: dict[str, nn.Module], size_px: int) -> dict
     return shapes
 
 
-def describe_stages(architecture: str, *, n_classes: int = 3, size_px: int = 224) -> pd.DataFrame:
+def describe_stages(architecture: str, *, size_px: int = 224) -> pd.DataFrame:
     """The stages of ResNet-50 or DenseNet-121 as they stand in the real module (Figs. 3 and 4).
 
     Args:
         architecture: "resnet50", "resnet18" or "densenet121".
-        n_classes: outputs of the last layer.
         size_px: side of the square input, pixels.
 
     Returns:
         One row per stage with ``STAGE_COLUMNS``; ``repeat`` counts the blocks (ResNet) or dense layers (DenseNet) of a
         stage, ``layers`` tells one of them, ``parameters`` sums the stage.
     """
-    model = build_model(architecture, n_classes)
+    model = build_model(architecture, len(CLASSES))
     parts = dict(model.named_children())
     if architecture.startswith("densenet"):
         parts = {**dict(parts["features"].named_children()), "classifier": parts["classifier"]}
@@ -153,7 +154,7 @@ def describe_block(*, size_px: int = 224) -> pd.DataFrame:
         One row per layer in the order of the forward pass: ``branch`` ("main" or "shortcut"), ``layer``, ``shape``
         (channels x height x width of its output) and ``parameters``.
     """
-    model: ResNet = build_model("resnet50", 3)
+    model: ResNet = build_model("resnet50", len(CLASSES))
     block: Bottleneck = model.layer1[0]
     # torchvision's block applies one ReLU module three times, so it is told with the layer that it follows.
     parts: dict[str, tuple[str, nn.Module]] = {

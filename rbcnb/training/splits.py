@@ -89,8 +89,13 @@ def assign_splits(
     return out
 
 
+def split_name(protocol: str, outer: int) -> str:
+    """Name of an outer split in files (``splits_<name>.csv``) and tables: "paper", "honest", "honest_1"."""
+    return f"{protocol}_{outer}" if outer else protocol
+
+
 def outer_splits(protocols: Iterable[str], *, n_splits: int, n_outer: int) -> dict[str, tuple[str, int]]:
-    """Name of each split of a run (``splits_<name>.csv``) -> its protocol and number.
+    """Name of each split of a run (`split_name`) -> its protocol and number.
 
     >>> list(outer_splits(["paper", "honest"], n_splits=3, n_outer=3))
     ['paper', 'honest', 'honest_1', 'honest_2']
@@ -101,9 +106,7 @@ def outer_splits(protocols: Iterable[str], *, n_splits: int, n_outer: int) -> di
     if n_splits > n_outer and n_splits % n_outer:
         raise SplitError(f"n_splits {n_splits} must be at most n_outer, {n_outer}, or whole repetitions of it")
     numbers = {name: range(n_splits if name == "honest" else 1) for name in protocols}
-    return {
-        name + (f"_{outer}" if outer else ""): (name, outer) for name, outers in numbers.items() for outer in outers
-    }
+    return {split_name(name, outer): (name, outer) for name, outers in numbers.items() for outer in outers}
 
 
 def outer_folds(cells: pd.DataFrame, *, n_outer: int, seed: int, repeat: int = 0, grouped: bool = True) -> np.ndarray:

@@ -93,7 +93,7 @@ class Trial:
     def method(self) -> str:
         """The row of Table 1 that this trial belongs to, or the name of what the paper did not try.
 
-        `rbcnb.study.method_trial` reads it back.
+        `rbcnb.study.protocols.method_trial` reads it back.
         """
         if self.resample == "none":
             return self.loss

@@ -19,8 +19,8 @@ _CHOICE = ("protocol", "outer", "architecture", "method", "settings", "tuning_s"
 _CELLS = (SMEAR, CELL, GROUP, TARGET, PRED)
 
 
-def save_classical_fits(run: Run, fits: Sequence[ClassicalFit]) -> Sequence[ClassicalFit]:
-    """Writes the predictions of all *fits* to one file of the run, in place of what was there; returns *fits*."""
+def save_classical_fits(run: Run, fits: Sequence[ClassicalFit]) -> None:
+    """Writes the predictions of all *fits* to one file of the run, in place of what was there."""
     parts = []
     for fit in fits:
         values = (*entry_of_choice(fit.choice)[:-1], json.dumps(dict(fit.choice.settings)), fit.choice.tuning_s)
@@ -34,7 +34,6 @@ def save_classical_fits(run: Run, fits: Sequence[ClassicalFit]) -> Sequence[Clas
     # As in rbcnb.workflow.publish: bytes of equal weight side by side take less room.
     packed = {"compression": "zstd", "compression_level": 19, "use_byte_stream_split": probs}
     run.save_parquet(table, "classical_predictions", use_dictionary=others, **packed)
-    return fits
 
 
 def load_classical_fits(run: Run) -> list[ClassicalFit]:

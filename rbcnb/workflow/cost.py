@@ -3,18 +3,20 @@
 import math
 import time
 from collections import Counter
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
-from rbcnb.columns import CLASSES, LABEL
+from rbcnb.columns import CLASSES, DEV, LABEL, SPLIT
 from rbcnb.smears.images import SmearError
 from rbcnb.smears.sources import load_smears
-from rbcnb.study.ladder import ARMS, BASE_RHO, TABLE2_ARM, ladder_counts
-from rbcnb.study.protocols import images_per_fit, in_folds, method_trial, protocol_names, settings_of
-from rbcnb.training.splits import MIN_TEST_GROUPS, SplitError, outer_splits
+from rbcnb.study.ladder import BASE_RHO, all_trials, ladder_counts, plan_ladder
+from rbcnb.study.leakage import GROUPED, RANDOM, leakage_trials
+from rbcnb.study.protocols import COMPARED, images_per_fit, in_folds, plan_final, plan_folds, protocol_names
+from rbcnb.training.splits import MIN_TEST_GROUPS, TEST_FRACTION, SplitError, outer_splits
 from rbcnb.training.trial import Trial
 
 _TYPICAL_DIAMETER_PX = 40.0  # of a cell, where it is left to be estimated
@@ -81,35 +83,42 @@ def study_images(values: Mapping[str, Any], available: Mapping[str, int]) -> dic
         values: parameters of all notebooks together.
         available: class -> labelled cells expected.
     """
-    rungs = ladder_counts(available)
+    n_folds, rungs = values["n_folds"], ladder_counts(available)
+    whole = rungs[BASE_RHO]
     images = {name: dict.fromkeys(values["architectures"], 0.0) for name in ("04", "05", "06")}
-    protocols = protocol_names(values["protocol"])
 
-    def total(trials: list[Trial], counts: Mapping[str, float]) -> float:
-        return sum(images_per_fit(one, counts, n_folds=values["n_folds"]) for one in trials)
+    def add(notebook: str, trials: Iterable[Trial], counts: Mapping[str, int]) -> None:
+        for trial in trials:
+            images[notebook][trial.architecture] += images_per_fit(trial, counts, n_folds=n_folds)
 
-    for protocol in protocols:
-        honest = protocol == "honest"
-        for architecture in values["architectures"]:
-            trial = Trial(architecture=architecture, protocol=protocol, epochs=values["epochs"])
-            candidates = settings_of(trial, values)
-            finals = [_of(trial, method) for method in values["methods"]] * values["n_seeds"] if honest else candidates
-            splits = values["n_splits"] if honest else 1
-            rivals = [name for name in values["methods"] if name not in values["ladder_methods"]]
-            draws = (values["n_draws"], values["rival_draws"]) if honest else (1, min(1, values["rival_draws"]))
-            climbers = values["ladder_methods"] * draws[0] + rivals * draws[1]
-            climbing = [_of(trial, method) for method in climbers]
-            images["04"][architecture] += splits * total(in_folds(candidates, values["n_folds"]), rungs[BASE_RHO])
-            images["05"][architecture] += splits * total(finals, rungs[BASE_RHO])
-            for arm in values["arms"] if honest else (TABLE2_ARM,):
-                for counts in ARMS[arm](rungs).values():
-                    if counts != rungs[BASE_RHO]:
-                        images["06"][architecture] += splits * total(climbing, counts)
-    for architecture in values["architectures"]:  # what a random split leaks: folds of all cells, both ways
-        whole = Trial(architecture=architecture, epochs=values["epochs"])
-        once = 2 * total(in_folds([whole], values["n_outer"]), rungs[BASE_RHO])
-        images["05"][architecture] += values["leakage_repeats"] * once
+    places = outer_splits(protocol_names(values["protocol"]), n_splits=values["n_splits"], n_outer=values["n_outer"])
+    folds = plan_folds(places, values)
+    choices = _supposed_choices([trial for trials in folds.values() for trial in trials if trial.fold == 0])
+    final = plan_final(choices, seed=values["seed"], n_seeds=values["n_seeds"])
+    # Of the cells that are trained on, their number per class is all that the plan asks for.
+    dev = [name for name, n in whole.items() for _ in range(round(n * (1 - TEST_FRACTION)))]
+    splits = dict.fromkeys(places, pd.DataFrame({LABEL: dev, SPLIT: DEV}))
+    ladders = plan_ladder(dict(iter(choices.groupby("protocol"))), splits, rungs, values)
+    for name in places:
+        add("04", folds[name], whole)
+        add("05", final[name], whole)
+        if name == "paper":
+            for (_, rho), trials in ladders[name].items():
+                if rungs[rho] != whole:
+                    add("06", trials, rungs[rho])
+        else:
+            add("06", set(all_trials(ladders[name])) - set(final[name]), whole)
+    plain = [Trial(architecture=name, epochs=values["epochs"]) for name in values["architectures"]]
+    for seed in range(values["leakage_repeats"]):
+        for scheme in (RANDOM, GROUPED):
+            add("05", leakage_trials(plain, scheme, n_outer=values["n_outer"], seed=seed), whole)
     return images
+
+
+def _supposed_choices(tried: Sequence[Trial]) -> pd.DataFrame:
+    """As if the honest protocol chose every method's first setting: the others take as many images. The paper's all."""
+    rows = pd.DataFrame([trial.settings() | {"method": trial.method, "macro_f1": 0.0} for trial in tried])
+    return rows[(rows["protocol"] == "paper") | ~rows.duplicated(["protocol", *COMPARED])]
 
 
 def audit_images(values: Mapping[str, Any], available: Mapping[str, int]) -> float:
@@ -120,10 +129,6 @@ def audit_images(values: Mapping[str, Any], available: Mapping[str, int]) -> flo
     counts = ladder_counts(available)[BASE_RHO]
     per_seed = sum(images_per_fit(one, counts, n_folds=values["n_folds"]) for one in [*folds, trial, trial])
     return values["audit_fits"] * per_seed
-
-
-def _of(trial: Trial, method: str) -> Trial:
-    return replace(method_trial(trial, method, alpha=1.0, gamma=2.0), fold=None)
 
 
 @dataclass(frozen=True)

@@ -4,12 +4,12 @@ import hashlib
 import json
 import platform
 from collections.abc import Mapping, Sequence
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from rbcnb import __version__
-from rbcnb._utils.code_digest import code_digest
+from rbcnb._utils.code_digest import code_digest, installed_versions
+from rbcnb._utils.files import file_digest
 from rbcnb.segmentation.waifu2x import find_models
 from rbcnb.smears.images import images_in
 
@@ -57,7 +57,7 @@ def source_stamp(smears: str, data: str) -> str:
 
 def file_stamp(path: Path) -> str:
     """Digest of a file's bytes; empty where there is none."""
-    return hashlib.blake2b(path.read_bytes(), digest_size=8).hexdigest() if path.is_file() else ""
+    return file_digest(path) if path.is_file() else ""
 
 
 def fingerprints(
@@ -95,10 +95,4 @@ def fingerprints(
 
 def versions() -> dict[str, str]:
     """Of Python and of the packages that results depend on."""
-    found = {"python": platform.python_version(), "rbcnb": __version__}
-    for name in PACKAGES:
-        try:
-            found[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            found[name] = "not installed"
-    return found
+    return {"python": platform.python_version(), "rbcnb": __version__} | installed_versions(PACKAGES)

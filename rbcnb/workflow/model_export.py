@@ -30,7 +30,7 @@ from rbcnb.columns import (
     class_names,
     prob_columns,
 )
-from rbcnb.counting.abstention import SURE_PRECISION, choose_threshold, confusion_by_group
+from rbcnb.counting.abstention import choose_threshold, confusion_by_group
 from rbcnb.counting.model_file import ModelCard, ModelFileError, load_model, save_model
 from rbcnb.counting.smear_shift import MIN_SMEARS, look_of_smear, reference_of
 from rbcnb.evaluation.calibration import apply_temperature, fit_temperature
@@ -141,9 +141,7 @@ def held_out_predictions(network: "nn.Module", trial: Trial, cells: pd.DataFrame
     return table
 
 
-def export_model(
-    run: Run, trial: Trial, cells: pd.DataFrame, *, jobs: int | None = None, precision: float = SURE_PRECISION
-) -> Path:
+def export_model(run: Run, trial: Trial, cells: pd.DataFrame, *, jobs: int | None = None) -> Path:
     """Fits *trial* for good and once per fold, and writes ``model.safetensors`` into the run; returns its path.
 
     Args:
@@ -151,7 +149,6 @@ def export_model(
         trial: a final fit (``fold`` is None).
         cells: its protocol's split, with ``crop``.
         jobs: fits side by side; None for one per core.
-        precision: asked for of calls; see `rbcnb.counting.choose_threshold`.
 
     Raises:
         rbcnb.study.TestSetError: the run's test set was opened with other settings of this method, labels or crops.
@@ -169,7 +166,7 @@ def export_model(
     classes = class_names(cells[LABEL])
     temperature = fit_temperature(judged)
     judged = apply_temperature(judged, temperature)
-    threshold, sure = choose_threshold(judged, precision=precision)
+    threshold, sure = choose_threshold(judged)
     confusion = confusion_by_group(judged, threshold=threshold)
     looks = _looks(run, found, cells, dict(zip((trial, *folds), (final, *others), strict=True)), temperature)
 

@@ -7,11 +7,12 @@ the smears, or any of that for an earlier notebook. Trials inside it have their 
 import platform
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence, Set
+from collections.abc import Mapping, Sequence, Set
 from pathlib import Path
 from typing import Any
 
 from rbcnb._utils.code_digest import PACKAGE
+from rbcnb._utils.errors import UnfinishedError
 from rbcnb._utils.files import folder_lock
 from rbcnb.workflow.fingerprints import file_stamp, fingerprints, source_stamp, versions
 from rbcnb.workflow.notebook_parameters import (
@@ -27,7 +28,7 @@ from rbcnb.workflow.run import Run
 _FOLDERS = ("smears", "data", "corrections")
 
 
-class ReproductionError(RuntimeError):
+class ReproductionError(UnfinishedError):
     """A notebook failed; what was done before it is kept, and the next call carries on from there."""
 
 
@@ -115,7 +116,6 @@ def reproduce(
     only: Sequence[str] = (),
     jobs: int | None = None,
     scheduler: str | None = None,
-    say: Callable[[str], None] = lambda line: print(line, file=sys.stderr, flush=True),
 ) -> Run:
     """Runs the notebooks into *out*: ``notebooks/``, ``tables/``, ``figures/``, ``report.html``, ``run.json``.
 
@@ -126,7 +126,6 @@ def reproduce(
         only: numbers or names of the notebooks to run; none for all.
         jobs: trials side by side; None for one per core.
         scheduler: address of a Dask scheduler, whose workers segment and train in place of this machine.
-        say: takes lines of progress.
 
     Returns:
         The run.
@@ -148,7 +147,7 @@ def reproduce(
     parameters = check_parameters(values, declared)
     run.folder.mkdir(parents=True, exist_ok=True)
     with folder_lock(run.folder):
-        _carry_on(run, paths, chosen, parameters, profile=str(profile), say=say)
+        _carry_on(run, paths, chosen, parameters, profile=str(profile))
     return run
 
 
@@ -159,7 +158,6 @@ def _carry_on(
     parameters: Mapping[str, dict[str, Any]],
     *,
     profile: str,
-    say: Callable[[str], None],
 ) -> None:
     """Runs those of the notebooks at *paths* that are *chosen* and not done, and writes record and report."""
     from rbcnb.workflow.report import write_report
@@ -186,10 +184,15 @@ def _carry_on(
         if path.stem in chosen and path not in pending:
             say(f"{path.stem}: done already, {done[path.stem]['seconds']:.0f} s at the time")
     if pending:
-        _execute(run, pending, parameters, stamps, record, merged=merged, say=say)
+        _execute(run, pending, parameters, stamps, record, merged=merged)
     record["data_hash"] = run.data_hash()
     run.save_record(record)
     say(f"report: {write_report(run)}")
+
+
+def say(line: str) -> None:
+    """Prints a line of the batch's own, beside what its notebooks print."""
+    print(line, file=sys.stderr, flush=True)
 
 
 def _is_folder(value: Any) -> bool:
@@ -217,7 +220,6 @@ def _execute(
     record: dict[str, Any],
     *,
     merged: Mapping[str, Any],
-    say: Callable[[str], None],
 ) -> None:
     from rbcnb._utils.dask_cluster import connect, count_workers
     from rbcnb.segmentation.upscaling import usable_method

@@ -1,4 +1,4 @@
-"""The labeller as a page over a folder of found cells, for whoever labels and opens no notebook."""
+"""Pages for whoever opens no notebook: the lesson, and the labeller over a folder of found cells."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -9,16 +9,22 @@ import numpy as np
 import pandas as pd
 
 from rbcnb._utils.voila_page import show_page
-from rbcnb.columns import LABEL, SMEAR
 from rbcnb.labels.labeller.pictures import crops_of_array, crops_of_folder, smears_of_folder
 from rbcnb.labels.labeller.queue import FLAGGED, UNLABELLED
 from rbcnb.labels.labeller.widget import Labeller
 from rbcnb.labels.readings import READINGS_CSV
 from rbcnb.workflow.notebooks import notebooks_folder
-from rbcnb.workflow.run import Run
+from rbcnb.workflow.run import Run, read_table
 
 _KERNEL = {"kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"}}
-NOTEBOOK = "03_loss_exploration.ipynb"
+_LESSON = "03_loss_exploration.ipynb"
+
+
+def show_lesson(*, port: int, browse: bool, say: Callable[[str], None]) -> None:
+    """Serves a copy of the lesson until interrupted; arguments and errors as of `rbcnb._utils.voila_page.show_page`."""
+    notebook = (notebooks_folder() / _LESSON).read_text(encoding="utf-8")
+    hint = f"Ctrl-C ends it; to do the exercises, open {_LESSON} in JupyterLab"
+    show_page("lesson", notebook, hint=hint, port=port, browse=browse, say=say)
 
 
 def folder_labeller(
@@ -77,7 +83,7 @@ def show_labeller(folder: str | Path, *, port: int, browse: bool, say: Callable[
     # The page's kernel works elsewhere, so that every path has to be whole.
     plain = {name: str(value.resolve()) if isinstance(value, Path) else value for name, value in told.items()}
     where = repr(str(Path(folder).resolve()))
-    source = f"from rbcnb.workflow.pages import folder_labeller\\n\\nfolder_labeller({where}, **{plain!r})"
+    source = f"from rbcnb.workflow.pages import folder_labeller\n\nfolder_labeller({where}, **{plain!r})"
     cells = [nbformat.v4.new_code_cell(source)]
     notebook = nbformat.writes(nbformat.v4.new_notebook(cells=cells, metadata=_KERNEL))
     hint = f"every reading goes to {labeller.path}; Ctrl-C ends it"
@@ -87,16 +93,7 @@ def show_labeller(folder: str | Path, *, port: int, browse: bool, say: Callable[
 def _table(path: str | Path) -> pd.DataFrame:
     if not Path(path).is_file():
         raise FileNotFoundError(f"{path}: no such table; name a CSV file that is there")
-    # Names such as "1" or "NA" stay what they are; only an empty field is missing.
     try:
-        return pd.read_csv(path, dtype=dict.fromkeys((SMEAR, LABEL), str), keep_default_na=False, na_values=[""])
+        return read_table(path)
     except pd.errors.ParserError as error:
         raise ValueError(f"{path}: cannot be read as a table ({error}); save it as CSV in UTF-8") from None
-
-
-def show_lesson(*, port: int = 0, browse: bool = True, say: Callable[[str], None] = print) -> None:
-    """Serves a copy of the lesson until interrupted; see `rbcnb._utils.voila_page.show_page` for the arguments and
-    errors."""
-    notebook = (notebooks_folder() / NOTEBOOK).read_text(encoding="utf-8")
-    hint = f"Ctrl-C ends it; to do the exercises, open {NOTEBOOK} in JupyterLab"
-    show_page("lesson", notebook, hint=hint, port=port, browse=browse, say=say)

@@ -46,42 +46,7 @@ FIGURES = (
 LICENCES = {"chula": "Chula RBC-12 (Naruenatthanaset et al. 2021), MIT licence; get it with `rbcnb fetch chula`"}
 _PARTS_HOLD = {"labelled.parquet": "the cells of the study and their labels"}
 _VERSIONS = ("rbcnb", "python", "torch", "torchvision", "fastai", "scikit-learn", "numpy")
-_README = """# Results: {name}
-
-{answer}
-
-![The primary contrasts, and the gap on every rung of the ladder](figures/answer.png)
-
-| claim of the paper | verdict of this run |
-| --- | --- |
-{verdicts}
-
-A replication of the protocol on other data, never the paper's own numbers; those stand in the tables as *published*.
-Intervals of the honest protocol are over smears and seeds, given one division of the smears and the settings that its
-inner folds chose: {chosen}. Other divisions and other tries are not in them.
-
-## Where it comes from
-
-- `rbcnb reproduce --smears {source} --profile {profile} --out runs/{name}`, then
-  `rbcnb publish runs/{name} results/{name}`; parameters and the seconds of each notebook stand in `run.json`.
-- Smears: {licence}. Data hash {data}. No picture of a cell is kept here.
-- Seeds: {seeds}. {fits} fits on whole training sets; all fits, those on folds included, took {hours:.1f} h one after
-  another on {machine}.{openings}
-- {versions}.
-
-## Check it
-
-`rbcnb verify results/{name}` recomputes the tables from `{predictions}` (logarithms of probabilities in single
-precision, so scores agree within {tolerance:g}), curves, splits and labels, and compares every file with its digest in
-`{manifest}`. What would need smears or readers again is told as not recomputed; its digest alone is compared.
-
-## What lies here
-
-- `{predictions}`, `{records}`: held-out predictions, and records with curves, of the fits that `final_trials.csv`,
-  `ladder_trials.csv`, `leakage_trials.csv` and, those on folds that settings were chosen by, `{tuning}.csv` list.
-- `splits_*.csv`: which cells each protocol trains and tests on, and their folds.
-{files}
-"""
+_README = Path(__file__).with_name("published_readme.md").read_text(encoding="utf-8")
 
 
 def publish_run(run: str | Path, out: str | Path) -> Path:

@@ -6,82 +6,16 @@ import re
 from pathlib import Path
 
 import pandas as pd
+import yaml
 from PIL import Image
 
 from rbcnb._utils.files import atomic_write
 from rbcnb.plotting.style import CSS_DPI, DPI
 from rbcnb.workflow.run import Run
 
-CAPTIONS = {
-    "fig01": "Focal loss against the probability of the true class (Eq. 4); gamma = 0 is cross entropy.",
-    "fig02": "Residual block of ResNet-50, read from the module that is trained.",
-    "fig03": "ResNet-50, stage by stage.",
-    "fig04": "DenseNet-121, stage by stage.",
-    "fig05": "Smears of this run.",
-    "fig06": "Bicubic upscaling against Waifu2x.",
-    "fig07": "Algorithm 1: smear, equalised, circles, one cell, padded.",
-    "fig08": "Cells of each class.",
-    "fig09_paper": "The course of this study under the paper's protocol, with its own numbers.",
-    "fig09_honest": "The course of this study under the honest protocol, with its own numbers.",
-    "fig10": "ROC per class, cross entropy against focal loss; of several seeds their mean and range.",
-    "fig11": "Confusion matrices on the test set, of the first seed where there are several.",
-    "fig12": "Training losses: each run's own, and the cross entropy of both.",
-    "fig13": "Relative improvement of focal loss over cross entropy against the imbalance ratio; bars: 95 % intervals.",
-    "alpha_sweep": "Macro F1 on the test set against alpha, with the other methods as lines.",
-    "validation_curves": "Validation loss and macro F1 over epochs, means over folds; bands: spread of the main ones.",
-    "winners_curse": "What choosing the best of seven equal runs does by itself; dots: the published gains.",
-    "reliability": "What was promised against what happened, before and after temperature scaling; thin: single fits.",
-    "scores_by_rho": "Macro F1 on every rung of the ladder: means over draws (rivals have fewer); bands: range.",
-    "balanced_scores_by_rho": "The same predictions where every class counts alike.",
-    "differences": "Paired differences in macro F1, with 95 % intervals over smears and seeds; p allows for these.",
-    "differences_ladder": "The same on every rung of the ladder.",
-    "gaps_by_rho": "Focal loss minus cross entropy on every rung, with its slope along the ladder.",
-    "rivals": "The other methods against cross entropy on the whole data set.",
-    "answer": "The answer in one figure: the primary contrasts, and the gap on every rung.",
-    "contact_sheet": "Cells of the rarest class, to look for the odd one out.",
-    "class_counts": "Cells per class.",
-    "to_read": "Cells that come next in the labeller.",
-    "agreement": "How far readers agree, with 95 % intervals over smears; who was compared, the title says.",
-    "disagreement": "Cells by the labels of two readers.",
-    "suspects": "Labels most doubted: given, suggested, doubt.",
-    "class_overlap": "Classes that run into each other, by confident learning.",
-    "duplicates": "Cells that are there twice.",
-    "outliers": "Crops unlike all others.",
-    "loss_shares": "Who pays the bill: shares of a batch's loss.",
-    "alpha_lecture": "Seven alphas, the same seeds: under SGD, under Adam, and what is left by Adam's eps.",
-    "noise_training": "What wrong labels do to training, and to scores on right ones.",
-    "toy_losses": "Every loss on the same cells of a toy; dotted: where the true posterior changes.",
-    "gradcam": "Grad-CAM of test cells: what spoke for the class that each was given.",
-    "mistakes": "The surest wrong calls on the test set: label given, class predicted, probability.",
-    "summary": "Classes, cells and answer in one picture.",
-}
-TABLES = {
-    "verdict": "What this run says of the paper's claims",
-    "table1": "Table 1: published, under the paper's protocol, and honest",
-    "table2": "Table 2: the imbalance ladder",
-    "table3": "Table 3: the methods on every rung, as published and at equal totals",
-    "mcnemar": "Exact McNemar test of the two networks of Fig. 11",
-    "splits_t": "Macro F1 minus cross entropy's over the outer splits (Nadeau and Bengio)",
-    "leakage": "What a random split leaks: cross-validation by cell against by smear",
-    "classical": "The classical baseline beside the networks",
-    "differences": "Paired differences",
-    "differences_balanced": "Paired differences where every class counts alike",
-    "slopes": "How the gap changes along the ladder",
-    "rivals": "The other methods against cross entropy",
-    "plan": "How many seeds and smears would decide",
-    "verdict_base": "The verdict before the ladder",
-    "recomputation": "The published numbers, recomputed from the paper itself",
-    "winners_curse": "What the spread of the published alphas implies for the best of them",
-    "calibration": "Probabilities before and after temperature scaling",
-    "class_counts": "Cells per class",
-    "agreement": "How far readers agree",
-    "second_look": "The blinded second look: suspects against controls",
-    "labels_per_smear": "Labelled cells per smear",
-    "mistakes": "The surest wrong calls",
-    "detection": "Detection quality",
-    "choices": "Settings chosen on the folds",
-    "skipped": "Files left out",
-}
+_TEXTS = yaml.safe_load(Path(__file__).with_name("captions.yaml").read_text(encoding="utf-8"))
+CAPTIONS, TABLES = _TEXTS["figures"], _TEXTS["tables"]  # name -> caption, name -> heading, in the report's order
+
 STYLE = """
 body{font:16px/1.5 system-ui,sans-serif;color:#1b1b1b;max-width:70rem;margin:2rem auto;padding:0 1rem}
 h1{font-size:1.7rem}h2{font-size:1.25rem;margin-top:2.4rem;border-bottom:1px solid #ccc}

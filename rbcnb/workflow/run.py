@@ -4,7 +4,7 @@
 of the cells, at first and in a blinded second look, see `rbcnb.labels.readings`; theirs, so no notebook makes it),
 ``labelled.csv``, ``crops.npy``, ``smears/*.jpg``, ``smear.png`` (the first one), ``finder.json`` (how cells were
 found), ``splits_<protocol>.csv``, ``data_card.md``, ``tables/*.csv``, ``figures/*.png``, ``trials/`` (a store, see
-`rbcnb.study.store`), ``classical_predictions.parquet`` (see `rbcnb.study.classical_store`), ``notebooks/``,
+`rbcnb.study.store`), ``classical_predictions.parquet`` (see `rbcnb.workflow.classical_fits`), ``notebooks/``,
 ``run.json``, ``manifest.json``, ``report.html``; ``model.safetensors`` where one was exported.
 """
 
@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import pandas as pd
@@ -50,6 +50,12 @@ _MADE_BY = {
 
 class MissingResultError(FileNotFoundError):
     """A notebook asks for what an earlier one makes; the message names it."""
+
+
+def read_table(source: str | Path | IO[str]) -> pd.DataFrame:
+    """A table from CSV in which names such as "1" or "NA" stay what they are; only an empty field is missing."""
+    names = dict.fromkeys((SMEAR, GROUP, LABEL), str)
+    return pd.read_csv(source, dtype=names, keep_default_na=False, na_values=[""])
 
 
 @functools.lru_cache(maxsize=16)
@@ -105,9 +111,7 @@ class Run:
 
     def load_csv(self, name: str) -> pd.DataFrame:
         """Reads ``<name>.csv``."""
-        # Names such as "1" or "NA" stay what they are; only an empty field is missing.
-        names = dict.fromkeys((SMEAR, GROUP, LABEL), str)
-        return pd.read_csv(self._path(f"{name}.csv"), dtype=names, keep_default_na=False, na_values=[""])
+        return read_table(self._path(f"{name}.csv"))
 
     def save_table(self, table: pd.DataFrame, name: str) -> pd.DataFrame:
         """Writes a result table to ``tables/<name>.csv`` and returns it, to be shown."""

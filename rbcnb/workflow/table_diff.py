@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from rbcnb.columns import GROUP, LABEL, SMEAR
+from rbcnb.workflow.run import read_table
 
 # Numbers that name a row, and words that are outcomes.
 _NAMING = ("alpha", "gamma", "rho", "outer")
@@ -73,8 +73,7 @@ def _as_read(table: pd.DataFrame) -> pd.DataFrame:
     """*table* as it comes back from a CSV file, so that computed and stored values are of one kind."""
     if not len(table.columns):
         return table
-    text = io.StringIO(table.to_csv(index=False))
-    return pd.read_csv(text, dtype=dict.fromkeys((SMEAR, GROUP, LABEL), str), keep_default_na=False, na_values=[""])
+    return read_table(io.StringIO(table.to_csv(index=False)))
 
 
 def _numeric(*columns: pd.Series) -> bool:

@@ -7,32 +7,40 @@ their openings. A table that is not recomputed (`Report.unchecked`) is checked b
 """
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
 
 from rbcnb._utils.files import file_digest
-from rbcnb.columns import CROP, LABEL, SCORES, TARGET
+from rbcnb.columns import CROP, LABEL, TARGET
 from rbcnb.counting.model_file import ModelFileError, load_model
 from rbcnb.evaluation.metrics import score_predictions
 from rbcnb.study.classical import entry_of_choice
 from rbcnb.study.ledger import LEDGER, Entry, digest_cells, entry_of, load_ledger
 from rbcnb.study.store import load_predictions, load_record
-from rbcnb.study.tables import PUBLISHED
 from rbcnb.training.fit import hash_data
+from rbcnb.training.splits import split_name
 from rbcnb.training.trial import Trial
 from rbcnb.workflow.classical_fits import CLASSICAL, load_classical_fits
 from rbcnb.workflow.model_export import MODEL
 from rbcnb.workflow.publish import TOLERANCE, is_published, unpacked
-from rbcnb.workflow.recompute import IN_PERCENT, NOT_RECOMPUTED, PUBLISHED_NEEDS, RECOMPUTED, Stored
 from rbcnb.workflow.run import MANIFEST, Run
+from rbcnb.workflow.run_tables import recomputed
 from rbcnb.workflow.table_diff import MISSING, THERE, Finding, compare_tables, same_value
 
-PAPER = "paper"
 _SCORED_ON_TEST = ("final_trials", "ladder_trials")
 _TRIAL_LISTS = ("fold_trials", *_SCORED_ON_TEST, "leakage_trials")
+IN_PERCENT = ("fig13",)  # tables whose numbers are percent
+# What a run stores too little of, and why; of these tables the digest alone is checked.
+NOT_RECOMPUTED = {
+    "agreement": "readers that were simulated are not stored",
+    "finders": "every way to find cells would have to search the smears again",
+    "labels_per_smear": "labels that were not drawn for the study are not stored",
+    "loss_shares": "follows from no data of the run",
+    "second_look": "a reader that was simulated is not stored",
+    "skipped": "files that could not be read are not stored",
+}
 
 
 def unopened_fits(run: Run) -> list[Finding]:
@@ -68,7 +76,6 @@ class Report:
     n_numbers: int
     tables: tuple[str, ...]  # compared
     unchecked: tuple[str, ...] = ()  # tables that were not recomputed, each with the reason
-    shown: tuple[str, ...] = ()  # lines of a comparison that judges nothing
     words: tuple[str, str] = ("stored", "recomputed")  # for the two values of a finding
 
     @property
@@ -79,19 +86,16 @@ class Report:
     @property
     def lines(self) -> list[str]:
         """The report, to be printed."""
-        lines = [self.title, *self.shown, *(finding.told(self.words) for finding in self.findings), *self.unchecked]
-        if not self.shown:
-            lines.append(f"{self.n_numbers} values in {len(self.tables)} tables compared, {len(self.findings)} differ")
-        return lines
+        count = f"{self.n_numbers} values in {len(self.tables)} tables compared, {len(self.findings)} differ"
+        return [self.title, *(finding.told(self.words) for finding in self.findings), *self.unchecked, count]
 
 
 def verify_run(run: str | Path, *, against: str | None = None, tolerance: float = 1e-9) -> Report:
-    """Checks a run against itself, another run, or the paper; see the module.
+    """Checks a run against itself or another run; see the module.
 
     Args:
         run: its folder.
-        against: None; another run's folder, whose tables are compared value by value; or "paper", whose numbers are
-            laid beside this run's.
+        against: another run's folder, whose tables are compared value by value; None for what the run itself stored.
         tolerance: numbers are the same up to this relative difference (absolute, for numbers below 1, in percent below
             100); of what `rbcnb.workflow.publish` left, up to its `TOLERANCE` at least.
 
@@ -103,9 +107,7 @@ def verify_run(run: str | Path, *, against: str | None = None, tolerance: float 
     here = _run_at(run)
     if against is None and is_published(here.folder):
         with unpacked(here.folder) as whole:
-            return _against_itself(whole, max(tolerance, TOLERANCE), needs=PUBLISHED_NEEDS)
-    if against == PAPER:
-        return _against_paper(here)
+            return _against_itself(whole, max(tolerance, TOLERANCE), published=True)
     if against is not None:
         return _against_run(here, _run_at(against), tolerance)
     return _against_itself(here, tolerance)
@@ -118,9 +120,8 @@ def _run_at(folder: str | Path) -> Run:
     return here
 
 
-def _against_itself(run: Run, tolerance: float, *, needs: Mapping[str, tuple[str, str]] | None = None) -> Report:
-    """*needs*: of a published folder, what a table follows from, which an earlier version left out."""
-    stored = Stored(run)
+def _against_itself(run: Run, tolerance: float, *, published: bool = False) -> Report:
+    makers = recomputed(run)
     findings = _file_findings(run)
     keys, n_numbers = _trial_findings(run, findings, tolerance)
     _data_findings(run, findings)
@@ -130,17 +131,16 @@ def _against_itself(run: Run, tolerance: float, *, needs: Mapping[str, tuple[str
         if path.name.startswith("."):
             continue
         name = path.stem
-        if name not in RECOMPUTED:
+        if name not in makers:
             why = NOT_RECOMPUTED.get(name, "not known to this version")
             unchecked.append(f"not recomputed: {name}: {why}; its digest alone is checked")
             continue
         try:
-            expected = RECOMPUTED[name](stored)
+            expected = makers[name]()
         except (FileNotFoundError, KeyError, ValueError) as error:  # MissingResultError is a FileNotFoundError
             told = f"{type(error).__name__}: {error}".replace(f"{run.folder}/", "")
-            file, what = (needs or {}).get(name, ("", ""))
-            if file and not (run.folder / file).exists():
-                told = f"needs {what}, which this folder does not hold; verify the run itself, or publish it again"
+            if published and isinstance(error, FileNotFoundError):
+                told = f"needs {told.split(': ')[1]}, which this folder does not hold; verify the run itself"
             unchecked.append(f"not recomputed: {name}: {told}; its digest alone is checked")
             continue
         unit = 100 if name in IN_PERCENT else 1
@@ -194,7 +194,7 @@ def _data_findings(run: Run, findings: list[Finding]) -> None:
     if not all((run.folder / name).exists() for name in ("final_trials.csv", "crops.npy")):
         return
     for (protocol, outer), rows in run.load_csv("final_trials").groupby(["protocol", "outer"], sort=False):
-        name = f"{protocol}_{outer}" if outer else str(protocol)  # as rbcnb.training.outer_splits names them
+        name = split_name(str(protocol), outer)
         cells = run.load_csv(f"splits_{name}")
         now = hash_data(cells, run.load_crops(cells[CROP]))
         findings += [Finding("final_trials", name, "data", told, now) for told in set(rows["data"]) - {now}]
@@ -244,46 +244,3 @@ def _load(run: Run, name: str) -> pd.DataFrame:
         return run.load_table(name)
     except pd.errors.EmptyDataError:
         return pd.DataFrame()
-
-
-def beside_paper(table: pd.DataFrame) -> pd.DataFrame:
-    """Published rows of Table 1 or 3 beside a run's of the same method, alpha and rho, one line per score.
-
-    A network that the paper trained, too, is compared with itself, any other one with each of the paper's. Where alpha
-    was chosen on folds (``honest``), the published alpha is the one that was best on the test set.
-    """
-    names = [name for name in ("arm", "rho", "method", "alpha") if name in table]
-    published, ours = (table[(table["protocol"] == PUBLISHED) == wanted] for wanted in (True, False))
-    chosen = (ours["protocol"] == "honest") & (ours["method"] == "focal") & ("alpha" in names)
-    pairs = published.merge(ours[~chosen], on=names, suffixes=("_published", ""))
-    if chosen.any():
-        best = published.loc[published.dropna(subset="alpha").groupby("architecture")["macro_f1"].idxmax()]
-        honest = best.merge(ours[chosen].drop(columns="alpha"), on="method", suffixes=("_published", ""))
-        pairs = pd.concat([pairs, honest], ignore_index=True)
-    same = pairs["architecture"].isin(published["architecture"])
-    pairs = pairs[~same | (pairs["architecture"] == pairs["architecture_published"])]
-    long = [
-        pairs[["protocol", *names, "architecture", "architecture_published"]].assign(
-            score=score,
-            published=pairs[f"{score}_published"],
-            ours=pairs[score],
-            difference=pairs[score] - pairs[f"{score}_published"],
-        )
-        for score in SCORES
-    ]
-    return pd.concat(long, ignore_index=True)
-
-
-def _against_paper(run: Run) -> Report:
-    tables = {name: beside_paper(run.load_table(name)) for name in ("table1", "table3") if _has(run, name)}
-    shown = []
-    for name, table in tables.items():
-        shown += ["", name, table.to_string(index=False, float_format="%.3f", na_rep="")]
-    n_numbers = sum(len(table) for table in tables.values())
-    return Report(
-        f"{run.provenance()}; published: Pasupa et al. (2020)", (), n_numbers, tuple(tables), (), tuple(shown)
-    )
-
-
-def _has(run: Run, name: str) -> bool:
-    return (run.folder / "tables" / f"{name}.csv").exists()

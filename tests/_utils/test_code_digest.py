@@ -1,9 +1,10 @@
-"""Digests of code: every byte of the folders that are named counts, and no other."""
+"""Digests of code: every byte of the folders that are named counts, and no other. Versions of libraries."""
 
+import numpy as np
 import pytest
 
 from rbcnb._utils import code_digest as module
-from rbcnb._utils.code_digest import code_digest
+from rbcnb._utils.code_digest import code_digest, installed_versions
 
 
 @pytest.fixture
@@ -37,3 +38,8 @@ def test_a_moved_file_and_a_root_module_count(package):
     assert not set(before) & set(middle)
     (package / "light" / "lamp.py").rename(package / "light" / "sun.py")
     assert digests()[0] != middle[0]
+
+
+def test_what_is_not_installed_says_so():
+    versions = installed_versions(["numpy", "no-such-distribution"])
+    assert versions == {"numpy": np.__version__, "no-such-distribution": "not installed"}

@@ -258,7 +258,7 @@ def test_smears_are_segmented_to_the_same_tables_and_crops(two_workers, tmp_path
     for file in files:
         assert (tmp_path / "one" / file).read_bytes() == (tmp_path / "two" / file).read_bytes()
     again = FinderSpec(method="hybrid", upscale="none", size_px=32)
-    report = segment_files([tmp_path / "in"], tmp_path / "two", spec=again, progress=False)
+    report = segment_files([tmp_path / "in"], tmp_path / "two", spec=again)
     assert report.n_resumed == 3  # what a cluster did is done
 
 
@@ -307,7 +307,7 @@ def test_a_folder_that_workers_do_not_share_is_named(two_workers, tmp_path, monk
         Image.fromarray(smear.image).save(tmp_path / "in" / smear.name)
     monkeypatch.setattr("rbcnb.segmentation.batch.shared_folder_probe", _elsewhere)
     with pytest.raises(BatchError, match=r"does not share this folder; put inputs and --out where"):
-        segment_files([tmp_path / "in"], tmp_path / "out", spec=SPEC, scheduler=two_workers.address, progress=False)
+        segment_files([tmp_path / "in"], tmp_path / "out", spec=SPEC, scheduler=two_workers.address)
 
 
 class _elsewhere:  # noqa: N801 in place of a function

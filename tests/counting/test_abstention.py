@@ -3,8 +3,8 @@ import pandas as pd
 import pytest
 from scipy.special import softmax
 
-from rbcnb.columns import CLASSES, GROUP, PRED, TARGET, prob_columns
-from rbcnb.counting.abstention import UNSURE, call_cells, choose_threshold, confusion_by_group, threshold_curve
+from rbcnb.columns import CLASSES, GROUP, PRED, TARGET, UNSURE, prob_columns
+from rbcnb.counting.abstention import call_cells, choose_threshold, confusion_by_group, threshold_curve
 
 
 def drawn(n=4000, *, seed=0):

@@ -10,8 +10,8 @@ import torch
 from PIL import Image
 
 from rbcnb.cli import main
-from rbcnb.columns import CLASSES, prob_columns
-from rbcnb.counting.abstention import UNSURE, call_cells
+from rbcnb.columns import CLASSES, UNSURE, prob_columns
+from rbcnb.counting.abstention import call_cells
 from rbcnb.counting.count import DOUBTFUL, count_files
 from rbcnb.counting.differential import POOL
 from rbcnb.counting.model_file import ModelCard, ModelFileError, save_model
@@ -64,7 +64,7 @@ def model(tmp_path_factory):
 
 
 def count(smears, model, out, **options):
-    return count_files([smears], model, out, progress=False, **options)
+    return count_files([smears], model, out, **options)
 
 
 def test_new_smears_become_calls_counts_and_pictures(smears, model, tmp_path):

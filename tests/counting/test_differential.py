@@ -3,8 +3,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from rbcnb.columns import CLASSES
-from rbcnb.counting.abstention import UNSURE
+from rbcnb.columns import CLASSES, UNSURE
 from rbcnb.counting.differential import (
     COLUMNS,
     POOL,

@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 from conftest import noisy
 from scipy import stats
+from simulated_fits import Population
 from sklearn.metrics import f1_score
 
 from rbcnb.columns import CELL, CLASSES, GROUP, SMEAR
@@ -26,7 +27,6 @@ from rbcnb.evaluation.inference import (
     paired_macro_f1,
 )
 from rbcnb.evaluation.metrics import score_predictions
-from rbcnb.evaluation.simulation import Population
 
 
 def test_macro_f1_of_counts_is_scikit_learns(predictions):

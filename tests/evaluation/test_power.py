@@ -7,7 +7,7 @@ import pytest
 from scipy import integrate, stats
 
 from rbcnb.evaluation.inference import Difference, interval_of
-from rbcnb.evaluation.power import MOST_SEEDS, plan_seeds, power_of
+from rbcnb.evaluation.power import CAUTION, MOST_SEEDS, plan_seeds, power_of
 
 
 def pilot(seed_sd: float, group_sd: float, *, n_seeds: int = 5, n_groups: int = 12) -> Difference:
@@ -45,8 +45,9 @@ def test_power_is_what_simulated_studies_reach(goal):
 
 
 def test_a_plan_reaches_its_power_and_one_seed_fewer_does_not():
-    row = plan_seeds(pilot(0.03, 0.02), margin=0.02, caution=0.5, n_groups=[40]).iloc[0]
-    options = {"margin": 0.02, "n_groups": 40}
+    row = plan_seeds(pilot(0.03, 0.02), margin=0.02).iloc[-1]
+    assert row["smears"] == 4 * 12
+    options = {"margin": 0.02, "n_groups": 48, "caution": CAUTION}
     assert power_of(pilot(0.03, 0.02), n_seeds=row["seeds"], **options) == row["power"] >= 0.8
     assert power_of(pilot(0.03, 0.02), n_seeds=row["seeds"] - 1, **options) < 0.8
 
@@ -62,9 +63,10 @@ def test_a_gain_among_several_tests_is_planned_for_holms_first_step():
 
 
 def test_seeds_do_not_mend_too_few_smears():
-    plan = plan_seeds(pilot(0.02, 0.05, n_groups=8), margin=0.02, caution=0.5, n_groups=[8, 200])
-    assert plan["seeds"].isna().tolist() == [True, False]
-    limit = power_of(pilot(0.02, 0.05, n_groups=8), margin=0.02, n_seeds=MOST_SEEDS, n_groups=8)
+    plan = plan_seeds(pilot(0.02, 0.025, n_groups=8), margin=0.02)
+    assert plan["seeds"].isna().tolist() == [True, True, False]
+    options = {"n_seeds": MOST_SEEDS, "n_groups": 8, "caution": CAUTION}
+    limit = power_of(pilot(0.02, 0.025, n_groups=8), margin=0.02, **options)
     assert plan["power"][0] == limit < 0.8
 
 

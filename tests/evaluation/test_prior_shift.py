@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy.optimize import minimize
 
-from rbcnb.evaluation.prior_shift import adjust_logits, focal_posterior, move_thresholds, shift_prior
+from rbcnb.evaluation.prior_shift import focal_posterior, shift_prior
 
 PRIOR = [0.1, 0.1, 0.8]
 
@@ -29,29 +29,12 @@ def test_prior_shift_is_bayes_rule():
     new = np.array([0.5, 0.3, 0.2])
     shifted = shift_prior(posterior(PRIOR), old_prior=PRIOR, new_prior=new)
     np.testing.assert_allclose(shifted, posterior(new), rtol=1e-12)
-    np.testing.assert_allclose(adjust_logits(posterior(PRIOR), prior=PRIOR), posterior(np.ones(3)), rtol=1e-12)
 
 
 def test_counts_are_as_good_as_shares(probabilities):
     counts = {"old_prior": [10, 10, 80], "new_prior": [3, 3, 3]}
     shares = {"old_prior": PRIOR, "new_prior": [1 / 3] * 3}
     np.testing.assert_allclose(shift_prior(probabilities, **counts), shift_prior(probabilities, **shares), rtol=1e-12)
-
-
-def test_post_hoc_adjustment_subtracts_from_the_logits(probabilities):
-    for tau in (0.0, 0.5, 1.0, 2.0):
-        scores = np.exp(np.log(probabilities) - tau * np.log(PRIOR))
-        expected = scores / scores.sum(axis=1, keepdims=True)
-        np.testing.assert_allclose(adjust_logits(probabilities, prior=PRIOR, tau=tau), expected, rtol=1e-10)
-
-
-def test_thresholds_decide_as_said(probabilities):
-    two = probabilities[:, :2] / probabilities[:, :2].sum(axis=1, keepdims=True)
-    for t in (0.1, 0.5, 0.9):
-        assert (move_thresholds(two, thresholds=[1 - t, t]) == (two[:, 1] > t)).all()
-    by_prior = move_thresholds(probabilities, thresholds=PRIOR)
-    assert (by_prior == adjust_logits(probabilities, prior=PRIOR).argmax(axis=1)).all()
-    assert (by_prior != probabilities.argmax(axis=1)).any()
 
 
 def minimiser(eta, gamma, alpha):
@@ -94,7 +77,7 @@ def test_focal_posterior_at_its_ends(probabilities):
 @pytest.mark.parametrize("prior", [[0.5, 0.5], [0.5, 0.5, 0.0], [1.0, np.nan, 1.0]])
 def test_wrong_priors_are_named(probabilities, prior):
     with pytest.raises(ValueError, match="3 positive numbers"):
-        adjust_logits(probabilities, prior=prior)
+        shift_prior(probabilities, old_prior=prior, new_prior=PRIOR)
     with pytest.raises(ValueError, match="gamma"):
         focal_posterior(probabilities, gamma=-1.0)
 

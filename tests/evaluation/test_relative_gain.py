@@ -1,6 +1,7 @@
 """Relative improvement against arithmetic that can be done by hand."""
 
 import numpy as np
+import pandas as pd
 import pytest
 from conftest import noisy
 from sklearn.metrics import roc_auc_score
@@ -8,7 +9,38 @@ from sklearn.metrics import roc_auc_score
 from rbcnb.columns import CLASSES
 from rbcnb.evaluation.inference import draw_groups
 from rbcnb.evaluation.metrics import macro_f1, score_predictions
-from rbcnb.evaluation.relative_gain import MacroAuroc, concordant_pairs, relative_gain
+from rbcnb.evaluation.relative_gain import MacroAuroc, concordant_pairs, relative_gain, relative_improvement
+
+
+def table3_of(**scores):
+    """A table of one rho whose rows are (architecture, method) -> the same value for every score."""
+    rows = [
+        {"rho": 2.0, "architecture": name.split("__")[0], "method": name.split("__")[1]}
+        | dict.fromkeys(("accuracy", "macro_f1", "auroc"), value)
+        for name, values in scores.items()
+        for value in values
+    ]
+    return pd.DataFrame(rows)
+
+
+def test_relative_improvement_averages_the_architectures_ratios():
+    # +10 % and +30 %: a ratio of means would give 0.8 + ... = +18 %, not the mean of the two.
+    table = table3_of(a__focal=[0.66], a__cross_entropy=[0.60], b__focal=[0.52], b__cross_entropy=[0.40])
+    row = relative_improvement(table).iloc[0]
+    assert row[["accuracy", "macro_f1", "auroc"]].tolist() == pytest.approx([20.0] * 3)
+
+
+def test_relative_improvement_averages_draws_first():
+    table = table3_of(a__focal=[0.5, 0.7], a__cross_entropy=[0.4, 0.6], a__over_sampling=[0.9])
+    assert relative_improvement(table)["macro_f1"].tolist() == pytest.approx([100 * (0.6 / 0.5 - 1)])
+
+
+def test_relative_improvement_wants_both_methods_everywhere():
+    table = table3_of(a__focal=[0.5], a__cross_entropy=[0.4], b__focal=[0.6])
+    with pytest.raises(ValueError, match="both methods"):
+        relative_improvement(table)
+    with pytest.raises(ValueError, match="both methods"):
+        relative_improvement(table[table["method"] == "focal"])
 
 
 def test_a_rival_that_never_varies_leaves_the_seeds_variance_of_the_scores(predictions):

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from conftest import noisy
 from scipy import stats
+from simulated_fits import Population
 
 from rbcnb.columns import CELL
 from rbcnb.evaluation.inference import (
@@ -15,7 +16,6 @@ from rbcnb.evaluation.inference import (
     slope_on_log_rho,
 )
 from rbcnb.evaluation.metrics import macro_f1
-from rbcnb.evaluation.simulation import Population
 
 
 @pytest.fixture

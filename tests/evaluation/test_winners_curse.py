@@ -5,10 +5,11 @@ import subprocess
 import sys
 
 import numpy as np
+import pandas as pd
 import pytest
 from scipy import integrate, stats
 
-from rbcnb.evaluation.winners_curse import chance_of_gain, expected_best_of, published_spread, simulate_best_of
+from rbcnb.evaluation.winners_curse import chance_of_gain, expected_best_of, published_spread
 from rbcnb.plotting.lesson import best_of
 
 
@@ -52,6 +53,13 @@ def test_expectation_and_chance_are_those_of_quadrature(k):
 
 def test_an_equal_rival_is_beaten_k_times_in_k_plus_one():
     assert [float(chance_of_gain(0, k, 0.2)) for k in (1, 3, 7)] == pytest.approx([1 / 2, 3 / 4, 7 / 8])
+
+
+def simulate_best_of(k: int, sd: float, *, mean: float, n: int, seed: int) -> pd.DataFrame:
+    """*n* times: the ``best`` of *k* runs, and its ``gain`` over one run of a rival that is exactly as good."""
+    runs = mean + sd * np.random.default_rng(seed).normal(size=(n, k + 1))
+    best = runs[:, :k].max(axis=1)
+    return pd.DataFrame({"best": best, "gain": best - runs[:, k]})
 
 
 def test_simulation_agrees_with_the_exact_expectation_and_chance():

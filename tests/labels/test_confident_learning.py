@@ -6,7 +6,6 @@ import pytest
 
 from rbcnb.columns import CELL, DEV, FOLD, GROUP, LABEL, SMEAR, SPLIT, TARGET, TEST, prob_columns
 from rbcnb.labels.confident_learning import (
-    DOUBTS,
     TEST_NOTE,
     class_overlap,
     class_thresholds,
@@ -40,7 +39,7 @@ def test_thresholds_and_joint_by_hand():
     assert class_thresholds(given, probs) == pytest.approx([0.6, 0.6])
     assert confident_classes(given, probs).tolist() == [0, 1, 1, 0]
     assert confident_joint(given, probs).tolist() == [[1, 1], [1, 1]]
-    assert flag_issues(given, probs, engine="own").tolist() == [False, True, False, True]
+    assert flag_issues(given, probs).tolist() == [False, True, False, True]
     # Nobody is sure of a class that is never given, nor of anything below both thresholds.
     assert confident_classes(np.zeros(4, int), probs).tolist() == [0, -1, -1, 0]
 
@@ -49,31 +48,16 @@ def test_thresholds_and_joint_by_hand():
 def test_the_same_as_cleanlab(seed):
     pytest.importorskip("cleanlab")
     from cleanlab.count import compute_confident_joint, get_confident_thresholds
-    from cleanlab.rank import get_label_quality_scores
+    from cleanlab.filter import find_label_issues as find_by_cleanlab
 
     given, probs = drawn(seed, classes=3 + seed % 3, sharp=0.5 + seed / 2)
     assert class_thresholds(given, probs) == pytest.approx(get_confident_thresholds(given, probs))
     theirs = compute_confident_joint(given, probs, calibrate=False)
     assert np.array_equal(confident_joint(given, probs), theirs)
-    own = flag_issues(given, probs, engine="own")
-    assert own.any()
-    assert np.array_equal(own, flag_issues(given, probs, engine="cleanlab"))
-    names = {
-        "self_confidence": ("self_confidence", False),
-        "normalised_margin": ("normalized_margin", False),
-        "adjusted_confidence": ("self_confidence", True),
-        "weighted_entropy": ("confidence_weighted_entropy", False),
-    }
-    assert set(names) == set(DOUBTS)
-    for name, (method, adjusted) in names.items():
-        quality = get_label_quality_scores(given, probs, method=method, adjust_pred_probs=adjusted)
-        assert np.array_equal(np.argsort(DOUBTS[name](given, probs)), np.argsort(-quality)), name
-
-
-def test_an_unknown_engine_is_refused():
-    given, probs = drawn(0)
-    with pytest.raises(ValueError, match="own"):
-        flag_issues(given, probs, engine="mine")
+    listed = flag_issues(given, probs)
+    assert listed.any()
+    expected = find_by_cleanlab(given, probs, filter_by="low_normalized_margin", n_jobs=1)
+    assert np.array_equal(listed, expected)
 
 
 def test_the_list_is_a_ranking_of_each_audited_cell(predictions):

@@ -1,9 +1,11 @@
 """The labeller without a page: what its messages write, answer and show; a folder of cells; the command's refusals."""
 
+import ast
 import itertools
 import json
 
 import cv2
+import nbformat
 import numpy as np
 import pandas as pd
 import pytest
@@ -16,6 +18,7 @@ from rbcnb.labels.readings import load_readings
 from rbcnb.segmentation.batch import segment_files
 from rbcnb.segmentation.segment import FinderSpec
 from rbcnb.smears.sources import synthetic_smears
+from rbcnb.workflow import pages
 from rbcnb.workflow.pages import folder_labeller
 from rbcnb.workflow.run import Run
 
@@ -218,7 +221,7 @@ def segmented(tmp_path_factory):
     (folder / "smears").mkdir()
     Image.fromarray(next(synthetic_smears(1, seed=0, n_cells=12)).image).save(folder / "smears" / "NA.png")
     spec = FinderSpec(method="hybrid", upscale="none", size_px=32)
-    segment_files([folder / "smears"], folder / "out", spec=spec, progress=False)
+    segment_files([folder / "smears"], folder / "out", spec=spec)
     return folder
 
 
@@ -230,6 +233,17 @@ def test_a_folder_of_segmented_cells(segmented):
     np.testing.assert_array_equal(ann._crop(row), first)
     assert ann._pictures.around(row) is not None
     assert folder_labeller(segmented / "out", reader="Ann")._pictures.around(row) is None
+
+
+def test_the_page_holds_a_cell_that_shows_the_labeller(segmented, monkeypatch):
+    shown = []
+    monkeypatch.setattr(pages, "show_page", lambda _, notebook, **__: shown.append(notebook))
+    pages.show_labeller(segmented / "out", port=0, browse=False, say=print, reader="Ann", smears=segmented / "smears")
+    (cell,) = nbformat.reads(shown[0], as_version=4).cells
+    *imports, last = ast.parse(cell.source).body
+    names: dict = {}
+    exec(compile(ast.Module(imports, []), "cell", "exec"), names)
+    assert isinstance(eval(compile(ast.Expression(last.value), "cell", "eval"), names), Labeller)
 
 
 def test_a_run_has_its_own_smears_and_crops(tmp_path):

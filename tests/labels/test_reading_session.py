@@ -9,9 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from rbcnb.columns import UNSURE
 from rbcnb.labels.consensus import standing_readings
 from rbcnb.labels.labeller.queue import ReadingSession, queue_rows, record, resume, rows_by_name, undo
-from rbcnb.labels.readings import NAMED, SKIPPED, UNDONE, UNSURE, Reading, append_readings, load_readings
+from rbcnb.labels.readings import NAMED, SKIPPED, UNDONE, Reading, append_readings, load_readings
 
 SECOND = timedelta(seconds=1)
 ANN = {"reader": "Ann", "session": "unlabelled"}

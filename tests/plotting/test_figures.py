@@ -14,7 +14,7 @@ from sklearn.metrics import auc, roc_auc_score, roc_curve
 
 from rbcnb import plotting
 from rbcnb.columns import CLASSES
-from rbcnb.evaluation.printed_numbers import relative_improvement
+from rbcnb.evaluation.relative_gain import relative_improvement
 from rbcnb.losses.focal_curves import loss_shares
 from rbcnb.paper import CONFUSION, TABLE1, TABLE3
 from rbcnb.plotting.evaluation import plot_roc
@@ -114,10 +114,10 @@ def process(protocol="honest"):
     )
 
 
-def summary(**answer):
+def summary():
     crops = {name: RNG.integers(0, 256, (4, 8, 8, 3), dtype=np.uint8) for name in CLASSES}
     cells = found_cells().assign(label=["normal", "codocyte"])
-    return plotting.plot_summary(crops, smear(), cells, **answer)
+    return plotting.plot_summary(crops, smear(), cells, differences=differences(), margin=0.02)
 
 
 CROPS = RNG.integers(0, 256, (7, 16, 16, 3), dtype=np.uint8)
@@ -147,7 +147,7 @@ DRAWN = {
     "differences": lambda: plotting.plot_differences(differences(), 0.02),
     "contact": lambda: plotting.plot_contact_sheet(CROPS, LABELS, columns=3),
     "counts": lambda: plotting.plot_class_counts(pd.DataFrame({"dev": [3, 4], "test": [1, 2]}, index=CLASSES[:2])),
-    "summary": lambda: summary(differences=differences()),
+    "summary": summary,
 }
 
 
@@ -192,15 +192,14 @@ print(*{"torch", "fastai", "sklearn", "matplotlib.pyplot"} & set(sys.modules))
     assert found.stdout.strip() == ""
 
 
-@pytest.mark.parametrize("alpha", [1.0, 0.25])
-def test_focal_curves_are_equation_4(alpha):
+def test_focal_curves_are_equation_4():
     gammas = (2, 0, 0.5)
-    ax = plotting.plot_focal_curves(gammas, alpha=alpha).axes[0]
+    ax = plotting.plot_focal_curves(gammas).axes[0]
     lines = ax.get_lines()
     assert len(lines) == len(gammas)
     for gamma, line in zip(gammas, lines, strict=True):
         p_t = line.get_xdata()
-        np.testing.assert_allclose(line.get_ydata(), -alpha * (1 - p_t) ** gamma * np.log(p_t))
+        np.testing.assert_allclose(line.get_ydata(), -((1 - p_t) ** gamma) * np.log(p_t))
     assert [line.get_linestyle() == "-" for line in lines] == [False, True, False]
 
 
@@ -248,18 +247,17 @@ def test_upscaling_leaves_out_what_cannot_run():
     assert [ax.images[0].get_array().shape[0] for ax in plotting.plot_upscaling(patch, large, None).axes] == [10, 50]
 
 
-@pytest.mark.parametrize(("scale", "expected"), [(None, 3.0), (2.0, 2.0)])
-def test_segmentation_steps_draw_circles_in_upscaled_pixels(scale, expected):
+@pytest.mark.parametrize("scale", [2, 3])
+def test_segmentation_steps_draw_circles_in_upscaled_pixels(scale):
     cells = found_cells()
-    figure = plotting.plot_segmentation_steps(
-        smear(), smear(180, 240)[..., 0], cells, smear(20, 20), smear(22, 22), scale=scale
-    )
+    upscaled = smear(60 * scale, 80 * scale)[..., 0]
+    figure = plotting.plot_segmentation_steps(smear(), upscaled, cells, smear(20, 20), smear(22, 22))
     (circles,) = [c for c in figure.axes[2].collections if isinstance(c, PatchCollection)]
     boxes = [path.get_extents() for path in circles.get_paths()]
     # Pixel 10 covers 9.5 to 10.5, so its centre lies at 10.5 pixels from the edge, at -0.5 on the axis.
-    assert [(b.x0 + b.x1) / 2 for b in boxes] == pytest.approx((cells["x_px"] + 0.5) * expected - 0.5)
-    assert [(b.y0 + b.y1) / 2 for b in boxes] == pytest.approx((cells["y_px"] + 0.5) * expected - 0.5)
-    assert [b.width / 2 for b in boxes] == pytest.approx(cells["radius_px"] * expected, rel=1e-3)
+    assert [(b.x0 + b.x1) / 2 for b in boxes] == pytest.approx((cells["x_px"] + 0.5) * scale - 0.5)
+    assert [(b.y0 + b.y1) / 2 for b in boxes] == pytest.approx((cells["y_px"] + 0.5) * scale - 0.5)
+    assert [b.width / 2 for b in boxes] == pytest.approx(cells["radius_px"] * scale, rel=1e-3)
     # The crop and the padded crop share one scale: axes equally wide, in pixels.
     spans = [np.ptp(figure.axes[i].get_xlim()) for i in (3, 4)]
     assert spans == [22, 22]
@@ -477,15 +475,13 @@ def test_class_counts_are_bar_lengths():
     assert texts(ax) == ["3", "4,000", "1", "2"]
 
 
-def test_summary_shows_one_answer():
-    figure = summary(differences=differences())
+def test_summary_shows_the_cells_in_their_colours_and_the_answer():
+    figure = summary()
     (circles,) = [c for ax in figure.axes for c in ax.collections if isinstance(c, PatchCollection)]
     colours = colours_of(CLASSES)
     expected = [mpl.colors.to_rgba(colours[name]) for name in ("normal", "codocyte")]
     np.testing.assert_allclose(circles.get_edgecolor(), expected)
-    assert len(summary(table3=TABLE3).axes[-1].get_lines()) == 2
-    with pytest.raises(ValueError, match="either differences or table3"):
-        summary()
+    assert texts(figure.axes[-1]) == texts(plotting.plot_differences(differences(), 0.02).axes[0])
 
 
 def test_colours_stay_with_their_names():

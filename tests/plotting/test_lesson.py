@@ -1,8 +1,6 @@
 """The lesson's arithmetic, its drawings held live, its exercises, and that it opens without torch."""
 
 import io
-import os
-import signal
 import socket
 import subprocess
 import sys
@@ -243,16 +241,3 @@ def test_lesson_says_that_a_port_is_taken(monkeypatch, capsys):
     assert "choose another with --port" in capsys.readouterr().err
     assert cli.main(["lesson", "--no-browser", "--port", "99999"]) == 1
     assert "1 to 65535" in capsys.readouterr().err
-
-
-def test_a_guarded_module_ends_with_its_parents_pipe():
-    command = [sys.executable, "-m", "rbcnb._utils.parent_watch", "http.server", "--bind", "127.0.0.1", "0"]
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
-    with subprocess.Popen(command, env=os.environ | {"PYTHONUNBUFFERED": "1"}, **pipes) as process:
-        try:
-            assert b"Serving HTTP" in process.stdout.readline()
-            assert process.poll() is None
-            process.stdin.close()
-            assert process.wait(10) == -signal.SIGTERM
-        finally:
-            process.kill()

@@ -45,7 +45,7 @@ def folder(tmp_path):
 
 
 def run(paths, out, **options):
-    return segment_files(paths, out, **{"spec": SPEC, "progress": False} | options)
+    return segment_files(paths, out, **{"spec": SPEC} | options)
 
 
 def test_folder_becomes_crops_and_one_table(folder, tmp_path):
@@ -248,7 +248,7 @@ def test_killed_in_the_middle_it_carries_on_and_ends_the_same(tmp_path, jobs):
     code = (
         "import sys\nfrom rbcnb.segmentation import FinderSpec, segment_files\n"
         f"spec = FinderSpec(upscale='none', diameter_px=40, size_px=48)\n"
-        f"segment_files([sys.argv[1]], sys.argv[2], spec=spec, jobs={jobs}, progress=False)\n"
+        f"segment_files([sys.argv[1]], sys.argv[2], spec=spec, jobs={jobs})\n"
     )
     out = tmp_path / "out"
     process = subprocess.Popen([sys.executable, "-c", code, str(tmp_path / "in"), str(out)])
@@ -297,11 +297,11 @@ def test_other_weights_are_other_work(folder, tmp_path, monkeypatch):
     """Wherever the model files lie, and whichever way the folder is named."""
     if (models := waifu2x.find_models()) is None:
         pytest.skip("no Waifu2x model files on this machine")
-    monkeypatch.setenv(waifu2x.DEVICE_ENV, "cpu")
     copy = shutil.copytree(models, tmp_path / "copy")
     spec = FinderSpec(upscale="waifu2x", upscale_where="crops", diameter_px=40, size_px=80)
     assert run([folder / "b.png"], tmp_path / "out", spec=spec).n_resumed == 0
-    assert run([folder / "b.png"], tmp_path / "out", spec=replace(spec, models=str(copy))).n_resumed == 1
+    monkeypatch.setenv(waifu2x.MODELS_ENV, str(copy))
+    assert run([folder / "b.png"], tmp_path / "out", spec=spec).n_resumed == 1
     weights = waifu2x.model_files(copy)[1]
     changed = bytearray(weights.read_bytes())
     changed[-2] ^= 1  # of the last weight's exponent
@@ -331,7 +331,7 @@ def test_places_to_upscale_agree(folder, tmp_path, upscale):
     for where in ("smear", "crops"):
         spec = FinderSpec(upscale=upscale, upscale_where=where, diameter_px=40, size_px=80)
         report = run([folder], tmp_path / where, spec=spec)
-        assert (report.n_cells, report.device) == (3, "cpu")
+        assert report.n_cells == 3
         tables.append(pd.read_csv(report.cells_csv)[[X, Y, RADIUS]].to_numpy())
     assert tables[0] == pytest.approx(tables[1], abs=1.5)
 

@@ -25,11 +25,6 @@ def _network():
     pytest.importorskip("ncnn")
 
 
-@pytest.fixture
-def _on_the_cpu(monkeypatch):
-    monkeypatch.setenv(waifu2x.DEVICE_ENV, "cpu")
-
-
 def picture(height, width, *, seed=0):
     noise = np.random.default_rng(seed).normal(128, 300, (height, width, 3))
     return np.clip(cv2.GaussianBlur(noise, (0, 0), 1.5), 0, 255).astype(np.uint8).reshape(height, width, 3)
@@ -43,7 +38,7 @@ def random_boxes(rng, height, width, n):
     return boxes
 
 
-@pytest.mark.usefixtures("_network", "_on_the_cpu")
+@pytest.mark.usefixtures("_network")
 @pytest.mark.parametrize("scale", [0.4, 1.0, 1.37, 2.0, 2.0001, 3.3, 5.6])
 @pytest.mark.parametrize("shape", [(1, 1), (3, 20), (37, 52)])
 def test_windows_are_those_of_the_whole_image_bit_for_bit(shape, scale):
@@ -55,7 +50,7 @@ def test_windows_are_those_of_the_whole_image_bit_for_bit(shape, scale):
         assert np.array_equal(window, whole[top:bottom, left:right])
 
 
-@pytest.mark.usefixtures("_network", "_on_the_cpu")
+@pytest.mark.usefixtures("_network")
 def test_parts_of_tiles_give_the_bits_of_whole_tiles():
     # Several tiles, whose last ones are no whole number of Winograd blocks; small windows, so that most are trimmed.
     image = picture(179, 270)
@@ -69,7 +64,7 @@ def test_parts_of_tiles_give_the_bits_of_whole_tiles():
         assert np.array_equal(window, whole[top:bottom, left:right])
 
 
-@pytest.mark.usefixtures("_network", "_on_the_cpu")
+@pytest.mark.usefixtures("_network")
 def test_parts_of_the_image_worked_on_apart_change_nothing(monkeypatch):
     monkeypatch.setattr("rbcnb.segmentation.upscaled_windows._REGION_PX", 60)
     image = picture(40, 61)
@@ -147,7 +142,7 @@ def test_separate_spots_are_covered_separately():
     assert sorted(rectangles(mask, overhead=1.5)) == [(2, 3, 6, 9), (20, 25, 30, 28)]
 
 
-@pytest.mark.usefixtures("_network", "_on_the_cpu")
+@pytest.mark.usefixtures("_network")
 @pytest.mark.parametrize("upscale", ["waifu2x", "bicubic"])
 def test_crops_of_the_same_circles_are_the_same_crops(upscale):
     # Touching borders, larger than the crop, smaller than it, and one that lies outside altogether.
@@ -181,26 +176,6 @@ def test_boxes_outside_are_refused_and_none_are_none():
     for box in ((0, 0, 21, 5), (-1, 0, 5, 5), (3, 3, 3, 9)):
         with pytest.raises(ValueError, match="20 x 24"):
             upscaled_windows(image, [box], 2.0, method="bicubic")
-
-
-def test_the_device_is_the_cpu_unless_there_is_a_gpu_or_a_wish(monkeypatch):
-    monkeypatch.setattr(waifu2x, "_vulkan_driver", lambda: ("", False))
-    monkeypatch.delenv(waifu2x.DEVICE_ENV, raising=False)
-    assert waifu2x.crops_device() == "cpu"
-    monkeypatch.setenv(waifu2x.DEVICE_ENV, "vulkan")
-    with pytest.raises(ValueError, match="install one"):
-        waifu2x.crops_device()
-    monkeypatch.setattr(waifu2x, "_vulkan_driver", lambda: ("llvmpipe", False))
-    assert waifu2x.crops_device() == "vulkan: llvmpipe"
-    monkeypatch.delenv(waifu2x.DEVICE_ENV)
-    assert waifu2x.crops_device() == "cpu"
-    monkeypatch.setattr(waifu2x, "_vulkan_driver", lambda: ("Some GPU", True))
-    assert waifu2x.crops_device() == "vulkan: Some GPU"
-    monkeypatch.setenv(waifu2x.DEVICE_ENV, "cpu")
-    assert waifu2x.crops_device() == "cpu"
-    monkeypatch.setenv(waifu2x.DEVICE_ENV, "tpu")
-    with pytest.raises(ValueError, match="cpu or vulkan"):
-        waifu2x.crops_device()
 
 
 @pytest.mark.slow

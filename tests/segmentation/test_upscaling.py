@@ -3,7 +3,9 @@ import sys
 import cv2
 import numpy as np
 import pytest
+from joblib.externals.loky import get_reusable_executor
 
+from rbcnb._utils.parallel import run_all
 from rbcnb.segmentation import upscaling, waifu2x
 
 
@@ -14,7 +16,7 @@ def network():
     if folder is None:
         pytest.skip("no Waifu2x model files on this machine")
     pytest.importorskip("ncnn")
-    return waifu2x.network(folder, 1)
+    return waifu2x.network()
 
 
 def picture(height, width, *, seed=0):
@@ -37,11 +39,12 @@ def test_every_method_gives_exactly_the_rounded_size(shape, scale):
         assert out.dtype == np.uint8
 
 
-def test_tiles_change_nothing(network):
+def test_tiles_change_nothing(network, monkeypatch):
     image = picture(90, 130)
-    whole = waifu2x.double(network, image, tile_px=1000).astype(int)
+    whole = waifu2x.double(network, image).astype(int)
     for tile_px in (32, 47):
-        tiled = waifu2x.double(network, image, tile_px=tile_px).astype(int)
+        monkeypatch.setattr(waifu2x, "TILE_PX", tile_px)
+        tiled = waifu2x.double(network, image).astype(int)
         # Sums in another order differ in the seventh digit, which tips a rounding once in some ten thousand values.
         assert np.abs(tiled - whole).max() <= 1
         assert np.mean(tiled != whole) < 1e-3
@@ -50,8 +53,8 @@ def test_tiles_change_nothing(network):
 @pytest.mark.usefixtures("network")
 def test_waifu2x_gives_the_same_bytes_again():
     image = picture(60, 70)
-    first = upscaling.waifu2x(image, 2.5, threads=2)
-    assert np.array_equal(first, upscaling.waifu2x(image, 2.5, threads=2))
+    first = upscaling.waifu2x(image, 2.5)
+    assert np.array_equal(first, upscaling.waifu2x(image, 2.5))
 
 
 @pytest.mark.usefixtures("network")
@@ -77,36 +80,41 @@ def test_waifu2x_restores_edges_better_than_bicubic():
     assert errors[0] < 0.8 * errors[1]
 
 
-def test_down_to_the_same_size_or_smaller_runs_no_network():
+def test_down_to_the_same_size_or_smaller_runs_no_network(monkeypatch):
+    monkeypatch.setenv(waifu2x.MODELS_ENV, "/nowhere")
     image = picture(20, 30)
-    assert np.array_equal(upscaling.waifu2x(image, 1.0, models="/nowhere"), image)
-    half = upscaling.waifu2x(image, 0.5, models="/nowhere")
+    assert np.array_equal(upscaling.waifu2x(image, 1.0), image)
+    half = upscaling.waifu2x(image, 0.5)
     assert np.array_equal(half, cv2.resize(image, (15, 10), interpolation=cv2.INTER_AREA))
 
 
-def test_missing_models_say_how_to_mend_it_and_upscale_warns_once(tmp_path):
+def test_missing_models_say_how_to_mend_it_and_upscale_warns_once(monkeypatch, tmp_path):
+    monkeypatch.setenv(waifu2x.MODELS_ENV, str(tmp_path))
     image = picture(8, 8)
     with pytest.raises(waifu2x.Waifu2xUnavailable, match=r"scale2\.0x_model\.param"):
-        upscaling.waifu2x(image, 2, models=tmp_path)
+        upscaling.waifu2x(image, 2)
+    upscaling._warn_once.cache_clear()
     with pytest.warns(RuntimeWarning, match="bicubically"):
-        out = upscaling.upscale(image, 2, method="waifu2x", models=tmp_path)
+        out = upscaling.upscale(image, 2, method="waifu2x")
     assert np.array_equal(out, upscaling.bicubic(image, 2))
 
 
 def test_missing_ncnn_is_waifu2x_unavailable(monkeypatch, tmp_path):
     for name in ("scale2.0x_model.param", "scale2.0x_model.bin"):
         (tmp_path / name).touch()
+    monkeypatch.setenv(waifu2x.MODELS_ENV, str(tmp_path))
     monkeypatch.setitem(sys.modules, "ncnn", None)
     with pytest.raises(waifu2x.Waifu2xUnavailable, match="pip install ncnn"):
-        upscaling.waifu2x(picture(8, 8), 2, models=tmp_path)
+        upscaling.waifu2x(picture(8, 8), 2)
 
 
-def test_damaged_models_are_waifu2x_unavailable(tmp_path):
+def test_damaged_models_are_waifu2x_unavailable(monkeypatch, tmp_path):
     pytest.importorskip("ncnn")
+    monkeypatch.setenv(waifu2x.MODELS_ENV, str(tmp_path))
     for name in ("scale2.0x_model.param", "scale2.0x_model.bin"):
         (tmp_path / name).write_text("not a network")
     with pytest.raises(waifu2x.Waifu2xUnavailable, match="cannot be read"):
-        upscaling.waifu2x(picture(8, 8), 2, models=tmp_path)
+        upscaling.waifu2x(picture(8, 8), 2)
 
 
 def test_models_folder_from_the_environment(monkeypatch, tmp_path):
@@ -117,6 +125,23 @@ def test_models_folder_from_the_environment(monkeypatch, tmp_path):
     for name in ("scale2.0x_model.param", "scale2.0x_model.bin"):
         (folder / name).touch()
     assert waifu2x.find_models() == folder
+
+
+def test_a_folder_to_use_is_used_by_workers_too(monkeypatch, tmp_path):
+    monkeypatch.setenv(waifu2x.MODELS_ENV, "")  # restored afterwards
+    with pytest.raises(waifu2x.Waifu2xUnavailable, match="No Waifu2x model"):
+        waifu2x.use_models(tmp_path)
+    for name in ("scale2.0x_model.param", "scale2.0x_model.bin"):
+        (tmp_path / name).touch()
+    waifu2x.use_models(tmp_path)
+    get_reusable_executor().shutdown()  # workers of an earlier test keep the environment that they began with
+    answers = dict(run_all(_folder_in_use, [0, 1], jobs=2))
+    get_reusable_executor().shutdown()
+    assert answers == dict.fromkeys((0, 1), tmp_path.resolve())
+
+
+def _folder_in_use(_):
+    return waifu2x.find_models()
 
 
 def test_bad_arguments_are_refused():

@@ -3,10 +3,11 @@ import threading
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 
+import pooch
 import pytest
 from chula_registry import write_registry
 
-from rbcnb.smears.chula import FetchError, fetch_chula, read_registry
+from rbcnb.smears.chula import REGISTRY, FetchError, fetch_chula
 
 CONTENT = {
     "LICENSE": b"MIT",
@@ -45,7 +46,7 @@ def server(tmp_path):
 
 
 def fetch(server, out, **options):
-    return fetch_chula(out, base_url=server.url, registry=server.registry, progress=False, retries=0, **options)
+    return fetch_chula(out, base_url=server.url, registry=server.registry, retries=0, **options)
 
 
 def test_fetches_every_file(server, tmp_path):
@@ -73,10 +74,11 @@ def test_a_file_changed_at_the_source_is_refused_and_the_rest_kept(server, tmp_p
     out = tmp_path / "out"
     with pytest.raises(FetchError, match="2 of 4 files") as caught:
         fetch(server, out)
-    assert set(caught.value.failed) == {"Dataset/2.jpg", "Label/1.txt"}
-    assert "SHA-256" in caught.value.failed["Dataset/2.jpg"]
-    assert "404" in caught.value.failed["Label/1.txt"]
-    assert all(name in str(caught.value) for name in caught.value.failed)
+    _, image, label = str(caught.value).splitlines()
+    assert image.startswith("  Dataset/2.jpg: ")
+    assert "SHA-256" in image
+    assert label.startswith("  Label/1.txt: ")
+    assert "404" in label
     assert sorted(p.relative_to(out).as_posix() for p in out.rglob("*") if p.is_file()) == ["Dataset/1.jpg", "LICENSE"]
 
 
@@ -92,16 +94,16 @@ def test_a_passing_fault_is_tried_again(server, tmp_path, monkeypatch):
             plain(self)
 
     monkeypatch.setattr(Recorder, "do_GET", do_GET)
-    fetch_chula(tmp_path / "out", base_url=server.url, registry=server.registry, progress=False, retries=1)
+    fetch_chula(tmp_path / "out", base_url=server.url, registry=server.registry, retries=1)
     assert len(server.requests) == len(CONTENT) + 1
 
 
 def test_gives_up_early_when_nothing_answers(server, tmp_path):
     registry = {f"Dataset/{i}.jpg": "0" * 64 for i in range(400)}
     with pytest.raises(FetchError) as caught:
-        fetch_chula(tmp_path / "out", base_url=server.url, registry=registry, progress=False, retries=0)
+        fetch_chula(tmp_path / "out", base_url=server.url, registry=registry, retries=0)
     assert len(server.requests) < 200
-    assert len(caught.value.failed) >= 20
+    assert str(caught.value).count("Dataset/") >= 20
 
 
 def test_out_must_be_a_folder(server, tmp_path):
@@ -114,13 +116,22 @@ def test_the_registry_of_a_copy(server, tmp_path):
     (server.root / "notes.json").write_text("{}")
     path = tmp_path / "registry.txt"
     assert write_registry(server.root, path) == len(CONTENT)
-    assert read_registry(path) == server.registry
+    assert registry_in(path) == server.registry
     with pytest.raises(FileNotFoundError, match="give the dataset's folder"):
         write_registry(tmp_path / "nowhere", path)
 
 
-def test_the_packaged_registry():
-    registry = read_registry()
+def registry_in(path):
+    store = pooch.create(path.parent, "")
+    store.load_registry(path)
+    return store.registry
+
+
+def test_the_packaged_registry_is_what_is_fetched(server, tmp_path):
+    registry = registry_in(REGISTRY)
+    with pytest.raises(FetchError, match=f"of {len(registry)} files"):
+        fetch_chula(tmp_path / "out", base_url=server.url, retries=0)
+    assert set(server.requests) <= set(registry)
     assert {"LICENSE", "README.md"} <= set(registry)
     assert all(len(value) == 64 and int(value, 16) >= 0 for value in registry.values())
     images = {name.split("/")[1].removesuffix(".jpg") for name in registry if name.startswith("Dataset/")}

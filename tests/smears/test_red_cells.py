@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from rbcnb.columns import CLASSES, CODOCYTE, HYPOCHROMIA, NORMAL
-from rbcnb.smears.synthetic.red_cells import biconcave_um, draw_outline, draw_patch, thickness_um
+from rbcnb.smears.synthetic.red_cells import biconcave_um, draw_disc, draw_outline, draw_patch
 
 RHO = np.linspace(0, 1, 2001)
 
@@ -24,6 +24,13 @@ def test_evans_fung_surface():
     assert 2 * strips.sum() == pytest.approx(135, rel=0.02)
 
 
+def thickness_um(label: str, *, difficulty: float, rng: np.random.Generator) -> np.ndarray:
+    """Haemoglobin path [um] at the relative radii RHO of one randomly drawn cell."""
+    disc = draw_disc(label, difficulty=difficulty, rng=rng)
+    body = np.interp(RHO, np.linspace(0, 1, len(disc.body_um)), disc.body_um)
+    return np.where(RHO < 1, body + disc.mound_um * np.exp(-((RHO / disc.mound_width) ** 2)), 0)
+
+
 def pallor_diameter(profile: np.ndarray) -> float:
     """Width of the pale middle, as a fraction of the diameter, at half of its depth below the thickest ring."""
     top = int(np.argmax(profile))
@@ -34,8 +41,8 @@ def pallor_diameter(profile: np.ndarray) -> float:
 @pytest.mark.parametrize("difficulty", [0, 0.5, 1])
 def test_pallor_defines_normal_and_hypochromic_cells(difficulty):
     rng = np.random.default_rng(0)
-    normal = [pallor_diameter(thickness_um(RHO, NORMAL, difficulty=difficulty, rng=rng)) for _ in range(200)]
-    pale = [pallor_diameter(thickness_um(RHO, HYPOCHROMIA, difficulty=difficulty, rng=rng)) for _ in range(200)]
+    normal = [pallor_diameter(thickness_um(NORMAL, difficulty=difficulty, rng=rng)) for _ in range(200)]
+    pale = [pallor_diameter(thickness_um(HYPOCHROMIA, difficulty=difficulty, rng=rng)) for _ in range(200)]
     assert max(normal) < 0.5 < min(pale)
 
 
@@ -44,7 +51,7 @@ def test_only_codocytes_have_a_mound(difficulty):
     rng = np.random.default_rng(1)
     for label in CLASSES:
         for _ in range(50):
-            profile = thickness_um(RHO, label, difficulty=difficulty, rng=rng)
+            profile = thickness_um(label, difficulty=difficulty, rng=rng)
             inner = profile[: int(0.5 * len(RHO))]
             assert (inner[0] > 1.02 * inner.min()) == (label == CODOCYTE)
             assert profile[-1] == pytest.approx(0, abs=1e-9)
@@ -54,7 +61,7 @@ def test_only_codocytes_have_a_mound(difficulty):
 def test_hypochromic_cells_hold_less_haemoglobin():
     rng = np.random.default_rng(2)
     volume = {
-        label: np.mean([np.mean(thickness_um(RHO, label, difficulty=0.5, rng=rng) * RHO) for _ in range(100)])
+        label: np.mean([np.mean(thickness_um(label, difficulty=0.5, rng=rng) * RHO) for _ in range(100)])
         for label in CLASSES
     }
     assert volume[HYPOCHROMIA] < 0.8 * volume[NORMAL]
@@ -62,7 +69,7 @@ def test_hypochromic_cells_hold_less_haemoglobin():
 
 def test_an_unknown_class_is_named():
     with pytest.raises(ValueError, match="acanthocyte"):
-        thickness_um(RHO, "acanthocyte", difficulty=0.5, rng=np.random.default_rng(0))
+        draw_disc("acanthocyte", difficulty=0.5, rng=np.random.default_rng(0))
 
 
 @pytest.mark.parametrize("difficulty", [0, 1])

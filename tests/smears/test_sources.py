@@ -306,12 +306,6 @@ def test_chula_types(chula):
     assert list(CHULA_TYPES) == list(range(13))
 
 
-def test_chula_unlabelled_images_on_request(chula):
-    smears = {s.name: s.truth for s in chula_smears(chula, labelled_only=False)}
-    assert smears["4.jpg"] is None
-    assert set(smears) == {"1.jpg", "2.jpg", "4.jpg", "10.jpg"}
-
-
 def test_chula_draws_every_class(chula):
     for seed in range(8):
         drawn = [s.name for s in chula_smears(chula, types=(CODOCYTE, HYPOCHROMIA), n=2, seed=seed)]

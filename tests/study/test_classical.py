@@ -14,7 +14,6 @@ from rbcnb.study.classical import (
     beside_networks,
     classical_table,
     fit_classical,
-    predictions_of,
     tune_classical,
 )
 from rbcnb.study.features import cell_features
@@ -71,14 +70,13 @@ def test_every_pair_is_tuned_and_predicts_the_test_cells_as_trials_do(made):
     assert table["architecture"].tolist()[:2] == [MAJORITY, MAJORITY]
     assert (table.loc[table["architecture"] != MAJORITY, "macro_f1"] > 0.9).all()
     assert table["macro_f1"][0] == pytest.approx(majority_baseline(cells)["macro_f1"][0])
-    predictions = predictions_of(fits)
     test = cells[cells[SPLIT] == TEST]
-    for tables in predictions.values():
-        for one in tables:
-            assert one[["smear", "cell"]].to_numpy().tolist() == test[["smear", "cell"]].to_numpy().tolist()
-            assert one["target"].tolist() == test[LABEL].tolist()
-            np.testing.assert_allclose(one[[f"prob_{name}" for name in CLASSES]].sum(axis=1), 1, atol=1e-6)
-    same = predictions["knn", BARE]
+    for fit in fits:
+        table = fit.predictions
+        assert table[["smear", "cell"]].to_numpy().tolist() == test[["smear", "cell"]].to_numpy().tolist()
+        assert table["target"].tolist() == test[LABEL].tolist()
+        np.testing.assert_allclose(table[[f"prob_{name}" for name in CLASSES]].sum(axis=1), 1, atol=1e-6)
+    same = [fit.predictions for fit in fits if (fit.choice.classifier, fit.choice.resampling) == ("knn", BARE)]
     assert paired_macro_f1(same, same, seed=0).mean == 0
 
 

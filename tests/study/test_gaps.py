@@ -10,7 +10,7 @@ from conftest import make_predictions, noisy
 from rbcnb.evaluation.hypothesis_tests import benjamini_hochberg
 from rbcnb.evaluation.inference import paired_macro_f1, slope_on_log_rho
 from rbcnb.evaluation.metrics import score_predictions
-from rbcnb.evaluation.printed_numbers import relative_improvement
+from rbcnb.evaluation.relative_gain import relative_improvement
 from rbcnb.evaluation.verdicts import PRIMARY, REST, adjust_for_families, answer_text, claims_in_print, judge_claims
 from rbcnb.plotting.comparisons import plot_answer, plot_gaps_by_rho
 from rbcnb.study.gaps import Gaps
@@ -113,7 +113,7 @@ def test_relative_improvement_has_its_point_in_its_interval(gaps):
 
 
 def test_plan_names_every_goal_and_says_never(gaps):
-    plan = gaps.plan(power=0.999)
+    plan = replace(gaps, margin=0.001).plan()
     assert set(plan["goal"]) == {"gain", "alike"}
     assert (plan["told"].str.startswith("never") == plan["seeds"].isna()).all()
     assert plan["seeds"].isna().any()

@@ -11,8 +11,8 @@ from rbcnb.training.fit import training_rows
 from rbcnb.training.splits import assign_splits
 from rbcnb.training.trial import Trial
 
-ONCE = {"focal": [0], "cross_entropy": [0]}
 PAPER = {"codocyte": 345, "hypochromia": 356, "normal": 2691}
+VALUES = {"ladder_methods": ["focal", "cross_entropy"], "n_draws": 1, "rival_draws": 0, "arms": ["table2"], "seed": 0}
 
 
 @pytest.fixture(scope="module")
@@ -24,17 +24,16 @@ def split():
 def chosen():
     focal = Trial(loss="focal", alpha=1.0, gamma=2.0, protocol="honest")
     rows = [{**dataclasses.asdict(trial), "method": trial.method} for trial in (focal, Trial(protocol="honest"))]
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows).assign(macro_f1=0.5)
+
+
+def plan_of(chosen, split, **values):
+    """The plan of the first honest split."""
+    return plan_ladder({"honest": chosen}, {"honest": split}, ladder_counts(PAPER), VALUES | values)["honest"]
 
 
 def test_methods_meet_the_same_draws_and_the_arms_share_a_rung(split, chosen):
-    plan = plan_ladder(
-        chosen,
-        split,
-        ladder_counts(PAPER),
-        seeds={"focal": [0, 1], "cross_entropy": [0, 1]},
-        arms=["table2", "equal_total"],
-    )
+    plan = plan_of(chosen, split, n_draws=2, arms=["table2", "equal_total"])
     assert len(plan) == 14
     for (arm, rho), trials in plan.items():
         focal, other = ([t for t in trials if t.method == name] for name in ("focal", "cross_entropy"))
@@ -50,19 +49,35 @@ def test_methods_meet_the_same_draws_and_the_arms_share_a_rung(split, chosen):
     assert len(one) == len(two)
     assert one != two
     with pytest.raises(ValueError, match="unknown arms half"):
-        plan_ladder(chosen, split, ladder_counts(PAPER), seeds=ONCE, arms=["half"])
+        plan_of(chosen, split, arms=["half"])
 
 
 def test_a_rival_may_have_fewer_draws_and_none_is_left_out(split, chosen):
     seeds = {"focal": range(5), "cross_entropy": range(2)}
-    for trials in plan_ladder(chosen, split, ladder_counts(PAPER), seeds=seeds).values():
+    for trials in plan_of(chosen, split, ladder_methods=["focal"], n_draws=5, rival_draws=2).values():
         assert [(t.method, t.seed) for t in trials] == [(name, seed) for name, own in seeds.items() for seed in own]
     with pytest.raises(ValueError, match="no setting of ldam was chosen"):
-        plan_ladder(chosen, split, ladder_counts(PAPER), seeds={"ldam": [0]})
+        plan_of(chosen, split, ladder_methods=["ldam"])
+    for trials in plan_of(chosen, split, ladder_methods=["focal"], n_draws=2).values():
+        assert [trial.method for trial in trials] == ["focal", "focal"]  # no rival is asked for
+
+
+def test_the_paper_climbs_once_with_the_alpha_that_was_best_on_the_test_set(chosen):
+    focal = chosen.iloc[:1].assign(alpha=0.5, macro_f1=0.9)
+    final = {"paper": pd.concat([chosen, focal], ignore_index=True).assign(protocol="paper")}
+    rungs = ladder_counts(PAPER)
+    plan = plan_ladder(final, {}, rungs, VALUES | {"n_draws": 3})["paper"]
+    assert list(plan) == [("table2", rho) for rho in rungs]
+    for trials in plan.values():
+        assert {(trial.method, trial.alpha, trial.seed) for trial in trials} == {
+            ("focal", 0.5, 0),
+            ("cross_entropy", None, 0),
+        }
+        assert all(trial.dev_counts == "all" for trial in trials)
 
 
 def test_fits_are_labelled_in_the_order_of_the_plan(split, chosen):
-    plan = plan_ladder(chosen, split, ladder_counts(PAPER), seeds=ONCE, arms=["table2", "equal_total"])
+    plan = plan_of(chosen, split, arms=["table2", "equal_total"])
     fits = pd.DataFrame({"dev_counts": [t.dev_counts for t in all_trials(plan)]})
     labelled = label_fits(fits, plan)
     for (arm, rho), own in labelled.groupby(["arm", "rho"]):

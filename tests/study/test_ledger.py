@@ -185,22 +185,3 @@ def test_what_another_outer_split_tested_counts_where_the_smears_are_dealt_out_a
 
 def _tested(cells):
     return set(cells.loc[cells["split"] == "test", "smear"])
-
-
-def test_a_ledger_of_an_earlier_version_carries_on_and_still_refuses(tmp_path, data, split, crops):
-    ledger = open_test(tmp_path, [CE], split, crops)
-    ledger.drop(columns=["smears", "crops"]).to_csv(tmp_path / LEDGER, index=False)
-    before = (tmp_path / LEDGER).read_bytes()
-    assert tuple(open_test(tmp_path, [CE], split, crops)) == LEDGER_COLUMNS
-    assert (tmp_path / LEDGER).read_bytes() == before
-    for trial, cells, told in (
-        (CE_8, split, "was tested with"),
-        (CE, relabel(split, "dev"), "that it is trained on have changed"),
-        (CE, relabel(split, "test"), "of an earlier version, does not tell which smears"),
-        (CE, assign_splits(data[0], protocol="honest", seed=1, n_folds=3), "split otherwise before"),
-    ):
-        with pytest.raises(TestSetError, match=told):
-            open_test(tmp_path, [trial], cells, crops)
-    second = assign_splits(data[0], protocol="honest", seed=0, n_folds=3, outer=1)
-    assert len(open_test(tmp_path, [dataclasses.replace(CE, outer=1)], second, crops)) == 2
-    assert load_ledger(tmp_path)["smears"].str.len().gt(0).tolist() == [False, True]

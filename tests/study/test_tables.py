@@ -8,7 +8,7 @@ from sklearn.metrics import f1_score
 
 from rbcnb.evaluation.hypothesis_tests import corrected_resampled_t
 from rbcnb.evaluation.inference import interval_of_macro_f1, paired_macro_f1
-from rbcnb.evaluation.printed_numbers import relative_improvement
+from rbcnb.evaluation.relative_gain import relative_improvement
 from rbcnb.paper import TABLE1, TABLE2, TABLE3
 from rbcnb.study.ladder import dev_rungs, ladder_counts
 from rbcnb.study.tables import absent_classes, beside_published, majority_baseline, resampled_t, table1, table2, table3

@@ -9,7 +9,7 @@ from torch import nn
 
 from rbcnb.study.runner import run_study
 from rbcnb.study.store import checkpoint_of
-from rbcnb.training import learner
+from rbcnb.training import checkpoint, learner
 from rbcnb.training.checkpoint import CheckpointCallback
 from rbcnb.training.fit import hash_data, run_trial
 from rbcnb.training.splits import assign_splits
@@ -37,7 +37,7 @@ def straight(split_data):
 @pytest.fixture
 def stop_after(monkeypatch):
     """Checkpoints are written each epoch, and the fit is stopped at the end of the one asked for."""
-    monkeypatch.setattr(CheckpointCallback.__init__, "__kwdefaults__", {"every_s": 0.0})
+    monkeypatch.setattr(checkpoint, "EVERY_S", 0.0)
     save = CheckpointCallback.after_epoch
 
     def set_up(last_epoch):

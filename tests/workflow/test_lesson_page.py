@@ -33,7 +33,7 @@ pytestmark = [
 def opening(folder: Path) -> Path:
     """The lesson as far as its first explorer, in a folder of its own."""
     notebook = nbformat.read(notebooks_folder() / "03_loss_exploration.ipynb", as_version=4)
-    last = next(i for i, cell in enumerate(notebook.cells) if cell.source.startswith("explore("))
+    last = next(i for i, cell in enumerate(notebook.cells) if cell.source.startswith("plotting.explore("))
     notebook.cells = notebook.cells[: last + 1]
     path = folder / "notebooks" / "opening.ipynb"
     path.parent.mkdir(parents=True)

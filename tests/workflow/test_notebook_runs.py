@@ -10,6 +10,7 @@ import pytest
 
 from rbcnb.cli import main
 from rbcnb.smears.images import SmearError
+from rbcnb.study.ladder import ladder_counts
 from rbcnb.study.protocols import METHODS, images_per_fit, in_folds, settings_of
 from rbcnb.training.splits import SplitError
 from rbcnb.training.trial import Trial
@@ -25,7 +26,8 @@ VALUES = {
     "epochs": 4, "n_folds": 3, "n_seeds": 2, "n_tries": 2, "gammas": [2.0], "weight_decays": [0.0],
     "label_smoothings": [0.0], "methods": list(METHODS), "ladder_methods": ["focal", "cross_entropy"], "n_draws": 2,
     "rival_draws": 0,
-    "arms": ["table2"], "n_outer": 3, "n_splits": 1, "leakage_repeats": 0,
+    "arms": ["table2"], "n_outer": 3, "n_splits": 1, "leakage_repeats": 0, "learning_rate": 1e-3, "batch_size": 32,
+    "pretrained": False, "seed": 0,
 }  # fmt: skip
 COUNTS = {"codocyte": 345, "hypochromia": 356, "normal": 2691}
 
@@ -175,7 +177,16 @@ def test_cost_adds_up_every_fit():
     rivals = study_images({**VALUES, "protocol": "honest", "rival_draws": 1}, COUNTS)
     assert rivals["06"]["small"] > once["06"]["small"]  # under- and over-sampling climb as well
     alone = study_images({**VALUES, "protocol": "paper"}, COUNTS)
-    assert alone["06"]["small"] == pytest.approx(images["06"]["small"] / 3)
+    # The paper's ladder: both losses once on every rung; the whole data set has been fitted before.
+    rungs = [counts for counts in ladder_counts(COUNTS).values() if counts != COUNTS]
+    assert len(rungs) == 6
+    assert alone["06"]["small"] == pytest.approx(2 * 4 * 0.7 * sum(sum(counts.values()) for counts in rungs))
+    # The honest one keeps the same shares of the training cells, twice; but for rounding that is twice the paper's.
+    assert once["06"]["small"] == pytest.approx(2 * alone["06"]["small"], rel=2e-3)
+    assert images["06"]["small"] == pytest.approx(alone["06"]["small"] + once["06"]["small"])
+    more = study_images({**VALUES, "protocol": "honest", "n_draws": 3}, COUNTS)
+    whole = 0.7 * sum(COUNTS.values()) * 4  # a third draw has not been fitted on the whole data set
+    assert more["06"]["small"] == pytest.approx(1.5 * once["06"]["small"] + 2 * whole)
 
 
 def test_the_report_opens_offline_and_holds_everything(tmp_path):

@@ -21,8 +21,8 @@ from rbcnb.study.tables import table1, table3, with_balanced
 from rbcnb.training.splits import assign_splits
 from rbcnb.workflow.classical_fits import CLASSICAL, save_classical_fits
 from rbcnb.workflow.publish import publish_run, unpacked
-from rbcnb.workflow.recompute import RECOMPUTED, Stored
 from rbcnb.workflow.run import MissingResultError, Run
+from rbcnb.workflow.run_tables import recomputed
 from rbcnb.workflow.verify import verify_run
 
 # What follows from folds, splits and labels, beside the fits on whole training sets.
@@ -39,7 +39,10 @@ def run(tmp_path_factory):
     """What the notebooks leave behind, with small fits on one rung."""
     here, cells, splits, final = small_run(tmp_path_factory.mktemp("publish") / "run")
     judging = {"margin": 0.02, "seed": 0}
-    notebooks = {name: judging | {"run": str(here.folder)} for name in ("05_final_evaluation", "06_imbalance_study")}
+    notebooks = {
+        name: judging | {"protocol": "honest", "run": str(here.folder)}
+        for name in ("05_final_evaluation", "06_imbalance_study")
+    }
     notebooks["06_imbalance_study"] = notebooks["06_imbalance_study"] | {"arms": ["table2"]}
     first = {"01_segmentation": {"smears": "chula", "data": "/somewhere/chula", "run": str(here.folder)}}
     first["04_cv_tuning"] = {"choose_by": "macro_f1"}
@@ -56,7 +59,8 @@ def run(tmp_path_factory):
     folded = assign_splits(cells, protocol="honest", seed=0, n_folds=3)
     chosen = tune_classical(features, folded, protocol="honest", seed=0, n_tries=2, **names)
     open_test(here.folder, [entry_of_choice(choice) for choice in chosen], splits, crops)
-    fits = save_classical_fits(here, fit_classical(features, splits, chosen, seeds=[0]))
+    fits = fit_classical(features, splits, chosen, seeds=[0])
+    save_classical_fits(here, fits)
     here.save_table(beside_networks(fits, climbed), "classical")
     here.save_table(table1({"honest": final}, here.store, seed=0), "table1")
     here.save_table(table3({"honest": climbed}, here.store, seed=0), "table3")
@@ -67,7 +71,7 @@ def run(tmp_path_factory):
     here.save_csv(cells, "labelled")
     here.save_record({"parameters": first | notebooks, "seeds": {"seed": 0}, "data_hash": here.data_hash()})
     for name in FROM_MORE:
-        here.save_table(RECOMPUTED[name](Stored(here)), name)
+        here.save_table(recomputed(here)[name](), name)
     return here
 
 
@@ -181,8 +185,10 @@ def test_a_run_that_stored_no_classical_predictions_is_told_so(run, tmp_path, ca
         assert main(["verify", str(folder)]) == 0
         said = capsys.readouterr().out
         assert "not recomputed: classical: " in said
-        needs = "stored no predictions" if folder == old else "needs the predictions"
-        assert f"{needs} of the classical classifiers" in said
+        needs = (
+            "the run stored no predictions" if folder == old else f"needs {CLASSICAL}, which this folder does not hold"
+        )
+        assert needs in said
 
 
 def test_probabilities_come_back_in_order_and_nearly_the_same(run, tmp_path):

@@ -9,10 +9,9 @@ from small_run import METHODS, small_run
 from rbcnb.cli import main
 from rbcnb.counting.model_file import ModelCard, save_model
 from rbcnb.evaluation.mistakes import confident_mistakes
-from rbcnb.evaluation.recomputation import recomputation
 from rbcnb.evaluation.verdicts import BASE, adjust_for_families, compare_methods
 from rbcnb.labels.assign import count_classes
-from rbcnb.paper import TABLE1
+from rbcnb.paper import load_checks
 from rbcnb.plotting.comparisons import plot_differences
 from rbcnb.study.ledger import LEDGER
 from rbcnb.study.store import load_predictions, predictions_by_method
@@ -21,17 +20,19 @@ from rbcnb.training.models import build_model
 from rbcnb.workflow.model_export import MODEL, choose_trial, stored_predictions
 from rbcnb.workflow.run import Run
 from rbcnb.workflow.table_diff import compare_tables
-from rbcnb.workflow.verify import VerifyError, beside_paper, verify_run
+from rbcnb.workflow.verify import VerifyError, verify_run
 
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
     """What notebooks 02 and 05 leave behind, with small fits."""
     here, cells, _, final = small_run(tmp_path_factory.mktemp("verify") / "run")
-    here.save_record({"parameters": {"05_final_evaluation": {"margin": 0.02, "seed": 0}}, "seeds": {"seed": 0}})
+    here.save_record(
+        {"parameters": {"05_final_evaluation": {"protocol": "honest", "margin": 0.02, "seed": 0}}, "seeds": {"seed": 0}}
+    )
     here.save_csv(cells, "labelled")
     here.save_table(count_classes(cells).reset_index(), "class_counts")
-    here.save_table(recomputation(), "recomputation")
+    here.save_table(load_checks(), "recomputation")
     here.save_table(table1({"honest": final}, here.store, seed=0), "table1")
     choices = pd.DataFrame([asdict(trial) for trial in METHODS]).assign(valid_macro_f1=[0.5, 0.6])
     here.save_table(choices, "choices")
@@ -174,25 +175,6 @@ def test_a_run_against_another_tells_what_differs_and_by_how_much(folder, made, 
     capsys.readouterr()
 
 
-def test_beside_the_paper_every_method_stands_with_its_published_rows(folder, capsys):
-    table = pd.read_csv(folder / "tables" / "table1.csv")
-    beside = beside_paper(table)
-    # Two networks of the paper, cross entropy and focal loss with alpha 1, three scores.
-    assert len(beside) == 2 * 2 * 3
-    assert (beside["difference"] == beside["ours"] - beside["published"]).all()
-    row = beside[(beside["method"] == "cross_entropy") & (beside["score"] == "accuracy")].set_index(
-        "architecture_published"
-    )
-    assert row.loc["resnet50", "published"] == 0.917
-    focal = beside[(beside["method"] == "focal") & (beside["score"] == "macro_f1")].set_index("architecture_published")
-    best = TABLE1[TABLE1["method"] == "focal"].groupby("architecture")["macro_f1"].max()
-    assert focal["published"].to_dict() == best.to_dict()  # alpha was chosen here, and so was the published one
-    same = beside_paper(table.replace({"architecture": {"small": "resnet50"}}))
-    assert set(same["architecture_published"]) == {"resnet50"}
-    assert main(["verify", str(folder), "--against", "paper"]) == 0
-    assert "published" in capsys.readouterr().out
-
-
 def test_tables_are_matched_by_what_names_their_rows():
     one = pd.DataFrame(
         {"method": ["a", "b", "b"], "alpha": [np.nan, 0.5, 1.0], "score": [0.1, 0.2, np.nan], "n": [1, 2, 3]}
@@ -216,7 +198,7 @@ def test_tables_are_matched_by_what_names_their_rows():
 
 @pytest.mark.parametrize("tolerance", ["-1", "nan", "inf"])
 def test_a_tolerance_that_is_none_is_refused(made, capsys, tolerance):
-    for against in ([], ["--against", str(made)], ["--against", "paper"]):
+    for against in ([], ["--against", str(made)]):
         assert main(["verify", str(made), *against, "--tolerance", tolerance]) == 2
         said = capsys.readouterr()
         assert f"the tolerance must be a number of at least 0, got {float(tolerance)}" in said.err

@@ -14,9 +14,9 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from rbcnb.columns import CELL, KIND, LABEL, PROB, READER, SESSION, SMEAR, TIME
+from rbcnb.columns import CELL, KIND, LABEL, PROB, READER, SESSION, SMEAR, TIME, UNSURE
 from rbcnb.labels.consensus import standing_readings
-from rbcnb.labels.readings import NAMED, SKIPPED, UNDONE, UNSURE
+from rbcnb.labels.readings import NAMED, SKIPPED, UNDONE
 
 ALL, UNLABELLED, UNCERTAIN, DISAGREEMENT, FLAGGED = "all", "unlabelled", "uncertain", "disagreement", "flagged"
 FIRST_LOOKS = (ALL, UNLABELLED)  # any reading of one's own counts; in other queues, only those made in that queue

@@ -1,6 +1,6 @@
 """The labeller: a widget for JupyterLab and Voila in which a reader names cells with single keys.
 
-What it shows and what it takes back is a `rbcnb.labels.ReadingSession`; what it writes are rows of
+What it shows and what it takes back is a `rbcnb.labels.labeller.queue.ReadingSession`; what it writes are rows of
 `rbcnb.labels.readings`. The page (``labeller.js``) holds the next cells' pictures and shows the next one before the
 kernel has answered; a reading counts as saved, there as here, only when its row is on the disk.
 """
@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from rbcnb.columns import CELL, CLASSES, FOUND, LABEL, PROB, SESSION, SMEAR, class_names
+from rbcnb.columns import CELL, CLASSES, FOUND, LABEL, PROB, SESSION, SMEAR, UNSURE, class_names
 from rbcnb.labels.consensus import current_labels
 from rbcnb.labels.labeller.pictures import THUMB_PX, CellPictures, crops_of_array
 from rbcnb.labels.labeller.queue import (
@@ -30,7 +30,7 @@ from rbcnb.labels.labeller.queue import (
     resume,
     undo,
 )
-from rbcnb.labels.readings import KINDS, NAMED, UNDONE, UNSURE, Reading, append_readings, load_readings
+from rbcnb.labels.readings import KINDS, NAMED, UNDONE, Reading, append_readings, load_readings
 from rbcnb.plotting.cells import plot_contact_sheet
 from rbcnb.plotting.style import colours_of
 
@@ -59,10 +59,11 @@ class Labeller(anywidget.AnyWidget):
         crops: pictures [N, S, S, 3] uint8 RGB, by ``crop`` of *cells*; or a function row -> picture.
         smear_image: smear -> image [H, W, 3] uint8 RGB or None, for surroundings.
         classes: names, each with a key; those of the paper and of *cells* unless told.
-        queue: what to begin with: see `rbcnb.labels.queue_rows`. A table of cells is a queue of its own ("list").
-        session: written with the readings after the queue's name. In queues of a second look only readings of the same
+        queue: what to begin with: see `rbcnb.labels.labeller.queue.queue_rows`. A table of cells is a queue of its own
+        ("list"). session: written with the readings after the queue's name. In queues of a second look only readings of
+        the same
             session count as done: give another one to read the same list again.
-        probs, flagged: see `rbcnb.labels.queue_rows`; without them these queues are not offered.
+        probs, flagged: see `rbcnb.labels.labeller.queue.queue_rows`; without them these queues are not offered.
         show_given: False hides the labels of *cells* and, in a second look, what the reader said before: blinded.
 
     Raises:

@@ -1,6 +1,6 @@
 """Single red cells: how thick each class is, what outline it has, and the patch of thickness that both make.
 
-Classes differ in where their haemoglobin sits (``thickness_um``):
+Classes differ in where their haemoglobin sits (`draw_disc`):
 
 - normal: the biconcave disc of Evans and Fung (1972), more or less flattened by drying, its pallor under half of the
   diameter;
@@ -31,22 +31,14 @@ class Disc:
     mound_width: float = 0.3  # relative radius at which the mound has fallen to 1 / e
 
 
-def thickness_um(rho: np.ndarray, label: str, *, difficulty: float, rng: np.random.Generator) -> np.ndarray:
-    """Effective haemoglobin path [um] at relative radius *rho* of one randomly drawn cell of class *label*; 0 outside.
-
-    Raises ValueError for a class without an optical model.
-    """
-    disc = draw_disc(label, difficulty=difficulty, rng=rng)
-    body = np.interp(rho, _RHO, disc.body_um)
-    return np.where(rho < 1, body + disc.mound_um * np.exp(-((rho / disc.mound_width) ** 2)), 0)
-
-
 def draw_disc(label: str, *, difficulty: float, rng: np.random.Generator) -> Disc:
     """One randomly drawn cell of class *label*.
 
     Every cell is drawn between the textbook form of its class and the border to its neighbour: a normal cell's pallor
     grows towards half of the diameter, a hypochromic one's shrinks towards it, a codocyte's mound fades. *difficulty*
     sets how many come near the border; none crosses it.
+
+    Raises ValueError for a class without an optical model.
     """
     u, amount = rng.random(), np.exp(rng.normal(0, 0.04 + 0.10 * difficulty))
     edge = _edge(rng.uniform(6, 10 + 10 * difficulty))

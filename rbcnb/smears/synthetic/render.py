@@ -85,7 +85,6 @@ class Scene:
     image: np.ndarray  # [H,W,3] uint8 RGB
     truth: pd.DataFrame  # x_px, y_px, radius_px, label, border, overlap: one row per red cell
     debris: pd.DataFrame  # x_px, y_px, radius_px, kind: white cells, platelets and so on
-    slide: Slide
 
 
 def render_smear(spec: SmearSpec, *, seed: int | Sequence[int]) -> tuple[np.ndarray, pd.DataFrame]:
@@ -100,7 +99,7 @@ def render_smear(spec: SmearSpec, *, seed: int | Sequence[int]) -> tuple[np.ndar
 
 
 def render_scene(spec: SmearSpec, *, seed: int | Sequence[int]) -> Scene:
-    """Like `render_smear`, with the debris and the slide's own settings beside it."""
+    """Like `render_smear`, with the debris beside it."""
     rng = np.random.default_rng(seed)
     slide = draw_slide(spec.difficulty, rng)
     size = (spec.width_px, spec.height_px)
@@ -141,7 +140,7 @@ def render_scene(spec: SmearSpec, *, seed: int | Sequence[int]) -> Scene:
     x, y = truth[X], truth[Y]
     truth[BORDER] = (x - radii < 0) | (y - radii < 0) | (x + radii > size[0] - 1) | (y + radii > size[1] - 1)
     truth[OVERLAP] = overlap
-    return Scene(image, truth, debris, slide)
+    return Scene(image, truth, debris)
 
 
 def draw_slide(difficulty: float, rng: np.random.Generator) -> Slide:

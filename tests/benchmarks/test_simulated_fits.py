@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 from scipy import stats
+from simulated_fits import Population, bca_limits, hierarchical_bootstrap
 from sklearn.metrics import f1_score
 
 from rbcnb.columns import CLASSES
 from rbcnb.evaluation.inference import draw_groups
-from rbcnb.evaluation.simulation import Population, bca_limits, hierarchical_bootstrap
 
 RNG = np.random.default_rng(3)
 

@@ -102,7 +102,7 @@ def hierarchical_bootstrap(
     smears that matter, 88 (percentile) and 87 % (BCa) with five smears and ten seeds, 94 and 93 % with twenty.
 
     Args:
-        one: confusion counts [S, G, C, C] (`rbcnb.evaluation.paired_counts`).
+        one: confusion counts [S, G, C, C] (`rbcnb.evaluation.inference.paired_counts`).
         other: the rival's, on the same cells and seeds.
         seed: of the draws.
         level: nominal coverage.

@@ -1,4 +1,8 @@
-"""What the checks of the paper share: the shape of a row, the names they print, a claim's quote."""
+"""The numbers that the paper prints, recomputed from the paper itself: python benchmarks/paper_numbers.py
+
+Writes ``rbcnb/paper_tables/checks.csv``, which `rbcnb.paper.load_checks` reads. Its numbers follow from `rbcnb.paper`
+alone, so that it changes only where a printed number, a claim or a check below is changed. Takes a few seconds.
+"""
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -7,37 +11,59 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
+import torch
+from scipy import stats
+from sklearn.model_selection import train_test_split
+from torchvision import models
 
 from rbcnb.columns import CLASSES, CODOCYTE, HYPOCHROMIA, NORMAL, SCORES
-from rbcnb.evaluation.printed_numbers import (
-    chance_of_at_least,
-    chance_of_classes,
-    classes_drawn_by_seed,
-    count_behind,
-    densenet_parameters,
-    mcnemar_range,
-    n_test_cells,
-    rank_correlation,
-    relative_improvement,
-    resnet_parameters,
-    scores_of_confusion,
+from rbcnb.evaluation.hypothesis_tests import mcnemar_p
+from rbcnb.evaluation.inference import macro_f1_of_counts
+from rbcnb.evaluation.relative_gain import relative_improvement
+from rbcnb.paper import (
+    CHECKS,
+    CLAIMS,
+    CONFUSION,
+    SETTINGS,
+    TABLE1,
+    TABLE2,
+    TABLE3,
 )
-from rbcnb.paper import CLAIMS, CONFUSION, CONFUSION_PERCENT, CONFUSION_SHARES, SETTINGS, TABLE1, TABLE2, TABLE3
 
 ARCHITECTURES: Mapping[str, str] = MappingProxyType({"densenet121": "DenseNet-121", "resnet50": "ResNet-50"})
 SCORE_NAMES: Mapping[str, str] = MappingProxyType({"accuracy": "accuracy", "macro_f1": "F1", "auroc": "AUROC"})
+# The margins printed in Fig. 11, percent: recall of each class, precision of each class, accuracy.
+_MARGINS = [f"{score}_{name}" for score in ("recall", "precision") for name in CLASSES] + ["accuracy"]
+CONFUSION_PERCENT = pd.DataFrame(
+    {
+        ("densenet121", "cross_entropy"): (71.9, 83.5, 95.4, 87.0, 76.2, 94.2, 91.3),
+        ("densenet121", "focal"): (75.2, 99.1, 98.2, 87.5, 99.1, 96.1, 95.6),
+        ("resnet50", "cross_entropy"): (52.9, 98.3, 96.8, 80.0, 91.1, 93.0, 91.7),
+        ("resnet50", "focal"): (59.5, 97.4, 97.3, 79.1, 97.4, 93.7, 92.8),
+    },
+    index=_MARGINS,
+).T.rename_axis(["architecture", "method"])
+# The share of all test cells printed in each square of Fig. 11, percent; rows output, columns target class.
+CONFUSION_SHARES = MappingProxyType(
+    {
+        ("densenet121", "cross_entropy"): ((8.5, 0.0, 1.3), (0.7, 9.4, 2.3), (2.7, 1.9, 73.3)),
+        ("densenet121", "focal"): ((8.9, 0.0, 1.3), (0.0, 11.2, 0.1), (2.9, 0.1, 75.4)),
+        ("resnet50", "cross_entropy"): ((6.3, 0.1, 1.5), (0.1, 11.1, 1.0), (5.5, 0.1, 74.4)),
+        ("resnet50", "focal"): ((7.1, 0.1, 1.8), (0.0, 11.0, 0.3), (4.8, 0.2, 74.8)),
+    }
+)
 SPLIT_SEED = 42  # the seed every tutorial uses; it draws the published test set's classes exactly
 
 
 class Check(NamedTuple):
-    """A published number or claim beside what it comes to; see `rbcnb.evaluation.recomputation`."""
+    """A published number or claim beside what it comes to; a row of `rbcnb.paper.load_checks`."""
 
-    claim: str  # id in CLAIMS, or empty
+    claim: str
     place: str
     number: str
     published: str
     recomputed: str
-    agrees: bool | None  # None: a remark rather than a check
+    agrees: bool | None
     remark: str
 
 
@@ -46,10 +72,89 @@ def quote(claim_id: str) -> str:
     return next(claim.quote for claim in CLAIMS if claim.id == claim_id)
 
 
-def fits(accuracies: Sequence[float], sizes: Sequence[int]) -> dict[int, int]:
+def n_test_cells(n_cells: int) -> int:
+    """Cells in the published test set of *n_cells*, rounded up as scikit-learn's ``train_test_split`` does."""
+    return math.ceil(n_cells * SETTINGS["test_fraction"])
+
+
+def count_behind(accuracy: float, n: int) -> tuple[int, int] | None:
+    """How many right cells of *n* print as *accuracy* (0 to 1), and to how many decimals of a percent they do.
+
+    Two decimals are tried first, then one where the second is 0 (a figure's 91.3 % can stand as 91.30 in a table; among
+    a thousand cells nearly every one-decimal number fits). None if no count does.
+    """
+    percent, right = 100 * accuracy, round(accuracy * n)
+    for decimals in (2, 1):
+        exact = abs(round(percent, decimals) - percent) < 1e-9
+        if exact and abs(100 * right / n - percent) <= 0.5 * 10.0**-decimals + 1e-9:
+            return right, decimals
+    return None
+
+
+def whole_numbers(accuracies: Sequence[float], sizes: Sequence[int]) -> dict[int, int]:
     """How many accuracies are a whole number of right cells, by the decimals they fit to."""
     found = [count_behind(accuracy, n) for accuracy, n in zip(accuracies, sizes, strict=True)]
     return {decimals: sum(fit is not None and fit[1] == decimals for fit in found) for decimals in (2, 1)}
+
+
+def scores_of_confusion(counts: pd.DataFrame) -> dict[str, float]:
+    """Of counts [predicted, target]: accuracy, macro_f1 (mean of the classes' F1), recall_ and precision_<class>."""
+    matrix = counts.to_numpy(float)
+    right = np.diag(matrix)
+    scores = {"accuracy": float(right.sum() / matrix.sum()), "macro_f1": float(macro_f1_of_counts(matrix))}
+    for score, shares in (("recall", right / matrix.sum(axis=0)), ("precision", right / matrix.sum(axis=1))):
+        scores |= {f"{score}_{name}": float(share) for name, share in zip(counts.columns, shares, strict=True)}
+    return scores
+
+
+def rank_correlation(x: Sequence[float], y: Sequence[float]) -> tuple[float, float]:
+    """Spearman's coefficient, and its two-sided p over all orders of *y*, exactly; for up to about eight values."""
+    x_rank, y_rank = stats.rankdata(x), stats.rankdata(y)
+    test = stats.permutation_test(
+        (y_rank,),
+        lambda ranks: np.corrcoef(x_rank, ranks)[0, 1],
+        permutation_type="pairings",
+        n_resamples=np.inf,
+    )
+    return float(test.statistic), float(test.pvalue)
+
+
+def chance_of_classes(drawn: Mapping[str, int], total: Mapping[str, int]) -> float:
+    """Exact probability that a random draw without replacement from *total* holds exactly *drawn* of each class."""
+    # scipy's multivariate_hypergeom is off by 7e-12 of it.
+    ways = math.prod(math.comb(int(total[name]), int(drawn[name])) for name in total)
+    return ways / math.comb(int(sum(total.values())), int(sum(drawn[name] for name in total)))
+
+
+def classes_of_split(total: Mapping[str, int], *, seed: int) -> dict[str, int]:
+    """Cells per class in scikit-learn's test set of cells that stand in the order of their classes in *total*.
+
+    They stand so when they are read from one folder per class.
+    """
+    labels = np.repeat(list(total), list(total.values()))
+    _, test = train_test_split(labels, test_size=SETTINGS["test_fraction"], random_state=seed)
+    return {name: int((test == name).sum()) for name in total}
+
+
+def mcnemar_range(first: pd.DataFrame, second: pd.DataFrame) -> tuple[int, float, float]:
+    """What two confusion matrices [predicted, target] of the same cells tell of their pairing.
+
+    Returns:
+        Cells that *second* has right beyond *first*, and the least and greatest exact McNemar p of all pairings that
+        the matrices allow: class by class as few, and as many, cells as can be that *first* alone has right.
+    """
+    right, also = (np.diag(counts.to_numpy()).astype(int) for counts in (first, second))
+    wrong_also = second.to_numpy().sum(axis=0) - also
+    net = int((also - right).sum())
+    fewest, most = int(np.maximum(0, right - also).sum()), int(np.minimum(right, wrong_also).sum())
+    return net, mcnemar_p(fewest, fewest + net), mcnemar_p(most, most + net)
+
+
+def n_weights(architecture: str) -> int:
+    """Weights of torchvision's network with three classes."""
+    with torch.device("meta"):  # shapes alone
+        network = models.get_model(architecture, weights=None, num_classes=len(CLASSES))
+    return sum(weights.numel() for weights in network.parameters())
 
 
 def table2() -> Iterator[Check]:
@@ -97,9 +202,8 @@ def table2() -> Iterator[Check]:
 
 
 def table3() -> Iterator[Check]:
-    fraction = SETTINGS["test_fraction"]
-    sizes = {row.rho: n_test_cells(row.total, fraction) for row in TABLE2.itertuples()}
-    whole = fits(TABLE3["accuracy"], [sizes[rho] for rho in TABLE3["rho"]])
+    sizes = {row.rho: n_test_cells(row.total) for row in TABLE2.itertuples()}
+    whole = whole_numbers(TABLE3["accuracy"], [sizes[rho] for rho in TABLE3["rho"]])
     yield Check(
         "",
         "Table 3",
@@ -273,7 +377,7 @@ def figure11() -> Iterator[Check]:
 
 
 def recalls() -> Iterator[Check]:
-    for claim_id, architecture, name, said in (
+    for claim_id, architecture, name, printed in (
         ("accuracy_6_6", "resnet50", CODOCYTE, 6.6),
         ("codocyte_3_3", "densenet121", CODOCYTE, 3.3),
         ("hypochromia_15_6", "densenet121", HYPOCHROMIA, 15.6),
@@ -286,9 +390,9 @@ def recalls() -> Iterator[Check]:
             claim_id,
             "section 5, Fig. 11",
             f"{ARCHITECTURES[architecture]}: gain in " + ("model accuracy" if key == "accuracy" else f"{name} recall"),
-            f"{said} %",
+            f"{printed} %",
             f"{new[key] - old[key]:.1f} points",
-            abs(new[key] - old[key] - said) < 0.05,
+            abs(new[key] - old[key] - printed) < 0.05,
             f"{name} recall {100 * recalls[0]:.1f} % to {100 * recalls[1]:.1f} %, "
             f"{after.loc[name, name] - before.loc[name, name]:+d} of {after[name].sum()} cells",
         )
@@ -332,7 +436,7 @@ def recalls() -> Iterator[Check]:
 def test_set() -> Iterator[Check]:
     total, fraction = SETTINGS["class_counts"], SETTINGS["test_fraction"]
     n_all = sum(total.values())
-    n_test = n_test_cells(n_all, fraction)
+    n_test = n_test_cells(n_all)
     shares = {CODOCYTE: 10.17, HYPOCHROMIA: 10.50}
     yield Check(
         "",
@@ -343,7 +447,7 @@ def test_set() -> Iterator[Check]:
         all(abs(100 * total[name] / n_all - share) <= 0.005 for name, share in shares.items()),
         "",
     )
-    whole = fits(TABLE1["accuracy"], [n_test] * len(TABLE1))
+    whole = whole_numbers(TABLE1["accuracy"], [n_test] * len(TABLE1))
     chance = (n_test + 1) / 10001
     yield Check(
         "",
@@ -357,7 +461,7 @@ def test_set() -> Iterator[Check]:
     )
     test = next(iter(CONFUSION.values())).sum()
     n_codocytes = int(test[CODOCYTE])
-    tail = chance_of_at_least(n_codocytes, total[CODOCYTE], n_all, int(test.sum()))
+    tail = stats.hypergeom.sf(n_codocytes - 1, n_all, total[CODOCYTE], test.sum())
     yield Check(
         "",
         "Fig. 11",
@@ -367,7 +471,7 @@ def test_set() -> Iterator[Check]:
         abs(n_codocytes - total[CODOCYTE] * fraction) < 1,
         f"the split was not stratified; at random so many or more come with probability {tail:.3f}",
     )
-    drawn = classes_drawn_by_seed(total, fraction, seed=SPLIT_SEED)
+    drawn = classes_of_split(total, seed=SPLIT_SEED)
     yield Check(
         "",
         "Fig. 11",
@@ -381,24 +485,24 @@ def test_set() -> Iterator[Check]:
 
 
 def table1() -> Iterator[Check]:
-    n_test = n_test_cells(sum(SETTINGS["class_counts"].values()), SETTINGS["test_fraction"])
+    n_test = n_test_cells(sum(SETTINGS["class_counts"].values()))
     for architecture, name in ARCHITECTURES.items():
-        own = TABLE1[TABLE1["architecture"] == architecture].set_index("method")
-        focal = own.loc["focal"].set_index("alpha")
-        ce, over, under = (own.loc[method] for method in ("cross_entropy", "over_sampling", "under_sampling"))
+        runs = TABLE1[TABLE1["architecture"] == architecture].set_index("method")
+        focal = runs.loc["focal"].set_index("alpha")
+        ce, over, under = (runs.loc[method] for method in ("cross_entropy", "over_sampling", "under_sampling"))
         f1 = focal["macro_f1"]
         best = focal.loc[f1.idxmax()]
 
-        said = int(quote(f"cases_{architecture}").split("/7")[0].split()[-1])
+        printed = int(quote(f"cases_{architecture}").split("/7")[0].split()[-1])
         wins = {score: int((focal[score] > ce[score]).sum()) for score in SCORES}
-        same = [SCORE_NAMES[score] for score in SCORES if wins[score] == said]
+        same = [SCORE_NAMES[score] for score in SCORES if wins[score] == printed]
         yield Check(
             f"cases_{architecture}",
             "section 5, Table 1",
             f"{name}: alphas at which focal loss beats cross entropy",
-            f"{said}/{len(focal)}",
+            f"{printed}/{len(focal)}",
             ", ".join(f"{wins[score]}/{len(focal)} by {SCORE_NAMES[score]}" for score in SCORES),
-            wins["macro_f1"] == said,
+            wins["macro_f1"] == printed,
             f"the text's number is that by {' and by '.join(same) or 'no score'}",
         )
         climb = f1.loc[: f1.idxmax()]
@@ -422,7 +526,7 @@ def table1() -> Iterator[Check]:
             f"{place}" + (f" to {place + tied}" if tied else "") + f" of {1 + len(f1)}",
             None,
             f"if alpha and loss changed nothing, the best of {len(f1)} runs would beat one more run {len(f1)} times in "
-            f"{1 + len(f1)} (rbcnb.evaluation.winners_curse)",
+            f"{1 + len(f1)} (rbcnb.winners_curse)",
         )
         error = math.sqrt(sum(share * (1 - share) / n_test for share in (best["accuracy"], ce["accuracy"])))
         gain = best["accuracy"] - ce["accuracy"]
@@ -469,7 +573,7 @@ def table1() -> Iterator[Check]:
         kept < everything,
         f"and {kept / everything:.2f} times the steps per epoch: fewer cells or fewer steps may explain it",
     )
-    sizes = {"densenet121": densenet_parameters(len(CLASSES)), "resnet50": resnet_parameters(len(CLASSES))}
+    sizes = {architecture: n_weights(architecture) for architecture in ARCHITECTURES}
     yield Check(
         "fewer_parameters",
         "section 6, Figs. 3 and 4",
@@ -481,14 +585,19 @@ def table1() -> Iterator[Check]:
     )
 
 
-def recomputation() -> pd.DataFrame:
-    """Every published number and claim that print alone allows to check, beside what it comes to.
-
-    Returns:
-        claim (id in ``CLAIMS``, or empty), place, number, published, recomputed (both as text), agrees (True, False, or
-        None where the row is a remark rather than a check), remark. A claim can have several rows.
-    """
+def recompute_checks() -> pd.DataFrame:
+    """Every published number and claim that print alone allows to check, as `rbcnb.paper.load_checks` has them."""
     parts = (test_set, table1, figure11, recalls, table2, table3, figure13)
-    return pd.DataFrame([row for part in parts for row in part()], columns=list(Check._fields)).astype(
-        {"agrees": "boolean"}
-    )
+    rows = [row for part in parts for row in part()]
+    return pd.DataFrame(rows, columns=list(Check._fields)).astype({"agrees": "boolean"})
+
+
+def main() -> None:
+    checks = recompute_checks()
+    checks.to_csv(CHECKS, index=False, lineterminator="\n")
+    print(checks.drop(columns=["claim", "remark"]).to_string(index=False))
+    print(f"wrote {CHECKS}")
+
+
+if __name__ == "__main__":
+    main()
