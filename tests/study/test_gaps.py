@@ -5,7 +5,7 @@ from dataclasses import asdict, replace
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import noisy
+from conftest import make_predictions, noisy
 
 from rbcnb.evaluation.hypothesis_tests import benjamini_hochberg
 from rbcnb.evaluation.inference import paired_macro_f1, slope_on_log_rho
@@ -25,9 +25,10 @@ TRIALS = {
 RIGHT = {"cross_entropy": 0.6, "focal": 0.8, "over_sampling": 0.7}
 
 
-@pytest.fixture
-def gaps(predictions, tmp_path):
+@pytest.fixture(scope="module")
+def gaps(tmp_path_factory):
     """Three methods with three seeds on the whole data set; on the ladder over-sampling has two of them."""
+    predictions, store = make_predictions(), tmp_path_factory.mktemp("gaps")
 
     def fit(method, seed, rho):
         trial = replace(TRIALS[method], seed=seed)
@@ -36,7 +37,7 @@ def gaps(predictions, tmp_path):
         table = noisy(predictions, right, 100 * seed + int(rho) + len(method))
         blur = np.random.default_rng([seed, int(rho)]).normal(0, 1 - right, len(table))
         table["prob_normal"] = (table["prob_normal"] + blur).clip(0, 1)  # what AUROC ranks by differs, too
-        table.to_parquet(tmp_path / f"{key}.parquet", index=False)
+        table.to_parquet(store / f"{key}.parquet", index=False)
         return {**asdict(trial), "method": method, "key": key, **score_predictions(table)}
 
     final = pd.DataFrame([fit(method, seed, 0) for method in TRIALS for seed in range(3)])
@@ -48,7 +49,7 @@ def gaps(predictions, tmp_path):
             for seed in range(2 if method == "over_sampling" else 3)
         ]
     )
-    return Gaps(final, climbed, tmp_path, margin=0.02, seed=0)
+    return Gaps(final, climbed, store, margin=0.02, seed=0)
 
 
 def tables(gaps, method, rho=0, n=3):

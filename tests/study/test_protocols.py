@@ -5,7 +5,8 @@ import dataclasses
 import pandas as pd
 import pytest
 
-from rbcnb.losses.imbalanced import LOSSES
+from rbcnb.losses.imbalanced import LOSSES, build_loss
+from rbcnb.paper import TABLE1
 from rbcnb.study.protocols import (
     CHANGING_LOSSES,
     METHODS,
@@ -20,7 +21,7 @@ from rbcnb.study.protocols import (
     settings_of,
 )
 from rbcnb.study.tuning import process_table
-from rbcnb.training.trial import Trial
+from rbcnb.training.trial import RESAMPLING, Trial
 
 KNOBS = {
     "alphas": [0.5, 1.0, 1.5], "gamma": 2.0, "n_tries": 4, "learning_rates": [1e-4, 1e-3], "gammas": [1.0, 3.0],
@@ -86,8 +87,16 @@ def test_cross_entropy_draws_label_smoothing_where_focal_loss_draws_alpha_and_ga
         }
 
 
-def test_a_methods_name_and_its_trial_are_the_same():
-    for method in (*METHODS, *RIVALS, "focal_over_sampling", "ldam_over_sampling_equal_steps", "ldam_under_sampling"):
+@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("resample", RESAMPLING)
+def test_a_trial_comes_back_from_its_methods_name(loss, resample):
+    trial = Trial(loss=loss, resample=resample, **({"alpha": 1.0, "gamma": 2.0} if loss == "focal" else {}))
+    assert method_trial(Trial(), trial.method, alpha=1.0, gamma=2.0) == trial
+
+
+def test_names_of_methods_are_the_papers_and_one_for_each_loss():
+    assert set(METHODS) == set(TABLE1["method"])
+    for method in (*METHODS, *RIVALS):
         assert method_trial(Trial(), method, alpha=1.0, gamma=2.0).method == method
     assert {method_trial(Trial(), method, alpha=1.0, gamma=2.0).loss for method in (*METHODS, *RIVALS)} == set(LOSSES)
     for wrong in ("hinge", "under", "_over_sampling", "hinge_over_sampling"):
@@ -153,7 +162,7 @@ def test_a_loss_that_changes_in_a_fit_is_judged_at_the_last_epoch_of_the_folds(p
     f1s = {("ldam_drw", None): [0.5, 0.9, 0.6], ("ldam", None): [0.5, 0.9, 0.6]}
     chosen = choose_settings(curves_of(trials, values, f1s), protocol=protocol).set_index("method")["epochs"]
     assert chosen.to_dict() == {"ldam_drw": 3, "ldam": 2}
-    built = {name: build(Trial(), [9, 9]) for name, build in LOSSES.items()}
+    built = {name: build_loss(name, class_counts=[9, 9]) for name in LOSSES}
     changing = {name for name, loss in built.items() if hasattr(loss, "begin_epoch")}
     assert changing == CHANGING_LOSSES
 

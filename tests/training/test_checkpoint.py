@@ -4,6 +4,7 @@ import dataclasses
 
 import pandas as pd
 import pytest
+from conftest import make_cells
 from torch import nn
 
 from rbcnb.study.runner import run_study
@@ -21,10 +22,16 @@ class Stopped(BaseException):
     """Stands for a kill: nothing on the way up may catch it."""
 
 
-@pytest.fixture
-def split_data(data):
-    cells, crops = data
+@pytest.fixture(scope="module")
+def split_data():
+    cells, crops = make_cells({"codocyte": 20, "hypochromia": 20, "normal": 160})
     return assign_splits(cells, protocol="paper", seed=0), crops
+
+
+@pytest.fixture(scope="module")
+def straight(split_data):
+    """``TRIAL`` without a stop."""
+    return run_trial(TRIAL, *split_data)
 
 
 @pytest.fixture
@@ -45,9 +52,10 @@ def stop_after(monkeypatch):
 
 
 @pytest.mark.parametrize("precision", ["float32", "bf16"])
-def test_resumed_twice_to_the_same_bits(split_data, tmp_path, stop_after, precision):
-    trial = dataclasses.replace(TRIAL, precision=precision, resample="none")
-    straight = run_trial(trial, *split_data)
+def test_resumed_twice_to_the_same_bits(split_data, straight, tmp_path, stop_after, precision):
+    trial = dataclasses.replace(TRIAL, precision=precision)
+    if trial != TRIAL:
+        straight = run_trial(trial, *split_data)
     path = tmp_path / "fit.ckpt"
     for last_epoch in (1, 3):
         stop_after(last_epoch)
@@ -72,9 +80,10 @@ def test_random_layers_go_on_where_they_were(split_data, tmp_path, stop_after, m
     pd.testing.assert_frame_equal(straight.curves, resumed.curves, check_exact=True)
 
 
-def test_a_study_goes_on_from_the_checkpoint_and_clears_it_away(split_data, tmp_path, stop_after, monkeypatch):
+def test_a_study_goes_on_from_the_checkpoint_and_clears_it_away(
+    split_data, straight, tmp_path, stop_after, monkeypatch
+):
     key = TRIAL.key(hash_data(*split_data))
-    straight = run_trial(TRIAL, *split_data)
     stop_after(4)
     with pytest.raises(Stopped):
         run_study([TRIAL], *split_data, tmp_path, jobs=1)
@@ -92,15 +101,15 @@ def test_a_study_goes_on_from_the_checkpoint_and_clears_it_away(split_data, tmp_
     assert not checkpoint_of(tmp_path, key).exists()
 
 
-def test_a_torn_checkpoint_is_left_aside(split_data, tmp_path):
+def test_a_torn_checkpoint_is_left_aside(split_data, straight, tmp_path):
     path = tmp_path / "fit.ckpt"
     path.write_bytes(b"PK\x03\x04 and no more")
     with pytest.warns(UserWarning, match=r"fit\.ckpt: no checkpoint that can be read .* starts anew"):
         result = run_trial(TRIAL, *split_data, checkpoint=path)
-    pd.testing.assert_frame_equal(result.curves, run_trial(TRIAL, *split_data).curves, check_exact=True)
+    pd.testing.assert_frame_equal(result.curves, straight.curves, check_exact=True)
 
 
-def test_a_checkpoint_of_another_network_is_left_aside(split_data, tmp_path, stop_after):
+def test_a_checkpoint_of_another_network_is_left_aside(split_data, straight, tmp_path, stop_after):
     path = tmp_path / "fit.ckpt"
     stop_after(2)
     with pytest.raises(Stopped):
@@ -108,7 +117,7 @@ def test_a_checkpoint_of_another_network_is_left_aside(split_data, tmp_path, sto
     stop_after(None)
     with pytest.warns(UserWarning, match=r"fit\.ckpt: a checkpoint of another network.* starts anew"):
         result = run_trial(TRIAL, *split_data, checkpoint=path)
-    pd.testing.assert_frame_equal(result.curves, run_trial(TRIAL, *split_data).curves, check_exact=True)
+    pd.testing.assert_frame_equal(result.curves, straight.curves, check_exact=True)
 
 
 @pytest.mark.parametrize("error", [OSError(28, "No space left on device"), RuntimeError("unexpected pos 64 vs 0")])

@@ -58,15 +58,6 @@ def test_impossible_settings_are_named(wrong, message):
         Trial(**wrong)
 
 
-def test_methods_are_the_rows_of_table_1():
-    assert Trial(loss="focal", alpha=1.0, gamma=2.0).method == "focal"
-    assert Trial().method == "cross_entropy"
-    assert Trial(resample="under").method == "under_sampling"
-    assert Trial(resample="over").method == "over_sampling"
-    assert Trial(resample="over_equal").method == "over_sampling_equal_steps"
-    assert Trial(loss="ldam", resample="under").method == "ldam_under_sampling"
-
-
 def test_keys_stay_what_they_are():
     """A store of trials is worth days of work, and is found by these names on every machine and version of Python."""
     assert Trial().key("d") == "0c5f95e14b447745"
