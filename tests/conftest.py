@@ -52,8 +52,7 @@ def data() -> tuple[pd.DataFrame, np.ndarray]:
     return make_cells({"codocyte": 20, "hypochromia": 20, "normal": 160})
 
 
-@pytest.fixture
-def predictions() -> pd.DataFrame:
+def make_predictions() -> pd.DataFrame:
     """A predictions table of 300 cells of 12 smears, right about two times out of three, with random probabilities."""
     rng = np.random.default_rng(1)
     targets = rng.choice(CLASSES, 300, p=[0.15, 0.15, 0.7])
@@ -64,6 +63,12 @@ def predictions() -> pd.DataFrame:
     table["target"], table["pred"] = targets, np.array(CLASSES)[probs.argmax(axis=1)]
     table[[f"prob_{name}" for name in CLASSES]] = probs
     return table
+
+
+@pytest.fixture
+def predictions() -> pd.DataFrame:
+    """See `make_predictions`."""
+    return make_predictions()
 
 
 @pytest.fixture
