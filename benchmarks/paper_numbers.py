@@ -1,7 +1,8 @@
 """The numbers that the paper prints, recomputed from the paper itself: python benchmarks/paper_numbers.py
 
-Writes ``rbcnb/paper_tables/checks.csv``, which `rbcnb.paper.load_checks` reads. Its numbers follow from `rbcnb.paper`
-alone, so that it changes only where a printed number, a claim or a check below is changed. Takes a few seconds.
+Writes ``checks.csv`` and ``spread.csv`` in ``rbcnb/paper_tables``, for `rbcnb.paper.load_checks` and `load_spread`.
+Their numbers follow from `rbcnb.paper` alone, so that it changes only where a printed number, a claim or a check below
+is changed. Takes a few seconds.
 """
 
 import math
@@ -13,6 +14,7 @@ import numpy as np
 import pandas as pd
 import torch
 from scipy import stats
+from scipy.special import ndtr
 from sklearn.model_selection import train_test_split
 from torchvision import models
 
@@ -20,15 +22,8 @@ from rbcnb.columns import CLASSES, CODOCYTE, HYPOCHROMIA, NORMAL, SCORES
 from rbcnb.evaluation.hypothesis_tests import mcnemar_p
 from rbcnb.evaluation.inference import macro_f1_of_counts
 from rbcnb.evaluation.relative_gain import relative_improvement
-from rbcnb.paper import (
-    CHECKS,
-    CLAIMS,
-    CONFUSION,
-    SETTINGS,
-    TABLE1,
-    TABLE2,
-    TABLE3,
-)
+from rbcnb.evaluation.winners_curse import chance_of_gain, expected_best_of
+from rbcnb.paper import CHECKS, CLAIMS, CONFUSION, SETTINGS, SPREAD, TABLE1, TABLE2, TABLE3
 
 ARCHITECTURES: Mapping[str, str] = MappingProxyType({"densenet121": "DenseNet-121", "resnet50": "ResNet-50"})
 SCORE_NAMES: Mapping[str, str] = MappingProxyType({"accuracy": "accuracy", "macro_f1": "F1", "auroc": "AUROC"})
@@ -596,7 +591,35 @@ def main() -> None:
     checks = recompute_checks()
     checks.to_csv(CHECKS, index=False, lineterminator="\n")
     print(checks.drop(columns=["claim", "remark"]).to_string(index=False))
-    print(f"wrote {CHECKS}")
+    published_spread().to_csv(SPREAD, index=False, lineterminator="\n")
+    print(f"wrote {CHECKS} and {SPREAD}")
+
+
+def published_spread() -> pd.DataFrame:
+    """What the spread of Table 1's alphas implies for the best of them, per architecture, in macro F1:
+    `rbcnb.paper.load_spread`."""
+    rows = []
+    for architecture, table in TABLE1.groupby("architecture", sort=False):
+        alphas = table.loc[table["method"] == "focal", "macro_f1"]
+        rival = float(table.loc[table["method"] == "cross_entropy", "macro_f1"].iloc[0])
+        k, sd, gain = len(alphas), float(alphas.std(ddof=1)), float(alphas.max() - rival)
+        rows.append(
+            {
+                "architecture": architecture,
+                "runs": k,
+                "mean": float(alphas.mean()),
+                "sd": sd,
+                "best": float(alphas.max()),
+                "cross_entropy": rival,
+                "gain": gain,
+                "expected_gain": expected_best_of(k, sd),
+                "chance": float(chance_of_gain(gain, k, sd)),
+                "best_chance": float(1 - ndtr((alphas.max() - alphas.mean()) / sd) ** k),
+                "beaten_by": int((alphas > rival).sum()),
+                "ties": int((alphas == rival).sum()),
+            }
+        )
+    return pd.DataFrame(rows)
 
 
 if __name__ == "__main__":

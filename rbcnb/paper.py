@@ -13,10 +13,11 @@ import pandas as pd
 
 from rbcnb.columns import CLASSES
 
-# table1.csv to table3.csv as printed; figure11.csv: counts; claims.csv; checks.csv, by benchmarks/paper_numbers.py.
+# table1.csv to table3.csv as printed; figure11.csv: counts; claims.csv; checks.csv and spread.csv, by
+# benchmarks/paper_numbers.py.
 # In table2.csv codocyte, hypochromia, normal and total count cells; percent_* are the "class distributions" as printed.
 TABLES = Path(__file__).with_name("paper_tables")
-CHECKS = TABLES / "checks.csv"
+CHECKS, SPREAD = TABLES / "checks.csv", TABLES / "spread.csv"
 SETTINGS = MappingProxyType(
     {
         "n_smears": 22,  # section 4.1
@@ -73,3 +74,17 @@ def load_checks() -> pd.DataFrame:
         several rows.
     """
     return pd.read_csv(CHECKS, dtype={"agrees": "boolean"}, keep_default_na=False, na_values={"agrees": [""]})
+
+
+def load_spread() -> pd.DataFrame:
+    """What the spread of Table 1's alphas implies for the best of them, per architecture, in macro F1.
+
+    Computed by ``python benchmarks/paper_numbers.py``, which writes ``paper_tables/spread.csv``.
+
+    Returns:
+        ``architecture``; ``runs``, ``mean``, ``sd`` (n - 1) and ``best`` of the alphas; ``cross_entropy``, its one run;
+        ``gain`` of the best over it; ``expected_gain`` if all runs were equally good with this sd; ``chance``, then, of
+        a gain at least as large, and ``best_chance`` of a best at least as high around this mean (an sd of seven runs
+        is itself uncertain by a third either way); ``beaten_by``, how many alphas lie above cross entropy; ``ties``.
+    """
+    return pd.read_csv(SPREAD)

@@ -1,7 +1,4 @@
 # The public names of this folder, each loaded when it is first used.
 from .count import count_files as count_files
 from .differential import differential_count as differential_count
-from .model_file import Model as Model
-from .model_file import ModelCard as ModelCard
-from .model_file import load_model as load_model
-from .model_file import save_model as save_model
+from .model_file import Model as Model, ModelCard as ModelCard, load_model as load_model, save_model as save_model

@@ -1,32 +1,16 @@
 # The public names of this folder, each loaded when it is first used.
 from .calibration import calibration_table as calibration_table
-from .inference import Difference as Difference
-from .inference import paired_macro_f1 as paired_macro_f1
-from .metrics import confusion_table as confusion_table
-from .metrics import macro_f1 as macro_f1
-from .metrics import score_predictions as score_predictions
-from .mistakes import confident_mistakes as confident_mistakes
-from .mistakes import examples_by_class as examples_by_class
+from .inference import Difference as Difference, paired_macro_f1 as paired_macro_f1
+from .metrics import confusion_table as confusion_table, macro_f1 as macro_f1, score_predictions as score_predictions
+from .mistakes import confident_mistakes as confident_mistakes, examples_by_class as examples_by_class
 from .power import plan_seeds as plan_seeds
-from .prior_shift import focal_posterior as focal_posterior
-from .prior_shift import shift_prior as shift_prior
+from .prior_shift import focal_posterior as focal_posterior, shift_prior as shift_prior
 from .relative_gain import relative_improvement as relative_improvement
 from .verdicts import (
     BASE as BASE,
-)
-from .verdicts import (
     adjust_for_families as adjust_for_families,
-)
-from .verdicts import (
     answer_text as answer_text,
-)
-from .verdicts import (
     claims_in_print as claims_in_print,
-)
-from .verdicts import (
     compare_methods as compare_methods,
-)
-from .verdicts import (
     judge_claims as judge_claims,
 )
-from .winners_curse import published_spread as published_spread

@@ -17,8 +17,9 @@ from scipy.special import ndtr
 
 from rbcnb.columns import LABEL, readable
 from rbcnb.evaluation.prior_shift import focal_posterior
-from rbcnb.evaluation.winners_curse import chance_of_gain, expected_best_of, published_spread
+from rbcnb.evaluation.winners_curse import chance_of_gain, expected_best_of
 from rbcnb.losses.focal_curves import focal_curve, focal_gradient, group_shares, modulating_factor
+from rbcnb.paper import load_spread
 from rbcnb.plotting.sliders import Drawing
 from rbcnb.plotting.style import (
     BLACK,
@@ -238,7 +239,7 @@ def prior_shift() -> tuple[Figure, list, Callable[..., None]]:
 def best_of() -> tuple[Figure, list, Callable[..., None]]:
     """One run and the best of k equal ones, and the gain of choosing; published gains marked. Values: k, sd."""
     x = np.linspace(-0.5, 0.5, 401)
-    published = published_spread()
+    published = load_spread()
     with rc():
         figure, axes = new_figure(10.4, 4.2, 1, 2)
         left, right = axes[0]

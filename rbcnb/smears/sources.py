@@ -17,14 +17,7 @@ import pandas as pd
 
 from rbcnb.columns import CLASSES, LABEL, RADIUS, SMEAR, X, Y
 from rbcnb.smears.chula import chula_smears
-from rbcnb.smears.images import (
-    IMAGE_SUFFIXES,
-    Smear,
-    SmearError,
-    identical_image_groups,
-    images_in,
-    read_smears,
-)
+from rbcnb.smears.images import IMAGE_SUFFIXES, Smear, SmearError, identical_image_groups, images_in, read_smears
 from rbcnb.smears.synthetic.render import PAPER_COUNTS, SmearSpec, largest_remainder, render_smear
 
 LABELS_CSV = "labels.csv"

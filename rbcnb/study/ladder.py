@@ -9,15 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from rbcnb.columns import (
-    CLASSES,
-    CODOCYTE,
-    DEV,
-    LABEL,
-    NORMAL,
-    SPLIT,
-    class_names,
-)
+from rbcnb.columns import CLASSES, CODOCYTE, DEV, LABEL, NORMAL, SPLIT, class_names
 from rbcnb.paper import TABLE2
 from rbcnb.study.protocols import best_settings, chosen_trials
 from rbcnb.training.resampling import draw_counts

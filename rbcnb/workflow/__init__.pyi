@@ -1,10 +1,11 @@
 # The public names of this folder, each loaded when it is first used.
-from .final_fits import fit_classical_baseline as fit_classical_baseline
-from .final_fits import fit_final as fit_final
-from .final_fits import fit_ladder as fit_ladder
-from .final_fits import fit_leakage as fit_leakage
-from .model_export import export_model as export_model
-from .model_export import fit_networks as fit_networks
+from .final_fits import (
+    fit_classical_baseline as fit_classical_baseline,
+    fit_final as fit_final,
+    fit_ladder as fit_ladder,
+    fit_leakage as fit_leakage,
+)
+from .model_export import export_model as export_model, fit_networks as fit_networks
 from .notebooks import reproduce as reproduce
 from .publish import publish_run as publish_run
 from .run import Run as Run

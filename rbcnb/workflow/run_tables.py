@@ -15,9 +15,8 @@ from rbcnb.evaluation.calibration import calibration_table
 from rbcnb.evaluation.metrics import score_predictions
 from rbcnb.evaluation.mistakes import confident_mistakes
 from rbcnb.evaluation.verdicts import adjust_for_families, judge_claims
-from rbcnb.evaluation.winners_curse import published_spread
 from rbcnb.labels.assign import count_classes, detection_table
-from rbcnb.paper import load_checks
+from rbcnb.paper import load_checks, load_spread
 from rbcnb.study.classical import beside_networks
 from rbcnb.study.gaps import BALANCED, Gaps
 from rbcnb.study.ladder import ARMS, TABLE2_ARM, dev_rungs
@@ -198,7 +197,7 @@ TABLES: dict[str, dict[str, Callable[[RunTables], pd.DataFrame]]] = {
     "04_cv_tuning": {"choices": lambda it: pd.concat(it.chosen.values(), ignore_index=True)},
     "05_final_evaluation": {
         "table1": lambda it: table1(it.final, it.run.store, seed=it.value("seed")),
-        "winners_curse": lambda _: published_spread(),
+        "winners_curse": lambda _: load_spread(),
         "mcnemar": lambda it: mcnemar_table(predictions_by_method(it.best[it.protocols[0]], it.run.store)),
         "calibration": lambda it: calibration_table(it.forecasts),
         "differences_base": lambda it: it.differences_base,

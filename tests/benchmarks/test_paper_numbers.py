@@ -14,6 +14,7 @@ from paper_numbers import (
     mcnemar_range,
     n_test_cells,
     n_weights,
+    published_spread,
     rank_correlation,
     recompute_checks,
     scores_of_confusion,
@@ -24,7 +25,7 @@ from sklearn.model_selection import train_test_split
 
 from rbcnb.columns import CLASSES
 from rbcnb.evaluation.hypothesis_tests import mcnemar_p
-from rbcnb.paper import CHECKS, CONFUSION, SETTINGS, TABLE1, TABLE3, load_checks
+from rbcnb.paper import CHECKS, CONFUSION, SETTINGS, SPREAD, TABLE1, TABLE3, load_checks
 
 COUNTS = dict(SETTINGS["class_counts"])
 N_TEST = n_test_cells(sum(COUNTS.values()))
@@ -146,3 +147,7 @@ def test_checks_follow_the_tables(monkeypatch):
     assert pd.DataFrame(paper_numbers.test_set()).set_index("number").loc[whole, "agrees"]
     monkeypatch.setattr(paper_numbers, "TABLE1", TABLE1.assign(accuracy=0.9191))
     assert not pd.DataFrame(paper_numbers.test_set()).set_index("number").loc[whole, "agrees"]
+
+
+def test_the_committed_spread_is_the_one_computed():
+    assert SPREAD.read_text(encoding="utf-8") == published_spread().to_csv(index=False, lineterminator="\n")

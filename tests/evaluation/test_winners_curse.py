@@ -9,7 +9,8 @@ import pandas as pd
 import pytest
 from scipy import integrate, stats
 
-from rbcnb.evaluation.winners_curse import chance_of_gain, expected_best_of, published_spread
+from rbcnb.evaluation.winners_curse import chance_of_gain, expected_best_of
+from rbcnb.paper import load_spread
 from rbcnb.plotting.lesson import best_of
 
 
@@ -71,7 +72,7 @@ def test_simulation_agrees_with_the_exact_expectation_and_chance():
 
 
 def test_published_spread_is_the_one_of_table_1():
-    table = published_spread().set_index("architecture")
+    table = load_spread().set_index("architecture")
     assert table["mean"].round(2).to_dict() == {"densenet121": 0.79, "resnet50": 0.78}
     assert table["sd"].round(2).to_dict() == {"densenet121": 0.13, "resnet50": 0.09}
     assert table.loc["densenet121", ["beaten_by", "ties"]].tolist() == [4, 0]
@@ -92,4 +93,4 @@ def test_figure_says_the_expectation_and_marks_the_chances():
     assert len(gains) >= 5
     np.testing.assert_allclose(chances, [by_quadrature(gain, 7, 0.12) for gain in gains], atol=1e-8)
     points = {line.get_xdata()[0]: line.get_ydata()[0] for line in right.get_lines() if line.get_marker() == "o"}
-    assert points == pytest.approx({gain: by_quadrature(gain, 7, 0.12) for gain in published_spread()["gain"]})
+    assert points == pytest.approx({gain: by_quadrature(gain, 7, 0.12) for gain in load_spread()["gain"]})

@@ -6,8 +6,7 @@ from itertools import islice
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from rbcnb.columns import UNSURE
 from rbcnb.labels.consensus import standing_readings

@@ -8,13 +8,7 @@ from conftest import make_cells
 from rbcnb.columns import CELL, DEV, FOLD, GROUP, LABEL, SMEAR, SPLIT, TEST
 from rbcnb.labels.planted_errors import plant_errors
 from rbcnb.labels.readings import Reading, append_readings
-from rbcnb.labels.second_look import (
-    SIMULATED,
-    compare_second_look,
-    error_estimate,
-    relabel_queue,
-    simulated_labels,
-)
+from rbcnb.labels.second_look import SIMULATED, compare_second_look, error_estimate, relabel_queue, simulated_labels
 from rbcnb.study.label_audit import apply_corrections, correction_effect, load_corrections
 from rbcnb.training.splits import assign_splits
 from rbcnb.training.trial import Trial

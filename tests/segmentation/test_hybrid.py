@@ -9,8 +9,7 @@ import cv2
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from rbcnb.columns import BORDER, CELL, CODOCYTE, DOUBLE, HYPOCHROMIA, LABEL, RADIUS, SCORE, X, Y
 from rbcnb.segmentation.matching import detection_scores, match_cells

@@ -6,8 +6,7 @@ import sys
 import cv2
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from rbcnb.segmentation import upscaling, waifu2x
 from rbcnb.segmentation.crops import crop_cells, upscaled_crops

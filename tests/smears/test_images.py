@@ -7,8 +7,7 @@ import zlib
 import cv2
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from PIL import Image
 
 from rbcnb.smears.images import SmearError, decode_image, images_in, read_image

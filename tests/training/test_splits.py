@@ -4,8 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from conftest import make_cells
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 from sklearn.metrics import adjusted_rand_score
 
 from rbcnb.columns import DEV, FOLD, GROUP, LABEL, NO_FOLD, SPLIT, TEST
