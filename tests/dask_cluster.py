@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
-PATH = (ROOT, ROOT / "tests")
+PATH = (ROOT, ROOT / "tests", ROOT / "tests" / "_utils")  # of the package, and of what tests send to workers
 START_S = 120.0
 
 

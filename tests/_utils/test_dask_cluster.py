@@ -15,7 +15,7 @@ import pandas as pd
 import pytest
 import torch
 from conftest import make_cells
-from dask_cluster import ROOT, loopback_cluster
+from dask_cluster import PATH, ROOT, loopback_cluster
 from PIL import Image
 
 from rbcnb._utils import dask_cluster as ours
@@ -333,7 +333,7 @@ def test_workers_that_would_compute_something_else_are_refused(split_data, tmp_p
         with connect(cluster.address) as client:
             assert ask_all_workers(client, worker_facts) == worker_facts()
             # One that joins now is refused by the first item that it takes.
-            cluster.add_worker(path=(other, ROOT / "tests"))
+            cluster.add_worker(path=(other, *PATH[1:]))
             cluster.wait()
             work = run_all(runner._work, [(FAST, "key")] * 8, shared=(*split_data, tmp_path, None), client=client)
             with pytest.raises(ClusterError, match=r"worker tcp://\S+ joined late .*rbcnb's code \w+, not .*install"):
@@ -363,7 +363,7 @@ def test_ctrl_c_keeps_what_is_done_and_cancels_what_has_not_begun(tmp_path):
         "    except KeyboardInterrupt: print('stopped', flush=True)\n"
     )
     with loopback_cluster(tmp_path, workers=2) as cluster:
-        env = os.environ | {"PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}"}
+        env = os.environ | {"PYTHONPATH": os.pathsep.join(map(str, PATH))}
         caller = subprocess.Popen(
             [sys.executable, "-c", code, cluster.address, str(tmp_path)], env=env, stdout=subprocess.PIPE, text=True
         )
