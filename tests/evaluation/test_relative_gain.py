@@ -131,10 +131,10 @@ def test_a_class_or_all_others_may_be_missing_in_a_draw(predictions):
 
 def test_auroc_has_the_interval_of_the_bootstrap_done_slowly(predictions):
     first, second = ([told_by(predictions, right, seed) for seed in (1, 2, 3)] for right in (1.2, 0.9))
-    gain = relative_gain([(first, second)], score="auroc", seed=5, n_bootstrap=40)
+    gain = relative_gain([(first, second)], score="auroc", seed=5, n_bootstrap=15)
     groups = np.unique(predictions["group"])
     slow = []
-    for row in draw_groups(12, seed=5, n_bootstrap=40).astype(int):
+    for row in draw_groups(12, seed=5, n_bootstrap=15).astype(int):
         drawn = predictions.index.repeat(predictions["group"].map(dict(zip(groups, row, strict=True))))
         a, b = (np.mean([macro_auroc(t.loc[drawn]) for t in side]) for side in (first, second))
         slow.append(100 * (a / b - 1))
