@@ -81,7 +81,13 @@ def batch():
     return logits, torch.randint(3, (64,), generator=generator)
 
 
-FIRST = ("test_notebooks.py", "test_dask_cluster.py", "test_labeller_page.py", "test_lesson_page.py")
+FIRST = (
+    "test_notebooks.py",
+    "test_notebooks_on_other_smears.py",
+    "test_dask_cluster.py",
+    "test_labeller_page.py",
+    "test_lesson_page.py",
+)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -1,4 +1,4 @@
-"""The whole path, small: every notebook on tiny smears, resumed after a kill, on one's own images, and failing well."""
+"""The whole path, small: every notebook on tiny smears, resumed after a kill, and read by people."""
 
 import json
 import os
@@ -9,32 +9,17 @@ import sys
 import time
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import psutil
 import pytest
 from PIL import Image
+from tiny_run import FIGURES, command, reproduce
 
 from rbcnb.labels.readings import append_readings
 from rbcnb.smears.sources import synthetic_smears
 from rbcnb.workflow.verify import verify_run
 
 pytestmark = pytest.mark.slow
-
-TINY = [
-    "--profile", "smoke",
-    "--set", "n_smears=6", "--set", "cells_per_smear=30", "--set", "epochs=1", "--set", "size_px=24",
-    "--set", "upscale=none", "--set", "n_seeds=1", "--set", "n_folds=2", "--jobs", "2",
-]  # fmt: skip
-FIGURES = {f"fig{number:02}.png" for number in range(1, 14) if number != 9} | {"fig09_paper.png", "fig09_honest.png"}
-
-
-def command(out: Path, *more: str) -> list[str]:
-    return [sys.executable, "-m", "rbcnb.cli", "reproduce", *TINY, "--out", str(out), *more]
-
-
-def reproduce(out: Path, *more: str) -> subprocess.CompletedProcess:
-    return subprocess.run(command(out, *more), capture_output=True, text=True, timeout=600, check=False)
 
 
 @pytest.fixture(scope="module")
@@ -129,46 +114,6 @@ def test_no_cell_of_one_smear_is_on_both_honest_sides(finished):
     assert (split.groupby("smear")["split"].agg(lambda sides: len(set(sides))) == 1).all()
 
 
-def test_a_failing_notebook_is_named_with_cell_and_error(tmp_path):
-    done = reproduce(tmp_path / "run", "--only", "05")
-    assert done.returncode == 1
-    assert "05_final_evaluation, cell" in done.stderr
-    assert "run notebook 04_cv_tuning first" in done.stderr
-    assert (tmp_path / "run" / "notebooks" / "05_final_evaluation.ipynb").exists()
-    assert (tmp_path / "run" / "report.html").exists()
-
-
-def test_a_folder_of_ones_own_smears_with_one_bad_file(tmp_path):
-    folder = tmp_path / "smears"
-    folder.mkdir()
-    truths = []
-    for smear in synthetic_smears(6, seed=1, n_cells=30):
-        Image.fromarray(smear.image).save(folder / smear.name)
-        truths.append(smear.truth[["x_px", "y_px", "label"]].assign(smear=smear.name))
-    pd.concat(truths).to_csv(folder / "labels.csv", index=False)
-    (folder / "torn.png").write_bytes(b"\x89PNG\r\n\x1a\n then nothing")
-    Image.fromarray(np.full((60, 60, 3), 215, np.uint8)).save(folder / "00_blank.png")
-    once = ["--smears", str(folder), "--protocol", "honest"]
-    done = reproduce(tmp_path / "run", *once, "--only", "01,02,04,05")
-    assert done.returncode == 1  # done, but something was left out
-    assert "torn.png" in done.stderr
-    assert ", cell " not in done.stderr  # where an error would be
-    labelled = pd.read_csv(tmp_path / "run" / "labelled.csv")
-    assert labelled["smear"].nunique() == 6
-    assert set(labelled["label"]) == {"codocyte", "hypochromia", "normal"}
-    again = reproduce(tmp_path / "run", *once, "--only", "01,02,04")
-    assert again.returncode == 1  # what was left out stays so
-    assert again.stderr.count("done already") == 3
-    assert set(pd.read_csv(tmp_path / "run" / "tables" / "table1.csv")["protocol"]) == {"published", "honest"}
-    (folder / "torn.png").unlink()
-    (folder / "labels.csv").unlink()
-    bare = reproduce(tmp_path / "bare", "--smears", str(folder))
-    assert bare.returncode == 2
-    assert "no smear has labelled cells to train on; put a labels.csv" in bare.stderr
-    assert reproduce(tmp_path / "bare", "--smears", str(folder), "--only", "01").returncode == 0
-    assert len(pd.read_csv(tmp_path / "bare" / "cells.csv")) > 100
-
-
 def test_what_readers_say_of_a_run_is_taken_in(finished, tmp_path):
     out = shutil.copytree(finished, tmp_path / "run")
     before = pd.read_csv(out / "labelled.csv")
@@ -201,32 +146,3 @@ def test_what_readers_say_of_a_run_is_taken_in(finished, tmp_path):
     looks = pd.read_csv(out / "test_openings.csv", keep_default_na=False)
     audits = looks.loc[looks["method"] == "label audit", "reason"]
     assert [bool(reason) for reason in audits] == [False, True]  # labels that were trained on had changed
-
-
-def on_real_smears(out: Path, notebooks: str) -> None:
-    """Runs *notebooks* on Chula's first images; most labelled cells must be found."""
-    real = ["--smears", "chula", "--data", os.environ["RBCNB_CHULA"], "--set", "max_smears=48"]
-    done = reproduce(out, *real, "--only", notebooks)
-    assert done.returncode == 0, done.stderr[-3000:]
-    detection = pd.read_csv(out / "tables" / "detection.csv")
-    assert detection["n_hits"].sum() / detection["n_truth"].sum() > 0.9
-
-
-with_chula = pytest.mark.skipif(
-    "RBCNB_CHULA" not in os.environ, reason="set RBCNB_CHULA to a folder with Chula RBC-12 to run it"
-)
-
-
-@with_chula
-def test_real_smears_are_segmented_and_labelled(tmp_path):
-    on_real_smears(tmp_path / "run", "01,02")
-    labelled = pd.read_csv(tmp_path / "run" / "labelled.csv")
-    assert labelled["label"].value_counts().loc[["codocyte", "hypochromia", "normal"]].min() > 10
-
-
-@pytest.mark.heavy
-@with_chula
-def test_all_figures_are_drawn_from_real_smears(tmp_path):
-    on_real_smears(tmp_path / "run", "01,02,04,05,06")
-    of_the_lesson = {"fig01.png"}
-    assert {path.name for path in (tmp_path / "run" / "figures").iterdir()} >= FIGURES - of_the_lesson
