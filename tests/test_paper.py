@@ -27,6 +27,12 @@ def test_table1_has_every_setting_once_per_architecture():
     assert TABLE1["epochs"].between(1, SETTINGS["max_epochs"]).all()
 
 
+def test_accuracies_are_fractions_with_every_printed_digit():
+    printed = TABLE1.set_index(["architecture", "method", "alpha"])["accuracy"]
+    assert printed["densenet121", "focal", 0.25] == 0.9194
+    assert TABLE3["accuracy"].iloc[0] == 0.8979
+
+
 def test_table2_holds_the_whole_data_set_and_its_own_totals():
     counts = TABLE2[list(CLASSES)]
     assert (counts.sum(axis=1) == TABLE2["total"]).all()

@@ -93,6 +93,15 @@ def test_what_a_killed_session_was_told_is_saved_is_there(tmp_path):
     assert table["label"].iloc[-1] == "normal"
 
 
+def test_a_reading_is_on_the_disk_before_the_call_returns(tmp_path, monkeypatch):
+    synced, fsync = [], os.fsync
+    monkeypatch.setattr(os, "fsync", lambda handle: (synced.append(os.fstat(handle).st_size), fsync(handle)))
+    path = tmp_path / "readings.csv"
+    for cell in range(3):
+        append_readings(path, [said(cell, "normal")])
+        assert path.stat().st_size in synced
+
+
 def test_a_torn_last_line_is_told_kept_aside_and_not_built_upon(tmp_path):
     path = tmp_path / "readings.csv"
     append_readings(path, [said(0, "normal"), said(1, "codocyte", comment="ä")])

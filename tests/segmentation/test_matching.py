@@ -4,7 +4,7 @@ import pandas as pd
 import pytest
 
 from rbcnb.columns import RADIUS, X, Y
-from rbcnb.segmentation.matching import FALSE, FOUND, MERGED, MISSED, SPLIT, classify_matches
+from rbcnb.segmentation.matching import FALSE, FOUND, MERGED, MISSED, SPLIT, classify_matches, match_cells
 
 
 def circles(*rows):
@@ -35,3 +35,9 @@ def test_fates_of_hand_made_cases(cells, truth, names, fates):
     found = classify_matches(cells, truth, max_distance=4)
     assert list(found[0]) == names
     assert list(found[1]) == fates
+
+
+def test_as_many_pairs_as_possible_come_before_near_ones():
+    """0 and 10 found, 9 and 19 true: 10 lies next to 9, but taking that pair would leave the two others alone."""
+    assert match_cells(circles((0, 0, 5), (10, 0, 5)), points((9, 0), (19, 0)), max_distance=9.5).tolist() == [0, 1]
+    assert match_cells(circles((0, 0, 5), (10, 0, 5)), points((9, 0), (19, 0)), max_distance=8).tolist() == [-1, 0]

@@ -72,6 +72,16 @@ def test_fringes_turn_over_on_the_other_side_of_focus():
     np.testing.assert_allclose(above, -below, atol=1e-7)
 
 
+def test_a_point_spreads_with_its_distance_from_focus():
+    """To a standard deviation of the lens's and the defocus's, 0.30 um per um, whichever way it lies."""
+    point = np.zeros((1, 101, 101), np.float32)
+    point[0, 50, 50] = 1
+    for height, sd_um in ((0.0, 0.09), (2.0, np.hypot(0.09, 0.6)), (-2.0, np.hypot(0.09, 0.6))):
+        path, _ = focus(point, np.array([height]), um_per_px=0.05, contrast=0.0)
+        columns = np.arange(101) - 50
+        assert np.sqrt((path.sum(axis=0) * columns**2).sum()) * 0.05 == pytest.approx(sd_um, rel=0.02)
+
+
 def test_planes_add():
     """Two cells at two heights are seen as each alone would be."""
     a, b = disc_um(), np.roll(disc_um(), 9, axis=1)
