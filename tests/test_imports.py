@@ -78,6 +78,7 @@ def test_no_modules_import_each_other_in_a_circle():
     assert len(list(graphlib.TopologicalSorter(graph).static_order())) == len(MODULES)
 
 
+@pytest.mark.slow
 def test_every_public_name_of_a_folder_is_there():
     code = (
         "import importlib, sys\n"

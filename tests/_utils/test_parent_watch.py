@@ -6,11 +6,13 @@ import sys
 import time
 
 import psutil
+import pytest
 
 CHILD = "from rbcnb._utils.parent_watch import die_with_parent as f; f({}); print('up', flush=True); "
 CHILD += "import time; time.sleep(60)"
 
 
+@pytest.mark.slow
 def test_a_child_ends_with_a_parent_that_was_killed():
     parent = "import os, subprocess, sys; child = subprocess.Popen([sys.executable, '-c', {!r}.format(os.getpid())]); "
     parent += "print(child.pid, flush=True); child.wait()"

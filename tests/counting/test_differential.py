@@ -68,6 +68,7 @@ def test_unmix_keeps_to_shares_when_no_mixture_explains_the_counts():
     assert (shares >= 0).all()
 
 
+@pytest.mark.slow
 def test_the_adjusted_interval_covers_where_the_raw_one_is_biased():
     """Training smears and new smears are drawn from one confusion; the share of codocytes is another than theirs."""
     rng = np.random.default_rng(1)

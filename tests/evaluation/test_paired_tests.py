@@ -46,6 +46,7 @@ def test_random_signs_are_near_the_exact_p():
     assert sign_flip(many, seed=1) == pytest.approx(exact, abs=4 * math.sqrt(exact * (1 - exact) / N_FLIPS))
 
 
+@pytest.mark.slow
 def test_sign_flip_keeps_its_size():
     """Heavy tails of equal methods: the exact test's p is below 0.05 in 5 % at most (50 of 1024 signs: 4.9 %)."""
     rng = np.random.default_rng(0)

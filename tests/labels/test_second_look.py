@@ -104,6 +104,7 @@ def test_all_is_the_mean_by_suspects_and_one_class_alone_is_itself():
     assert none.loc["all", ["excess", "low", "high"]].isna().all()
 
 
+@pytest.mark.slow
 def test_the_interval_covers_the_planted_errors():
     """Suspects of which 40 % are wrong, a reader who slips in 8 %: the interval holds the truth 19 times out of 20."""
     rng = np.random.default_rng(0)

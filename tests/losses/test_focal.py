@@ -316,6 +316,7 @@ def test_forward_mode_and_hessian(batch):
     torch.testing.assert_close(torch.func.hessian(loss)(logits), torch.autograd.functional.hessian(loss, logits))
 
 
+@pytest.mark.slow
 def test_compiled_equals_eager(batch):
     logits, targets = batch[0].float(), batch[1]
     compiled = torch.compile(lambda x, t: focal_loss(x, t, gamma=1.5), backend="aot_eager")

@@ -154,6 +154,7 @@ def boundaries():
     return toy_boundaries(fits.__getitem__, ["one", "two"], columns=2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("make", "settings"),
     [

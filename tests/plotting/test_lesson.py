@@ -94,6 +94,7 @@ def test_png_is_the_picture():
     np.testing.assert_array_equal(decoded(encode_png(picture)), picture[..., :3])
 
 
+@pytest.mark.slow
 @drawings
 def test_a_live_frame_is_the_whole_draw_to_the_pixel(drawing):
     settings, live = SETTINGS[drawing], drawing.live()
@@ -160,6 +161,7 @@ def test_explorer_redraws_from_its_controls():
     assert image.layout.width == f"{after.shape[1]}px"
 
 
+@pytest.mark.slow
 def test_the_curves_need_no_torch():
     code = (
         "import sys\n"

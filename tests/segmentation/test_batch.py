@@ -116,6 +116,7 @@ def test_finished_images_are_not_done_again(folder, tmp_path, monkeypatch):
     )  # other settings
 
 
+@pytest.mark.slow
 def test_jobs_change_nothing(folder, tmp_path):
     run([folder], tmp_path / "one")
     report = run([folder], tmp_path / "two", jobs=2)
@@ -241,6 +242,7 @@ def test_no_memory_is_an_error_of_one_file(folder, tmp_path, monkeypatch):
     assert "not enough memory" in dict(report.errors)[str(folder / "empty.png")]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("jobs", [1, 2])
 def test_killed_in_the_middle_it_carries_on_and_ends_the_same(tmp_path, jobs):
     for i in range(24):

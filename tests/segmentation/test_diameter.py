@@ -9,6 +9,7 @@ from rbcnb.segmentation.diameter import estimate_diameter
 from rbcnb.smears.synthetic.render import SmearSpec, render_smear
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("difficulty", [0.2, 0.8])
 def test_diameter_within_a_tenth_from_small_to_large_and_from_sparse_to_crowded(difficulty):
     errors = []

@@ -49,6 +49,7 @@ def test_windows_are_those_of_the_whole_image_bit_for_bit(shape, scale):
         assert np.array_equal(window, whole[top:bottom, left:right])
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("_network")
 def test_parts_of_tiles_give_the_bits_of_whole_tiles():
     # Several tiles, whose last ones are no whole number of Winograd blocks; small windows, so that most are trimmed.
@@ -63,6 +64,7 @@ def test_parts_of_tiles_give_the_bits_of_whole_tiles():
         assert np.array_equal(window, whole[top:bottom, left:right])
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("_network")
 def test_parts_of_the_image_worked_on_apart_change_nothing(monkeypatch):
     monkeypatch.setattr("rbcnb.segmentation.upscaled_windows._REGION_PX", 60)

@@ -61,6 +61,7 @@ def made():
     return features, assign_splits(cells, protocol="honest", seed=0, n_folds=3)
 
 
+@pytest.mark.slow
 def test_every_pair_is_tuned_and_predicts_the_test_cells_as_trials_do(made):
     features, cells = made
     chosen = tune_classical(features, cells, protocol="honest", seed=0, n_tries=2, classifiers=["knn", "svm"])

@@ -41,6 +41,7 @@ def test_optimism_by_hand():
     assert row["choices"] == 2
 
 
+@pytest.mark.slow
 def test_settings_that_are_equally_good_are_told_so():
     """Scores of mean 0.7 and pure noise: the best of 8 settings and 10 epochs flatters, the folds left out do not."""
     rng = np.random.default_rng(0)

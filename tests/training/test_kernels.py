@@ -123,6 +123,7 @@ def test_gradients_of_small_maps_are_those_of_finite_differences():
     assert torch.autograd.gradcheck(of_weights, convolution.weight.detach().requires_grad_(), fast_mode=True)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="glibc's")
 def test_memory_is_kept_between_batches():
     """Blocks of 64 MiB, written to and freed: their pages are the system's to clear only once.

@@ -15,6 +15,8 @@ from rbcnb.workflow.classical_fits import CLASSICAL, load_classical_fits, save_c
 from rbcnb.workflow.run import MissingResultError, Run
 from rbcnb.workflow.verify import unopened_fits
 
+pytestmark = pytest.mark.slow  # fits, and publishes what they left
+
 
 @pytest.fixture(scope="module")
 def fitted():

@@ -113,6 +113,7 @@ def test_done_means_that_the_results_are_there_too(tmp_path):
     assert not notebooks._is_done(run, name, done, {name: "g"})
 
 
+@pytest.mark.slow
 def test_one_at_a_time_fills_a_run(tmp_path, monkeypatch, capsys):
     code = (
         "import sys, time; from rbcnb.workflow import notebooks\n"

@@ -25,6 +25,8 @@ from rbcnb.workflow.run import MissingResultError, Run
 from rbcnb.workflow.run_tables import recomputed
 from rbcnb.workflow.verify import verify_run
 
+pytestmark = pytest.mark.slow  # fits, and publishes what they left
+
 # What follows from folds, splits and labels, beside the fits on whole training sets.
 FROM_MORE = {
     "calibration": "nll",
