@@ -39,7 +39,8 @@ from rbcnb.segmentation.segment_many import SegmentedSmears, segment_smears
 from rbcnb.smears.chula import chula_smears
 from rbcnb.smears.images import Smear
 from rbcnb.smears.synthetic.render import PAPER_COUNTS
-from rbcnb.training.learner import CropLoader, build_learner, predict_probabilities
+from rbcnb.training.learner import CropLoader, build_learner
+from rbcnb.training.predict import predict_crops
 from rbcnb.training.trial import Trial
 
 CROP_PX = 48
@@ -122,8 +123,7 @@ def fit(
 
 
 def scores(model: torch.nn.Module, crops: np.ndarray, targets: np.ndarray) -> dict[str, float]:
-    loader = CropLoader(torch.from_numpy(crops), torch.from_numpy(targets), batch_size=256)
-    predicted = predict_probabilities(model, loader).argmax(axis=1)
+    predicted = predict_crops(model, crops).argmax(axis=1)
     recalls = {f"recall_{name}": np.mean(predicted[targets == k] == k) for k, name in enumerate(CLASSES)}
     return {"macro_f1": macro_f1(targets, predicted), **recalls}
 

@@ -18,18 +18,4 @@ import lazy_loader
 
 __version__ = "0.1.0"
 
-__getattr__, __dir__, __all__ = lazy_loader.attach(
-    __name__,
-    [
-        "counting",
-        "evaluation",
-        "labels",
-        "losses",
-        "plotting",
-        "segmentation",
-        "smears",
-        "study",
-        "training",
-        "workflow",
-    ],
-)
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)  # its folders: __init__.pyi

@@ -1,4 +1,4 @@
-"""Logbooks: tables of text that only grow, in one CSV file, to which several processes may write at once.
+"""The logbook of readings: a CSV file that only grows, to which several processes may write at once.
 
 A row is written whole or not at all, and is on the disk when the call returns. The last column is a time that ends in
 ``Z``: so a row whose line end is missing is known to be whole or torn. Of a torn last line, which a killed process or
@@ -19,7 +19,10 @@ from pathlib import Path
 import pandas as pd
 
 from rbcnb._utils.files import folder_lock
+from rbcnb.columns import CELL, COMMENT, FOUND, KIND, LABEL, READER, REVISION, SESSION, SMEAR, TIME
 
+COLUMNS = (*FOUND, LABEL, KIND, READER, REVISION, SESSION, COMMENT, TIME)
+_KEY = (SMEAR, CELL, READER)  # a reader's rows of a cell, which REVISION numbers from 1
 WAIT_S = 10.0  # for another process to end its write of a few milliseconds
 _TIME = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z"
 
@@ -28,29 +31,10 @@ class LogbookError(ValueError):
     """A logbook cannot be read or written; the message names the file, the row and the mend."""
 
 
-@dataclass(frozen=True)
-class Layout:
-    """The columns of a logbook: *count* numbers, from 1, the rows of the same *key*; the last column is the time."""
+def append_rows(path: str | Path, rows: Sequence[Sequence[str]]) -> None:
+    """Adds *rows* (a text for each of ``COLUMNS``; the revision is filled in) to the logbook at *path*.
 
-    columns: tuple[str, ...]
-    key: tuple[str, ...]
-    count: str
-
-    def numbered(self, rows: Sequence[Sequence[str]], counts: Counter) -> list[list[str]]:
-        """*rows* with their number filled in, by *counts* of the rows before, which go on counting."""
-        place, key_places = self.columns.index(self.count), [self.columns.index(name) for name in self.key]
-        out = []
-        for row in rows:
-            key = tuple(row[i] for i in key_places)
-            counts[key] += 1
-            out.append([*row[:place], str(counts[key]), *row[place + 1 :]])
-        return out
-
-
-def append_rows(path: str | Path, rows: Sequence[Sequence[str]], layout: Layout) -> None:
-    """Adds *rows* (a text for each of the layout's columns; that of ``count`` is filled in) to the logbook at *path*.
-
-    Raises LogbookError where *path* is no logbook of this layout or cannot be written to.
+    Raises LogbookError where *path* is no such logbook or cannot be written to.
     """
     path = _checked(path)
     if not rows:
@@ -58,7 +42,7 @@ def append_rows(path: str | Path, rows: Sequence[Sequence[str]], layout: Layout)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with folder_lock(path.parent, name=_lock_name(path), wait_s=WAIT_S):
-            _append(path, rows, layout)
+            _append(path, rows)
     except BlockingIOError as error:
         raise LogbookError(f"{path}: another process has kept it for {WAIT_S:g} s; end that process") from error
     except OSError as error:
@@ -67,7 +51,7 @@ def append_rows(path: str | Path, rows: Sequence[Sequence[str]], layout: Layout)
         ) from error
 
 
-def read_rows(path: str | Path, layout: Layout) -> pd.DataFrame:
+def read_rows(path: str | Path) -> pd.DataFrame:
     """The rows at *path* as text, in the order they were written; the index is their number in the file.
 
     The header is row 1. A file that is not there has no rows. A torn last line is left out, with a warning that
@@ -77,13 +61,13 @@ def read_rows(path: str | Path, layout: Layout) -> pd.DataFrame:
     """
     path = _checked(path)
     if not path.exists():
-        return pd.DataFrame(columns=list(layout.columns), dtype=str)
+        return pd.DataFrame(columns=list(COLUMNS), dtype=str)
     try:
         with ExitStack() as stack:
             with suppress(OSError):  # where no lock can be made, nobody writes either
                 stack.enter_context(folder_lock(path.parent, name=_lock_name(path), wait_s=WAIT_S))
             data = path.read_bytes()
-        return _read(data, path, layout)
+        return _read(data, path)
     except OSError as error:
         raise LogbookError(f"{path}: cannot be read ({error}); check who may read it") from error
 
@@ -101,23 +85,23 @@ class _Index:
 _INDEXES: dict[tuple[int, int], _Index] = {}  # by device and inode: what this process has read is not read again
 
 
-def _append(path: Path, rows: Sequence[Sequence[str]], layout: Layout) -> None:
+def _append(path: Path, rows: Sequence[Sequence[str]]) -> None:
     """Adds *rows* to the file at *path*, in one write that is synced; the caller holds its lock."""
     with path.open("a+b") as file:
         index = _known_of(file)
         file.seek(index.end)
         new, torn = _split_torn(file.read())
         if new:
-            known = _parsed(new, path, layout, lines_before=index.lines)
-            index.counts.update(known.groupby(list(layout.key), sort=False).size().to_dict())
+            known = _parsed(new, path, lines_before=index.lines)
+            index.counts.update(known.groupby(list(_KEY), sort=False).size().to_dict())
         if torn:
             _set_aside(path, torn)
             file.truncate(index.end + len(new))
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
         if index.end + len(new) == 0:
-            writer.writerow(layout.columns)
-        writer.writerows(layout.numbered(rows, index.counts))
+            writer.writerow(COLUMNS)
+        writer.writerows(_numbered(rows, index.counts))
         # A whole row may lack its line end alone, where an editor saved the file.
         data = (b"\n" if new and not new.endswith(b"\n") else b"") + text.getvalue().encode()
         file.write(data)
@@ -129,6 +113,17 @@ def _append(path: Path, rows: Sequence[Sequence[str]], layout: Layout) -> None:
         index.lines += new.count(b"\n") + data.count(b"\n")
         index.last = data.splitlines(keepends=True)[-1]
         _INDEXES[_identity(path)] = index
+
+
+def _numbered(rows: Sequence[Sequence[str]], counts: Counter) -> list[list[str]]:
+    """*rows* with their revision filled in, by *counts* of the rows before, which go on counting."""
+    place, key_places = COLUMNS.index(REVISION), [COLUMNS.index(name) for name in _KEY]
+    out = []
+    for row in rows:
+        key = tuple(row[i] for i in key_places)
+        counts[key] += 1
+        out.append([*row[:place], str(counts[key]), *row[place + 1 :]])
+    return out
 
 
 def _sync_folder(folder: Path) -> None:
@@ -175,17 +170,17 @@ def _shown(torn: bytes) -> str:
     return repr(torn.decode(errors="replace").replace("\0", "")[:200])
 
 
-def _read(data: bytes, path: Path, layout: Layout) -> pd.DataFrame:
+def _read(data: bytes, path: Path) -> pd.DataFrame:
     """The rows in *data*, the bytes of the file at *path*; see `rbcnb.labels.logbook.read_rows`."""
     data, torn = _split_torn(data)
     if torn:
         warnings.warn(f"{path}: its last line is torn and is left out: {_shown(torn)}", stacklevel=4)
-    return _parsed(data, path, layout, lines_before=0)
+    return _parsed(data, path, lines_before=0)
 
 
-def _parsed(data: bytes, path: Path, layout: Layout, *, lines_before: int) -> pd.DataFrame:
+def _parsed(data: bytes, path: Path, *, lines_before: int) -> pd.DataFrame:
     """The rows in *data*, of which *lines_before* lines were read earlier; the first line of a file is its header."""
-    quick = _quickly_parsed(data, layout, header=lines_before == 0)
+    quick = _quickly_parsed(data, header=lines_before == 0)
     if quick is not None:
         quick.index += lines_before + 1 + (lines_before == 0)
         return quick
@@ -195,17 +190,17 @@ def _parsed(data: bytes, path: Path, layout: Layout, *, lines_before: int) -> pd
         for row in lines:
             number = lines_before + lines.line_num
             if number == 1:
-                if tuple(row) != layout.columns:
+                if tuple(row) != COLUMNS:
                     raise LogbookError(
                         f"{path}: row 1 is {','.join(row)[:200]!r}; a table of readings begins "
-                        f"{','.join(layout.columns)}. Bring other tables in with: rbcnb import-labels"
+                        f"{','.join(COLUMNS)}. Bring other tables in with: rbcnb import-labels"
                     )
-            elif len(row) == len(layout.columns) and re.fullmatch(_TIME, row[-1]):
+            elif len(row) == len(COLUMNS) and re.fullmatch(_TIME, row[-1]):
                 numbers.append(number)
                 rows.append(row)
             elif row:
                 raise LogbookError(
-                    f"{path}: row {number} is {','.join(row)[:200]!r}; it must hold {len(layout.columns)} fields, the "
+                    f"{path}: row {number} is {','.join(row)[:200]!r}; it must hold {len(COLUMNS)} fields, the "
                     "last a time such as 2026-01-31T12:00:00.000000Z; correct it, or take the row out"
                 )
     except UnicodeDecodeError as error:
@@ -214,12 +209,12 @@ def _parsed(data: bytes, path: Path, layout: Layout, *, lines_before: int) -> pd
         raise LogbookError(
             f"{path}: row {lines_before + lines.line_num} cannot be read ({error}); correct it"
         ) from error
-    return pd.DataFrame(rows, columns=list(layout.columns), index=numbers, dtype=str)
+    return pd.DataFrame(rows, columns=list(COLUMNS), index=numbers, dtype=str)
 
 
-def _quickly_parsed(data: bytes, layout: Layout, *, header: bool) -> pd.DataFrame | None:
+def _quickly_parsed(data: bytes, *, header: bool) -> pd.DataFrame | None:
     """The rows in *data*, one in each line, or None where anything is unusual: then row by row says what it is."""
-    shape = {"header": 0} if header else {"header": None, "names": list(layout.columns)}
+    shape = {"header": 0} if header else {"header": None, "names": list(COLUMNS)}
     try:
         table = pd.read_csv(
             io.BytesIO(data), **shape, dtype=str, na_filter=False, skip_blank_lines=False, encoding="utf-8-sig"
@@ -228,10 +223,10 @@ def _quickly_parsed(data: bytes, layout: Layout, *, header: bool) -> pd.DataFram
         return None
     n_lines = data.count(b"\n") + (not data.endswith(b"\n")) - header
     usual = (
-        tuple(table.columns) == layout.columns
+        tuple(table.columns) == COLUMNS
         and isinstance(table.index, pd.RangeIndex)  # else rows have a field too many
         and len(table) == n_lines
-        and table[layout.columns[-1]].str.fullmatch(_TIME).all()
+        and table[COLUMNS[-1]].str.fullmatch(_TIME).all()
     )
     return table if usual else None
 

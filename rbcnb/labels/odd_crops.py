@@ -27,7 +27,7 @@ LOW = 8  # cosine coefficients a side
 TURNS = tuple((swap, down, right) for swap in (False, True) for down in (False, True) for right in (False, True))
 # Between copies after JPEG, noise or other exposure; how many of these it finds: benchmarks/odd_crops.py.
 MAX_DISTANCE = 0.15
-MAX_HASH_BITS = 10
+MAX_HASH_BITS = 10  # of 63 signs that may differ; cells that merely look alike differ in a dozen or more
 TREE_AXES = 12
 CHUNK = 20_000  # pairs whose pixels are compared at once
 NEIGHBOURS = 20  # that a crop is compared with as an outlier; fewer where there are not so many
@@ -77,16 +77,12 @@ def turned_coefficients(low: np.ndarray, turn: tuple[bool, bool, bool]) -> np.nd
     return low * (signs[:, None] if down else 1) * (signs if right else 1)
 
 
-def near_pairs(
-    crops: np.ndarray, *, max_distance: float = MAX_DISTANCE, max_hash_bits: int = MAX_HASH_BITS
-) -> pd.DataFrame:
+def near_pairs(crops: np.ndarray, *, max_distance: float = MAX_DISTANCE) -> pd.DataFrame:
     """All pairs of *crops* that are near in pixels and in perceptual hash, in one of eight turns; none is missed.
 
     Args:
         crops: uint8 [N, S, S, 3].
         max_distance: between `squares`, 0 to 2; d is a correlation of 1 - d**2 / 2.
-        max_hash_bits: of the 63 signs of the hash, how many may differ. Cells that merely look alike are near in pixels
-            but differ in a dozen or more.
 
     Returns:
         One row per pair, nearest first: ``first`` < ``second`` (rows of *crops*), ``distance``, ``hash_bits`` and
@@ -108,10 +104,9 @@ def near_pairs(
             i, j = ordered["i"][start : start + CHUNK], ordered["j"][start : start + CHUNK]
             kept = np.linalg.norm(spun[i] - points[j], axis=1) <= max_distance + _ROUNDING
             i, j = i[kept], j[kept]
-            bits = (spun[i] * points[j] < -(_ROUNDING**2)).sum(
-                axis=1
-            )  # signs of what is 0 but for rounding do not count
-            i, j, bits = (part[bits <= max_hash_bits] for part in (i, j, bits))
+            # Signs of what is 0 but for rounding do not count.
+            bits = (spun[i] * points[j] < -(_ROUNDING**2)).sum(axis=1)
+            i, j, bits = (part[bits <= MAX_HASH_BITS] for part in (i, j, bits))
             one, two = some[i], some[j]
             distance = np.linalg.norm(turned(square[one], turn) - square[two], axis=(1, 2))
             columns = dict(zip(_PAIR_COLUMNS, (one, two, distance, bits, np.full(len(one), number)), strict=True))

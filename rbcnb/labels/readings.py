@@ -24,30 +24,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from rbcnb.columns import (
-    CELL,
-    COMMENT,
-    FOUND,
-    KIND,
-    LABEL,
-    RADIUS,
-    READER,
-    REVISION,
-    SESSION,
-    SMEAR,
-    TIME,
-    UNSURE,
-    X,
-    Y,
-)
-from rbcnb.labels.logbook import Layout, LogbookError, append_rows, read_rows
+from rbcnb.columns import CELL, COMMENT, KIND, LABEL, RADIUS, READER, REVISION, SESSION, SMEAR, TIME, UNSURE, X, Y
+from rbcnb.labels.logbook import COLUMNS, LogbookError, append_rows, read_rows
 
 READINGS_CSV = "readings.csv"  # in a run's folder, or beside the cells.csv of `rbcnb segment`
 SECOND_LOOK_CSV = "second_look.csv"  # in a run's folder: apart, as it must change no label of the test
 NAMED, SKIPPED, UNDONE = "label", "skip", "undo"
 KINDS = (NAMED, UNSURE, SKIPPED, UNDONE)
-COLUMNS = (*FOUND, LABEL, KIND, READER, REVISION, SESSION, COMMENT, TIME)
-LAYOUT = Layout(COLUMNS, key=(SMEAR, CELL, READER), count=REVISION)
 _NUMBERS = (X, Y, RADIUS)
 _TEXTS = (SMEAR, LABEL, KIND, READER, SESSION, COMMENT)
 _TIME_FORMAT = "%Y-%m-%dT%H:%M:%S.%fZ"
@@ -92,7 +75,7 @@ def append_readings(path: str | Path, readings: pd.DataFrame | Iterable[Reading]
     if isinstance(readings, pd.DataFrame):
         readings = _readings_of(readings)
     now = datetime.now(UTC)
-    append_rows(path, [_row(reading, f"{path}: reading {n}", now) for n, reading in enumerate(readings, 1)], LAYOUT)
+    append_rows(path, [_row(reading, f"{path}: reading {n}", now) for n, reading in enumerate(readings, 1)])
 
 
 def load_readings(path: str | Path) -> pd.DataFrame:
@@ -103,7 +86,7 @@ def load_readings(path: str | Path) -> pd.DataFrame:
 
     Raises LogbookError for any other row that is no reading, with file, row and mend.
     """
-    texts = read_rows(path, LAYOUT)
+    texts = read_rows(path)
     table = texts.reset_index(drop=True)
 
     def refuse(bad: pd.Series, name: str, mend: str) -> None:

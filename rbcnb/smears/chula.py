@@ -164,7 +164,7 @@ def fetch_chula(
     """Fetch every file of *registry* (name -> SHA-256; default: Chula RBC-12) into *out* and return *out*.
 
     Files that are there with the right hash are not asked for again, so a stopped fetch carries on where it stopped; a
-    file takes its name only once it is complete and its hash is right. four downloads run at once, each tried
+    file takes its name only once it is complete and its hash is right. Four downloads run at once, each tried
     1 + *retries* times. Raises ``FetchError`` that names each file that failed, after all others were fetched.
     """
     out = Path(out)

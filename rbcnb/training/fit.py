@@ -110,8 +110,8 @@ def run_trial(
         warnings.filterwarnings("ignore", message="`torch.jit.script`")  # fastai's use of it, not ours to mend
         from rbcnb.training.checkpoint import CheckpointCallback, resume
         from rbcnb.training.engine import bare_model, choose_engine, out_of_memory
-        from rbcnb.training.learner import CropLoader, build_learner, predict_probabilities, rotate_flip
-        from rbcnb.training.predict import EVALUATION_BATCH
+        from rbcnb.training.learner import CropLoader, build_learner, rotate_flip
+        from rbcnb.training.predict import EVALUATION_BATCH, probabilities_of
 
     if len(cells) != len(crops):
         raise ValueError(f"{len(cells)} cells but {len(crops)} crops: they must stand in the same order, one each")
@@ -153,7 +153,7 @@ def run_trial(
                 done = resume(learner, checkpoint)
                 learner.add_cb(CheckpointCallback(checkpoint))
             learner.fit(trial.epochs, start_epoch=done)
-            probabilities = predict_probabilities(learner.model, scored)
+            probabilities = probabilities_of(learner.model, (images for images, _ in scored))
             if keep is not None:
                 keep(bare_model(learner.model))
             return probabilities, learner.curve.table

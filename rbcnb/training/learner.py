@@ -26,7 +26,6 @@ from rbcnb.paper import SETTINGS
 from rbcnb.training.engine import Engine, choose_engine, prepare
 from rbcnb.training.kernels import DenseAdam, kept_memory
 from rbcnb.training.models import build_model, normalise
-from rbcnb.training.predict import probabilities_of
 from rbcnb.training.trial import Trial
 
 MAX_ROTATION_DEG = SETTINGS["rotation_degrees"]
@@ -263,8 +262,3 @@ def build_learner(
         default_cbs=False,
         cbs=[TrainEvalCallback(), EpochCallback(), CurveCallback(), *accumulate],
     )
-
-
-def predict_probabilities(model: torch.nn.Module, loader: CropLoader) -> np.ndarray:
-    """Softmax probabilities, float64 [N, C], of the loader's cells in its order; leaves the model in eval mode."""
-    return probabilities_of(model, (images for images, _ in loader))

@@ -7,6 +7,7 @@ them was not trained on: the same setting fitted once per fold.
 
 from collections.abc import Sequence
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -92,7 +93,7 @@ def fit_networks(
     paths = [folder / f"{trial.key(data)}.safetensors" for trial in trials]
     missing = [(trial, path) for trial, path in zip(trials, paths, strict=True) if not _is_whole(path)]
     jobs = max(1, min(jobs or default_jobs(), len(missing)))
-    fit = _fit if jobs == 1 else _fit_in_worker
+    fit = _fit if jobs == 1 else partial(in_worker, _fit)
     joblib.Parallel(n_jobs=jobs, max_nbytes="1M")(
         joblib.delayed(fit)(trial, cells, crops, classes, path) for trial, path in missing
     )
@@ -105,10 +106,6 @@ def _is_whole(path: Path) -> bool:
         return True
     except ModelFileError:
         return False
-
-
-def _fit_in_worker(*arguments) -> None:
-    in_worker(_fit, *arguments)
 
 
 def _fit(trial: Trial, cells: pd.DataFrame, crops: np.ndarray, classes: tuple[str, ...], path: Path) -> None:

@@ -54,8 +54,8 @@ def manage_results(
         told.append(f"{len(rows)} rows: {export}")
     others = [name for store in stores for name in fit_versions(store) if name != FIT_VERSION]
     for name in sorted(set(others)):
-        told.append(f"{others.count(name)} trials have fit version {name}, not {FIT_VERSION} as new ones; kept, unless")
-        told[-1] += f" you ask for --prune {name}"
+        kept = f"not {FIT_VERSION} as new ones; kept, unless you ask for --prune {name}"
+        told.append(f"{others.count(name)} trials have fit version {name}, {kept}")
     return "\n".join([*told, summary(rows)])
 
 

@@ -9,6 +9,7 @@ import pytest
 from scipy.fft import dctn
 
 from rbcnb.columns import CELL, GROUP, SMEAR, SPLIT
+from rbcnb.labels import odd_crops
 from rbcnb.labels.odd_crops import (
     LOW,
     SIDE_PX,
@@ -76,18 +77,20 @@ def brute_force(crops: np.ndarray, max_distance: float) -> set[tuple[int, int]]:
     return found
 
 
-def test_no_near_pair_is_missed():
+def test_no_near_pair_is_missed(monkeypatch):
+    monkeypatch.setattr(odd_crops, "MAX_HASH_BITS", 64)
     crops = blobs(40, 3)
     rng = np.random.default_rng(0)
     noisy = np.clip(crops[:20] + rng.normal(0, 6, crops[:20].shape), 1, 255).astype(np.uint8)
     noisy = np.stack([turned(crop[None, ..., 0], TURNS[i % 8])[0] for i, crop in enumerate(noisy)])[..., None]
     both = np.concatenate([crops, np.where(noisy > 1, noisy, 0).repeat(3, axis=3)])
     for limit in (0.15, 0.6, 1.0):
-        pairs = near_pairs(both, max_distance=limit, max_hash_bits=64)
+        pairs = near_pairs(both, max_distance=limit)
         assert set(zip(pairs["first"], pairs["second"], strict=True)) == brute_force(both, limit)
         assert pairs["distance"].is_monotonic_increasing
     assert len(pairs) > 20
-    bits = near_pairs(both, max_distance=1.0, max_hash_bits=10)
+    monkeypatch.setattr(odd_crops, "MAX_HASH_BITS", 10)
+    bits = near_pairs(both, max_distance=1.0)
     assert set(bits["first"].to_list()) <= set(pairs["first"])
     assert bits["hash_bits"].max() <= 10 < pairs["hash_bits"].max()
 

@@ -7,8 +7,9 @@ import torch.nn.functional as F
 
 from rbcnb.losses.focal import focal_loss
 from rbcnb.training.engine import choose_engine
-from rbcnb.training.learner import CropLoader, build_learner, predict_probabilities, rotate_flip
+from rbcnb.training.learner import CropLoader, build_learner, rotate_flip
 from rbcnb.training.models import normalise
+from rbcnb.training.predict import probabilities_of
 from rbcnb.training.trial import Trial
 
 CPU = choose_engine("cpu", precision="float32")
@@ -120,9 +121,8 @@ def test_a_fit_equals_a_plain_torch_loop():
     assert curves["valid_loss"].iloc[-1] == pytest.approx(
         focal_loss(logits, targets, alpha=0.75, gamma=2.0).item(), rel=1e-5
     )
-    np.testing.assert_allclose(
-        predict_probabilities(learner.model, loader(8)), logits.double().softmax(dim=1).numpy(), atol=1e-6
-    )
+    predicted = probabilities_of(learner.model, (batch for batch, _ in loader(8)))
+    np.testing.assert_allclose(predicted, logits.double().softmax(dim=1).numpy(), atol=1e-6)
 
 
 def test_nothing_held_out_leaves_validation_empty():
