@@ -24,6 +24,7 @@ class Cluster:
     address: str = ""
     scheduler: subprocess.Popen | None = None
     workers: list[subprocess.Popen] = field(default_factory=list)
+    nannies: list[subprocess.Popen] = field(default_factory=list)  # those of them that start a worker again that died
 
     def add_worker(self, *options: str, path: Sequence[Path] | None = None, nanny: bool = False) -> None:
         """Starts a worker of one thread, which may import from another *path*; it joins soon."""
@@ -31,6 +32,8 @@ class Cluster:
         command += ["--no-dashboard", "--memory-limit", "0", "--nanny" if nanny else "--no-nanny"]
         command += options if "--nthreads" in options else ["--nthreads", "1", *options]
         self.workers.append(self.start(command, path=path))
+        if nanny:
+            self.nannies.append(self.workers[-1])
 
     def start(self, command: list[str], *, path: Sequence[Path] | None = None) -> subprocess.Popen:
         env = os.environ | {"PYTHONPATH": os.pathsep.join(map(str, path or self.path)), "OMP_NUM_THREADS": "1"}
@@ -80,12 +83,8 @@ def loopback_cluster(
         cluster.wait()
         yield cluster
     finally:
-        processes = [*cluster.workers, cluster.scheduler]
-        for process in processes:
-            process.terminate()
-        for process in processes:
-            try:
-                process.wait(timeout=20)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+        # Asked to end, a worker would wait for a thread that a test left sleeping; a nanny has to end its own worker.
+        for process in (*cluster.workers, cluster.scheduler):
+            process.terminate() if process in cluster.nannies else process.kill()
+        for process in (*cluster.workers, cluster.scheduler):
+            process.wait()

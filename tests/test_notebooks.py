@@ -24,10 +24,10 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory) -> Path:
-    """A run that was killed in the middle of tuning and started again."""
+    """A run on two workers that was killed in the middle of tuning, and started again without them."""
     out = tmp_path_factory.mktemp("reproduce") / "run"
     process = subprocess.Popen(
-        command(out), stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL, start_new_session=True
+        command(out, "--jobs", "2"), stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL, start_new_session=True
     )
     deadline = time.monotonic() + 300
     while time.monotonic() < deadline and process.poll() is None and len(list(out.glob("trials/*.json"))) < 3:

@@ -41,6 +41,7 @@ CHANGES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("change", CHANGES)
 def test_what_looks_different_is_warned_of(change):
     for image in smears()[18:20]:

@@ -147,6 +147,7 @@ def test_an_odd_crop_stands_out():
         outlier_scores(crops[:2])
 
 
+@pytest.mark.slow
 @pytest.mark.skipif("RBCNB_CHULA" not in os.environ, reason="set RBCNB_CHULA to a folder with Chula RBC-12 to run it")
 def test_all_of_chulas_identical_images_are_found():
     from rbcnb.segmentation.crops import crop_cells

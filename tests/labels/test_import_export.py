@@ -114,6 +114,7 @@ def test_chulas_points_come_back_exactly(tmp_path):
         assert (tmp_path / "back" / "Label" / path.name).read_text() == path.read_text()
 
 
+@pytest.mark.slow
 @pytest.mark.skipif("RBCNB_CHULA" not in os.environ, reason="set RBCNB_CHULA to a folder with Chula RBC-12 to run it")
 def test_all_of_chulas_points_come_back(tmp_path):
     root = Path(os.environ["RBCNB_CHULA"])

@@ -63,6 +63,7 @@ def writer(path: Path, name: str, n: int) -> subprocess.Popen:
     return subprocess.Popen([sys.executable, "-c", _WRITER, str(path), name, str(n)], stdout=subprocess.PIPE)
 
 
+@pytest.mark.slow
 def test_sessions_that_write_at_once_lose_nothing(tmp_path):
     path, n = tmp_path / "readings.csv", 40
     writers = [writer(path, name, n) for name in ("one", "two", "three")]

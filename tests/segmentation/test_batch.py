@@ -224,6 +224,7 @@ def test_a_place_that_cannot_be_written_ends_the_batch_with_a_mend(folder, tmp_p
     assert run([folder], tmp_path / "out").n_resumed == 1
 
 
+@pytest.mark.slow
 def test_a_process_that_dies_ends_the_batch_with_a_mend(folder, tmp_path, monkeypatch):
     monkeypatch.setattr(batch, "_try_image", lambda *_: os._exit(9))
     with pytest.raises(batch.BatchError, match="fewer --jobs"):

@@ -96,6 +96,7 @@ def test_no_cells_no_crops_and_bad_rows_are_named():
 # Finding.
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("diameter", [14, 40, 90])
 @pytest.mark.parametrize("upscale", ["bicubic", "none"])
 def test_discs_come_back_where_they_were_drawn(diameter, upscale):

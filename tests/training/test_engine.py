@@ -125,6 +125,7 @@ def test_a_batch_that_does_not_fit_is_halved_until_it_does(monkeypatch, split_da
     np.testing.assert_allclose(halved.curves["train_ce"][0], whole.curves["train_ce"][0], rtol=0.2)
 
 
+@pytest.mark.slow
 def test_no_memory_at_all_is_said_and_other_errors_pass(monkeypatch, split_data):
     def none(_self, _images):
         raise RuntimeError("[enforce fail at alloc_cpu.cpp:127] DefaultCPUAllocator: can't allocate memory")

@@ -108,6 +108,7 @@ def test_a_changed_probability_that_moves_no_score_is_found(folder):
     assert (f"trials/{key}", "digest") in found(folder)
 
 
+@pytest.mark.slow
 def test_changed_scores_pictures_labels_and_lost_files_are_found(folder):
     key, path = predictions_file(folder)
     record = json.loads(path.with_suffix(".json").read_text())
@@ -123,6 +124,7 @@ def test_changed_scores_pictures_labels_and_lost_files_are_found(folder):
     assert {("figures/differences.png", "digest"), ("tables/recomputation.csv", "digest")} <= found(folder)
 
 
+@pytest.mark.slow
 def test_a_test_set_that_the_ledger_does_not_know_of_is_found(folder):
     path = folder / LEDGER
     ledger = pd.read_csv(path, dtype=str, keep_default_na=False)
@@ -136,6 +138,7 @@ def test_a_test_set_that_the_ledger_does_not_know_of_is_found(folder):
     assert len(verify_run(folder).findings) == 2
 
 
+@pytest.mark.slow
 def test_a_model_that_was_changed_or_is_of_other_cells_is_found(folder):
     card = ModelCard("small", ("a", "b", "c"), 16, finder={}, data=pd.read_csv(folder / "final_trials.csv")["data"][0])
     network = build_model("small", 3)
