@@ -43,30 +43,40 @@ def free_port() -> int:
 
 
 @contextmanager
-def serving(app: str, notebook: Path, home: Path) -> Iterator[str]:
-    """*notebook* served by "lab" or "voila" with settings of its own under *home*; yields the notebook's address."""
-    home.mkdir(parents=True, exist_ok=True)
-    own = {f"JUPYTER_{name}_DIR": str(home / name.lower()) for name in ("CONFIG", "DATA", "RUNTIME")}
-    own |= {"IPYTHONDIR": str(home / "ipython"), "PYTHONPATH": str(ROOT)}
-    if app == "voila":
-        with mock.patch.dict(os.environ, own), voila(notebook, home) as (url, _):
+def serving(app: str, notebook: Path, home: Path, *, lab: tuple[str, Path] | None = None) -> Iterator[str]:
+    """*notebook* served by "lab" or "voila" with settings of its own under *home*; yields the notebook's address.
+
+    With *lab*, the address and the root folder of a `lab_server`, that server shows it.
+    """
+    if app == "lab" and lab is None:
+        with lab_server(notebook.parent, home) as url:
+            yield f"{url}doc/tree/{notebook.name}"
+    elif app == "lab":
+        url, root = lab
+        yield f"{url}doc/tree/{notebook.relative_to(root)}"
+    else:
+        with _voila(notebook, home) as url:
             yield url
-        return
+
+
+@contextmanager
+def _voila(notebook: Path, home: Path) -> Iterator[str]:
+    with mock.patch.dict(os.environ, _own_settings(home)), voila(notebook, home) as (url, _):
+        yield url
+
+
+@contextmanager
+def lab_server(root: Path, home: Path) -> Iterator[str]:
+    """JupyterLab over the notebooks in *root*, with settings of its own under *home*; yields its address."""
+    own = _own_settings(home)
     port = free_port()
     url = f"http://127.0.0.1:{port}/"
-    command = [
-        sys.executable,
-        "-m",
-        "jupyterlab",
-        *_LAB.split(),
-        f"--port={port}",
-        f"--ServerApp.root_dir={notebook.parent}",
-    ]
+    command = [sys.executable, "-m", "jupyterlab", *_LAB.split(), f"--port={port}", f"--ServerApp.root_dir={root}"]
     with (home / "server.log").open("w") as log:
-        server = subprocess.Popen(command, env=os.environ | own, stdout=log, stderr=log, cwd=notebook.parent)
+        server = subprocess.Popen(command, env=os.environ | own, stdout=log, stderr=log, cwd=root)
     try:
         _wait_for(url + "api", server, home / "server.log")
-        yield f"{url}doc/tree/{notebook.name}"
+        yield url
     finally:
         server.terminate()
         try:
@@ -74,6 +84,12 @@ def serving(app: str, notebook: Path, home: Path) -> Iterator[str]:
         except subprocess.TimeoutExpired:
             server.kill()
             server.wait()
+
+
+def _own_settings(home: Path) -> dict[str, str]:
+    home.mkdir(parents=True, exist_ok=True)
+    own = {f"JUPYTER_{name}_DIR": str(home / name.lower()) for name in ("CONFIG", "DATA", "RUNTIME")}
+    return own | {"IPYTHONDIR": str(home / "ipython"), "PYTHONPATH": str(ROOT)}
 
 
 def _wait_for(url: str, server: subprocess.Popen, log: Path, *, limit_s: float = 90) -> None:

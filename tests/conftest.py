@@ -2,6 +2,8 @@
 
 import os
 import signal
+from collections.abc import Iterator
+from pathlib import Path
 
 # Crops of a few pixels cost more on several threads than on one. What tests start inherits it; torch reads it once.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -79,6 +81,16 @@ def batch():
     generator = torch.Generator().manual_seed(0)
     logits = 3 * torch.randn(64, 3, generator=generator, dtype=torch.float64)
     return logits, torch.randint(3, (64,), generator=generator)
+
+
+@pytest.fixture(scope="session")
+def lab(tmp_path_factory) -> Iterator[tuple[str, Path]]:
+    """One JupyterLab for all tests of pages: its address, and the folder that holds their folders."""
+    from browser import lab_server
+
+    root = tmp_path_factory.getbasetemp()
+    with lab_server(root, tmp_path_factory.mktemp("lab")) as url:
+        yield url, root
 
 
 FIRST = (

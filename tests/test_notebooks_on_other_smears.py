@@ -15,11 +15,11 @@ pytestmark = pytest.mark.slow
 
 
 def test_a_failing_notebook_is_named_with_cell_and_error(tmp_path):
-    done = reproduce(tmp_path / "run", "--only", "05")
+    done = reproduce(tmp_path / "run", "--only", "02")
     assert done.returncode == 1
-    assert "05_final_evaluation, cell" in done.stderr
-    assert "run notebook 04_cv_tuning first" in done.stderr
-    assert (tmp_path / "run" / "notebooks" / "05_final_evaluation.ipynb").exists()
+    assert "02_labelling_audit, cell" in done.stderr
+    assert "run notebook 01_segmentation first" in done.stderr
+    assert (tmp_path / "run" / "notebooks" / "02_labelling_audit.ipynb").exists()
     assert (tmp_path / "run" / "report.html").exists()
 
 
@@ -55,8 +55,8 @@ def test_a_folder_of_ones_own_smears_with_one_bad_file(tmp_path):
 
 
 def on_real_smears(out: Path, notebooks: str) -> None:
-    """Runs *notebooks* on Chula's first 24 images; most labelled cells must be found."""
-    real = ["--smears", "chula", "--data", os.environ["RBCNB_CHULA"], "--set", "max_smears=24"]
+    """Runs *notebooks* on Chula's first 32 images; most labelled cells must be found."""
+    real = ["--smears", "chula", "--data", os.environ["RBCNB_CHULA"], "--set", "max_smears=32"]
     done = reproduce(out, *real, "--only", notebooks)
     assert done.returncode == 0, done.stderr[-3000:]
     detection = pd.read_csv(out / "tables" / "detection.csv")

@@ -193,7 +193,7 @@ def test_one_killed_one_late_each_trial_once_and_to_the_bit_as_in_one_process(sp
         pd.testing.assert_frame_equal(load_predictions(tmp_path / "alone", key), theirs, check_exact=True)
 
 
-@pytest.mark.slow
+@pytest.mark.heavy
 def test_a_deadly_trial_ends_as_a_row_and_the_others_are_done(split_data, tmp_path):
     trials = expand_grid(FAST, seed=range(4))
     with loopback_cluster(tmp_path) as cluster:
@@ -434,7 +434,7 @@ def test_the_slurm_example_asks_for_one_thread_and_one_gpu_a_worker(monkeypatch)
     assert "--nworkers" not in script
 
 
-@pytest.mark.slow
+@pytest.mark.heavy
 def test_notebooks_have_a_cluster_segment_and_train(two_workers, tmp_path):
     tiny = ["--profile", "smoke", "--only", "01,02,04"]
     for setting in (

@@ -84,7 +84,7 @@ def test_a_study_in_a_kernel_is_interrupted_and_goes_on(data, tmp_path):
             f"crops = np.fromfile('crops.bin', np.uint8).reshape({crops.shape})"
         )
         assert prepared["status"] == "ok"
-        sent = client.execute(CELL % 15)
+        sent = client.execute(CELL % 8)
         store = tmp_path / "store"
         deadline = time.monotonic() + 120
         while len(list(store.glob("*.json"))) < 3:
@@ -104,7 +104,7 @@ def test_a_study_in_a_kernel_is_interrupted_and_goes_on(data, tmp_path):
         time.sleep(2)
         assert {path.name for path in store.glob("*.json")} == set(done)  # nobody trains on
 
-        assert run(CELL % 15)["status"] == "ok"
+        assert run(CELL % 8)["status"] == "ok"
         assert len(list(store.glob("*.json"))) == 8
         assert all((store / name).stat().st_mtime_ns == time_ns for name, time_ns in done.items())
         bar, *lines = outputs

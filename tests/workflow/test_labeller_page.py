@@ -76,10 +76,10 @@ def take_focus(page) -> None:
 
 
 @contextmanager
-def labeller_page(app: str, folder: Path) -> Iterator[tuple]:
+def labeller_page(app: str, folder: Path, lab: tuple[str, Path]) -> Iterator[tuple]:
     """The labeller with the focus, in *app*: the page, the strangers that it asked for, the notebook's address."""
     with (
-        browser.serving(app, notebook(folder), folder / "home") as url,
+        browser.serving(app, notebook(folder), folder / "home", lab=lab) as url,
         browser.chromium_page(width_px=1280, height_px=800) as (page, strangers),
     ):
         browser.open_notebook(page, url, app=app)
@@ -87,6 +87,8 @@ def labeller_page(app: str, folder: Path) -> Iterator[tuple]:
         browser.wait_until_run(page)
         take_focus(page)
         yield page, strangers, url
+        if app == "lab":
+            page.evaluate("window.jupyterapp.shell.currentWidget.sessionContext.shutdown()")
 
 
 def wait_until_saved(page) -> None:
@@ -94,9 +96,9 @@ def wait_until_saved(page) -> None:
 
 
 @pytest.mark.parametrize("app", ["lab", "voila"])
-def test_twenty_cells_by_keyboard_undo_and_reload_lose_nothing(app, tmp_path):
+def test_twenty_cells_by_keyboard_undo_and_reload_lose_nothing(app, tmp_path, lab):
     readings = tmp_path / "notebooks" / "readings.csv"
-    with labeller_page(app, tmp_path) as (page, strangers, url):
+    with labeller_page(app, tmp_path, lab) as (page, strangers, url):
         n_notebook_cells = page.locator(".jp-Cell").count()
         browser.start_attribute_stopwatch(page, ROOT, "data-cell")
         keys, seen, times = "12331 23312 31223 3x3s1".replace(" ", ""), [], []
@@ -154,9 +156,9 @@ def test_twenty_cells_by_keyboard_undo_and_reload_lose_nothing(app, tmp_path):
 
 
 @pytest.mark.parametrize("app", ["lab", "voila"])
-def test_odd_ones_of_a_sheet_are_re_marked_together(app, tmp_path):
+def test_odd_ones_of_a_sheet_are_re_marked_together(app, tmp_path, lab):
     readings = tmp_path / "notebooks" / "readings.csv"
-    with labeller_page(app, tmp_path) as (page, strangers, _url):
+    with labeller_page(app, tmp_path, lab) as (page, strangers, _url):
         for n in range(8):
             page.keyboard.press("3")
             page.wait_for_function(f"document.querySelector('{ROOT}').dataset.cell.endsWith(' {n + 1}')")
@@ -181,9 +183,9 @@ def test_odd_ones_of_a_sheet_are_re_marked_together(app, tmp_path):
         assert strangers == []
 
 
-def test_a_key_held_down_is_one_reading_and_a_kernel_that_does_not_answer_is_told(tmp_path):
+def test_a_key_held_down_is_one_reading_and_a_kernel_that_does_not_answer_is_told(tmp_path, lab):
     readings = tmp_path / "notebooks" / "readings.csv"
-    with labeller_page("lab", tmp_path) as (page, _strangers, _url):
+    with labeller_page("lab", tmp_path, lab) as (page, _strangers, _url):
         for _repeat in range(5):  # without letting go of it
             page.keyboard.down("3")
         page.keyboard.up("3")

@@ -53,9 +53,9 @@ def drawn(**values) -> np.ndarray:
 
 
 @pytest.mark.parametrize("app", ["lab", "voila"])
-def test_keys_move_the_figure(app, tmp_path):
+def test_keys_move_the_figure(app, tmp_path, lab):
     with (
-        browser.serving(app, opening(tmp_path), tmp_path / "home") as url,
+        browser.serving(app, opening(tmp_path), tmp_path / "home", lab=lab) as url,
         browser.chromium_page() as (page, strangers),
     ):
         browser.open_notebook(page, url, app=app)
@@ -85,9 +85,9 @@ def tab_to_slider(page) -> None:
     raise AssertionError("Tab does not reach the next slider")
 
 
-def test_keys_that_pile_up_end_at_the_last_value(tmp_path):
+def test_keys_that_pile_up_end_at_the_last_value(tmp_path, lab):
     with (
-        browser.serving("lab", opening(tmp_path), tmp_path / "home") as url,
+        browser.serving("lab", opening(tmp_path), tmp_path / "home", lab=lab) as url,
         browser.chromium_page() as (page, _),
     ):
         browser.open_notebook(page, url, app="lab")
@@ -103,7 +103,7 @@ def test_keys_that_pile_up_end_at_the_last_value(tmp_path):
             time.sleep(0.1)
 
 
-@pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize("end", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.heavy), signal.SIGKILL])
 def test_the_command_shows_the_lesson_and_leaves_nothing(tmp_path, tmp_path_factory, end):
     command = [sys.executable, "-m", "rbcnb.cli", "lesson", "--no-browser"]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
