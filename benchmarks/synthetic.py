@@ -39,7 +39,8 @@ from rbcnb.segmentation.segment_many import SegmentedSmears, segment_smears
 from rbcnb.smears.chula import chula_smears
 from rbcnb.smears.images import Smear
 from rbcnb.smears.synthetic.render import PAPER_COUNTS
-from rbcnb.training.learner import CropLoader, build_learner
+from rbcnb.training.dataloaders import CellDataLoaders
+from rbcnb.training.learner import build_learner
 from rbcnb.training.predict import predict_crops
 from rbcnb.training.trial import Trial
 
@@ -113,12 +114,12 @@ def fit(
     rng = np.random.default_rng(seed)
     rows = np.concatenate([rng.permutation(len(crops)) for _ in range(-(-n // len(crops)))])[:n]
     torch.manual_seed(seed)
-    images = torch.from_numpy(restain(crops[rows], rng))
-    train = CropLoader(images, torch.from_numpy(targets[rows]), batch_size=64, seed=seed)
-    empty = CropLoader(images[:0], train.targets[:0], batch_size=64)
+    train, empty = (restain(crops[rows], rng), targets[rows]), (crops[:0], targets[:0])
+    dls = CellDataLoaders.from_crops(train, empty, vocab=CLASSES, bs=64, seed=seed)
     trial = Trial(architecture=architecture, learning_rate=2e-3, epochs=epochs)
-    learner = build_learner(trial, train, empty, n_classes=len(CLASSES))
-    learner.fit_one_cycle(epochs, trial.learning_rate)
+    learner = build_learner(trial, dls)
+    with learner.no_bar(), learner.no_logging():
+        learner.fit_one_cycle(epochs, trial.learning_rate)
     return learner.model
 
 

@@ -46,15 +46,16 @@ warnings.filterwarnings("ignore", message="`torch.jit.script`")
 from fastai.vision.all import ImageDataLoaders, vision_learner  # noqa: E402
 from torchvision import models as torchvision_models  # noqa: E402
 
-from rbcnb.columns import LABEL  # noqa: E402
+from rbcnb.columns import CLASSES, LABEL  # noqa: E402
 from rbcnb.labels.assign import label_cells  # noqa: E402
 from rbcnb.segmentation.segment import FinderSpec  # noqa: E402
 from rbcnb.segmentation.segment_many import segment_smears  # noqa: E402
 from rbcnb.smears.sources import synthetic_smears  # noqa: E402
+from rbcnb.training.dataloaders import CellDataLoaders  # noqa: E402
 from rbcnb.training.engine import Autocast, Engine, choose_engine, prepare  # noqa: E402
 from rbcnb.training.fit import run_trial  # noqa: E402
-from rbcnb.training.kernels import DenseAdam, kept_memory, use_small_maps  # noqa: E402
-from rbcnb.training.learner import CropLoader, build_learner  # noqa: E402
+from rbcnb.training.kernels import kept_memory, use_small_maps  # noqa: E402
+from rbcnb.training.learner import build_learner, fit_trial  # noqa: E402
 from rbcnb.training.models import build_model, normalise  # noqa: E402
 from rbcnb.training.splits import assign_splits  # noqa: E402
 from rbcnb.training.trial import Trial  # noqa: E402
@@ -75,7 +76,7 @@ def cells_and_crops(n: int, size_px: int) -> tuple[pd.DataFrame, np.ndarray]:
 def bare_step(trial: Trial, crops: np.ndarray, n_batches: int) -> Callable[[], None]:
     engine = choose_engine(precision=trial.precision)
     model = prepare(build_model(trial.architecture, 3), engine).train()
-    step = step_of(model, DenseAdam, crops, engine)
+    step = step_of(model, crops, engine)
 
     def epoch() -> None:
         for _ in range(n_batches):
@@ -84,8 +85,8 @@ def bare_step(trial: Trial, crops: np.ndarray, n_batches: int) -> Callable[[], N
     return epoch
 
 
-def step_of(model: torch.nn.Module, adam: type, crops: np.ndarray, engine: Engine) -> Callable[[], None]:
-    optimiser = adam(model.parameters(), lr=1e-12, fused=True)
+def step_of(model: torch.nn.Module, crops: np.ndarray, engine: Engine) -> Callable[[], None]:
+    optimiser = torch.optim.Adam(model.parameters(), lr=1e-12, fused=True)
     images = normalise(torch.from_numpy(crops[:BATCH]).to(engine.device))
     targets = (torch.arange(BATCH) % 3).to(engine.device)
 
@@ -100,12 +101,11 @@ def step_of(model: torch.nn.Module, adam: type, crops: np.ndarray, engine: Engin
 def engine_epoch(trial: Trial, crops: np.ndarray, n_batches: int) -> Callable[[], None]:
     engine = choose_engine(precision=trial.precision)
     n = n_batches * BATCH
-    train, none = (
-        CropLoader(torch.from_numpy(crops[rows]), torch.arange(n)[rows] % 3, batch_size=BATCH, seed=0).to(engine.device)
-        for rows in (slice(n), slice(0))
-    )
-    learner = build_learner(trial, train, none, n_classes=3, engine=engine)
-    return lambda: learner.fit(1)
+    cells = crops[:n], np.arange(n) % 3
+    none = crops[:0], np.arange(0)
+    dls = CellDataLoaders.from_crops(cells, none, vocab=CLASSES, bs=BATCH, augment=trial.augment, device=engine.device)
+    learner = build_learner(trial, dls, engine=engine)
+    return lambda: fit_trial(learner, replace(trial, epochs=1))
 
 
 def fastai_epoch(trial: Trial, crops: np.ndarray, n_batches: int) -> Callable[[], None]:
@@ -196,26 +196,26 @@ def race(architecture: str, size_px: int, *, n_batches: int, rounds: int) -> pd.
     return table.round(3)
 
 
-def parts(architecture: str, size_px: int, *, rounds: int) -> pd.DataFrame:
+def parts(architecture: str, size_px: int, *, rounds: int, precision: str) -> pd.DataFrame:
     """Median processor time of the bare step with each of the kernels, in milliseconds."""
-    engine = choose_engine()
+    engine = choose_engine(precision=precision)
     crops = np.random.default_rng(0).integers(0, 256, (BATCH, size_px, size_px, 3), dtype=np.uint8)
     steps = {}
-    for small_maps, adam in itertools.product((False, True), (torch.optim.Adam, DenseAdam)):
+    for small_maps in (False, True):
         model = build_model(architecture, 3).to(engine.device, memory_format=torch.channels_last).train()
         model = use_small_maps(model) if small_maps else model
         model = Autocast(model) if engine.precision == "bf16" else model
-        steps[small_maps, adam is DenseAdam] = step_of(model, adam, crops, engine)
+        steps[small_maps] = step_of(model, crops, engine)
     times: dict[tuple, list[float]] = {}
     for keep in (False, True):
         with kept_memory() if keep else contextlib.nullcontext():
-            for i, (names, step) in itertools.product(range(rounds + 1), steps.items()):
+            for i, (small_maps, step) in itertools.product(range(rounds + 1), steps.items()):
                 start = time.process_time()
                 step()
                 if i:
-                    times.setdefault((keep, *names), []).append(time.process_time() - start)
+                    times.setdefault((keep, small_maps), []).append(time.process_time() - start)
     table = pd.Series({names: 1e3 * statistics.median(some) for names, some in times.items()}, name="ms").reset_index()
-    return table.set_axis(["kept_memory", "small_maps", "DenseAdam", "ms"], axis=1).round(1)
+    return table.set_axis(["kept_memory", "small_maps", "ms"], axis=1).round(1)
 
 
 def curve_gap(*, size_px: int = 48, epochs: int = 8, seeds: int = 5) -> pd.DataFrame:
@@ -239,15 +239,18 @@ def main() -> None:
     parser.add_argument("--batches", type=int, default=16, help="per epoch, of 32 images")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--curves", action="store_true", help="compare training curves instead of speed")
+    parser.add_argument("--precision", default="auto", help="of --parts: float32, bf16, or auto, the faster one")
     parser.add_argument("--parts", action="store_true", help="time the bare step with and without each kernel")
     options = parser.parse_args()
     if options.curves:
         print(curve_gap().to_string())
         return
-    print(f"{options.architecture} at {options.size} px, {choose_engine()}, {torch.get_num_threads()} threads")
+    engine = choose_engine(precision=options.precision)
+    print(f"{options.architecture} at {options.size} px, {engine}, {torch.get_num_threads()} threads")
     print(f"load before the start: {os.getloadavg()[0]:.1f}")
     if options.parts:
-        print(parts(options.architecture, options.size, rounds=options.rounds).to_string(index=False))
+        table = parts(options.architecture, options.size, rounds=options.rounds, precision=options.precision)
+        print(table.to_string(index=False))
         return
     print(race(options.architecture, options.size, n_batches=options.batches, rounds=options.rounds).to_string())
 

@@ -125,8 +125,8 @@ def differential_count(
         cells by their true class, and so has no row of unsure ones.
     """
     outcomes = [*classes, UNSURE]
-    table = pd.crosstab(calls["smear"], pd.Categorical(calls["call"], categories=outcomes), dropna=False)
-    table = table.reindex(columns=outcomes, fill_value=0).reindex(dict.fromkeys(calls["smear"]))
+    smears = list(dict.fromkeys(calls["smear"]))
+    table = pd.crosstab(calls["smear"], calls["call"].astype(str)).reindex(index=smears, columns=outcomes, fill_value=0)
     rows = [
         _rows(smear, counts[None], outcomes, confusion, seed)
         for smear, counts in zip(table.index, table.to_numpy(), strict=True)

@@ -171,7 +171,7 @@ def _decode(data: bytes, path: Path) -> np.ndarray:
     tags = getattr(image, "tag_v2", {})
     if tags.get(_PLANES) == 2 and max(tags.get(_BITS, (8,))) > 8:  # Pillow and OpenCV both give wrong pixels
         raise SmearError(f"{path}: its 16-bit colours lie in separate planes; save it interleaved, or as 8-bit PNG")
-    deep = image.mode in ("RGB", "RGBA", "LA") and any(";16" in str(tile.args) for tile in image.tile)
+    deep = image.mode in ("RGB", "RGBA", "LA") and any(";16" in str(tile[3]) for tile in image.tile)
     image.load()
     orientation = image.getexif().get(_ORIENTATION)
     if image.mode == "F" or image.mode.startswith("I"):

@@ -17,8 +17,8 @@ EVERY_S = 30.0  # between two checkpoints: a fit of seconds is sooner done again
 class CheckpointCallback(Callback):
     """Writes the fit's state to *path* at the end of an epoch, when the last one is `EVERY_S` old.
 
-    The state: weights, optimiser, the shuffler of the training cells, torch's generators, the curves so far. One that
-    cannot be written is not worth a fit: it warns, and the fit goes on.
+    The state: weights, optimiser, what draws the cells' order and positions, torch's generators, the curves so far. One
+    that cannot be written is not worth a fit: it warns, and the fit goes on.
     """
 
     order = CurveCallback.order + 1
@@ -39,7 +39,7 @@ class CheckpointCallback(Callback):
             "epochs": done,
             "model": self.learn.model.state_dict(),
             "optimiser": self.learn.opt.opt.state_dict(),
-            "shuffler": self.dls.train.generator.get_state(),
+            "draws": [generator.torch.get_state() for generator in self.dls.train.generators],
             "cpu": torch.get_rng_state(),
             "cuda": torch.cuda.get_rng_state() if torch.cuda.is_available() else None,
             "curves": self.learn.curve.rows,
@@ -73,7 +73,8 @@ def resume(learner: Learner, path: str | Path) -> int:
     learner.create_opt()
     learner.model.load_state_dict(state["model"])
     learner.opt.opt.load_state_dict(state["optimiser"])
-    learner.dls.train.generator.set_state(state["shuffler"])
+    for generator, drawn in zip(learner.dls.train.generators, state["draws"], strict=True):
+        generator.torch.set_state(drawn)
     torch.set_rng_state(state["cpu"])
     if state["cuda"] is not None and torch.cuda.is_available():
         torch.cuda.set_rng_state(state["cuda"])

@@ -10,7 +10,37 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-from rbcnb.columns import LABEL
+from rbcnb.columns import DEV, FOLD, LABEL, SPLIT, TEST, class_names
+from rbcnb.training.trial import ALL_CELLS, Trial
+
+
+def training_rows(trial: Trial, cells: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
+    """Row numbers of the cells that a trial trains on, before re-sampling, and of those it is scored on."""
+    dev = (cells[SPLIT] == DEV).to_numpy()
+    if trial.dev_counts != ALL_CELLS:
+        kept = _draw_dev(trial, cells[dev].reset_index(drop=True))
+        dev = np.isin(np.arange(len(cells)), np.flatnonzero(dev)[kept])
+    if trial.fold is None:
+        train, held_out = dev, (cells[SPLIT] == TEST).to_numpy()
+    else:
+        in_fold = (cells[FOLD] == trial.fold).to_numpy()
+        train, held_out = dev & ~in_fold, dev & in_fold
+    if not train.any() or not held_out.any():
+        raise ValueError(
+            f"nothing to {'train on' if not train.any() else 'score'} in fold {trial.fold} of protocol "
+            f"{trial.protocol}: the cells table needs splits from assign_splits with at least that many folds"
+        )
+    return np.flatnonzero(train), np.flatnonzero(held_out)
+
+
+def _draw_dev(trial: Trial, dev: pd.DataFrame) -> np.ndarray:
+    """Row numbers of the dev cells that a rung of the ladder keeps."""
+    classes = class_names(dev[LABEL])
+    counts, available = [int(n) for n in trial.dev_counts.split("/")], dev[LABEL].value_counts()
+    if len(counts) != len(classes) or any(n > available[name] for name, n in zip(classes, counts, strict=True)):
+        there = ", ".join(f"{available[name]} {name}" for name in classes)
+        raise ValueError(f"dev_counts {trial.dev_counts} cannot be drawn from the dev cells, {there}")
+    return draw_counts(dev, dict(zip(classes, counts, strict=True)), seed=trial.seed).index.to_numpy()
 
 
 def draw_counts(cells: pd.DataFrame, counts: Mapping[str, int], *, seed: int) -> pd.DataFrame:

@@ -10,7 +10,7 @@ import math
 import operator
 import re
 from collections.abc import Container, Iterable
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 from rbcnb.columns import FOLD
@@ -31,6 +31,9 @@ RESAMPLING = {
 }
 ALL_CELLS = "all"  # in place of dev_counts
 PRECISIONS = ("auto", "float32", "bf16")
+SCHEDULES = ("constant", "cosine")
+AUGMENTS = ("none", "flips_turns")
+CHOICES = {"precision": PRECISIONS, "resample": tuple(RESAMPLING), "schedule": SCHEDULES, "augment": AUGMENTS}
 _FLOATS = ("alpha", "gamma", "label_smoothing", "learning_rate", "weight_decay")
 _INTEGERS = ("batch_size", "epochs", "seed", "fold", "outer")
 _COUNTS = re.compile(r"[0-9]+(/[0-9]+)+")
@@ -61,6 +64,10 @@ class Trial:
     outer: int = 0  # which outer split the cells table carries, see rbcnb.training.assign_splits
     dev_counts: str = ALL_CELLS  # or how many dev cells of each class are kept, drawn by the seed: "71/71/2691"
     precision: str = "auto"  # of matrix products: "float32", "bf16", or "auto": what the device is good at
+    # "constant" as in the paper, or "cosine": from learning_rate down to 0 at the last step
+    schedule: str = field(default="constant", metadata=LATER)
+    # Of every training cell in every batch: "none" as in the paper, or "flips_turns" (rbcnb.training.FlipsTurns)
+    augment: str = field(default="none", metadata=LATER)
 
     def __post_init__(self) -> None:
         # 1, 1.0 and numpy's 1 are equal, and so must their keys be.
@@ -68,10 +75,9 @@ class Trial:
             for name in names:
                 if getattr(self, name) is not None:
                     object.__setattr__(self, name, kind(getattr(self, name)))
-        if self.precision not in PRECISIONS:
-            raise ValueError(f"precision must be one of {PRECISIONS}, got {self.precision!r}")
-        if self.resample not in RESAMPLING:
-            raise ValueError(f"resample must be one of {tuple(RESAMPLING)}, got {self.resample!r}")
+        for name, known in CHOICES.items():
+            if getattr(self, name) not in known:
+                raise ValueError(f"{name} must be one of {known}, got {getattr(self, name)!r}")
         given = {self.alpha is not None, self.gamma is not None}
         if given != {self.loss == "focal"}:
             raise ValueError(f"alpha and gamma belong to the focal loss, got {self.loss!r}, {self.alpha}, {self.gamma}")
@@ -106,9 +112,9 @@ class Trial:
         Names, records, the ledger and tables are made of this, so that a new field leaves all of them alone.
         """
         return {
-            field.name: value
-            for field in fields(self)
-            if (value := getattr(self, field.name)) != field.default or not field.metadata.get("later")
+            one.name: value
+            for one in fields(self)
+            if (value := getattr(self, one.name)) != one.default or not one.metadata.get("later")
         }
 
     def key(self, data: str) -> str:
@@ -126,7 +132,7 @@ def expand_grid(base: Trial, **axes: Iterable[Any]) -> list[Trial]:
     >>> len(expand_grid(Trial(loss="focal", alpha=1.0, gamma=2.0), alpha=(0.5, 1.0), fold=range(5)))
     10
     """
-    known = {field.name for field in fields(Trial)}
+    known = {one.name for one in fields(Trial)}
     if unknown := set(axes) - known:
         raise ValueError(f"unknown trial fields {sorted(unknown)}; known: {sorted(known)}")
     return [replace(base, **dict(zip(axes, values, strict=True))) for values in itertools.product(*axes.values())]
@@ -137,5 +143,5 @@ def setting_fields(table: Container[str]) -> list[str]:
 
     A field that every trial of the table has at its default may be missing from it, see `Trial.settings`.
     """
-    names = (field.name for field in fields(Trial) if field.name not in (FOLD, "epochs", "seed"))
+    names = (one.name for one in fields(Trial) if one.name not in (FOLD, "epochs", "seed"))
     return [name for name in names if name in table]

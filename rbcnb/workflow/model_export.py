@@ -41,7 +41,8 @@ from rbcnb.study.ledger import open_test
 from rbcnb.study.protocols import chosen_trials
 from rbcnb.study.runner import default_jobs
 from rbcnb.study.store import load_predictions
-from rbcnb.training.fit import hash_data, run_trial, training_rows
+from rbcnb.training.fit import hash_data, run_trial
+from rbcnb.training.resampling import training_rows
 from rbcnb.training.trial import FIT_VERSION, Trial
 from rbcnb.workflow.run import Run
 

@@ -15,6 +15,7 @@ from fastai.data.transforms import CategoryMap
 from fastai.interpret import ClassificationInterpretation
 from fastai.learner import Learner
 
+from rbcnb.columns import CLASSES
 from rbcnb.evaluation.prior_shift import shift_prior
 from rbcnb.losses.focal import FocalLoss, focal_loss
 from rbcnb.losses.imbalanced import (
@@ -32,8 +33,9 @@ from rbcnb.losses.imbalanced import (
     logit_adjustment,
     weighted_cross_entropy,
 )
+from rbcnb.training.dataloaders import CellDataLoaders
 from rbcnb.training.fit import run_trial
-from rbcnb.training.learner import CropLoader, build_learner
+from rbcnb.training.learner import build_learner
 from rbcnb.training.splits import assign_splits
 from rbcnb.training.trial import Trial
 
@@ -146,12 +148,14 @@ def test_deferred_reweighting_begins_at_four_fifths(batch):
 
 def test_a_learner_drives_the_deferred_reweighting(split_data):
     _, crops = split_data
-    loader = CropLoader(torch.from_numpy(crops[:24]), torch.arange(24) % 3, batch_size=8, seed=0)
-    learner = build_learner(Trial(loss="ldam_drw", epochs=5), loader, loader, n_classes=3)
+    some = crops[:24], np.arange(24) % 3
+    dls = CellDataLoaders.from_crops(some, some, vocab=CLASSES, bs=8)
+    learner = build_learner(Trial(loss="ldam_drw", epochs=5), dls)
     seen = []
     begin = learner.loss_func.begin_epoch
     learner.loss_func.begin_epoch = lambda *epoch: (begin(*epoch), seen.append(learner.loss_func.settings["weights"]))
-    learner.fit(5)
+    with learner.no_bar(), learner.no_logging():
+        learner.fit(5)
     assert [weights is not None for weights in seen] == [False] * 4 + [True]
     assert learner.loss_func.settings["counts"] == [8, 8, 8]
 

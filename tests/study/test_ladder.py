@@ -7,7 +7,7 @@ import pytest
 from conftest import make_cells
 
 from rbcnb.study.ladder import all_trials, label_fits, ladder_counts, plan_ladder
-from rbcnb.training.fit import training_rows
+from rbcnb.training.resampling import training_rows
 from rbcnb.training.splits import assign_splits
 from rbcnb.training.trial import Trial
 

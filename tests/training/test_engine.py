@@ -6,12 +6,16 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from fastai.learner import Recorder
+from fastai.vision.all import Transform
 from torch import nn
 
+from rbcnb.columns import CLASSES
 from rbcnb.training import learner as learner_module
+from rbcnb.training.dataloaders import CellDataLoaders, CellDataset, CellDL
 from rbcnb.training.engine import Engine, bare_model, choose_engine, out_of_memory, prepare
 from rbcnb.training.fit import run_trial
-from rbcnb.training.learner import CropLoader, build_learner
+from rbcnb.training.learner import build_learner, fit_trial
 from rbcnb.training.models import build_model
 from rbcnb.training.splits import assign_splits
 from rbcnb.training.trial import Trial
@@ -26,9 +30,11 @@ def split_data(data):
     return assign_splits(cells, protocol="paper", seed=0), crops
 
 
-def loader(n: int, *, batch_size: int, part_size: int | None = None) -> CropLoader:
-    crops = torch.randint(0, 256, (n, 16, 16, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
-    return CropLoader(crops, torch.arange(n) % 3, batch_size=batch_size, seed=0, part_size=part_size)
+def loaders(n: int, *, batch_size: int, part_size: int | None = None, n_valid: int = 0) -> CellDataLoaders:
+    crops = torch.randint(0, 256, (n, 16, 16, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)).numpy()
+    cells = crops, np.arange(n) % 3
+    held_out = crops[:n_valid], np.arange(n_valid) % 3
+    return CellDataLoaders.from_crops(cells, held_out, vocab=CLASSES, bs=batch_size, part_size=part_size)
 
 
 def test_precision_is_asked_of_the_device_or_given():
@@ -58,24 +64,29 @@ def test_bfloat16_multiplies_and_float32_remembers():
 
 
 def test_a_batch_in_parts_has_the_same_cells_and_parts_of_even_size():
-    whole, parts = loader(70, batch_size=32), loader(70, batch_size=32, part_size=20)
+    whole, parts = loaders(70, batch_size=32).train, loaders(70, batch_size=32, part_size=20).train
     assert [len(y) for _, y in parts] == [16, 16, 16, 16, 6]
     assert [part.last for part in parts.parts] == [False, True, False, True, True]
-    served = [torch.cat([y for _, y in one]) for one in (loader(70, batch_size=32), parts)]
+    served = [torch.cat([y for _, y in one]) for one in (whole, parts)]
     assert len(whole) == 3
     assert served[0].shape == served[1].shape == (70,)
 
 
 def test_no_part_is_a_single_cell():
     """Batch norm over a single value per channel raises: at 32 px a ResNet's last layers see 1 x 1 px."""
-    crops = torch.zeros(70, 1, 1, 3, dtype=torch.uint8)
     for n in range(2, 70):
+        cells = CellDataset(torch.zeros(n, 1, 1, 3, dtype=torch.uint8), torch.zeros(n), CLASSES, split_idx=0)
         for part_size in range(2, 33):
-            targets = torch.zeros(n, dtype=torch.long)
-            served = CropLoader(crops[:n], targets, batch_size=32, seed=0, part_size=part_size).parts
-            sizes = [part.rows.stop - part.rows.start for part in served]
+            sizes = [part.size for part in CellDL(cells, bs=32, shuffle=True, part_size=part_size).parts]
             assert min(sizes) >= 2
             assert max(sizes) <= max(part_size, 3)
+
+
+class InDouble(Transform):
+    order = 99
+
+    def encodes(self, images: torch.Tensor) -> torch.Tensor:
+        return images.double() if images.is_floating_point() else images
 
 
 def test_gradients_of_parts_add_up_to_the_step_of_the_whole_batch(monkeypatch):
@@ -88,19 +99,13 @@ def test_gradients_of_parts_add_up_to_the_step_of_the_whole_batch(monkeypatch):
     weights, curves = [], []
     for part_size in (None, 8):
         torch.manual_seed(0)
-        fitted = build_learner(
-            Trial(learning_rate=1e-2),
-            loader(70, batch_size=32, part_size=part_size),
-            loader(5, batch_size=5),
-            n_classes=3,
-            engine=CPU,
-        )
+        dls = loaders(70, batch_size=32, part_size=part_size, n_valid=5)
+        fitted = build_learner(Trial(learning_rate=1e-2), dls, engine=CPU)
         fitted.model.double()
-        fitted.dls.train.crops, fitted.dls.valid.crops = (
-            one.crops.double() for one in (fitted.dls.train, fitted.dls.valid)
-        )
-        monkeypatch.setattr(learner_module, "normalise", lambda crops: (crops / 255).permute(0, 3, 1, 2))
-        fitted.fit(2)
+        fitted.remove_cb(Recorder)  # its average is float32
+        for one in (dls.train, dls.valid):
+            one.after_batch.add(InDouble())
+        fit_trial(fitted, Trial(learning_rate=1e-2, epochs=2))
         weights.append(torch.cat([p.detach().flatten() for p in fitted.model.parameters()]))
         curves.append(fitted.curve.table)
     torch.testing.assert_close(weights[0], weights[1], rtol=1e-9, atol=1e-12)

