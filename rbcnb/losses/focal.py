@@ -39,7 +39,7 @@ def focal_loss(
         logits: [N, C] or [N, C, d1, ...] unnormalised scores.
         targets: class indices [N] or [N, d1, ...] of any integer type, or probabilities shaped like *logits*.
         alpha: a scalar scales the whole loss, as in Eq. (4); C weights weigh each cell by its class. Either way it
-            stands outside the modulating factor: p_t is never taken from a weighted loss.
+            stands outside the modulating factor: p_t is never taken from a weighted loss. Positive and finite.
         gamma: focusing parameter, >= 0. At 0 the loss is ``alpha * F.cross_entropy``, bit for bit for a scalar alpha.
         ignore_index: integer targets with this value add neither loss nor count.
         label_smoothing: s in [0, 1].
@@ -55,6 +55,7 @@ def focal_loss(
         TypeError: targets are neither integers nor floating-point probabilities.
     """
     targets, soft = _check(logits, targets, gamma, label_smoothing, reduction)
+    check_alpha(alpha)
     per_class = not isinstance(alpha, Real) and (not isinstance(alpha, Tensor) or alpha.ndim > 0)
     if per_class:
         alpha = torch.as_tensor(alpha, device=logits.device)
@@ -68,8 +69,7 @@ def focal_loss(
     elif soft or label_smoothing:
         loss = _soft_focal(logits, targets, alpha if per_class else None, gamma, ignore_index, label_smoothing)
     else:
-        if torch.is_autocast_enabled(logits.device.type) and logits.dtype != torch.float64:
-            logits = logits.float()  # as autocast does for cross entropy
+        logits = as_autocast_does(logits)
         if not torch.compiler.is_compiling() and torch._C._are_functorch_transforms_active():
             # Under torch.func (vmap, jvp, hessian) out of plain operations, which it knows how to transform.
             ce = F.cross_entropy(logits, targets, ignore_index=ignore_index, reduction="none")
@@ -96,6 +96,32 @@ def _check(
         raise ValueError(f"gamma must be finite and >= 0, got {gamma}")
     if not 0 <= label_smoothing <= 1:
         raise ValueError(f"label_smoothing must lie in [0, 1], got {label_smoothing}")
+    return check_targets(logits, targets, reduction=reduction)
+
+
+def check_alpha(alpha: float | Sequence[float] | Tensor) -> None:
+    """Raises ValueError for a weight that is not positive and finite: the loss would be driven up, or away.
+
+    A tensor on another device than the CPU is not looked at, which would have to wait for it; nor is one that torch
+    traces. `FocalLoss` looks at either when it is made.
+    """
+    if isinstance(alpha, Tensor):
+        if alpha.device.type != "cpu" or torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active():
+            return
+        wrong = not bool(((alpha > 0) & torch.isfinite(alpha)).all())
+    else:
+        wrong = not all(0 < one < math.inf for one in ([alpha] if isinstance(alpha, Real) else alpha))
+    if wrong:
+        raise ValueError(f"alpha must be positive and finite, got {alpha}; for no weighting leave it at 1")
+
+
+def check_targets(logits: Tensor, targets: Tensor, *, reduction: str) -> tuple[Tensor, bool]:
+    """The targets as int64 or as probabilities of the logits' dtype, and whether they are probabilities.
+
+    Raises:
+        ValueError: shapes do not fit each other, or the reduction is unknown.
+        TypeError: targets are neither integers nor floating-point probabilities.
+    """
     if reduction not in REDUCTIONS:
         raise ValueError(f"reduction must be 'none', 'sum' or 'mean', got {reduction!r}")
     if logits.ndim < 2:
@@ -111,6 +137,14 @@ def _check(
             f"got {tuple(targets.shape)}; {'use .long() for indices' if soft else 'use .float() for one-hot rows'}"
         )
     return (targets.to(logits.dtype) if soft else targets.long()), soft
+
+
+def as_autocast_does(logits: Tensor) -> Tensor:
+    """The logits in float32 where autocast is on, as it gives them to cross entropy; float64 stays."""
+    device = logits.device.type
+    if device != "meta" and torch.is_autocast_enabled(device) and logits.dtype != torch.float64:
+        return logits.float()
+    return logits
 
 
 def _power_of_q(ce: Tensor, gamma: float) -> Tensor:
@@ -209,6 +243,7 @@ class FocalLoss(torch.nn.Module):
         reduction: str = "mean",
     ) -> None:
         super().__init__()
+        check_alpha(alpha.detach().cpu() if isinstance(alpha, Tensor) and not alpha.is_meta else alpha)
         # A buffer moves with `.to(device)`; a number stays one, so that gamma = 0 is cross entropy in its own dtype.
         if isinstance(alpha, Tensor):
             self.register_buffer("alpha", alpha, persistent=False)
@@ -219,7 +254,13 @@ class FocalLoss(torch.nn.Module):
 
     def extra_repr(self) -> str:
         """The settings, as `print` shows them."""
-        return f"alpha={self.alpha}, gamma={self.gamma}, reduction={self.reduction!r}"
+        alpha = self.alpha.tolist() if isinstance(self.alpha, Tensor) and not self.alpha.is_meta else self.alpha
+        shown = {"alpha": alpha, "gamma": self.gamma, "reduction": self.reduction}
+        if self.label_smoothing:
+            shown["label_smoothing"] = self.label_smoothing
+        if self.ignore_index != IGNORE_INDEX:
+            shown["ignore_index"] = self.ignore_index
+        return ", ".join(f"{name}={value!r}" for name, value in shown.items())
 
     def forward(self, logits: Tensor, targets: Tensor) -> Tensor:
         """Logits and targets to the loss; shapes as in `focal_loss`."""

@@ -81,6 +81,10 @@ class Trial:
         given = {self.alpha is not None, self.gamma is not None}
         if given != {self.loss == "focal"}:
             raise ValueError(f"alpha and gamma belong to the focal loss, got {self.loss!r}, {self.alpha}, {self.gamma}")
+        if self.alpha is not None and not 0 < self.alpha < math.inf:
+            raise ValueError(f"alpha must be positive and finite, got {self.alpha}; for no weighting take 1")
+        if self.gamma is not None and not 0 <= self.gamma < math.inf:
+            raise ValueError(f"gamma must be finite and at least 0, got {self.gamma}")
         if not 0 <= self.label_smoothing < 1:
             raise ValueError(f"label_smoothing must lie in [0, 1), got {self.label_smoothing}")
         if self.label_smoothing and self.loss not in ("cross_entropy", "focal"):

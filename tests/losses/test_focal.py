@@ -347,3 +347,20 @@ def test_class_weights_travel_with_the_module():
         assert torch.equal(one(logits, targets), loss(logits, targets))
     assert loss.to(torch.float64).alpha.dtype == torch.float64
     assert "gamma=2.0" in repr(loss)
+
+
+@pytest.mark.parametrize(
+    "alpha", [-1, 0.0, float("nan"), float("inf"), [0.5, -1.0, 1.0], torch.tensor([1.0, 0.0, 1.0])]
+)
+def test_a_weight_that_would_train_upwards_is_refused(batch, alpha):
+    """-1 means "no weights" in some libraries."""
+    with pytest.raises(ValueError, match="alpha must be positive and finite"):
+        focal_loss(*batch, alpha=alpha)
+    with pytest.raises(ValueError, match="alpha must be positive and finite"):
+        FocalLoss(alpha=alpha)
+
+
+def test_a_loss_says_all_its_settings():
+    assert repr(FocalLoss()) == "FocalLoss(alpha=1.0, gamma=2.0, reduction='mean')"
+    text = repr(FocalLoss(alpha=torch.tensor([1.0, 2.0]), gamma=0.5, label_smoothing=0.1, ignore_index=255))
+    assert text == "FocalLoss(alpha=[1.0, 2.0], gamma=0.5, reduction='mean', label_smoothing=0.1, ignore_index=255)"

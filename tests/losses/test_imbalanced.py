@@ -1,6 +1,7 @@
 """Each rival's defining identity; all of them through a `Trial`; the losses inside fastai."""
 
 import pickle
+import warnings
 
 import numpy as np
 import pytest
@@ -153,11 +154,11 @@ def test_a_learner_drives_the_deferred_reweighting(split_data):
     learner = build_learner(Trial(loss="ldam_drw", epochs=5), dls)
     seen = []
     begin = learner.loss_func.begin_epoch
-    learner.loss_func.begin_epoch = lambda *epoch: (begin(*epoch), seen.append(learner.loss_func.settings["weights"]))
+    learner.loss_func.begin_epoch = lambda *epoch: (begin(*epoch), seen.append(learner.loss_func.late))
     with learner.no_bar(), learner.no_logging():
         learner.fit(5)
-    assert [weights is not None for weights in seen] == [False] * 4 + [True]
-    assert learner.loss_func.settings["counts"] == [8, 8, 8]
+    assert seen == [False] * 4 + [True]
+    assert learner.loss_func.counts == [8, 8, 8]
 
 
 def test_build_loss_unpacks_the_trial(batch):
@@ -262,7 +263,7 @@ def test_fastai_mixup_mixes_the_losses(blobs, loss):
         def lf(self, pred, *yb):
             mixed = super().lf(pred, *yb)
             first = loss.function if isinstance(loss, ClassLoss) else focal_loss
-            settings = loss.settings if isinstance(loss, ClassLoss) else {"gamma": 2.0}
+            settings = {"counts": loss.counts} if isinstance(loss, ClassLoss) else {"gamma": 2.0}
             if self.training:
                 one = first(pred, *self.yb1, reduction="none", **settings)
                 other = first(pred, *yb, reduction="none", **settings)
@@ -276,3 +277,157 @@ def test_fastai_mixup_mixes_the_losses(blobs, loss):
     mixed, expected = zip(*seen, strict=True)
     np.testing.assert_allclose(mixed, expected, rtol=1e-4, atol=1e-6)
     assert loss.reduction == "mean"
+
+
+# Losses that drop in anywhere.
+
+COUNTED = [name for name in LOSSES if name not in WITHOUT_COUNTS]
+FUNCTIONS = [*RIVALS, generalised_dice]
+
+
+@pytest.mark.parametrize("loss", FUNCTIONS)
+@pytest.mark.parametrize("counts", [[7], [1, 2], [1, 2, 3, 4]])
+def test_counts_of_other_classes_than_the_logits_are_refused(batch, loss, counts):
+    for one in (lambda *both: loss(*both, counts=counts), ClassLoss(loss, counts=counts)):
+        with pytest.raises(ValueError, match=rf"counts are of {len(counts)} classes, but logits \(64, 3\) of 3"):
+            one(*batch)
+
+
+@pytest.mark.parametrize("counts", [[], [1, 0, 2], [1, -1, 2], [1, float("nan"), 2], [1, float("inf"), 2]])
+def test_counts_that_are_none_are_refused(batch, counts):
+    with pytest.raises(ValueError, match="positive number of training cells"):
+        weighted_cross_entropy(*batch, counts=counts)
+    with pytest.raises(ValueError, match="positive number of training cells"):
+        ClassLoss(weighted_cross_entropy, counts=counts)
+
+
+@pytest.mark.parametrize("loss", FUNCTIONS)
+def test_any_integer_targets_and_any_ignored_class_will_do(batch, loss):
+    logits, targets = batch
+    expected = loss(logits, targets, counts=COUNTS)
+    for dtype in (torch.uint8, torch.int8, torch.int16, torch.int32):
+        assert torch.equal(loss(logits, targets.to(dtype), counts=COUNTS), expected)
+    for ignored in (255, 1, -1):
+        marked = targets.clone()
+        marked[::3] = ignored
+        kept = marked != ignored
+        expected = loss(logits[kept], targets[kept], counts=COUNTS)
+        found = loss(logits, marked, counts=COUNTS, ignore_index=ignored)
+        torch.testing.assert_close(found, expected)
+        torch.testing.assert_close(ClassLoss(loss, counts=COUNTS, ignore_index=ignored)(logits, marked), expected)
+
+
+@pytest.mark.parametrize("loss", FUNCTIONS)
+def test_targets_of_no_use_say_how_to_mend_them(batch, loss):
+    logits, targets = batch
+    with pytest.raises(TypeError, match="targets must be class indices"):
+        loss(logits, F.one_hot(targets, 3).double(), counts=COUNTS)
+    with pytest.raises(TypeError, match="targets must be class indices"):
+        loss(logits, targets > 0, counts=COUNTS)
+    with pytest.raises(ValueError, match=r"must have shape \(64,\)"):
+        loss(logits, targets[:5], counts=COUNTS)
+    with pytest.raises(ValueError, match="reduction must be"):
+        loss(logits, targets, counts=COUNTS, reduction="median")
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_a_loss_says_what_it_is(name):
+    loss = build_loss(name, class_counts=COUNTS)
+    text = repr(loss)
+    assert "reduction='mean'" in text
+    if name not in WITHOUT_COUNTS:
+        assert "[345, 356, 2691]" in text
+    assert name.removesuffix("_drw") in text or "FocalLoss(alpha=1.0" in text
+    assert "tau=0.5" in repr(ClassLoss(logit_adjustment, counts=COUNTS, tau=0.5, ignore_index=9))
+    assert "ignore_index=9" in repr(ClassLoss(logit_adjustment, counts=COUNTS, tau=0.5, ignore_index=9))
+
+
+@pytest.mark.parametrize("name", COUNTED)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_module_equals_its_function(batch, name, dtype):
+    loss, logits = build_loss(name, class_counts=COUNTS), batch[0].to(dtype)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        exact = torch.finfo(dtype).eps
+        torch.testing.assert_close(
+            loss(logits, batch[1]), loss.function(logits, batch[1], counts=COUNTS), rtol=8 * exact, atol=8 * exact
+        )
+
+
+@pytest.mark.parametrize("name", COUNTED)
+def test_compiled_and_exported_losses_equal_eager_ones(batch, name):
+    logits, targets = batch[0].float(), batch[1]
+    loss = build_loss(name, class_counts=COUNTS)
+    expected = loss(logits, targets)
+    torch._dynamo.reset()
+    assert torch.equal(torch.compile(loss, backend="eager", fullgraph=True)(logits, targets), expected)
+    exported = torch.export.export(loss, (logits, targets)).module()
+    assert torch.equal(exported(logits, targets), expected)
+
+
+@pytest.mark.parametrize("loss", FUNCTIONS)
+def test_functions_compile_with_counts_in_a_list(batch, loss):
+    torch._dynamo.reset()
+    compiled = torch.compile(lambda x, t: loss(x, t, counts=[1, 2, 3]), backend="eager", fullgraph=True)
+    torch.testing.assert_close(compiled(*batch), loss(*batch, counts=[1, 2, 3]))
+
+
+@pytest.mark.parametrize("name", COUNTED)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
+def test_autocast_gives_dtype_and_digits_of_cross_entropy(batch, name, dtype):
+    logits, targets = batch[0].to(dtype), batch[1]
+    loss = build_loss(name, class_counts=COUNTS)
+    assert loss(logits, targets).dtype == F.cross_entropy(logits, targets).dtype
+    with torch.autocast("cpu", torch.bfloat16):
+        found = loss(logits, targets)
+        assert found.dtype == F.cross_entropy(logits, targets).dtype
+    # Once rounded to bfloat16, the logits lose no more: neither weights nor margins are rounded, too.
+    torch.testing.assert_close(found.double(), loss(logits.double(), targets), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_shapes_are_known_without_numbers(name):
+    loss = build_loss(name, class_counts=COUNTS).to("meta")
+    logits = torch.empty(8, 3, 5, device="meta", requires_grad=True)
+    found = loss(logits, torch.empty(8, 5, dtype=torch.int64, device="meta"))
+    assert (found.shape, found.dtype, found.device.type) == ((), torch.float32, "meta")
+    found.backward()
+    assert logits.grad.shape == logits.shape
+
+
+@pytest.mark.parametrize("name", COUNTED)
+def test_what_is_known_of_the_classes_moves_with_the_module(batch, name):
+    loss = build_loss(name, class_counts=COUNTS)
+    assert {buffer.device.type for buffer in loss.to("meta").buffers()} == {"meta"}
+    halved = build_loss(name, class_counts=COUNTS).half()  # numbers of the classes lose nothing
+    torch.testing.assert_close(halved(*batch), build_loss(name, class_counts=COUNTS)(*batch))
+
+
+def test_deferred_reweighting_that_nobody_tells_the_epoch_says_so(batch):
+    logits, targets = batch
+    loss = build_loss("ldam_drw", class_counts=COUNTS)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        loss(logits, targets)  # nobody trains with it
+    logits = logits.clone().requires_grad_()
+    with pytest.warns(UserWarning, match=r"never begins.*rbcnb.training.EpochCallback"):
+        loss(logits, targets)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        loss(logits, targets)  # once is enough
+        told = build_loss("ldam_drw", class_counts=COUNTS)
+        told.begin_epoch(0, 10)
+        told(logits, targets)
+
+
+def shifted_by_one(logits, targets, *, counts, ignore_index=-100, reduction="mean", shift=1.0):
+    """Somebody's own loss: rarest class up."""
+    moved = logits.clone()
+    moved[:, int(np.argmin(counts))] -= shift
+    return F.cross_entropy(moved, targets, ignore_index=ignore_index, reduction=reduction)
+
+
+def test_somebodys_own_function_is_given_the_counts(batch):
+    loss = ClassLoss(shifted_by_one, counts=COUNTS, shift=2.0)
+    assert torch.equal(loss(*batch), shifted_by_one(*batch, counts=COUNTS, shift=2.0))
+    assert "shifted_by_one" in repr(loss)
