@@ -1,10 +1,11 @@
 """Focal loss against `F.cross_entropy` and every softmax focal loss that is installed: time, peak memory, exactness.
 
-    OMP_NUM_THREADS=1 python benchmarks/losses.py [--quick]
+    python benchmarks/losses.py [--quick]
 
-Installs nothing: it measures the peers that it finds and names the others. Times are forward plus backward on one
-thread, medians of runs interleaved with cross entropy's, as a ratio to it; peak memory is what torch's CPU allocator
-handed out beyond logits and targets, as a ratio, too. The last table compares value and gradient in float32 with
+Installs nothing: it measures the peers that it finds and names the others. Times are forward plus backward, medians of
+runs interleaved with cross entropy's, as a ratio to it, on one thread and on two; *warm* is the second of two calls in
+a row, *cold* a call after a convolution has run, as in training. Peak memory is what torch's CPU allocator handed out
+beyond logits and targets, as a ratio, too. The last table compares value and gradient in float32 with
 float64 on a batch of random, confident, wrong and +-50 rows and says what is amiss.
 """
 
@@ -99,6 +100,28 @@ def forward_backward(loss: Callable[[Tensor, Tensor], Tensor], logits: Tensor, t
     return step
 
 
+KINDS = ("warm", "cold")
+
+
+def time_steps(steps: dict[str, Callable[[], None]], runs: int, threads: int, kind: str) -> dict[str, float]:
+    """Median seconds of each of the *steps*, which take turns."""
+    torch.set_num_threads(threads)
+    maps, convolution = torch.randn(32, 64, 48, 48), torch.nn.Conv2d(64, 64, 3, padding=1)
+    times: dict[str, list[float]] = {name: [] for name in steps}
+    for _ in range(runs):
+        for name, step in steps.items():
+            if kind == "warm":
+                step()  # for each alike: what ran just before has emptied the caches
+            else:
+                with torch.no_grad():
+                    convolution(maps)
+            start = time.perf_counter()
+            step()
+            times[name].append(time.perf_counter() - start)
+    torch.set_num_threads(1)
+    return {name: statistics.median(some) for name, some in times.items()}
+
+
 def peak_bytes(step: Callable[[], None]) -> int:
     """The most memory that torch held at once during *step*, over what it held before."""
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profile:
@@ -168,7 +191,6 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="a fifth of the runs, and not the largest size")
     options = parser.parse_args()
     warnings.filterwarnings("ignore")
-    torch.set_num_threads(1)
     losses: dict[str, Loss] = {}
     for name, make in PEERS.items():
         try:
@@ -194,18 +216,14 @@ def main() -> None:
         for name, step in steps.items():
             step()
             peaks[name] = peak_bytes(step)
-        times: dict[str, list[float]] = {name: [] for name in steps}
-        for _ in range(max(3, RUNS[shape] // (5 if options.quick else 1))):
-            for name, step in steps.items():
-                step()  # warm, for each alike: what ran just before has emptied the caches
-                start = time.perf_counter()
-                step()
-                times[name].append(time.perf_counter() - start)
-        base = statistics.median(times["cross_entropy"])
-        print(f"\n{shape}: cross entropy {base * 1e3:.2f} ms, {peaks['cross_entropy'] / 2**20:.2f} MiB")
+        runs = max(3, RUNS[shape] // (5 if options.quick else 1))
+        columns = {(threads, kind): time_steps(steps, runs, threads, kind) for threads in (1, 2) for kind in KINDS}
+        base = ", ".join(f"{1e3 * times['cross_entropy']:.2f}" for times in columns.values())
+        print(f"\n{shape}: cross entropy {base} ms, {peaks['cross_entropy'] / 2**20:.2f} MiB")
+        print(" " * 21 + "".join(f"{f'{kind}, {threads}':>9}" for threads, kind in columns) + "   memory")
         for name in steps:
-            ratio, memory = statistics.median(times[name]) / base, peaks[name] / peaks["cross_entropy"]
-            print(f"  {name:<18} time {ratio:6.2f}   memory {memory:5.2f}")
+            ratios = "".join(f"{times[name] / times['cross_entropy']:9.2f}" for times in columns.values())
+            print(f"  {name:<18} {ratios}   {peaks[name] / peaks['cross_entropy']:6.2f}")
     print("\nexactness (float32, largest error over largest reference; at most 4e-7 is asked):")
     for name, loss in losses.items():
         print(f"  {name:<18} {exactness(loss)}")

@@ -56,7 +56,8 @@ from rbcnb.training.engine import Autocast, Engine, choose_engine, prepare  # no
 from rbcnb.training.fit import run_trial  # noqa: E402
 from rbcnb.training.kernels import kept_memory, use_small_maps  # noqa: E402
 from rbcnb.training.learner import build_learner, fit_trial  # noqa: E402
-from rbcnb.training.models import build_model, normalise  # noqa: E402
+from rbcnb.training.models import build_model  # noqa: E402
+from rbcnb.training.normalise import normalise  # noqa: E402
 from rbcnb.training.splits import assign_splits  # noqa: E402
 from rbcnb.training.trial import Trial  # noqa: E402
 

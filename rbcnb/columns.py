@@ -55,6 +55,7 @@ _NAMES = {
     "table2": "Table 2",
     "equal_total": "equal totals",
     "small": "lesson net",
+    "efficientnet_lite0": "EfficientNet-Lite0",
     "densenet121": "DenseNet-121",
     "resnet18": "ResNet-18",
     "resnet34": "ResNet-34",

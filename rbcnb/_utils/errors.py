@@ -11,3 +11,7 @@ class DeadWorkerError(RuntimeError):
 
 class ClusterError(UnfinishedError):
     """The cluster cannot do the work. The message says which part of it, and the remedy."""
+
+
+class WeightsError(RuntimeError):
+    """A network's pretrained weights cannot be had here; the message names the remedy."""

@@ -63,7 +63,8 @@ def focal_loss(
             raise ValueError(f"alpha must be a scalar or {logits.shape[1]} class weights, got {tuple(alpha.shape)}")
     settings = {"label_smoothing": label_smoothing} | ({} if soft else {"ignore_index": ignore_index})
     if gamma == 0 and not per_class:
-        return alpha * F.cross_entropy(logits, targets, reduction=reduction, **settings)
+        loss = F.cross_entropy(logits, targets, reduction=reduction, **settings)
+        return loss if isinstance(alpha, Real) and alpha == 1 else alpha * loss
     if gamma == 0:
         loss = F.cross_entropy(logits, targets, weight=alpha.to(logits), reduction="none", **settings)
     elif soft or label_smoothing:
@@ -74,8 +75,11 @@ def focal_loss(
             # Under torch.func (vmap, jvp, hessian) out of plain operations, which it knows how to transform.
             ce = F.cross_entropy(logits, targets, ignore_index=ignore_index, reduction="none")
             loss = _power_of_q(ce, gamma) * ce
+        elif isinstance(alpha, Real):
+            loss = _HardFocal.apply(logits, targets, float(alpha), float(gamma), ignore_index, reduction)
+            return loss if loss.dtype == logits.dtype else loss.to(logits.dtype)
         else:
-            loss = _HardFocal.apply(logits, targets, float(gamma), ignore_index)
+            loss = _HardFocal.apply(logits, targets, 1.0, float(gamma), ignore_index, "none")
         if per_class:
             loss = alpha.to(loss)[targets.where(targets != ignore_index, 0)] * loss
     scale = 1.0 if per_class else alpha
@@ -161,40 +165,74 @@ def _slope(ce: Tensor, factor: Tensor, gamma: float) -> Tensor:
 
 
 class _HardFocal(torch.autograd.Function):
-    """Logits [N, C, ...] and indices [N, ...] to the rows' losses [N, ...], at least float32.
+    """Logits [N, C, ...] and indices [N, ...] to alpha times the rows' losses [N, ...], or to their sum or mean.
 
-    Saves the logits, not their log-softmax: two buffers of their size at the peak, where `F.cross_entropy` has three.
+    At least float32. The gradient is ready when the loss is: it shares its powers and exponentials, and one product is
+    left for the backward pass. Its buffer is that of the log-softmax, so that two buffers of the logits' size are the
+    most at any time, where `F.cross_entropy` has three.
     """
 
     @staticmethod
-    def forward(ctx: Any, logits: Tensor, targets: Tensor, gamma: float, ignore_index: int) -> Tensor:
-        log_p = logits.t().contiguous().log_softmax(0).t() if _class_major(logits) else logits.log_softmax(1)
-        ce = F.nll_loss(log_p, targets, ignore_index=ignore_index, reduction="none")
-        ce = ce.to(torch.promote_types(ce.dtype, torch.float32))
-        ctx.gamma, ctx.ignore_index = gamma, ignore_index
-        ctx.save_for_backward(logits, targets, ce)
-        return torch.expm1(-ce).neg_().pow_(gamma).mul_(ce)
+    def forward(
+        ctx: Any, logits: Tensor, targets: Tensor, alpha: float, gamma: float, ignore_index: int, reduction: str
+    ) -> Tensor:
+        class_major = _class_major(logits)
+        axis = 0 if class_major else 1
+        log_p = logits.t().contiguous().log_softmax(0) if class_major else logits.log_softmax(1)
+        by_row = log_p.t() if class_major else log_p
+        log_p_t = -F.nll_loss(by_row, targets, ignore_index=ignore_index, reduction="none")  # 0 in ignored rows
+        log_p_t = log_p_t.to(torch.promote_types(log_p_t.dtype, torch.float32))
+        # q = 1 - p_t and ce without their signs, which cancel: no copy for a minus.
+        minus_q = torch.expm1(log_p_t)
+        power = minus_q * minus_q if gamma == 2 else minus_q.neg().pow_(gamma)
+        rows = power * log_p_t
+        ctx.alpha, ctx.gamma, ctx.ignore_index, ctx.reduction = -alpha, gamma, ignore_index, reduction
+        safe, counted = _without_ignored(targets, ignore_index)
+        if ctx.needs_input_grad[0]:
+            if gamma == 2:
+                bounded = log_p_t.clamp(
+                    min=-100.0
+                )  # where p_t log p_t is long nothing beside q, and no 0 times infinity
+                slope = torch.add(power, bounded.exp().mul_(bounded).mul_(minus_q), alpha=2).neg_()
+            else:
+                slope = _slope(-log_p_t, power, gamma).neg_()
+            gradient = log_p.exp_().mul_(slope if class_major else slope.unsqueeze(1))
+            gradient.scatter_(axis, safe.unsqueeze(axis), minus_q.mul_(slope).unsqueeze(axis).to(gradient.dtype))
+            ctx.save_for_backward(logits, targets, gradient)
+        if reduction == "none":
+            return rows.mul_(-alpha)
+        ctx.counted = counted if reduction == "mean" else 1
+        return rows.sum() * -alpha / ctx.counted
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None]:
-        logits, targets, ce = ctx.saved_tensors
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None, None, None]:
+        logits, targets, gradient = ctx.saved_tensors
+        factor = grad * ctx.alpha
+        if ctx.reduction != "none":
+            factor = factor / ctx.counted
         if torch.is_grad_enabled():  # somebody differentiates the gradient: out of plain operations, then
             ignored = targets == ctx.ignore_index
             target = targets.masked_fill(ignored, 0).unsqueeze(1)
-            ce = F.cross_entropy(logits, targets, ignore_index=ctx.ignore_index, reduction="none").to(ce.dtype)
-            c = (grad * _slope(ce, _power_of_q(ce, ctx.gamma), ctx.gamma)).masked_fill(ignored, 0).unsqueeze(1)
+            ce = F.cross_entropy(logits, targets, ignore_index=ctx.ignore_index, reduction="none").to(grad.dtype)
+            c = (-factor * _slope(ce, _power_of_q(ce, ctx.gamma), ctx.gamma)).masked_fill(ignored, 0).unsqueeze(1)
             p = logits.softmax(1)
-            return (c * (p - torch.zeros_like(p).scatter(1, target, 1.0))).to(logits.dtype), None, None, None
-        class_major = _class_major(logits)
-        p = logits.t().contiguous().softmax(0).t() if class_major else logits.softmax(1)
-        ignored = targets == ctx.ignore_index
-        p_t_minus_1 = torch.expm1(-ce)  # without its cancellation
-        p.scatter_(1, targets.masked_fill(ignored, 0).unsqueeze(1), p_t_minus_1.to(p.dtype).unsqueeze(1))
-        c = _slope(ce, p_t_minus_1.neg_().pow_(ctx.gamma), ctx.gamma)
-        del p_t_minus_1
-        c = c.mul_(grad).masked_fill_(ignored, 0).unsqueeze(1)
+            of_logits = (c * (p - torch.zeros_like(p).scatter(1, target, 1.0))).to(logits.dtype)
+            return of_logits, None, None, None, None, None
+        if not _class_major(logits):
+            factor = factor if ctx.reduction != "none" else factor.unsqueeze(1)
+            return (gradient * factor).to(logits.dtype), None, None, None, None, None
         # The product goes back to the logits' own layout: autograd would copy it there.
-        return torch.mul(p, c, out=torch.empty_like(logits) if class_major else p), None, None, None
+        of_logits = torch.mul(gradient, factor.to(gradient.dtype), out=torch.empty_like(logits).t()).t()
+        return of_logits, None, None, None, None, None
+
+
+def _without_ignored(targets: Tensor, ignore_index: int) -> tuple[Tensor, Tensor | int]:
+    """The targets with another class in place of an ignored one, and the number of those that are not ignored."""
+    looked_at = targets.device.type == "cpu" and not torch.compiler.is_compiling() and targets.numel() > 0
+    if looked_at and ignore_index < 0 and int(targets.min()) >= 0:  # one look tells both
+        return targets, targets.numel()
+    ignored = targets == ignore_index
+    return targets.masked_fill(ignored, 0), targets.numel() - ignored.sum()
 
 
 def _class_major(logits: Tensor) -> bool:

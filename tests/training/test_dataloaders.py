@@ -8,7 +8,7 @@ from fastai.vision.all import PILImage
 
 from rbcnb.columns import CLASSES
 from rbcnb.training.dataloaders import CellDataLoaders, cell_dataloaders
-from rbcnb.training.models import normalise
+from rbcnb.training.normalise import normalise
 from rbcnb.training.resampling import training_rows
 from rbcnb.training.splits import assign_splits
 from rbcnb.training.trial import Trial

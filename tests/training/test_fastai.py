@@ -20,7 +20,7 @@ from rbcnb.training.augment import turn_each
 from rbcnb.training.dataloaders import cell_dataloaders
 from rbcnb.training.fit import run_trial
 from rbcnb.training.learner import CurveCallback, build_learner, fit_trial
-from rbcnb.training.models import normalise
+from rbcnb.training.normalise import normalise
 from rbcnb.training.predict import predict_crops
 from rbcnb.training.splits import assign_splits
 from rbcnb.training.trial import Trial

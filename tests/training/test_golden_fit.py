@@ -41,7 +41,7 @@ def test_a_fit_gives_the_numbers_that_stored_trials_hold(name):
     """A learning rate one percent higher moves these probabilities by 0.006, one epoch more by 0.2."""
     if TRIALS[name].resample == "over" and int(cv2.__version__.split(".")[0]) < 5:
         pytest.skip("OpenCV 4 interpolates turned copies with other roundings than OpenCV 5: they differ by 0.001 here")
-    golden = pd.read_csv(GOLDEN).query("name == @name and fit_version == @FIT_VERSION")
+    golden = pd.read_csv(GOLDEN, dtype={"fit_version": str}).query("name == @name and fit_version == @FIT_VERSION")
     assert len(golden), (
         f"{GOLDEN.name} is not of FIT_VERSION {FIT_VERSION}: write it anew, as this file's docstring says"
     )

@@ -8,7 +8,8 @@ from rbcnb.columns import CLASSES
 from rbcnb.evaluation.mistakes import confident_mistakes, examples_by_class
 from rbcnb.plotting.cells import plot_heat, plot_mistakes
 from rbcnb.training.gradcam import class_maps, grad_cam
-from rbcnb.training.models import ARCHITECTURES, build_model, normalise
+from rbcnb.training.models import ARCHITECTURES, build_model
+from rbcnb.training.normalise import normalise
 
 
 def crops(n, size=64, seed=0):

@@ -12,7 +12,8 @@ from rbcnb.losses.focal import focal_loss
 from rbcnb.training.dataloaders import CellDataLoaders
 from rbcnb.training.engine import choose_engine
 from rbcnb.training.learner import body_and_head, build_learner, fit_trial
-from rbcnb.training.models import build_model, normalise
+from rbcnb.training.models import build_model
+from rbcnb.training.normalise import normalise
 from rbcnb.training.predict import probabilities_of
 from rbcnb.training.trial import Trial
 
