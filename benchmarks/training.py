@@ -75,7 +75,7 @@ def cells_and_crops(n: int, size_px: int) -> tuple[pd.DataFrame, np.ndarray]:
 
 
 def bare_step(trial: Trial, crops: np.ndarray, n_batches: int) -> Callable[[], None]:
-    engine = choose_engine(precision=trial.precision)
+    engine = choose_engine(precision=trial.wanted_precision)
     model = prepare(build_model(trial.architecture, 3), engine).train()
     step = step_of(model, crops, engine)
 
@@ -100,7 +100,7 @@ def step_of(model: torch.nn.Module, crops: np.ndarray, engine: Engine) -> Callab
 
 
 def engine_epoch(trial: Trial, crops: np.ndarray, n_batches: int) -> Callable[[], None]:
-    engine = choose_engine(precision=trial.precision)
+    engine = choose_engine(precision=trial.wanted_precision)
     n = n_batches * BATCH
     cells = crops[:n], np.arange(n) % 3
     none = crops[:0], np.arange(0)

@@ -73,8 +73,10 @@ def fast_precision() -> str:
 
 
 def at_precision(trials: Sequence[Trial], precision: str) -> list[Trial]:
-    """*trials*, those with "auto" at *precision*."""
-    return [replace(trial, precision=precision) if trial.precision == "auto" else trial for trial in trials]
+    """*trials*, those with "auto" at *precision*, or at the one that their network wants."""
+    wanted = [trial.wanted_precision for trial in trials]
+    at = [precision if one == "auto" else one for one in wanted]
+    return [replace(trial, precision=one) for trial, one in zip(trials, at, strict=True)]
 
 
 def stored_trials(trials: Sequence[Trial], store: Path, data: str) -> list[Trial] | None:

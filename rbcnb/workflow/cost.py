@@ -33,7 +33,7 @@ def measure_throughput(architecture: str, size_px: int, *, batch_size: int = 32,
     from rbcnb.training.models import build_model
     from rbcnb.training.normalise import normalise
 
-    engine = choose_engine()
+    engine = choose_engine(precision=Trial(architecture).wanted_precision)
     device = engine.device
     threads = torch.get_num_threads()
     torch.set_num_threads(1)

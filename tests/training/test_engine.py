@@ -11,6 +11,7 @@ from fastai.vision.all import Transform
 from torch import nn
 
 from rbcnb.columns import CLASSES
+from rbcnb.study.runner import at_precision
 from rbcnb.training import learner as learner_module
 from rbcnb.training.dataloaders import CellDataLoaders, CellDataset, CellDL
 from rbcnb.training.engine import Engine, bare_model, choose_engine, out_of_memory, prepare
@@ -42,6 +43,26 @@ def test_precision_is_asked_of_the_device_or_given():
     assert choose_engine("cpu", precision="bf16") == Engine(torch.device("cpu"), "bf16")
     with pytest.raises(ValueError, match="precision must be one of auto, float32, bf16, got 'fp8'"):
         choose_engine(precision="fp8")
+
+
+@pytest.mark.parametrize("answer", [lambda: False, None])
+def test_a_processor_without_bfloat16_is_never_given_it(monkeypatch, answer):
+    """There autocast would take ten times as long as float32; nor where torch no longer answers the question."""
+    for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"):
+        if answer is None:
+            monkeypatch.delattr(torch.cpu, name, raising=False)
+        else:
+            monkeypatch.setattr(torch.cpu, name, answer, raising=False)
+    assert choose_engine("cpu").precision == "float32"
+
+
+def test_depthwise_networks_stay_in_float32_unless_told_otherwise():
+    auto = Trial(architecture="efficientnet_lite0")
+    assert auto.wanted_precision == "float32"
+    assert dataclasses.replace(auto, precision="bf16").wanted_precision == "bf16"
+    assert Trial(architecture="resnet50").wanted_precision == "auto"
+    at = at_precision([auto, Trial(), Trial(precision="float32")], "bf16")
+    assert [trial.precision for trial in at] == ["float32", "bf16", "float32"]
 
 
 def test_bfloat16_multiplies_and_float32_remembers():
