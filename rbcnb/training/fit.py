@@ -6,7 +6,6 @@ torch and fastai are imported when a trial runs, not when it is described, so th
 import gc
 import hashlib
 import time
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -65,7 +64,7 @@ def run_trial(
         checkpoint: file for the state of a long fit after an epoch. A fit that finds one there goes on from it, on a
             CPU to the same numbers as if it had never stopped.
         keep: takes the fitted network, a torch module in float32, which is else let go; see
-        `rbcnb.workflow.export_model`.
+            `rbcnb.workflow.export_model`.
 
     Returns:
         Scores, curves and predictions. Same trial, data, machine and thread count on a CPU: same numbers.
@@ -77,14 +76,12 @@ def run_trial(
     """
     import torch
 
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="`torch.jit.script`")  # fastai's use of it, not ours to mend
-        from rbcnb.training.checkpoint import CheckpointCallback, resume
-        from rbcnb.training.dataloaders import cell_dataloaders
-        from rbcnb.training.engine import bare_model, choose_engine, out_of_memory
-        from rbcnb.training.kernels import kept_memory
-        from rbcnb.training.learner import build_learner, fit_trial
-        from rbcnb.training.predict import probabilities_of
+    from rbcnb.training.checkpoint import CheckpointCallback, resume
+    from rbcnb.training.dataloaders import cell_dataloaders
+    from rbcnb.training.engine import bare_model, choose_engine, out_of_memory
+    from rbcnb.training.kernels import kept_memory
+    from rbcnb.training.learner import build_learner, fit_trial
+    from rbcnb.training.predict import probabilities_of
 
     start = time.perf_counter()
     _, held_out = training_rows(trial, cells)
