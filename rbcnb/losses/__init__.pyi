@@ -11,6 +11,7 @@ from .focal import FocalLoss as FocalLoss, focal_loss as focal_loss
 from .focal_curves import focal_curve as focal_curve, loss_shares as loss_shares
 from .imbalanced import (
     LOSSES as LOSSES,
+    ClassLoss as ClassLoss,
     balanced_softmax as balanced_softmax,
     build_loss as build_loss,
     class_balanced as class_balanced,
