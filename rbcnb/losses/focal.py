@@ -130,6 +130,8 @@ def check_targets(logits: Tensor, targets: Tensor, *, reduction: str) -> tuple[T
         raise ValueError(f"reduction must be 'none', 'sum' or 'mean', got {reduction!r}")
     if logits.ndim < 2:
         raise ValueError(f"logits must be [N, C] or [N, C, d1, ...], got shape {tuple(logits.shape)}")
+    if targets.dtype == torch.int64 and logits.ndim == 2 and targets.shape == logits.shape[:1]:
+        return targets, False  # the usual ones, soon done with
     if targets.dtype == torch.bool or targets.is_complex():
         raise TypeError(f"targets must be class indices or probabilities, got {targets.dtype}")
     soft = targets.is_floating_point()

@@ -225,7 +225,8 @@ def _prepared(logits: Tensor, targets: Tensor, per_class: Tensor, reduction: str
         shape = tuple(logits.shape)
         raise ValueError(f"counts are of {len(per_class)} classes, but logits {shape} of {logits.shape[1]}")
     logits = as_autocast_does(logits)
-    return logits, targets, per_class.to(logits)
+    alike = per_class.dtype == logits.dtype and per_class.device == logits.device
+    return logits, targets, per_class if alike else per_class.to(logits)
 
 
 def _check_counts(counts: Sequence[float]) -> list[float]:
@@ -290,6 +291,7 @@ class ClassLoss(torch.nn.Module):
         chosen = {name: settings[name] for name in form.settings if name in settings}
         exact = form.per_class(self.counts, **chosen)
         self.exact = exact.tolist()
+        self.of_batch = {name: value for name, value in settings.items() if name not in form.settings}
         self.register_buffer("per_class", exact.float(), persistent=False)
 
     def extra_repr(self) -> str:
@@ -306,8 +308,8 @@ class ClassLoss(torch.nn.Module):
         if form is None:
             options = {"ignore_index": self.ignore_index, "reduction": self.reduction}
             return self.function(logits, targets, counts=self.counts, **options, **self.settings)
-        others = {name: value for name, value in self.settings.items() if name not in form.settings}
-        return form.of_batch(logits, targets, self._per_class(logits), self.ignore_index, self.reduction, **others)
+        per_class = self._per_class(logits)
+        return form.of_batch(logits, targets, per_class, self.ignore_index, self.reduction, **self.of_batch)
 
     def _per_class(self, logits: Tensor) -> Tensor:
         # The buffer is rounded to float32 (and by ``.half()`` further): in float64 the numbers are made anew.
