@@ -30,7 +30,10 @@ BASE = Trial(protocol="honest", schedule="cosine", augment="flips_turns", learni
 TRIALS = {  # with the size of its crops, pixels
     "small": (replace(BASE, architecture="small", epochs=30), 48),
     "resnet18": (replace(BASE, architecture="resnet18", epochs=15), 48),
-    "efficientnet_lite0": (replace(BASE, architecture="efficientnet_lite0", pretrained=True, epochs=5), 64),
+    "efficientnet_lite0": (
+        replace(BASE, architecture="efficientnet_lite0", pretrained=True, epochs=5, learning_rate=1e-2),
+        64,
+    ),
 }
 
 

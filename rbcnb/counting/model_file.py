@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rbcnb._utils.errors import WeightsError
 from rbcnb._utils.files import atomic_write
 
 if TYPE_CHECKING:
@@ -157,7 +158,10 @@ def _network(path: Path, card: ModelCard, weights: dict[str, "Tensor"]) -> "nn.M
             f"{', '.join(ARCHITECTURES)}); update this package"
         )
     with torch.random.fork_rng(devices=[]):  # the random weights that are about to be replaced are nobody's business
-        network = build_model(card.architecture, len(card.classes))
+        try:
+            network = build_model(card.architecture, len(card.classes))
+        except WeightsError as error:
+            raise ModelFileError(f"{path}: {error}") from None
     try:
         network.load_state_dict(weights)
     except RuntimeError as error:

@@ -1,7 +1,5 @@
 """Turned and mirrored cells: once for the copies of over-sampling (section 4.2), or anew in every batch."""
 
-from typing import Any
-
 import cv2
 import numpy as np
 import torch
@@ -67,9 +65,6 @@ class FlipsTurns(Transform):
         if crops.dtype != torch.uint8 or crops.ndim != 4:
             return crops
         return turn_each(crops, torch.randint(8, crops.shape[:1], generator=self.generator.torch))
-
-    def __getstate__(self) -> dict[str, Any]:
-        return vars(self)
 
 
 def turn_each(crops: Tensor, positions: Tensor) -> Tensor:

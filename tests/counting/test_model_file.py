@@ -1,5 +1,6 @@
 import json
 import pickle
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -42,6 +43,19 @@ def test_a_model_comes_back_bit_for_bit(tmp_path, architecture):
     with torch.inference_mode():
         assert torch.equal(found.network(images), network(images))
     assert not found.network.training
+
+
+def test_a_model_whose_network_comes_with_an_extra_names_it(tmp_path, monkeypatch):
+    lite = "efficientnet_lite0"
+    pytest.importorskip("efficientnet_lite_pytorch", reason="pip install 'rbcnb[pretrained]' to run it")
+    network = prepare(build_model(lite, 3), Engine(torch.device("cpu"))).eval()
+    path = save_model(network, replace(CARD, architecture=lite), tmp_path / "model.safetensors")
+    images = normalise(torch.randint(0, 255, (2, 32, 32, 3), dtype=torch.uint8))
+    with torch.inference_mode():
+        assert torch.equal(load_model(path).network(images), network(images))
+    monkeypatch.setitem(sys.modules, "efficientnet_lite_pytorch", None)
+    with pytest.raises(ModelFileError, match=r"model.safetensors: efficientnet_lite0 is not installed.*rbcnb\[pretra"):
+        load_model(path)
 
 
 def test_loading_leaves_the_random_numbers_alone(saved):
