@@ -6,9 +6,11 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+
+import psutil
 
 ROOT = Path(__file__).parent.parent
 PATH = (ROOT, ROOT / "tests", ROOT / "tests" / "_utils")  # of the package, and of what tests send to workers
@@ -83,8 +85,24 @@ def loopback_cluster(
         cluster.wait()
         yield cluster
     finally:
-        # Asked to end, a worker would wait for a thread that a test left sleeping; a nanny has to end its own worker.
+        # A nanny ends its own worker while there is a scheduler to say so to. Other workers are killed: asked to end,
+        # they would wait for a thread that a test left sleeping.
+        for nanny in cluster.nannies:
+            nanny.terminate()
+        for nanny in cluster.nannies:
+            _end(nanny)
         for process in (*cluster.workers, cluster.scheduler):
-            process.terminate() if process in cluster.nannies else process.kill()
-        for process in (*cluster.workers, cluster.scheduler):
+            process.kill()
             process.wait()
+
+
+def _end(nanny: subprocess.Popen) -> None:
+    offspring = psutil.Process(nanny.pid).children(recursive=True) if nanny.poll() is None else []
+    try:
+        nanny.wait(timeout=20)
+    except subprocess.TimeoutExpired:
+        nanny.kill()
+        nanny.wait()
+    for process in offspring:
+        with suppress(psutil.NoSuchProcess):
+            process.kill()
