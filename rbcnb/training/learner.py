@@ -22,6 +22,9 @@ from rbcnb.training.models import build_model
 from rbcnb.training.trial import Trial
 
 CURVE_COLUMNS = ("epoch", "train_loss", "train_ce", "valid_loss", "valid_ce", "valid_macro_f1")
+# Of the learning rate, for all layers of a pretrained network but the last. A tenth, as fastai has it, leaves them too
+# far behind in five epochs: macro F1 0.76 on an inner fold of Chula's cells, where a third has 0.87.
+BODY_RATE = 1 / 3
 METRIC = "macro_f1"  # of the held-out cells, as fastai's callbacks may watch it: SaveModelCallback(monitor="macro_f1")
 
 
@@ -211,7 +214,6 @@ def fit_trial(learner: Learner, trial: Trial, *, start_epoch: int = 0) -> None:
         callbacks.append(CosineDecay())
     if trial.pretrained:
         callbacks.append(FrozenFirstEpoch())
-    # fastai's slice: a tenth of the rate for all groups but the last.
-    rate = slice(trial.learning_rate) if trial.pretrained else trial.learning_rate
+    rate = [trial.learning_rate * BODY_RATE, trial.learning_rate] if trial.pretrained else trial.learning_rate
     with learner.no_bar(), learner.no_logging():
         learner.fit(trial.epochs, lr=rate, cbs=callbacks, start_epoch=start_epoch)

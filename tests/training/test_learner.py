@@ -142,4 +142,4 @@ def test_a_pretrained_network_begins_with_its_head_and_learns_slowly_in_its_body
     fit_trial(learner, replace(trial, pretrained=True))
     assert not torch.equal(learner.model.conv1.weight, before)
     assert frozen == [True] * 4 + [False] * 2
-    np.testing.assert_allclose(rates, [[1e-3, 1e-2]] * 6)
+    np.testing.assert_allclose(rates, [[1e-2 / 3, 1e-2]] * 6)
