@@ -23,7 +23,7 @@ from rbcnb.training.trial import Trial
 
 CURVE_COLUMNS = ("epoch", "train_loss", "train_ce", "valid_loss", "valid_ce", "valid_macro_f1")
 # Of the learning rate, for all layers of a pretrained network but the last. A tenth, as fastai has it, leaves them too
-# far behind in five epochs: macro F1 0.76 on an inner fold of Chula's cells, where a third has 0.87.
+# far behind in the few epochs that such a fit takes.
 BODY_RATE = 1 / 3
 METRIC = "macro_f1"  # of the held-out cells, as fastai's callbacks may watch it: SaveModelCallback(monitor="macro_f1")
 
