@@ -54,7 +54,7 @@ from rbcnb.smears.sources import synthetic_smears  # noqa: E402
 from rbcnb.training.dataloaders import CellDataLoaders  # noqa: E402
 from rbcnb.training.engine import Autocast, Engine, choose_engine, prepare  # noqa: E402
 from rbcnb.training.fit import run_trial  # noqa: E402
-from rbcnb.training.kernels import kept_memory, use_small_maps  # noqa: E402
+from rbcnb.training.kernels import DenseAdam, kept_memory, use_small_maps  # noqa: E402
 from rbcnb.training.learner import build_learner, fit_trial  # noqa: E402
 from rbcnb.training.models import build_model  # noqa: E402
 from rbcnb.training.normalise import normalise  # noqa: E402
@@ -77,7 +77,7 @@ def cells_and_crops(n: int, size_px: int) -> tuple[pd.DataFrame, np.ndarray]:
 def bare_step(trial: Trial, crops: np.ndarray, n_batches: int) -> Callable[[], None]:
     engine = choose_engine(precision=trial.wanted_precision)
     model = prepare(build_model(trial.architecture, 3), engine).train()
-    step = step_of(model, crops, engine)
+    step = step_of(model, DenseAdam, crops, engine)
 
     def epoch() -> None:
         for _ in range(n_batches):
@@ -86,8 +86,8 @@ def bare_step(trial: Trial, crops: np.ndarray, n_batches: int) -> Callable[[], N
     return epoch
 
 
-def step_of(model: torch.nn.Module, crops: np.ndarray, engine: Engine) -> Callable[[], None]:
-    optimiser = torch.optim.Adam(model.parameters(), lr=1e-12, fused=True)
+def step_of(model: torch.nn.Module, adam: type, crops: np.ndarray, engine: Engine) -> Callable[[], None]:
+    optimiser = adam(model.parameters(), lr=1e-12, fused=True)
     images = normalise(torch.from_numpy(crops[:BATCH]).to(engine.device))
     targets = (torch.arange(BATCH) % 3).to(engine.device)
 
@@ -202,21 +202,21 @@ def parts(architecture: str, size_px: int, *, rounds: int, precision: str) -> pd
     engine = choose_engine(precision=precision)
     crops = np.random.default_rng(0).integers(0, 256, (BATCH, size_px, size_px, 3), dtype=np.uint8)
     steps = {}
-    for small_maps in (False, True):
+    for small_maps, adam in itertools.product((False, True), (torch.optim.Adam, DenseAdam)):
         model = build_model(architecture, 3).to(engine.device, memory_format=torch.channels_last).train()
         model = use_small_maps(model) if small_maps else model
         model = Autocast(model) if engine.precision == "bf16" else model
-        steps[small_maps] = step_of(model, crops, engine)
+        steps[small_maps, adam is DenseAdam] = step_of(model, adam, crops, engine)
     times: dict[tuple, list[float]] = {}
     for keep in (False, True):
         with kept_memory() if keep else contextlib.nullcontext():
-            for i, (small_maps, step) in itertools.product(range(rounds + 1), steps.items()):
+            for i, (names, step) in itertools.product(range(rounds + 1), steps.items()):
                 start = time.process_time()
                 step()
                 if i:
-                    times.setdefault((keep, small_maps), []).append(time.process_time() - start)
+                    times.setdefault((keep, *names), []).append(time.process_time() - start)
     table = pd.Series({names: 1e3 * statistics.median(some) for names, some in times.items()}, name="ms").reset_index()
-    return table.set_axis(["kept_memory", "small_maps", "ms"], axis=1).round(1)
+    return table.set_axis(["kept_memory", "small_maps", "DenseAdam", "ms"], axis=1).round(1)
 
 
 def curve_gap(*, size_px: int = 48, epochs: int = 8, seeds: int = 5) -> pd.DataFrame:

@@ -18,6 +18,7 @@ from rbcnb.evaluation.metrics import macro_f1
 from rbcnb.losses.imbalanced import build_loss
 from rbcnb.training.dataloaders import CellDataLoaders
 from rbcnb.training.engine import Engine, choose_engine, prepare
+from rbcnb.training.kernels import DenseAdam
 from rbcnb.training.models import build_model
 from rbcnb.training.trial import Trial
 
@@ -189,7 +190,7 @@ def build_learner(trial: Trial, dls: CellDataLoaders, *, engine: Engine | None =
         dls,
         prepare(model, engine),
         loss_func=build_loss(trial.loss, **settings, class_counts=counts),
-        opt_func=partial(OptimWrapper, opt=partial(torch.optim.Adam, fused=True)),
+        opt_func=partial(OptimWrapper, opt=partial(DenseAdam, fused=True)),
         splitter=body_and_head,
         lr=trial.learning_rate,
         wd=trial.weight_decay,

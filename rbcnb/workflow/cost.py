@@ -30,6 +30,7 @@ def measure_throughput(architecture: str, size_px: int, *, batch_size: int = 32,
     import torch
 
     from rbcnb.training.engine import choose_engine, prepare
+    from rbcnb.training.kernels import DenseAdam
     from rbcnb.training.models import build_model
     from rbcnb.training.normalise import normalise
 
@@ -40,7 +41,7 @@ def measure_throughput(architecture: str, size_px: int, *, batch_size: int = 32,
     try:
         with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
             model = prepare(build_model(architecture, len(CLASSES)), engine).train()
-        optimiser = torch.optim.Adam(model.parameters(), fused=True)
+        optimiser = DenseAdam(model.parameters(), fused=True)
         images = normalise(torch.zeros(batch_size, size_px, size_px, 3, dtype=torch.uint8, device=device))
         targets = torch.zeros(batch_size, dtype=torch.long, device=device)
 

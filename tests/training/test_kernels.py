@@ -7,8 +7,52 @@ import pytest
 import torch
 from torch import nn
 
-from rbcnb.training.kernels import SMALL_MAP, SmallMapConv2d, use_small_maps
+from rbcnb.training.kernels import SMALL_MAP, DenseAdam, SmallMapConv2d, use_small_maps
 from rbcnb.training.models import build_model
+
+
+def small_step(optimiser_class):
+    """A model of channels-last weights, and a step of its fused optimiser."""
+    torch.manual_seed(0)
+    model = build_model("small", 3).to(memory_format=torch.channels_last)
+    optimiser = optimiser_class(model.parameters(), lr=1e-2, weight_decay=0.1, fused=True)
+    images = torch.randn(8, 3, 16, 16).to(memory_format=torch.channels_last)
+
+    def step():
+        optimiser.zero_grad()
+        F.cross_entropy(model(images), torch.arange(8) % 3).backward()
+        optimiser.step()
+
+    return model, optimiser, step
+
+
+def test_adam_without_copies_is_torch_adam():
+    ways = [small_step(one) for one in (torch.optim.Adam, DenseAdam)]
+    for _ in range(5):
+        for _, _, step in ways:
+            step()
+    for theirs, ours in zip(ways[0][0].parameters(), ways[1][0].parameters(), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-7)
+        assert ours.stride() == theirs.stride()
+    states = [optimiser.state_dict() for _, optimiser, _ in ways]
+    for one in states[0]["state"]:
+        for name, value in states[0]["state"][one].items():
+            torch.testing.assert_close(states[1]["state"][one][name], value, rtol=1e-4, atol=1e-8)
+
+
+def test_adam_copies_no_weights():
+    """What `DenseAdam` is for; torch's own count says that it still is needed."""
+    copies = {}
+    for optimiser_class in (torch.optim.Adam, DenseAdam):
+        _, optimiser, step = small_step(optimiser_class)
+        step()
+        activities = [torch.profiler.ProfilerActivity.CPU]
+        with torch.profiler.profile(activities=activities, record_shapes=True) as profile:
+            optimiser.step()
+        shapes = [one.input_shapes[0] for one in profile.events() if one.name == "aten::copy_"]
+        copies[optimiser_class] = [shape for shape in shapes if len(shape) == 4]  # the others: the number of steps
+    assert copies[DenseAdam] == []
+    assert copies[torch.optim.Adam] != []
 
 
 @pytest.mark.parametrize(
