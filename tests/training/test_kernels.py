@@ -5,6 +5,7 @@ import sys
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from rbcnb.training.kernels import SMALL_MAP, DenseAdam, SmallMapConv2d, use_small_maps
