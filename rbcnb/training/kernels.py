@@ -60,9 +60,9 @@ def _hold(libc: ctypes.CDLL, change: int) -> None:
 class DenseAdam(torch.optim.Adam):
     """torch's Adam that sees channels-last weights in the order in which they lie in memory.
 
-    Its fused kernel copies weights, gradients and moments that are not contiguous, there and back, at every step: 4 to 7 %
-    of ResNet's (``benchmarks/training.py --parts``). A torch that does not ask ``_init_group`` for them makes this plain
-    Adam.
+    Its fused kernel copies weights, gradients and moments that are not contiguous, there and back, at every step: up to
+    7 % of ResNet's (``benchmarks/training.py --parts``). A torch that does not ask ``_init_group`` for them makes this
+    plain Adam.
     """
 
     def _init_group(self, group: dict[str, Any], weights: list[Tensor], *others: list[Tensor]) -> bool:
