@@ -71,7 +71,7 @@ def focal_loss(
         loss = _soft_focal(logits, targets, alpha if per_class else None, gamma, ignore_index, label_smoothing)
     else:
         logits = as_autocast_does(logits)
-        if not torch.compiler.is_compiling() and torch._C._are_functorch_transforms_active():
+        if not torch.compiler.is_compiling() and _transforms_active():
             # Under torch.func (vmap, jvp, hessian) out of plain operations, which it knows how to transform.
             ce = F.cross_entropy(logits, targets, ignore_index=ignore_index, reduction="none")
             loss = _power_of_q(ce, gamma) * ce
@@ -106,15 +106,18 @@ def _check(
 def check_alpha(alpha: float | Sequence[float] | Tensor) -> None:
     """Raises ValueError for a weight that is not positive and finite: the loss would be driven up, or away.
 
-    A tensor on another device than the CPU is not looked at, which would have to wait for it; nor is one that torch
-    traces. `FocalLoss` looks at either when it is made.
+    A tensor is not looked at on another device than the CPU, which would have to be waited for, nor while torch traces.
+    `FocalLoss` looks when it is made.
     """
-    if isinstance(alpha, Tensor):
-        if alpha.device.type != "cpu" or torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active():
-            return
-        wrong = not bool(((alpha > 0) & torch.isfinite(alpha)).all())
-    else:
+    if not isinstance(alpha, Tensor):
         wrong = not all(0 < one < math.inf for one in ([alpha] if isinstance(alpha, Real) else alpha))
+    elif alpha.device.type != "cpu" or torch.compiler.is_compiling():
+        return
+    else:
+        try:
+            wrong = not bool(((alpha > 0) & torch.isfinite(alpha)).all())
+        except RuntimeError:  # under torch.func, make_fx or fake tensors there is no number to read
+            return
     if wrong:
         raise ValueError(f"alpha must be positive and finite, got {alpha}; for no weighting leave it at 1")
 
@@ -151,6 +154,11 @@ def as_autocast_does(logits: Tensor) -> Tensor:
     if device != "meta" and torch.is_autocast_enabled(device) and logits.dtype != torch.float64:
         return logits.float()
     return logits
+
+
+def _transforms_active() -> bool:
+    # No public question asks whether torch.func is at work; a torch without this one answers no.
+    return getattr(torch._C, "_are_functorch_transforms_active", bool)()
 
 
 def _power_of_q(ce: Tensor, gamma: float) -> Tensor:
@@ -192,9 +200,8 @@ class _HardFocal(torch.autograd.Function):
         safe, counted = _without_ignored(targets, ignore_index)
         if ctx.needs_input_grad[0]:
             if gamma == 2:
-                bounded = log_p_t.clamp(
-                    min=-100.0
-                )  # where p_t log p_t is long nothing beside q, and no 0 times infinity
+                # From there on p_t log p_t is nothing beside q; unbounded it would be 0 times infinity.
+                bounded = log_p_t.clamp(min=-100.0)
                 slope = torch.add(power, bounded.exp().mul_(bounded).mul_(minus_q), alpha=2).neg_()
             else:
                 slope = _slope(-log_p_t, power, gamma).neg_()
@@ -230,18 +237,26 @@ class _HardFocal(torch.autograd.Function):
 
 def _without_ignored(targets: Tensor, ignore_index: int) -> tuple[Tensor, Tensor | int]:
     """The targets with another class in place of an ignored one, and the number of those that are not ignored."""
-    looked_at = targets.device.type == "cpu" and not torch.compiler.is_compiling() and targets.numel() > 0
-    if looked_at and ignore_index < 0 and int(targets.min()) >= 0:  # one look tells both
+    if ignore_index < 0 and _least(targets) >= 0:  # one look tells both
         return targets, targets.numel()
     ignored = targets == ignore_index
     return targets.masked_fill(ignored, 0), targets.numel() - ignored.sum()
 
 
+def _least(targets: Tensor) -> int:
+    """The smallest of the targets, or -1 where it cannot be read at once."""
+    if targets.device.type != "cpu" or torch.compiler.is_compiling() or not targets.numel():
+        return -1
+    try:
+        return int(targets.min())
+    except RuntimeError:  # under make_fx or fake tensors there is no number to read
+        return -1
+
+
 def _class_major(logits: Tensor) -> bool:
     """Whether to work on logits [N, C] class by class: on a CPU torch takes few classes row by row, unvectorised.
 
-    Measured by ``benchmarks/losses.py``: from 65,536 rows of 3 classes this makes the loss cheaper than
-    `F.cross_entropy`; at 4096 it costs a fifth to a half more, and below, the calls themselves outweigh the arithmetic.
+    What it brings: ``benchmarks/losses.py``. Below some thousand rows the calls themselves outweigh the arithmetic.
     """
     return logits.ndim == 2 and logits.shape[1] < FEW_CLASSES and logits.device.type == "cpu"
 

@@ -88,8 +88,8 @@ def class_balanced(
 ) -> Tensor:
     """Cross entropy with `effective_number_weights` (Cui et al. 2019).
 
-    Cui et al. divide a batch's sum by its number of cells; here the mean is over weights, as torch's own: a batch
-    without rare cells steps no less far than one of them alone.
+    Cui et al. divide a batch's sum by its number of cells. Here the mean is over weights, as torch's own, so that the
+    size of a step does not depend on how many rare cells the batch happens to hold.
     """
     return _weighted(logits, targets, effective_number_weights(counts, beta=beta), ignore_index, reduction)
 
@@ -312,10 +312,11 @@ class ClassLoss(torch.nn.Module):
         return form.of_batch(logits, targets, per_class, self.ignore_index, self.reduction, **self.of_batch)
 
     def _per_class(self, logits: Tensor) -> Tensor:
-        # The buffer is rounded to float32 (and by ``.half()`` further): in float64 the numbers are made anew.
-        if self.per_class.dtype == torch.float32 and logits.dtype != torch.float64:
+        # The buffer is rounded to float32, and by ``.half()`` further: then, and in float64, the numbers are made anew.
+        wanted = torch.promote_types(logits.dtype, torch.float32)
+        if self.per_class.dtype == wanted == torch.float32:
             return self.per_class
-        return torch.tensor(self.exact, dtype=torch.float64, device=logits.device)
+        return torch.tensor(self.exact, dtype=wanted, device=logits.device)
 
     def activation(self, logits: Tensor) -> Tensor:
         """Logits [N, C, ...] to probabilities of the same shape."""

@@ -8,7 +8,7 @@ import warnings
 
 import lazy_loader
 
-# fastai's, when it is imported: no reader of a notebook can mend it.
+# Importing fastai gives this warning, which is about fastai's own code: nothing that a user could do about it.
 warnings.filterwarnings("ignore", message="`torch.jit.script`")
 
 __getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)  # its names: __init__.pyi

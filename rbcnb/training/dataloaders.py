@@ -30,13 +30,21 @@ class CellDataset:
         targets: int64 [N], rows of *vocab*; None for cells whose class nobody knows.
         vocab: names of the classes.
         split_idx: 0 for training cells, which `FlipsTurns` may turn; 1 for others.
+
+    Raises:
+        ValueError: crops or targets are of another kind, which would be trained on in silence.
     """
 
     n_inp = 1
 
     def __init__(self, crops: Tensor, targets: Tensor | None, vocab: Sequence[str], *, split_idx: int) -> None:
-        if targets is not None and len(crops) != len(targets):
-            raise ValueError(f"{len(crops)} crops but {len(targets)} targets: they must stand in the same order")
+        if crops.dtype != torch.uint8 or crops.ndim != 4 or crops.shape[3] != 3 or crops.shape[1] != crops.shape[2]:
+            raise ValueError(f"crops must be uint8 [N, S, S, 3], got {crops.dtype} {list(crops.shape)}")
+        if targets is not None:
+            if len(crops) != len(targets):
+                raise ValueError(f"{len(crops)} crops but {len(targets)} targets: they must stand in the same order")
+            if targets.dtype != torch.int64 or (len(targets) and not 0 <= targets.min() <= targets.max() < len(vocab)):
+                raise ValueError(f"targets must be int64 from 0 to {len(vocab) - 1}, the numbers of {list(vocab)}")
         self.crops, self.targets, self.split_idx = crops, targets, split_idx
         self.vocab = CategoryMap(vocab, sort=False)  # a list, and names to numbers for fastai's reports
 
@@ -80,8 +88,10 @@ class CellDataset:
 
     def of_items(self, items: Sequence, *, with_labels: bool = False) -> "CellDataset":
         """A data set of other cells with the same classes; see `CellDataLoaders.test_dl`."""
+        if not len(items):
+            raise ValueError("there are no cells to serve")
         size = self.crops.shape[1]
-        images = [one[0] if isinstance(one, tuple) else one for one in items]
+        images = [one[0] if isinstance(one, tuple | list) else one for one in items]
         crops = np.stack([_crop_of(image, size, row) for row, image in enumerate(images)])
         targets = None
         if with_labels:
@@ -91,7 +101,7 @@ class CellDataset:
         return CellDataset(torch.from_numpy(crops).to(device), targets, self.vocab, split_idx=1)
 
     def _row_of(self, item: Any, row: int) -> int:
-        if not isinstance(item, tuple) or len(item) != 2:
+        if not isinstance(item, tuple | list) or len(item) != 2:
             raise ValueError(f"item {row} has no label: with_labels=True needs pairs of an image and a class's name")
         if item[1] not in self.vocab:
             raise ValueError(f"item {row} is labelled {item[1]!r}; the classes are {', '.join(self.vocab)}")
@@ -247,7 +257,7 @@ class CellDataLoaders(DataLoaders):
         """Of arrays.
 
         Args:
-            train: uint8 crops [N, S, S, 3] and int64 targets [N] to train on.
+            train: uint8 crops [N, S, S, 3] and targets [N], numbers of *vocab*, to train on.
             valid: those that are held out; none at all is fine.
             vocab: names of the classes.
             bs: cells a training batch; held-out cells, whose gradients nobody needs, come four times as many at once.
@@ -256,10 +266,13 @@ class CellDataLoaders(DataLoaders):
             part_size: see `CellDL`.
             epoch_size: see `CellDL`.
             device: where the cells are to lie.
+
+        Raises:
+            ValueError: crops or targets are of another kind.
         """
         turns = [FlipsTurns(seed)] if augment == "flips_turns" else []
         datasets = [
-            CellDataset(torch.from_numpy(np.ascontiguousarray(crops)), torch.from_numpy(targets), vocab, split_idx=i)
+            CellDataset(torch.from_numpy(np.ascontiguousarray(crops)), _numbers(targets), vocab, split_idx=i)
             for i, (crops, targets) in enumerate((train, valid))
         ]
         options = {"after_batch": [*turns, NormaliseCrops()]}
@@ -290,6 +303,13 @@ class CellDataLoaders(DataLoaders):
         """
         options = {name: value for name, value in options.items() if name not in ("rm_type_tfms", "process")}
         return self.valid.new(self.valid.dataset.of_items(items, with_labels=with_labels), **options)
+
+
+def _numbers(targets: np.ndarray) -> Tensor:
+    targets = np.asarray(targets)
+    if targets.dtype.kind not in "iu":
+        raise ValueError(f"targets must be integers, the numbers of the classes, got {targets.dtype}")
+    return torch.from_numpy(targets.astype(np.int64))
 
 
 def cell_dataloaders(

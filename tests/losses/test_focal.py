@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.autograd import gradcheck, gradgradcheck
+from torch.fx.experimental.proxy_tensor import make_fx
 
 from rbcnb.losses.focal import FEW_CLASSES, FocalLoss, focal_loss
 from rbcnb.losses.focal_curves import focal_curve
@@ -364,3 +366,23 @@ def test_a_loss_says_all_its_settings():
     assert repr(FocalLoss()) == "FocalLoss(alpha=1.0, gamma=2.0, reduction='mean')"
     text = repr(FocalLoss(alpha=torch.tensor([1.0, 2.0]), gamma=0.5, label_smoothing=0.1, ignore_index=255))
     assert text == "FocalLoss(alpha=[1.0, 2.0], gamma=0.5, reduction='mean', label_smoothing=0.1, ignore_index=255)"
+
+
+@pytest.mark.parametrize("alpha", [0.5, torch.tensor([0.5, 1.0, 2.0])])
+def test_fake_tensors_and_traces_have_no_numbers_to_read(batch, alpha):
+    logits, targets = batch
+    with FakeTensorMode() as mode:
+        fake = mode.from_tensor(logits).requires_grad_()
+        weights = mode.from_tensor(alpha) if isinstance(alpha, torch.Tensor) else alpha
+        focal_loss(fake, mode.from_tensor(targets), alpha=weights).backward()
+        assert fake.grad.shape == logits.shape
+    traced = make_fx(lambda x, t: focal_loss(x, t, alpha=alpha))(logits, targets)
+    changed = targets.clone()
+    changed[:7] = -100
+    torch.testing.assert_close(traced(logits, changed), focal_loss(logits, changed, alpha=alpha))
+
+
+def test_without_torchs_private_name_the_loss_is_the_same(batch, monkeypatch):
+    expected = focal_loss(*batch)
+    monkeypatch.delattr(torch._C, "_are_functorch_transforms_active")
+    assert torch.equal(focal_loss(*batch), expected)

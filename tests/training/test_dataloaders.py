@@ -133,3 +133,33 @@ def test_new_cells_are_taken_as_arrays_files_and_pairs(tmp_path):
         dls.test_dl([(crops[0], "odd")], with_labels=True)
     with pytest.raises(ValueError, match="item 0 has no label"):
         dls.test_dl(crops, with_labels=True)
+    ((images, y),) = dls.test_dl([list(pair) for pair in pairs], with_labels=True)
+    assert torch.equal(images, wanted)
+    assert y.tolist() == targets.tolist()
+    with pytest.raises(ValueError, match="there are no cells to serve"):
+        dls.test_dl([])
+
+
+CROPS, TARGETS = made(6)
+
+
+@pytest.mark.parametrize(
+    ("crops", "targets", "message"),
+    [
+        (CROPS / 255, TARGETS, r"crops must be uint8 \[N, S, S, 3\], got torch.float64 \[6, 16, 16, 3\]"),
+        (CROPS.transpose(0, 3, 1, 2), TARGETS, r"crops must be uint8 \[N, S, S, 3\]"),
+        (CROPS[:, :8], TARGETS, r"crops must be uint8 \[N, S, S, 3\]"),
+        (CROPS, TARGETS[1:], "6 crops but 5 targets"),
+        (CROPS, TARGETS + 1, "targets must be int64 from 0 to 2, the numbers of"),
+        (CROPS, np.array(CLASSES)[TARGETS], "targets must be integers"),
+        (CROPS, TARGETS.astype(float), "targets must be integers"),
+    ],
+)
+def test_cells_of_another_kind_are_refused_and_not_trained_on_in_silence(crops, targets, message):
+    with pytest.raises(ValueError, match=message):
+        CellDataLoaders.from_crops((crops, targets), made(0), vocab=CLASSES)
+
+
+def test_any_integers_will_do_as_targets():
+    dls = CellDataLoaders.from_crops((CROPS, TARGETS.astype(np.uint8)), made(0), vocab=CLASSES)
+    assert dls.train.dataset.targets.tolist() == TARGETS.tolist()

@@ -96,7 +96,7 @@ def test_a_batch_in_parts_has_the_same_cells_and_parts_of_even_size():
 def test_no_part_is_a_single_cell():
     """Batch norm over a single value per channel raises: at 32 px a ResNet's last layers see 1 x 1 px."""
     for n in range(2, 70):
-        cells = CellDataset(torch.zeros(n, 1, 1, 3, dtype=torch.uint8), torch.zeros(n), CLASSES, split_idx=0)
+        cells = CellDataset(torch.zeros(n, 1, 1, 3, dtype=torch.uint8), torch.zeros(n).long(), CLASSES, split_idx=0)
         for part_size in range(2, 33):
             sizes = [part.size for part in CellDL(cells, bs=32, shuffle=True, part_size=part_size).parts]
             assert min(sizes) >= 2
