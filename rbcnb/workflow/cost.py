@@ -25,8 +25,14 @@ _NOTEBOOK_S = 8.0  # kernel start, imports and figures of a notebook that trains
 _WORKER_S = 6.0  # start of the worker processes of a notebook that trains
 
 
-def measure_throughput(architecture: str, size_px: int, *, batch_size: int = 32, at_least_s: float = 1.0) -> float:
-    """Images per second of a training step (forward, backward, Adam) with one thread, or on the GPU if there is one."""
+def measure_throughput(
+    architecture: str, size_px: int, *, pretrained: bool = False, batch_size: int = 32, at_least_s: float = 1.0
+) -> float:
+    """Images per second of a training step (forward, backward, Adam) with one thread, or on the GPU if there is one.
+
+    Raises:
+        WeightsError: the network or its pretrained weights cannot be had here; better said now than by every trial.
+    """
     import torch
 
     from rbcnb.training.engine import choose_engine, prepare
@@ -40,7 +46,7 @@ def measure_throughput(architecture: str, size_px: int, *, batch_size: int = 32,
     torch.set_num_threads(1)
     try:
         with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-            model = prepare(build_model(architecture, len(CLASSES)), engine).train()
+            model = prepare(build_model(architecture, len(CLASSES), pretrained=pretrained), engine).train()
         optimiser = DenseAdam(model.parameters(), fused=True)
         images = normalise(torch.zeros(batch_size, size_px, size_px, 3, dtype=torch.uint8, device=device))
         targets = torch.zeros(batch_size, dtype=torch.long, device=device)
@@ -217,7 +223,10 @@ def estimate(values: Mapping[str, Any], *, notebooks: Collection[str], jobs: int
         train_s = audit_images(values, expected.n_cells) / measure_throughput("small", values["size_px"]) / jobs
         seconds["02"] += _WORKER_S + train_s
     if training:
-        speed = {name: measure_throughput(name, values["size_px"]) for name in values["architectures"]}
+        speed = {
+            name: measure_throughput(name, values["size_px"], pretrained=values["pretrained"])
+            for name in values["architectures"]
+        }
         images = study_images(values, expected.n_cells)
         for notebook in training:
             train_s = sum(n / speed[name] for name, n in images[notebook].items()) / jobs

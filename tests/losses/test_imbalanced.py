@@ -415,9 +415,9 @@ def test_deferred_reweighting_that_nobody_tells_the_epoch_says_so(batch):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         loss(logits, targets)  # once is enough
-        told = build_loss("ldam_drw", class_counts=COUNTS)
-        told.begin_epoch(0, 10)
-        told(logits, targets)
+        informed = build_loss("ldam_drw", class_counts=COUNTS)
+        informed.begin_epoch(0, 10)
+        informed(logits, targets)
 
 
 def shifted_by_one(logits, targets, *, counts, ignore_index=-100, reduction="mean", shift=1.0):

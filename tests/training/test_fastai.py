@@ -209,9 +209,9 @@ def test_interpretation_finds_the_worst_cells_and_counts_the_confused(fitted):
     expected = predict_crops(learner.model, crops)
     np.testing.assert_array_equal(found.confusion_matrix(), confusion_matrix(targets, expected.argmax(axis=1)))
     losses, rows = found.top_losses(3)
-    own = -np.log(expected[range(len(targets)), targets])
-    assert rows.tolist() == np.argsort(-own)[:3].tolist()
-    np.testing.assert_allclose(losses, np.sort(own)[::-1][:3], rtol=1e-3)
+    by_hand = -np.log(expected[range(len(targets)), targets])
+    assert rows.tolist() == np.argsort(-by_hand)[:3].tolist()
+    np.testing.assert_allclose(losses, np.sort(by_hand)[::-1][:3], rtol=1e-3)
     found.plot_top_losses(2)
     titles = [axes.get_title() for axes in plt.gcf().axes if axes.get_title()]
     predicted, actual = titles[0].split(" / ")[0].split("/")
