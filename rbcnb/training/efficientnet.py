@@ -69,7 +69,7 @@ def efficientnet_lite0(n_classes: int, pretrained: bool) -> nn.Sequential:
         net.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
     for module in net.modules():
         if isinstance(module, nn.BatchNorm2d):
-            # Its authors' momentum of 0.01 suits days of training: after a short fit, the means would still be ImageNet's.
+            # Its authors' 0.01 suits days of training: after a short fit, the means would still be ImageNet's.
             module.momentum = BATCH_NORM_MOMENTUM
     head = nn.Linear(net._fc.in_features, n_classes)
     dropout = nn.Dropout(net._dropout.p)
