@@ -1,23 +1,23 @@
-"""Algorithm 1 of the paper: from a smear to crops of single cells.
+"""From a smear to crops of single cells: by Algorithm 1 of the paper, or by the learned finder.
 
 Coordinates and radii in tables are pixels of the smear's own image; (0, 0) is the centre of its first pixel, as in
 OpenCV and matplotlib. Magnification keeps the image's corner in place: a centre x moves to scale * (x + 0.5) - 0.5.
 """
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import cv2
 import numpy as np
 import pandas as pd
 
-from rbcnb.columns import BORDER, CELL, DOUBLE, RADIUS, SCORE, X, Y
+from rbcnb.columns import BORDER, CELL, RADIUS, SCORE, X, Y
 from rbcnb.segmentation import upscaling
 from rbcnb.segmentation.crops import crop_cells, magnified, upscaled_crops
 from rbcnb.segmentation.diameter import estimate_diameter
-from rbcnb.segmentation.hybrid import find_hybrid
+from rbcnb.segmentation.learned import find_learned, on_white_cells
 
+METHODS = ("learned", "paper")
 UPSCALERS = (*upscaling.METHODS, "none")
 PLACES = ("smear", "crops")
 MAX_UPSCALED_PIXELS = 2**30 // 3  # of a whole smear: 1 GiB
@@ -27,14 +27,18 @@ MAX_UPSCALED_PIXELS = 2**30 // 3  # of a whole smear: 1 GiB
 class FinderSpec:
     """How cells are found. Lengths are relative to the cell diameter, so one spec serves every magnification.
 
-    The paper names the steps but none of their parameters; those below were tuned on Chula RBC-12.
+    The paper names the steps of its method but none of their parameters; those below were tuned on Chula RBC-12.
     """
 
     method: str = "paper"  # a name in METHODS
     upscale: str = "waifu2x"  # "waifu2x", "bicubic", or "none": cells are found in the smear as it is
-    upscale_where: str | None = None  # "smear", "crops"; None: "smear" for the paper's method, "crops" for any other
-    diameter_px: float | None = None  # CellDiameter, in pixels of the smear; None: estimate_diameter of each image
+    upscale_where: str | None = None  # "smear", "crops"; None: "smear" for the paper's method, "crops" for "learned"
+    diameter_px: float | None = None  # CellDiameter, in pixels of the smear; None: estimated from each image
     size_px: int = 224  # ExpectedCellDiameter: side of a crop
+    # Of "learned" alone:
+    min_score: float = 0.4  # least score of a cell: the share of such finds that are cells
+    # Of "paper" alone:
+    white_cells: bool = True  # keep circles on white cells, as the paper does; else the learned finder tells them
     clahe_clip: float = 2.0
     clahe_tile: float = 4.0  # side of a CLAHE tile, in diameters
     working_px: float = 40.0  # cell diameter at which circles are sought
@@ -44,14 +48,6 @@ class FinderSpec:
     votes: float = 0.3  # accumulator threshold, in edge pixels per pixel of diameter
     radius_min: float = 0.6  # of half a diameter
     radius_max: float = 1.15
-    # Of "hybrid" alone:
-    density_px: float = 32.0  # cell diameter at which it works
-    stain: float = 0.42  # stained is what has this share of the density around it
-    evidence: float = 0.95  # least share of a circle with an edge, plus half the share of its disc that is stained
-    apart: float = 0.55  # least distance between two circles of a cluster, in diameters
-    fuse: float = 1.3  # two circles on an area without dents are one cell up to this size, in areas of a typical cell
-    remnant: float = 0.4  # smallest stained area without a circle that is a cell, in areas of a typical cell
-    nucleus: float = 0.2  # least density of blue that nuclei and platelets lack, in densities of a typical cell
 
     def __post_init__(self) -> None:
         if self.method not in METHODS:
@@ -62,57 +58,48 @@ class FinderSpec:
             raise ValueError(
                 f"unknown upscale_where {self.upscale_where!r}: choose one of {', '.join(PLACES)}, or None"
             )
+        if self.method == "learned" and self.upscale_where == "smear":
+            raise ValueError("upscale_where 'smear' is of the paper's method; with 'learned' only crops are upscaled")
         if self.diameter_px is not None and not 2 <= self.diameter_px < float("inf"):
             raise ValueError(f"diameter_px must be at least 2 pixels, or None to estimate it, not {self.diameter_px!r}")
         if isinstance(self.size_px, bool) or not isinstance(self.size_px, int) or self.size_px < 8:
             raise ValueError(f"size_px must be a whole number of at least 8 pixels, not {self.size_px!r}")
-        for name in (
-            "clahe_clip",
-            "clahe_tile",
-            "min_distance",
-            "edge",
-            "votes",
-            "radius_min",
-            "stain",
-            "evidence",
-            "apart",
-            "fuse",
-            "remnant",
-            "nucleus",
-        ):
+        for name in ("clahe_clip", "clahe_tile", "min_distance", "edge", "votes", "radius_min"):
             if not 0 < getattr(self, name) < float("inf"):
                 raise ValueError(f"{name} must be a positive number, not {getattr(self, name)!r}")
+        if not 0 <= self.min_score <= 1:
+            raise ValueError(f"min_score must lie between 0 and 1, not {self.min_score!r}")
         if not 0 <= self.blur < float("inf"):
             raise ValueError(f"blur must be zero or a positive number, not {self.blur!r}")
-        for name in ("working_px", "density_px"):
-            if not 8 <= getattr(self, name) < float("inf"):
-                raise ValueError(f"{name} must be at least 8 pixels, not {getattr(self, name)!r}")
+        if not 8 <= self.working_px < float("inf"):
+            raise ValueError(f"working_px must be at least 8 pixels, not {self.working_px!r}")
         if not self.radius_min < self.radius_max < float("inf"):
             raise ValueError(f"radius_max ({self.radius_max!r}) must be greater than radius_min ({self.radius_min!r})")
 
     @property
     def upscales_smear(self) -> bool:
         """Whether the whole smear is upscaled before cells are sought, as in the paper."""
-        return self.upscale != "none" and (self.upscale_where or PLACES[self.method != "paper"]) == "smear"
+        return self.method == "paper" and self.upscale != "none" and self.upscale_where != "crops"
 
 
 @dataclass(frozen=True, eq=False)
 class Segmentation:
-    """What Algorithm 1 makes of one smear."""
+    """What a finder makes of one smear."""
 
-    cells: pd.DataFrame  # cell, x_px, y_px, radius_px, border: one row per cell, in pixels of the smear
+    cells: pd.DataFrame  # cell, x_px, y_px, radius_px, border, of "learned" score: one row per cell, in smear's pixels
     crops: np.ndarray  # [N, size_px, size_px, 3] uint8 RGB, in the order of cells
     diameter_px: float  # CellDiameter used: given or estimated; NaN where nothing could be estimated
-    stages: dict[str, np.ndarray] = field(default_factory=dict)  # if kept: "upscaled", "grey", "equalised" (Figs. 6, 7)
+    # If kept: "upscaled", "grey", "equalised" (Figs. 6, 7), or of "learned" its maps "centre", "red_cell" and "other".
+    stages: dict[str, np.ndarray] = field(default_factory=dict)
 
 
 def segment_smear(image: np.ndarray, spec: FinderSpec | None = None, *, keep: bool = False) -> Segmentation:
-    """Run Algorithm 1 on one smear.
+    """Find and crop the cells of one smear.
 
     Crops are cut in colour from the upscaled image, before grey and equalisation: the cells of Fig. 8 have their
     natural colours. ``upscale_where="smear"`` is the paper's order: the whole smear is upscaled, then cells are sought
     in it. With "crops" they are sought in the smear as it is, and only what the crops show is upscaled: for the same
-    circles the same crops, sooner and in bounded memory. With ``upscale="none"`` cells are found in the smear as it is,
+    circles the same crops, sooner and in bounded memory; the learned finder always does so. With ``upscale="none"`` cells are found in the smear as it is,
     and each crop alone is enlarged bicubically.
 
     Parameters
@@ -140,13 +127,16 @@ def segment_smear(image: np.ndarray, spec: FinderSpec | None = None, *, keep: bo
 def _find(image: np.ndarray, spec: FinderSpec) -> tuple[pd.DataFrame, float, np.ndarray, dict[str, np.ndarray]]:
     """Lines 1 to 6 of Algorithm 1: the cells, their diameter, the image they were sought in, and the stages."""
     _check_image(image)
+    if spec.method == "learned":
+        found = find_learned(image, diameter_px=spec.diameter_px, min_score=spec.min_score)
+        cells = _cells_table(np.column_stack([found.circles, found.score]), image.shape)
+        return cells, found.diameter_px, image, found.maps
     diameter_px = spec.diameter_px
     if diameter_px is None:
         try:
             diameter_px = estimate_diameter(image)
         except ValueError:  # nothing that looks like a cell: an empty field is no error
-            none = np.empty((0, 5 if spec.method == "hybrid" else 3))
-            return _cells_table(none, image.shape), float("nan"), image, {}
+            return _cells_table(np.empty((0, 3)), image.shape), float("nan"), image, {}
 
     scale, upscaled, stages = 1.0, image, {}
     if spec.upscales_smear:  # lines 2 and 3
@@ -158,12 +148,15 @@ def _find(image: np.ndarray, spec: FinderSpec) -> tuple[pd.DataFrame, float, np.
             )
         upscaled = upscaling.upscale(image, scale, method=spec.upscale)
         stages["upscaled"] = upscaled
-    circles, steps = METHODS[spec.method](upscaled, spec, diameter_px=diameter_px * scale)  # lines 4 to 6
-    return _cells_table(magnified(circles, 1 / scale), image.shape), diameter_px, upscaled, stages | steps
+    circles, steps = hough_cells(upscaled, spec, diameter_px=diameter_px * scale)  # lines 4 to 6
+    circles = magnified(circles, 1 / scale)
+    if not spec.white_cells:
+        circles = circles[~on_white_cells(image, circles, diameter_px=diameter_px)]
+    return _cells_table(circles, image.shape), diameter_px, upscaled, stages | steps
 
 
 def find_cells(image: np.ndarray, spec: FinderSpec | None = None) -> pd.DataFrame:
-    """The cells of one smear: cell, x_px, y_px, radius_px, border, in pixels of *image* [H, W, 3] uint8 RGB.
+    """The cells of one smear: cell, x_px, y_px, radius_px, border (of "learned" also score), in pixels of *image*.
 
     Rows are in reading order. ``border`` is True where the circle leaves the image. An empty field, or with
     ``diameter_px=None`` one where no diameter can be estimated, gives an empty table.
@@ -203,27 +196,13 @@ def hough_cells(upscaled: np.ndarray, spec: FinderSpec, *, diameter_px: float) -
     return magnified(circles, factors), {"grey": grey, "equalised": equalised}
 
 
-def hybrid_cells(upscaled: np.ndarray, spec: FinderSpec, *, diameter_px: float) -> tuple[np.ndarray, dict]:
-    """Single cells whole, circles inside clusters, and what is left of the stain: `rbcnb.segmentation.hybrid`.
-
-    Returns circles [N, 5] float (x, y, radius, score, double) and the stages "density" and "stained".
-    """
-    found = find_hybrid(upscaled, spec, diameter_px=diameter_px)
-    return np.column_stack([found.circles, found.score, found.double]), found.stages
-
-
-# name -> finder(upscaled, spec, *, diameter_px) -> (circles [N, 3], or [N, 5] with score and double, in pixels of
-# upscaled; stages)
-METHODS: dict[str, Callable[..., tuple[np.ndarray, dict]]] = {"hybrid": hybrid_cells, "paper": hough_cells}
-
-
 def _cells_table(circles: np.ndarray, shape: tuple[int, ...]) -> pd.DataFrame:
-    """Circles [N, 3] in pixels of the smear -> the table of cells, in reading order."""
+    """Circles [N, 3], or [N, 4] with scores, in pixels of the smear -> the table of cells, in reading order."""
     circles = circles[np.lexsort((circles[:, 0], circles[:, 1]))]
     x, y, radius, *more = circles.T
     border = (x < radius) | (y < radius) | (x + radius > shape[1] - 1) | (y + radius > shape[0] - 1)
     cells = pd.DataFrame({CELL: np.arange(len(circles)), X: x, Y: y, RADIUS: radius, BORDER: border})
-    return cells.assign(**{SCORE: more[0], DOUBLE: more[1] > 0}) if more else cells
+    return cells.assign(**{SCORE: more[0]}) if more else cells
 
 
 def _check_image(image: np.ndarray) -> None:

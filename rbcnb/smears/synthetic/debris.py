@@ -102,3 +102,79 @@ def _grain(shape: tuple[int, int], sd_px: float, contrast: float, rng: np.random
     """Positive multiplicative texture of mean about 1."""
     noise = blur(rng.standard_normal(shape, dtype=np.float32), max(sd_px, 0.5))
     return np.maximum(1 + np.float32(contrast) * noise / (noise.std() + np.float32(1e-6)), np.float32(0.1))
+
+
+def draw_leukocyte(
+    radius_px: float,
+    diameter_px: float,
+    *,
+    nucleus: np.ndarray,
+    cytoplasm: np.ndarray,
+    granule: np.ndarray,
+    rng: np.random.Generator,
+) -> tuple[np.ndarray, np.ndarray]:
+    """A white cell of any kind: density [S,S,3] float32, centred, and its area [S,S] bool.
+
+    Args:
+        radius_px: of the whole cell.
+        diameter_px: of a red cell, for the size of granules.
+        nucleus: density [3] of the nucleus; *cytoplasm* and *granule* likewise.
+        rng: draws the kind (lymphocyte, monocyte, granulocyte with its granules, smudge) and its form.
+    """
+    u, v = _grid(1.25 * radius_px)
+    angle, distance = np.arctan2(v, u), np.hypot(u, v)
+    waves = sum(rng.uniform(0, 0.08) * np.cos(k * angle + rng.uniform(0, 6)) for k in (2, 3, 4, 5))
+    soft = max(1.0, radius_px * rng.uniform(0.04, 0.15))
+    body = np.clip((radius_px * (1 + waves) - distance) / soft + 0.5, 0, 1)
+    kind = rng.choice(["lymphocyte", "monocyte", "granulocyte", "smudge"], p=[0.3, 0.15, 0.45, 0.1])
+    core = np.zeros_like(body)
+    lobes = {"granulocyte": int(rng.integers(2, 6)), "monocyte": int(rng.integers(1, 3))}.get(kind, 1)
+    size = radius_px * {
+        "lymphocyte": rng.uniform(0.65, 0.95),
+        "monocyte": rng.uniform(0.45, 0.7),
+        "granulocyte": rng.uniform(0.26, 0.44),
+        "smudge": rng.uniform(0.6, 1.0),
+    }[kind]
+    turn, away = rng.uniform(0, 2 * np.pi), max(0.0, min(radius_px - size, rng.uniform(0.35, 0.55) * radius_px))
+    if lobes == 1:
+        away *= rng.uniform(0, 1)
+    last = None
+    for _ in range(lobes):
+        x, y = away * np.cos(turn), away * np.sin(turn)
+        squash, lean = rng.uniform(0.7, 1.0), rng.uniform(0, np.pi)
+        a, b = (u - x) * np.cos(lean) + (v - y) * np.sin(lean), (v - y) * np.cos(lean) - (u - x) * np.sin(lean)
+        lobe = np.clip((size * rng.uniform(0.8, 1.1) - np.hypot(a, b / squash)) / soft + 0.5, 0, 1)
+        core = np.maximum(core, lobe)
+        if last is not None:  # a bridge between two lobes
+            for t in (0.33, 0.67):
+                step = np.hypot(u - (x * t + last[0] * (1 - t)), v - (y * t + last[1] * (1 - t)))
+                core = np.maximum(core, np.clip((0.45 * size - step) / soft + 0.5, 0, 1))
+        last, turn = (x, y), turn + rng.uniform(0.8, 1.7)
+    if kind == "monocyte" or (kind == "lymphocyte" and rng.random() < 0.2):  # an indented nucleus
+        bite = np.hypot(u - size * np.cos(turn), v - size * np.sin(turn))
+        core *= np.clip((bite - 0.5 * size) / soft + 0.5, 0, 1)
+    if kind == "smudge":
+        body, core = core, blur(core * _grain(core.shape, 0.2 * radius_px, 0.4, rng), 0.12 * radius_px)
+    chromatin = _grain(u.shape, max(0.5, diameter_px * rng.uniform(0.03, 0.12)), rng.uniform(0.05, 0.35), rng)
+    density = (body * _grain(u.shape, 0.05 * diameter_px, 0.2, rng))[..., None] * cytoplasm
+    density = density + (core * chromatin)[..., None] * nucleus
+    if kind == "granulocyte" and rng.random() < 0.5:
+        grain_px, spots = diameter_px * rng.uniform(0.05, 0.17), np.zeros_like(body)
+        colour = granule if rng.random() < 0.6 else nucleus * rng.uniform(0.4, 1.0)
+        for _ in range(int(rng.uniform(15, 70))):
+            reach, where = radius_px * np.sqrt(rng.uniform(0, 0.85)), rng.uniform(0, 2 * np.pi)
+            spot = np.hypot(u - reach * np.cos(where), v - reach * np.sin(where)) / (grain_px / 2)
+            spots = np.maximum(spots, np.exp(-(spot**4)))
+        density = density + (spots * body * rng.uniform(0.5, 1.2) * (1 - 0.7 * core))[..., None] * colour
+    return density.astype(np.float32), body > 0.5
+
+
+def draw_platelet(size_px: float, density: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """A platelet of *size_px*, with colours' *density* [3], at times with a pale rim: density [S,S,3], area [S,S]."""
+    u, v = _grid(0.9 * size_px)
+    long, lean = rng.uniform(1, 1.6), rng.uniform(0, np.pi)
+    a, b = u * np.cos(lean) + v * np.sin(lean), v * np.cos(lean) - u * np.sin(lean)
+    squared = ((a / long) ** 2 + (b * long) ** 2) / (size_px / 2) ** 2
+    body = np.exp(-(squared ** rng.uniform(1, 3)))
+    patch = rng.uniform(0.4, 1.1) * body * _grain(u.shape, max(0.5, 0.12 * size_px), rng.uniform(0.1, 0.5), rng)
+    return (patch[..., None] * density).astype(np.float32), body > 0.4

@@ -99,7 +99,22 @@ def draw_patch(
     Pallor and mound sit off centre and have outlines of their own, and a tilted cell is thicker on one side.
     """
     disc = draw_disc(label, difficulty=difficulty, rng=rng)
-    outline = draw_outline(difficulty=difficulty, rng=rng) * radius_px
+    outline = draw_outline(difficulty=difficulty, rng=rng)
+    return fill_outline(x, y, radius_px, disc, outline, difficulty=difficulty, rng=rng)
+
+
+def fill_outline(
+    x: float,
+    y: float,
+    radius_px: float,
+    disc: Disc,
+    outline: np.ndarray,
+    *,
+    difficulty: float,
+    rng: np.random.Generator,
+) -> tuple[int, int, np.ndarray, np.ndarray]:
+    """Like `draw_patch`, for a given *disc* and *outline* [360], relative to *radius_px*."""
+    outline = outline * radius_px
     half = int(np.ceil(outline.max())) + 1
     left, top = round(x) - half, round(y) - half
     line = np.arange(2 * half + 1, dtype=np.float32)

@@ -1,0 +1,265 @@
+"""The learned finder: cells of any microscope, by a small network that was trained on rendered smears alone.
+
+1. The smear is looked at from coarse to fine. At each size the network says where cells are and how large; it was
+   trained to find none that are too small or too large to be read, so that the size at which it is surest and its finds
+   cover most tells the diameter.
+2. The smear is read once more at the size where a typical cell has ``WORKING_PX``, in tiles where it is large.
+3. Peaks of the centre map are cells; of two that lie within half a radius of each other the surer one stays.
+
+A smear on which little is found is read once more with its colours inverted: cells may be bright on a dark field.
+Lengths within are pixels of the resized smear unless a name says otherwise.
+"""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+from scipy.spatial import cKDTree
+
+if TYPE_CHECKING:
+    from rbcnb.segmentation.finder_net import Finder
+
+WORKING_PX = 21.0  # diameter of a typical cell when it is read
+_WELL_READ_PX = (16.0, 29.0)  # diameters at which a reading needs no second one
+_KNOWN_PX = (8.5, 50.0)  # diameters that the network was trained on, with some room
+_COARSEST_PX = 100  # longer side of the smear at its first reading, at most
+_LARGEST_ENLARGEMENT = 4.0
+_SAME = 0.12  # difference of two diameters' logarithms that count as one
+_TILE_PX = 1024
+_SEEN_PX = 96  # around a pixel, more than the network looks at
+_LEAST = 0.08  # of the centre map at a peak that is kept at all
+_SURE = 0.5  # of the centre map at a peak that may tell the diameter
+_APART = 0.5  # of the larger radius: the least distance of two cells
+_FEWEST = 4  # cells that can tell a diameter
+_POOR = 0.05  # a reading of less quality found next to nothing
+
+
+@dataclass(frozen=True, eq=False)
+class Finds:
+    """Cells in pixels of the smear."""
+
+    circles: np.ndarray  # [N,3] float: x, y, radius
+    score: np.ndarray  # [N] float: the share of such finds that are cells
+    diameter_px: float  # of a typical cell; NaN where there is none
+    maps: dict[str, np.ndarray] = field(default_factory=dict)  # [h,w] float32, 0 to 1: centre, red_cell, other
+
+
+@dataclass(frozen=True, eq=False)
+class _Reading:
+    """What the network saw at one size of the smear."""
+
+    scale: float  # of the resized smear over the smear
+    maps: np.ndarray  # [4,h,w]
+    circles: np.ndarray  # [N,3], in pixels of the resized smear
+    peak: np.ndarray  # [N], of the centre map
+    diameter: float  # of a typical cell; NaN where too few were found
+    quality: float  # how sure the finds are and how much they cover, 0 to 1
+
+    @property
+    def diameter_px(self) -> float:
+        return self.diameter / self.scale
+
+
+def find_learned(
+    image: np.ndarray, *, diameter_px: float | None = None, min_score: float = 0.0, finder: "Finder | None" = None
+) -> Finds:
+    """The cells of *image* [H,W,3] uint8 RGB.
+
+    Args:
+        image: cells dark on a bright field, or bright on a dark one.
+        diameter_px: of a typical cell; None: estimated.
+        min_score: cells of a lower score are left out.
+        finder: None: the one that comes with the package.
+
+    Raises:
+        rbcnb._utils.errors.WeightsError: the finder's weights cannot be read.
+    """
+    if finder is None:
+        from rbcnb.segmentation.finder_net import load_finder
+
+        finder = load_finder()
+    reading = _reading(image, diameter_px, finder)
+    if reading.quality < _POOR:
+        inverted = _reading(255 - image, diameter_px, finder)
+        if inverted.quality > 2 * reading.quality:
+            reading = inverted
+    score = np.interp(reading.peak, finder.raw, finder.score)
+    kept = score >= min_score
+    circles = reading.circles[kept]
+    circles[:, :2] = (circles[:, :2] + 0.5) / reading.scale - 0.5
+    circles[:, 2] /= reading.scale
+    maps = {name: reading.maps[i] for i, name in ((0, "centre"), (2, "red_cell"), (3, "other"))}
+    return Finds(circles, score[kept], diameter_px or reading.diameter_px, maps)
+
+
+
+
+
+def _reading(image: np.ndarray, diameter_px: float | None, finder: "Finder") -> _Reading:
+    """The reading of *image* at the size that fits *diameter_px*, or, where that is None, that fits it best."""
+    if diameter_px is not None:
+        return _read(image, WORKING_PX / diameter_px, finder)
+    best = _best_reading(image, finder)
+    for _ in range(2):
+        if math.isnan(best.diameter) or _WELL_READ_PX[0] <= best.diameter <= _WELL_READ_PX[1]:
+            break
+        nearer = _read(image, WORKING_PX / best.diameter_px, finder)
+        if math.isnan(nearer.diameter):
+            break
+        best = nearer
+    return best
+
+
+def _best_reading(image: np.ndarray, finder: "Finder") -> _Reading:
+    """From coarse to fine, until two readings agree on the diameter, the reading of highest quality."""
+    best = before = None
+    for scale in _scales(image.shape):
+        reading = _read(image, scale, finder)
+        if best is None or reading.quality > best.quality:
+            best = reading
+        if before is not None and reading.quality > _POOR:
+            agree = abs(math.log(reading.diameter_px / before.diameter_px)) < _SAME
+            if agree and best in (before, reading):
+                middle = math.log(WORKING_PX)
+                return min(before, reading, key=lambda read: abs(math.log(read.diameter) - middle))
+            if reading.quality < 0.4 * best.quality:
+                break
+        before = None if math.isnan(reading.diameter) else reading
+    return best
+
+
+def _scales(shape: tuple[int, ...]) -> Iterator[float]:
+    """Sizes at which a smear of *shape* (H, W, ...) is read, from coarse to fine, over the smear's own."""
+    longest = max(shape[:2])
+    scale = min(1.0, 2.0 ** math.floor(math.log2(_COARSEST_PX / longest)))
+    while scale <= 1 or (scale <= _LARGEST_ENLARGEMENT and longest * scale <= 2 * _TILE_PX):
+        yield scale
+        scale *= 2
+
+
+def _read(image: np.ndarray, scale: float, finder: "Finder") -> _Reading:
+    maps = read_maps(image, scale, finder)
+    circles, peak = cells_of_maps(maps)
+    diameters = 2 * circles[:, 2]
+    telling = (peak > _SURE) & (diameters > _KNOWN_PX[0]) & (diameters < _KNOWN_PX[1])
+    if telling.sum() < _FEWEST:
+        return _Reading(scale, maps, circles, peak, math.nan, 0.0)
+    covered = float(np.sum(peak[telling] * np.pi / 4 * diameters[telling] ** 2)) / (4 * maps[0].size)
+    sure = float(peak[peak > _SURE / 2].mean())
+    return _Reading(scale, maps, circles, peak, float(np.median(diameters[telling])), sure**3 * min(1.0, covered) ** 0.5)
+
+
+def read_maps(image: np.ndarray, scale: float, finder: "Finder") -> np.ndarray:
+    """The network's maps [4,h,w] float32 of *image* [H,W,3] resized by *scale*, at half of that size.
+
+    Centre, red cell and other are from 0 to 1; between them lies the logarithm of the radius.
+    """
+    height, width = (max(1, round(scale * side)) for side in image.shape[:2])
+    maps = np.empty((4, (height + 1) // 2, (width + 1) // 2), np.float32)
+    for top in range(0, height, _TILE_PX):
+        for left in range(0, width, _TILE_PX):
+            bottom, right = min(top + _TILE_PX, height), min(left + _TILE_PX, width)
+            # A tile is read with what the network looks at around it, so that tiles join without a seam.
+            up, before = min(top, _SEEN_PX), min(left, _SEEN_PX)
+            window = (top - up, left - before, min(bottom + _SEEN_PX, height), min(right + _SEEN_PX, width))
+            tile = _forward(_resized(image, (height, width), window), finder)
+            rows, columns = (bottom + 1) // 2 - top // 2, (right + 1) // 2 - left // 2
+            maps[:, top // 2 : top // 2 + rows, left // 2 : left // 2 + columns] = tile[
+                :, up // 2 : up // 2 + rows, before // 2 : before // 2 + columns
+            ]
+    return maps
+
+
+def _resized(image: np.ndarray, size: tuple[int, int], window: tuple[int, int, int, int]) -> np.ndarray:
+    """The *window* (top, left, bottom, right) of *image* resized to *size* (H, W)."""
+    if size == image.shape[:2]:
+        return image[window[0] : window[2], window[1] : window[3]]
+    method = cv2.INTER_AREA if size[0] < image.shape[0] else cv2.INTER_CUBIC
+    if window == (0, 0, *size):
+        return cv2.resize(image, size[::-1], interpolation=method)
+    down, across = image.shape[0] / size[0], image.shape[1] / size[1]
+    top, bottom = math.floor(window[0] * down), min(math.ceil(window[2] * down), image.shape[0])
+    left, right = math.floor(window[1] * across), min(math.ceil(window[3] * across), image.shape[1])
+    return cv2.resize(
+        image[top:bottom, left:right], (window[3] - window[1], window[2] - window[0]), interpolation=method
+    )
+
+
+def _forward(image: np.ndarray, finder: "Finder") -> np.ndarray:
+    """The maps [4,h,w] of one tile [H,W,3]. One thread: the same bits whatever else runs, and images run side by side."""
+    import torch
+
+    from rbcnb.segmentation.finder_net import MULTIPLE
+
+    height, width = image.shape[:2]
+    padded = cv2.copyMakeBorder(image, 0, -height % MULTIPLE, 0, -width % MULTIPLE, cv2.BORDER_REPLICATE)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with torch.inference_mode():
+            pixels = torch.from_numpy(padded)[None].permute(0, 3, 1, 2).float()
+            maps = finder.net(pixels)[0, :, : (height + 1) // 2, : (width + 1) // 2].contiguous().numpy()
+    finally:
+        torch.set_num_threads(threads)
+    for i in (0, 2, 3):
+        cv2.exp(-maps[i], dst=maps[i])
+        maps[i] = 1 / (1 + maps[i])
+    return maps
+
+
+def cells_of_maps(maps: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Circles [N,3] (x, y, radius, in pixels of the network's input) and heights [N] of the centre map's peaks."""
+    centre = maps[0]
+    rows, columns = np.nonzero((centre >= cv2.dilate(centre, np.ones((3, 3), np.uint8))) & (centre > _LEAST))
+    peak = centre[rows, columns]
+    order = np.argsort(-peak, kind="stable")
+    rows, columns, peak = rows[order], columns[order], peak[order]
+    framed = cv2.copyMakeBorder(centre, 1, 1, 1, 1, cv2.BORDER_REPLICATE)
+    r, c = rows + 1, columns + 1
+    x = columns + _vertex(framed[r, c - 1], framed[r, c], framed[r, c + 1])
+    y = rows + _vertex(framed[r - 1, c], framed[r, c], framed[r + 1, c])
+    radius = 10.0 * np.exp(np.clip(maps[1][rows, columns], -1.5, 2.0))
+    circles = np.column_stack([2 * x + 0.5, 2 * y + 0.5, radius])
+    keep = _with_room(circles)
+    return circles[keep], peak[keep]
+
+
+def _vertex(a: np.ndarray, b: np.ndarray, c: np.ndarray) -> np.ndarray:
+    """Where the parabola through three neighbouring values has its vertex, from the middle one."""
+    bend = a - 2 * b + c
+    return np.clip(np.where(bend < 0, 0.5 * (a - c) / np.minimum(bend, -1e-9), 0), -0.5, 0.5)
+
+
+def _with_room(circles: np.ndarray) -> np.ndarray:
+    """Which of *circles* [N,3], surest first, stay when each keeps others off its centre."""
+    keep = np.ones(len(circles), bool)
+    if len(circles) < 2:
+        return keep
+    pairs = cKDTree(circles[:, :2]).query_pairs(_APART * circles[:, 2].max(), output_type="ndarray")
+    pairs.sort(axis=1)
+    a, b = pairs.T
+    close = np.hypot(*(circles[a, :2] - circles[b, :2]).T) < _APART * np.maximum(circles[a, 2], circles[b, 2])
+    pairs = pairs[close]
+    for first, second in pairs[np.lexsort(pairs.T[::-1])]:
+        if keep[first]:
+            keep[second] = False
+    return keep
+
+
+def on_white_cells(
+    image: np.ndarray, circles: np.ndarray, *, diameter_px: float, finder: "Finder | None" = None
+) -> np.ndarray:
+    """Which of *circles* [N,3] (x, y, radius, in pixels of *image*) lie on white cells or other things: [N] bool."""
+    if finder is None:
+        from rbcnb.segmentation.finder_net import load_finder
+
+        finder = load_finder()
+    scale = WORKING_PX / diameter_px
+    maps = read_maps(image, scale, finder)
+    other = cv2.blur(maps[3] - maps[2], (int(0.25 * WORKING_PX) | 1,) * 2)  # over half a diameter
+    at = np.round(((circles[:, :2] + 0.5) * scale - 0.5) / 2).astype(int)
+    columns, rows = (np.clip(at[:, i], 0, other.shape[1 - i] - 1) for i in (0, 1))
+    return other[rows, columns] > 0
