@@ -77,6 +77,11 @@ class FinderSpec:
             raise ValueError(f"radius_max ({self.radius_max!r}) must be greater than radius_min ({self.radius_min!r})")
 
     @property
+    def uses_learned_finder(self) -> bool:
+        """Whether the learned finder's weights have a say in which cells are found."""
+        return self.method == "learned" or not self.white_cells
+
+    @property
     def upscales_smear(self) -> bool:
         """Whether the whole smear is upscaled before cells are sought, as in the paper."""
         return self.method == "paper" and self.upscale != "none" and self.upscale_where != "crops"
@@ -99,8 +104,8 @@ def segment_smear(image: np.ndarray, spec: FinderSpec | None = None, *, keep: bo
     Crops are cut in colour from the upscaled image, before grey and equalisation: the cells of Fig. 8 have their
     natural colours. ``upscale_where="smear"`` is the paper's order: the whole smear is upscaled, then cells are sought
     in it. With "crops" they are sought in the smear as it is, and only what the crops show is upscaled: for the same
-    circles the same crops, sooner and in bounded memory; the learned finder always does so. With ``upscale="none"`` cells are found in the smear as it is,
-    and each crop alone is enlarged bicubically.
+    circles the same crops, sooner and in bounded memory; the learned finder always does so. With ``upscale="none"``
+    cells are found in the smear as it is, and each crop alone is enlarged bicubically.
 
     Parameters
     ----------
@@ -110,6 +115,7 @@ def segment_smear(image: np.ndarray, spec: FinderSpec | None = None, *, keep: bo
     Raises
     ------
     ValueError : the image is no [H, W, 3] uint8 image, or would be over 1 GiB when upscaled as a whole.
+    rbcnb._utils.errors.WeightsError : the learned finder is used, and its weights cannot be read.
     """
     spec = spec or FinderSpec()
     cells, diameter_px, upscaled, stages = _find(image, spec)
