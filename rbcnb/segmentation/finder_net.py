@@ -114,7 +114,9 @@ def load_finder(path: Path = WEIGHTS) -> Finder:
             facts = file.metadata() or {}
             weights = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118
     except (OSError, SafetensorError) as error:
-        raise WeightsError(f"{path}: the finder's weights cannot be read ({error}); install the package again") from None
+        raise WeightsError(
+            f"{path}: the finder's weights cannot be read ({error}); install the package again"
+        ) from None
     if facts.get("format") != FORMAT:
         raise WeightsError(f"{path}: not the weights of a finder of this version; install the package again")
     net = FinderNet(fused=True)

@@ -27,7 +27,7 @@ _WELL_READ_PX = (16.0, 29.0)  # diameters at which a reading needs no second one
 _KNOWN_PX = (8.5, 50.0)  # diameters that the network was trained on, with some room
 _COARSEST_PX = 100  # longer side of the smear at its first reading, at most
 _LARGEST_ENLARGEMENT = 4.0
-_SAME = 0.12  # difference of two diameters' logarithms that count as one
+_SAME = 0.22  # difference of two diameters' logarithms that count as one
 _TILE_PX = 1024
 _SEEN_PX = 96  # around a pixel, more than the network looks at
 _LEAST = 0.08  # of the centre map at a peak that is kept at all
@@ -95,9 +95,6 @@ def find_learned(
     return Finds(circles, score[kept], diameter_px or reading.diameter_px, maps)
 
 
-
-
-
 def _reading(image: np.ndarray, diameter_px: float | None, finder: "Finder") -> _Reading:
     """The reading of *image* at the size that fits *diameter_px*, or, where that is None, that fits it best."""
     if diameter_px is not None:
@@ -149,7 +146,9 @@ def _read(image: np.ndarray, scale: float, finder: "Finder") -> _Reading:
         return _Reading(scale, maps, circles, peak, math.nan, 0.0)
     covered = float(np.sum(peak[telling] * np.pi / 4 * diameters[telling] ** 2)) / (4 * maps[0].size)
     sure = float(peak[peak > _SURE / 2].mean())
-    return _Reading(scale, maps, circles, peak, float(np.median(diameters[telling])), sure**3 * min(1.0, covered) ** 0.5)
+    return _Reading(
+        scale, maps, circles, peak, float(np.median(diameters[telling])), sure**3 * min(1.0, covered) ** 0.5
+    )
 
 
 def read_maps(image: np.ndarray, scale: float, finder: "Finder") -> np.ndarray:

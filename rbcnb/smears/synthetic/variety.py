@@ -242,7 +242,9 @@ class _Painter:
         elliptic = rng.random(n) < (rng.uniform(0.2, 1.0) if long > 1 else 0.04)
         common_turn = rng.uniform(0, np.pi) if rng.random() < 0.3 else None
         moulded = self.happens("moulded_chance")
-        neighbours = cKDTree(circles[:, :2]).query_ball_point(circles[:, :2], 2.2 * self.diameter) if moulded and n else []
+        neighbours = (
+            cKDTree(circles[:, :2]).query_ball_point(circles[:, :2], 2.2 * self.diameter) if moulded and n else []
+        )
 
         heights = np.array([-1.0, 0.0, 1.0])
         size = (self.canvas, self.canvas)
@@ -400,7 +402,9 @@ class _Painter:
         blur = self.draw("blur_d") * self.diameter * rng.choice([0.4, 1.0])
         light = optics.transmit(np.maximum(density, -0.25))
         light = optics.blur(light, np.hypot(blur, 0.35))
-        light = optics.halo(light, sd_px=self.diameter * rng.uniform(0.04, 0.2), strength=self.draw("halo") * rng.random())
+        light = optics.halo(
+            light, sd_px=self.diameter * rng.uniform(0.04, 0.2), strength=self.draw("halo") * rng.random()
+        )
         shift = self.draw("chromatic_d") * self.diameter * rng.choice([0.2, 1.0])
         if shift > 0.1:
             turn = rng.uniform(0, 2 * np.pi)
