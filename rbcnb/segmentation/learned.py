@@ -12,7 +12,7 @@ Lengths within are pixels of the resized smear unless a name says otherwise.
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import cv2
@@ -188,7 +188,7 @@ def _resized(image: np.ndarray, size: tuple[int, int], window: tuple[int, int, i
 
 
 def _forward(image: np.ndarray, finder: "Finder") -> np.ndarray:
-    """The maps [4,h,w] of one tile [H,W,3]. One thread: the same bits whatever else runs, and images run side by side."""
+    """The maps [4,h,w] of one tile [H,W,3], by one thread: the same bits on any number of cores."""
     import torch
 
     from rbcnb.segmentation.finder_net import MULTIPLE
