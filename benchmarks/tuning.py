@@ -12,9 +12,10 @@ from pathlib import Path
 
 import cv2
 import pandas as pd
-from segmentation import chula, score
+from labelled_smears import LabelledImage, halves, labelled, read_chula
+from segmentation import score_image
 
-from rbcnb.columns import RADIUS
+from rbcnb.segmentation.matching import score_counts
 from rbcnb.segmentation.segment import FinderSpec, find_cells
 from rbcnb.smears.sources import synthetic_smears
 
@@ -27,29 +28,33 @@ GRID = {
 }
 
 
-def smears(seed: int, n: int) -> list[tuple]:
+def smears(seed: int, n: int) -> list[LabelledImage]:
     """Hard smears: crowded and blurred, as easy ones do not tell settings apart."""
-    found = []
-    for height in (420, 560):  # the same cells on less and more room
-        for smear in synthetic_smears(n, seed=seed, n_cells=110, difficulty=0.9, height_px=height, width_px=640):
-            radius = smear.truth[RADIUS].median()
-            found.append(("synthetic", smear.image, smear.truth, {"max_distance": 0.9 * radius, "margin": radius}))
-    return found
+    return [
+        labelled(smear.name, smear.image, smear.truth)
+        for height in (420, 560)  # the same cells on less and more room
+        for smear in synthetic_smears(n, seed=seed, n_cells=110, difficulty=0.9, height_px=height, width_px=640)
+    ]
 
 
-def f1_score(spec: FinderSpec, chosen: list[tuple]) -> dict[str, float]:
-    return score([find_cells(smear[1], spec) for smear in chosen], chosen)
+def scores(spec: FinderSpec, chosen: list[LabelledImage]) -> dict[str, float]:
+    counts = {"n_truth": 0, "n_hits": 0, "n_false": 0}
+    for smear in chosen:
+        image = smear.read()
+        row = score_image(find_cells(image, spec), smear, image.shape)
+        counts = {name: n + row[name] for name, n in counts.items()}
+    return score_counts(**counts)
 
 
 def tune(chosen: list[tuple]) -> FinderSpec:
     middle = {name: values[len(values) // 2] for name, values in GRID.items()}
     spec = FinderSpec(method="hybrid", upscale="none", size_px=8, **middle)
-    best = f1_score(spec, chosen)["f1_score"]
+    best = scores(spec, chosen)["f1_score"]
     for _ in range(2):
         for name, values in GRID.items():
             for value in values:
                 tried = replace(spec, **{name: value})
-                if (gained := f1_score(tried, chosen)["f1_score"]) > best:
+                if (gained := scores(tried, chosen)["f1_score"]) > best:
                     spec, best = tried, gained
     return spec
 
@@ -64,11 +69,10 @@ def main() -> None:
     print("tuned on synthetic smears:", {name: getattr(tuned, name) for name in GRID})
     tests = {"fresh synthetic": smears(12, 2 * options.smears)}
     if options.data:
-        images = list(chula(Path(options.data)))
-        tests |= {name: [smear for smear in images if smear[0] == name] for name in sorted({s[0] for s in images})}
-        tests["chula"] = images
+        chula = read_chula(Path(options.data))
+        tests |= {part.name: part.images for part in (*halves(chula), chula)}
     rows = [
-        {"settings": name, "smears": test, **f1_score(spec, chosen)}
+        {"settings": name, "smears": test, **scores(spec, chosen)}
         for name, spec in (("tuned", tuned), ("default", FinderSpec(method="hybrid", upscale="none", size_px=8)))
         for test, chosen in tests.items()
     ]
