@@ -6,7 +6,7 @@
 2. The smear is read once more at the size where a typical cell has ``WORKING_PX``, in tiles where it is large.
 3. Peaks of the centre map are cells; of two that lie within half a radius of each other the surer one stays.
 
-A smear on which little is found is read once more with its colours inverted: cells may be bright on a dark field.
+A smear whose finds are doubtful is read once more with its colours inverted: cells may be bright on a dark field.
 Lengths within are pixels of the resized smear unless a name says otherwise.
 """
 
@@ -35,6 +35,7 @@ _SURE = 0.5  # of the centre map at a peak that may tell the diameter
 _APART = 0.5  # of the larger radius: the least distance of two cells
 _FEWEST = 4  # cells that can tell a diameter
 _POOR = 0.05  # a reading of less quality found next to nothing
+_DOUBTFUL = 0.65  # mean peak below which the smear may be a dark field
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,6 +57,7 @@ class _Reading:
     circles: np.ndarray  # [N,3], in pixels of the resized smear
     peak: np.ndarray  # [N], of the centre map
     diameter: float  # of a typical cell; NaN where too few were found
+    sure: float  # mean peak of the finds, 0 to 1
     quality: float  # how sure the finds are and how much they cover, 0 to 1
 
     @property
@@ -82,9 +84,9 @@ def find_learned(
 
         finder = load_finder()
     reading = _reading(image, diameter_px, finder)
-    if reading.quality < _POOR:
+    if reading.sure < _DOUBTFUL:
         inverted = _reading(255 - image, diameter_px, finder)
-        if inverted.quality > 2 * reading.quality:
+        if inverted.quality > 1.5 * reading.quality:
             reading = inverted
     score = np.interp(reading.peak, finder.raw, finder.score)
     kept = score >= min_score
@@ -143,12 +145,11 @@ def _read(image: np.ndarray, scale: float, finder: "Finder") -> _Reading:
     diameters = 2 * circles[:, 2]
     telling = (peak > _SURE) & (diameters > _KNOWN_PX[0]) & (diameters < _KNOWN_PX[1])
     if telling.sum() < _FEWEST:
-        return _Reading(scale, maps, circles, peak, math.nan, 0.0)
+        return _Reading(scale, maps, circles, peak, math.nan, 0.0, 0.0)
     covered = float(np.sum(peak[telling] * np.pi / 4 * diameters[telling] ** 2)) / (4 * maps[0].size)
     sure = float(peak[peak > _SURE / 2].mean())
-    return _Reading(
-        scale, maps, circles, peak, float(np.median(diameters[telling])), sure**3 * min(1.0, covered) ** 0.5
-    )
+    quality = sure**3 * min(1.0, covered) ** 0.5
+    return _Reading(scale, maps, circles, peak, float(np.median(diameters[telling])), sure, quality)
 
 
 def read_maps(image: np.ndarray, scale: float, finder: "Finder") -> np.ndarray:
