@@ -5,8 +5,10 @@ Heavy imports wait until a command needs them: ``rbcnb --help`` answers at once.
 
 import signal
 import sys
+import warnings
 from argparse import Namespace
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -82,18 +84,37 @@ def _reproduce(options: Namespace) -> int:
     _use_models(options.models)
     overrides = _overrides(options)
     source = Path(overrides.get("smears", "synthetic")).name
-    run = reproduce(
-        out=options.out or f"{DEFAULT_OUT}/{Path(options.profile).stem}-{source}",
-        profile=options.profile,
-        overrides=overrides,
-        only=_names(options.only) if options.only else (),
-        jobs=options.jobs,
-        scheduler=options.scheduler,
-    )
+    with _notes_of_smears("reproduce"):
+        run = reproduce(
+            out=options.out or f"{DEFAULT_OUT}/{Path(options.profile).stem}-{source}",
+            profile=options.profile,
+            overrides=overrides,
+            only=_names(options.only) if options.only else (),
+            jobs=options.jobs,
+            scheduler=options.scheduler,
+        )
     skipped = skipped_files(run)
     for message in skipped:
         print(f"rbcnb reproduce: left out: {message}", file=sys.stderr)
     return 1 if skipped else 0
+
+
+@contextmanager
+def _notes_of_smears(command: str) -> Iterator[None]:
+    """Prints what was noted of smears as a command's notes, not as a warning of a line of code."""
+    from rbcnb.smears.samples import SmearWarning
+
+    with warnings.catch_warnings():
+        show = warnings.showwarning
+
+        def show_note(message: Warning | str, category: type[Warning], *where: Any, **options: Any) -> None:
+            if issubclass(category, SmearWarning):
+                print(f"rbcnb {command}: note: {message}", file=sys.stderr)
+            else:
+                show(message, category, *where, **options)
+
+        warnings.showwarning = show_note
+        yield
 
 
 def _segment(options: Namespace) -> int:

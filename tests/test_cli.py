@@ -58,6 +58,20 @@ def test_mistakes_end_before_any_kernel_starts(tmp_path, capsys, arguments, mess
     assert not (tmp_path / "run" / "notebooks").exists()
 
 
+def test_reproduce_names_what_it_does_not_read(tmp_path, capsys):
+    folder = tmp_path / "smears"
+    folder.mkdir()
+    page = Image.new("RGB", (60, 50), "white")
+    page.save(folder / "a.tif", save_all=True, append_images=[page])
+    (folder / "b.heic").write_bytes(b"\0\0\0\x18ftypheic")
+    (folder / "labels.csv").write_text("smear,x_px,y_px,label\na.tif,20,20,normal cell\n")
+    assert main(["reproduce", "--smears", str(folder), "--out", str(tmp_path / "run")]) == 2  # too few smears
+    notes = [line for line in capsys.readouterr().err.splitlines() if ": note: " in line]
+    assert len(notes) == 2
+    assert notes[0].startswith(f"rbcnb reproduce: note: {folder / 'b.heic'}: is not read: ")
+    assert notes[1] == f"rbcnb reproduce: note: {folder / 'a.tif'}: has 2 pages, only the first is read"
+
+
 def test_a_network_or_weights_that_cannot_be_had_end_a_run_before_any_kernel_starts(tmp_path, capsys, monkeypatch):
     def unreachable(*_args, **_options):
         raise OSError("no route to host")

@@ -15,6 +15,7 @@ count for an ordinary one. Smears are segmented side by side and classified as t
 
 import hashlib
 import json
+import warnings
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
@@ -205,7 +206,10 @@ class _Classifier:
         table = self._with_calls(cells, probabilities)
         if saved is None:
             part.unlink(missing_ok=True)
-            picture = draw_overlay(read_image(path), table, self.model.card.classes, note=facts[WARNING])
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # they are among the batch's notes
+                image = read_image(path)
+            picture = draw_overlay(image, table, self.model.card.classes, note=facts[WARNING])
             # To be looked at, not measured: JPEG is written many times faster than PNG. Thin rings need full colour.
             with atomic_write(overlay) as temporary:
                 Image.fromarray(picture).save(temporary, quality=92, subsampling=0)

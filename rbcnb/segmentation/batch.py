@@ -41,7 +41,8 @@ from rbcnb.smears.images import decode_image, expand_inputs, image_bytes
 if TYPE_CHECKING:
     from distributed import Client
 
-_LIBRARIES = ("ncnn", "numpy", "opencv-python", "opencv-python-headless", "pillow")  # that pixels may depend on
+# Pixels may depend on them.
+_LIBRARIES = ("ncnn", "numpy", "opencv-python", "opencv-python-headless", "pillow", "tifffile")
 CROP_SCALE = "crop_scale"  # pixels of the crop per pixel of the smear
 COLUMNS = (*FOUND, BORDER, CROP_SCALE)
 Finish = Callable[[Path, pd.DataFrame, str], pd.DataFrame]  # (file, its cells, key of both) -> its rows of cells.csv
@@ -69,7 +70,7 @@ class BatchReport:
     n_resumed: int  # of these, taken from an earlier run
     n_cells: int
     errors: tuple[tuple[str, str], ...]  # (file, message)
-    notes: tuple[tuple[str, str], ...]  # (file, message) of images that were segmented, such as "has 2 pages"
+    notes: tuple[tuple[str, str], ...]  # (file, message): "has 2 pages" of an image, or what a folder holds unread
     cells_csv: Path
 
 
@@ -84,10 +85,11 @@ def segment_files(
 ) -> BatchReport:
     """Find and crop the cells of image files and of the images in folders; see the module for what *out* then holds.
 
-    A file that fails is reported and never stops the others. An image that an earlier run finished, with the same
-    bytes, settings, code and libraries, is not done again. ``cells.csv`` speaks of the images of this run alone; name
-    all inputs again to add some. Files that share a name (endings aside) would share a folder of crops; most often they
-    are one smear twice, saved in two formats, whose cells would count double. They are left out and reported.
+    A file that fails is reported and never stops the others. What a folder holds that looks like an image but is not
+    read is noted. An image that an earlier run finished, with the same bytes, settings, code and libraries, is not done
+    again. ``cells.csv`` speaks of the images of this run alone; name all inputs again to add some. Files that share a
+    name (endings aside) would share a folder of crops; most often they are one smear twice, saved in two formats, whose
+    cells would count double, or a smear and its mask. They are left out and reported.
 
     paths : images, or folders whose image files are taken (not those of folders within).
     jobs : images worked on at once, each in a process of its own.
@@ -102,7 +104,7 @@ def segment_files(
     if jobs < 1:
         raise ValueError(f"jobs must be at least 1, not {jobs}")
     spec = spec or FinderSpec()
-    images, errors = expand_inputs(paths)
+    images, errors, notes = expand_inputs(paths)
     try:
         with connect(scheduler) as client:
             if spec.upscale in upscaling.METHODS:  # so that the fallback is said once and is part of each image's key
@@ -111,7 +113,8 @@ def segment_files(
             out.mkdir(parents=True, exist_ok=True)
             with folder_lock(out):
                 _clear_away(out)
-                return _segment_images(images, errors, out, spec, jobs=jobs, client=client, finish=finish)
+                report = _segment_images(images, errors, out, spec, jobs=jobs, client=client, finish=finish)
+                return replace(report, notes=(*notes, *report.notes))
     except BlockingIOError as error:
         raise BatchError(str(error)) from error
     except OSError as error:

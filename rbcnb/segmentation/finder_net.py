@@ -1,12 +1,13 @@
 """The network of the learned finder: where cells' centres are, how large they are, and what is no red cell.
 
-Its weights lie beside this file, with a card that says what they were trained on. torch is loaded when cells are sought.
+Its weights lie beside this file, with a card that says what they were trained on.
 """
 
 import hashlib
 import json
 from dataclasses import dataclass
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +42,7 @@ class FinderNet(nn.Module):
     def __init__(self, *, fused: bool = False):
         super().__init__()
         block = _fused_block if fused else _block
-        first, steps = CHANNELS[0], list(zip(CHANNELS, CHANNELS[1:], strict=False))
+        first, steps = CHANNELS[0], list(pairwise(CHANNELS))
         self.stem = nn.Sequential(block(3 * STRIDE**2, first), block(first, first))
         self.down = nn.ModuleList(nn.Sequential(block(a, b), block(b, b)) for a, b in steps)
         self.narrow = nn.ModuleList(nn.Conv2d(b, a, 1) for a, b in steps)
@@ -114,7 +115,9 @@ def load_finder(path: Path = WEIGHTS) -> Finder:
             facts = file.metadata() or {}
             weights = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118
     except (OSError, SafetensorError) as error:
-        raise WeightsError(f"{path}: the finder's weights cannot be read ({error}); install the package again") from None
+        raise WeightsError(
+            f"{path}: the finder's weights cannot be read ({error}); install the package again"
+        ) from None
     if facts.get("format") != FORMAT:
         raise WeightsError(f"{path}: not the weights of a finder of this version; install the package again")
     net = FinderNet(fused=True)

@@ -6,13 +6,13 @@
 2. The smear is read once more at the size where a typical cell has ``WORKING_PX``, in tiles where it is large.
 3. Peaks of the centre map are cells; of two that lie within half a radius of each other the surer one stays.
 
-A smear on which little is found is read once more with its colours inverted: cells may be bright on a dark field.
+A smear whose finds are doubtful is read once more with its colours inverted: cells may be bright on a dark field.
 Lengths within are pixels of the resized smear unless a name says otherwise.
 """
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import cv2
@@ -27,7 +27,7 @@ _WELL_READ_PX = (16.0, 29.0)  # diameters at which a reading needs no second one
 _KNOWN_PX = (8.5, 50.0)  # diameters that the network was trained on, with some room
 _COARSEST_PX = 100  # longer side of the smear at its first reading, at most
 _LARGEST_ENLARGEMENT = 4.0
-_SAME = 0.12  # difference of two diameters' logarithms that count as one
+_SAME = 0.22  # difference of two diameters' logarithms that count as one
 _TILE_PX = 1024
 _SEEN_PX = 96  # around a pixel, more than the network looks at
 _LEAST = 0.08  # of the centre map at a peak that is kept at all
@@ -35,6 +35,7 @@ _SURE = 0.5  # of the centre map at a peak that may tell the diameter
 _APART = 0.5  # of the larger radius: the least distance of two cells
 _FEWEST = 4  # cells that can tell a diameter
 _POOR = 0.05  # a reading of less quality found next to nothing
+_DOUBTFUL = 0.65  # mean peak below which the smear may be a dark field
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,6 +57,7 @@ class _Reading:
     circles: np.ndarray  # [N,3], in pixels of the resized smear
     peak: np.ndarray  # [N], of the centre map
     diameter: float  # of a typical cell; NaN where too few were found
+    sure: float  # mean peak of the finds, 0 to 1
     quality: float  # how sure the finds are and how much they cover, 0 to 1
 
     @property
@@ -82,9 +84,9 @@ def find_learned(
 
         finder = load_finder()
     reading = _reading(image, diameter_px, finder)
-    if reading.quality < _POOR:
+    if reading.sure < _DOUBTFUL:
         inverted = _reading(255 - image, diameter_px, finder)
-        if inverted.quality > 2 * reading.quality:
+        if inverted.quality > 1.5 * reading.quality:
             reading = inverted
     score = np.interp(reading.peak, finder.raw, finder.score)
     kept = score >= min_score
@@ -93,9 +95,6 @@ def find_learned(
     circles[:, 2] /= reading.scale
     maps = {name: reading.maps[i] for i, name in ((0, "centre"), (2, "red_cell"), (3, "other"))}
     return Finds(circles, score[kept], diameter_px or reading.diameter_px, maps)
-
-
-
 
 
 def _reading(image: np.ndarray, diameter_px: float | None, finder: "Finder") -> _Reading:
@@ -146,10 +145,11 @@ def _read(image: np.ndarray, scale: float, finder: "Finder") -> _Reading:
     diameters = 2 * circles[:, 2]
     telling = (peak > _SURE) & (diameters > _KNOWN_PX[0]) & (diameters < _KNOWN_PX[1])
     if telling.sum() < _FEWEST:
-        return _Reading(scale, maps, circles, peak, math.nan, 0.0)
+        return _Reading(scale, maps, circles, peak, math.nan, 0.0, 0.0)
     covered = float(np.sum(peak[telling] * np.pi / 4 * diameters[telling] ** 2)) / (4 * maps[0].size)
     sure = float(peak[peak > _SURE / 2].mean())
-    return _Reading(scale, maps, circles, peak, float(np.median(diameters[telling])), sure**3 * min(1.0, covered) ** 0.5)
+    quality = sure**3 * min(1.0, covered) ** 0.5
+    return _Reading(scale, maps, circles, peak, float(np.median(diameters[telling])), sure, quality)
 
 
 def read_maps(image: np.ndarray, scale: float, finder: "Finder") -> np.ndarray:
@@ -189,7 +189,7 @@ def _resized(image: np.ndarray, size: tuple[int, int], window: tuple[int, int, i
 
 
 def _forward(image: np.ndarray, finder: "Finder") -> np.ndarray:
-    """The maps [4,h,w] of one tile [H,W,3]. One thread: the same bits whatever else runs, and images run side by side."""
+    """The maps [4,h,w] of one tile [H,W,3], by one thread: the same bits on any number of cores."""
     import torch
 
     from rbcnb.segmentation.finder_net import MULTIPLE

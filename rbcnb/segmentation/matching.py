@@ -11,6 +11,7 @@ from scipy.spatial import cKDTree
 
 from rbcnb.columns import RADIUS, X, Y
 
+BOX = ("xmin", "ymin", "xmax", "ymax")  # columns of a table of boxes
 FOUND, SPLIT, FALSE, MISSED, MERGED = "found", "split", "false", "missed", "merged"
 
 
@@ -18,16 +19,40 @@ def match_cells(cells: pd.DataFrame, truth: pd.DataFrame, *, max_distance: float
     """Row number in *truth* of each cell's partner, -1 for none: [len(cells)] int.
 
     One to one, by centre, at most *max_distance* pixels apart: as many pairs as possible, and of those the pairs with
-    the smallest sum of distances (Hungarian method, on each cluster of neighbours by itself).
+    the smallest sum of distances.
 
     Raises ValueError for a missing or non-finite coordinate.
     """
     found, true = coordinates(cells, [X, Y]), coordinates(truth, [X, Y])
-    partner = np.full(len(found), -1)
     if not len(found) or not len(true):
-        return partner
+        return np.full(len(found), -1)
     near = cKDTree(found).sparse_distance_matrix(cKDTree(true), max_distance, output_type="coo_matrix").tocoo()
-    rows, columns = near.row, near.col
+    return _most_pairs(near.row, near.col, found, true)
+
+
+def match_boxes(cells: pd.DataFrame, boxes: pd.DataFrame) -> np.ndarray:
+    """Row number in *boxes* of each cell's partner, -1 for none: [len(cells)] int.
+
+    A cell may be paired with a box (columns ``BOX``; pixels, sides included) that holds its centre. One to one: as many
+    pairs as possible, and of those the pairs with the smallest sum of distances from the box's centre.
+
+    Raises ValueError for a missing or non-finite coordinate.
+    """
+    found, box = coordinates(cells, [X, Y]), coordinates(boxes, list(BOX))
+    x, y = found[:, :1], found[:, 1:]
+    inside = (x >= box[:, 0]) & (y >= box[:, 1]) & (x <= box[:, 2]) & (y <= box[:, 3])
+    return _most_pairs(*np.nonzero(inside), found, (box[:, :2] + box[:, 2:]) / 2)
+
+
+def _most_pairs(rows: np.ndarray, columns: np.ndarray, found: np.ndarray, true: np.ndarray) -> np.ndarray:
+    """Partner of each found centre [N, 2] among the true ones [M, 2], -1 for none: [N] int.
+
+    Found number ``rows[k]`` may be paired with true number ``columns[k]``, no others. The Hungarian method, on each
+    cluster of neighbours by itself.
+    """
+    partner = np.full(len(found), -1)
+    if not len(rows):
+        return partner
     distances = np.linalg.norm(found[rows] - true[columns], axis=1)
     total = len(found) + len(true)
     graph = coo_matrix((np.ones(len(rows)), (rows, columns + len(found))), shape=(total, total))
@@ -37,10 +62,11 @@ def match_cells(cells: pd.DataFrame, truth: pd.DataFrame, *, max_distance: float
         r, i = np.unique(rows[edges], return_inverse=True)
         c, j = np.unique(columns[edges], return_inverse=True)
         # No pair costs more than all allowed pairs together, so that the count of pairs comes first.
-        cost = np.full((len(r), len(c)), (max_distance + 1.0) * (min(len(r), len(c)) + 1))
+        dear = (distances[edges].max() + 1.0) * (min(len(r), len(c)) + 1)
+        cost = np.full((len(r), len(c)), dear)
         cost[i, j] = distances[edges]
         for a, b in zip(*linear_sum_assignment(cost), strict=True):
-            if cost[a, b] <= max_distance:
+            if cost[a, b] < dear:
                 partner[r[a]] = c[b]
     return partner
 
@@ -60,14 +86,33 @@ def detection_scores(
     it with any cell; an interior cell without a partner is false. Scores without a denominator are NaN.
     """
     partner = match_cells(cells, truth, max_distance=max_distance)
-    hit = np.zeros(len(truth), bool)
-    hit[partner[partner >= 0]] = True
-    inside_truth, inside_cells = (
-        (table[X].between(margin, image_shape[1] - 1 - margin) & table[Y].between(margin, image_shape[0] - 1 - margin))
-        for table in (truth, cells)
+    return scores_of_pairs(
+        partner, scored_cells=interior(cells, image_shape, margin), scored_truth=interior(truth, image_shape, margin)
     )
-    n_truth, n_hits = int(inside_truth.sum()), int((hit & inside_truth).sum())
-    n_false = int(((partner < 0) & inside_cells).sum())
+
+
+def interior(table: pd.DataFrame, image_shape: tuple[int, ...], margin: float) -> np.ndarray:
+    """Which centres lie at least *margin* pixels from every edge of an image of *image_shape* (H, W, ...): [N] bool."""
+    height, width = image_shape[:2]
+    return (table[X].between(margin, width - 1 - margin) & table[Y].between(margin, height - 1 - margin)).to_numpy()
+
+
+def scores_of_pairs(partner: np.ndarray, *, scored_cells: np.ndarray, scored_truth: np.ndarray) -> dict[str, float]:
+    """Scores from each cell's *partner* in the truth (-1: none): n_truth, n_hits, n_false, precision, recall, f1_score.
+
+    *scored_cells* [len(cells)] and *scored_truth* [len(truth)] say which take part: a true cell that does is hit if it
+    is any cell's partner, a cell that does and has no partner is false, and a cell whose partner does not take part is
+    neither. Scores without a denominator are NaN.
+    """
+    hit = np.zeros(len(scored_truth), bool)
+    hit[partner[partner >= 0]] = True
+    n_truth, n_hits = int(scored_truth.sum()), int((hit & scored_truth).sum())
+    n_false = int(((partner < 0) & scored_cells).sum())
+    return score_counts(n_truth, n_hits, n_false)
+
+
+def score_counts(n_truth: int, n_hits: int, n_false: int) -> dict[str, float]:
+    """The counts, of one image or summed over many, with their precision, recall and f1_score; NaN for 0 / 0."""
     return {
         "n_truth": n_truth,
         "n_hits": n_hits,

@@ -104,7 +104,7 @@ def segment_smear(image: np.ndarray, spec: FinderSpec | None = None, *, keep: bo
     Crops are cut in colour from the upscaled image, before grey and equalisation: the cells of Fig. 8 have their
     natural colours. ``upscale_where="smear"`` is the paper's order: the whole smear is upscaled, then cells are sought
     in it. With "crops" they are sought in the smear as it is, and only what the crops show is upscaled: for the same
-    circles the same crops, sooner and in bounded memory; the learned finder always does so. With ``upscale="none"``
+    circles the same crops, sooner and in bounded memory. The learned finder always does so. With ``upscale="none"``
     cells are found in the smear as it is, and each crop alone is enlarged bicubically.
 
     Parameters

@@ -1,33 +1,25 @@
-"""Images on disk: what a smear is, how its file is read, which files a folder holds, and which hold the same bytes."""
+"""Images on disk: what a smear is, which files of a folder are read and which not, and which hold the same bytes."""
 
-import io
 import os
 import re
-import threading
 import unicodedata
-import warnings
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pandas as pd
-from PIL import Image, ImageChops, ImageOps, UnidentifiedImageError
 
 from rbcnb._utils.files import file_digest
 from rbcnb.columns import X, Y
+from rbcnb.smears.decode import EXPORT, IMAGE_SUFFIXES, UNREAD_SUFFIXES, decode_image, suffix_by_content
+from rbcnb.smears.samples import SmearError
 
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp")
-MAX_PIXELS = 200_000_000  # a decoded smear of this size fills 600 MB
-_PILLOW_LIMIT = threading.Lock()
-_PLANES, _BITS = 284, 258  # TIFF's tags PlanarConfiguration and BitsPerSample
-_ORIENTATION = 0x0112  # EXIF's tag
+COMMON_SUFFIXES = ".png, .jpg or .tif"  # to tell people what to save
+MAX_BYTES = 4_000_000_000  # of a file, which is read as a whole
 _LONGEST_NAME = 230  # bytes: file systems allow 255, and temporary names are longer than the file's own
-
-
-class SmearError(ValueError):
-    """A smear, or its labels, cannot be read; the message names the file and the mend."""
+_MOST_NAMED = 10  # folders in a note
+_A_BATCH = "cells.csv"  # what a folder holds that `rbcnb segment` or `rbcnb count` filled
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,11 +33,14 @@ class Smear:
 
 
 def read_image(path: str | Path) -> np.ndarray:
-    """Read a PNG, JPEG, TIFF, BMP or WebP as [H,W,3] uint8 RGB, upright by its EXIF orientation.
+    """Read an image file, of whatever kind `IMAGE_SUFFIXES` names, as [H,W,3] uint8 RGB, upright by its orientation.
 
     Grey, palette, CMYK and 1-bit images become RGB. 16-bit samples keep their 8 highest bits; where none reaches 2**14,
-    the file is taken for a camera's 14, 12, 10 or 8 bits, with a warning. Transparent pixels are laid on
-    white. Of a file with several pages the first is read, with a warning. Raises ``SmearError`` for anything else.
+    the file is taken for a camera's 14, 12, 10 or 8 bits, with a warning. Transparent pixels are laid on white. Of a
+    TIFF the largest page is read, grey channels together as colours; of other files the first frame. A warning says
+    what is left out, or put together.
+
+    Raises ``SmearError`` for anything else, and for JPEGs and PNGs that are damaged in the middle.
     """
     return decode_image(image_bytes(path), path)
 
@@ -56,6 +51,8 @@ def image_bytes(path: str | Path) -> bytes:
     if not path.is_file():
         raise SmearError(f"{path}: no such file; check the path")
     try:
+        if (size := path.stat().st_size) > MAX_BYTES:
+            raise SmearError(f"{path}: {size / 1e9:.1f} GB are too much for a smear; {EXPORT}")
         data = path.read_bytes()
     except OSError as error:
         raise SmearError(f"{path}: cannot be opened ({error.strerror}); check who may read it") from error
@@ -64,37 +61,56 @@ def image_bytes(path: str | Path) -> bytes:
     return data
 
 
-def decode_image(data: bytes, path: str | Path) -> np.ndarray:
-    """The image whose file *path* holds *data*, as `read_image` gives it."""
-    path = Path(path)
-    try:
-        return _decode(data, path)
-    except (SmearError, MemoryError):
-        raise
-    except UnidentifiedImageError as error:
-        raise SmearError(f"{path}: not an image that can be read; save it as PNG, JPEG or TIFF") from error
-    except Exception as error:  # damaged bytes make Pillow raise OSError, SyntaxError, struct.error and more
-        raise SmearError(f"{path}: damaged or cut short ({error}); copy it again from its source") from error
-
-
 def images_in(folder: Path) -> list[Path]:
     """The image files of a folder, hidden ones left out, in natural order: 2.jpg before 10.jpg."""
     paths = (path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES and path.name[0] != ".")
     return sorted((path for path in paths if path.is_file()), key=lambda path: _natural(path.name))
 
 
-def expand_inputs(paths: Iterable[str | Path]) -> tuple[list[Path], list[tuple[str, str]]]:
-    """Files and folders -> image files (each once; a folder's by name), and (path, message) for what cannot be done.
+def unread_in(folder: Path, *, named: Iterable[Path] = ()) -> list[tuple[str, str]]:
+    """(file or folder, message) for what *folder* holds that looks like an image, or holds images, but is not read.
 
-    Folders within a folder are not looked into. Files that share a name, endings aside and in whatever case, are all
-    left out: their cells could not be told apart.
+    A file looks like an image by its ending, or else by its first bytes. *named* are other inputs of the command, so
+    that a folder within that is named itself is not noted.
     """
-    files, errors = [], []
-    for path in map(Path, paths):
+    notes, within = [], []
+    inputs = {os.path.realpath(path) for path in (folder, *named)}  # unlike resolve, it takes links in a circle
+    for path in sorted(folder.iterdir(), key=lambda path: _natural(path.name)):
+        suffix = path.suffix.lower()
+        if path.name[0] == ".":
+            continue
         if path.is_dir():
-            found, wrong = _in_folder(path)
+            if os.path.realpath(path) not in inputs and _holds_images(path):
+                within.append(path.name)
+        elif suffix in UNREAD_SUFFIXES:
+            notes.append((str(path), f"is not read: images of this kind cannot be; {UNREAD_SUFFIXES[suffix]}"))
+        elif suffix not in IMAGE_SUFFIXES and (meant := suffix_by_content(_first_bytes(path))):
+            mend = UNREAD_SUFFIXES.get(meant, f"give it a name that ends in {meant}")
+            notes.append((str(path), f"is not read: it holds an image ({meant}), which its name does not say; {mend}"))
+    if within:
+        more = f" and {len(within) - _MOST_NAMED} more" if len(within) > _MOST_NAMED else ""
+        named_within = ", ".join(within[:_MOST_NAMED]) + more
+        notes.append((str(folder), f"folders within it are not looked into: name each of them ({named_within})"))
+    return notes
+
+
+def expand_inputs(
+    paths: Iterable[str | Path],
+) -> tuple[list[Path], list[tuple[str, str]], list[tuple[str, str]]]:
+    """Files and folders -> image files (each once; a folder's by name), and (path, message) of errors and of notes.
+
+    Errors are what cannot be done, notes what is left alone: files of a folder that look like images but are not read,
+    and folders within it. Files that share a name, endings aside and in whatever case, are all left out, with an error:
+    their cells could not be told apart.
+    """
+    files, errors, notes = [], [], []
+    paths = [Path(path) for path in paths]
+    for path in paths:
+        if path.is_dir():
+            found, wrong, left = _in_folder(path, paths)
             files += found
             errors += wrong
+            notes += left
         elif path.exists():
             files.append(path)
         else:
@@ -107,16 +123,12 @@ def expand_inputs(paths: Iterable[str | Path]) -> tuple[list[Path], list[tuple[s
     for same in namesakes.values():
         first, *others = same.values()
         if others:
-            for path in same.values():
-                other = others[0] if path is first else first
-                errors.append(
-                    (str(path), f"has the same name as {other}; rename one, or segment them into two folders")
-                )
+            errors += [(str(path), _namesake(path, others[0] if path is first else first)) for path in same.values()]
         elif len(os.fsencode(first.stem)) > _LONGEST_NAME:
             errors.append((str(first), f"its name is too long for a folder of crops; keep to {_LONGEST_NAME} bytes"))
         else:
             chosen.append(first)
-    return chosen, errors
+    return chosen, errors, notes
 
 
 def identical_image_groups(paths: list[Path]) -> dict[Path, str]:
@@ -155,66 +167,12 @@ def collect_or_raise(error: SmearError, errors: list[SmearError] | None) -> None
     errors.append(error)
 
 
-def _decode(data: bytes, path: Path) -> np.ndarray:
-    with _PILLOW_LIMIT:  # Pillow's own limit is one number for all threads; ours is checked before a pixel is decoded
-        before, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
-        try:
-            image = Image.open(io.BytesIO(data), formats=("PNG", "JPEG", "TIFF", "BMP", "WEBP"))
-        finally:
-            Image.MAX_IMAGE_PIXELS = before
-    if image.width * image.height > MAX_PIXELS:
-        raise SmearError(
-            f"{path}: {image.width} x {image.height} is over {MAX_PIXELS // 10**6} million pixels; cut it into tiles"
-        )
-    if (pages := getattr(image, "n_frames", 1)) > 1:
-        warnings.warn(f"{path}: has {pages} pages, only the first is read", stacklevel=4)
-    tags = getattr(image, "tag_v2", {})
-    if tags.get(_PLANES) == 2 and max(tags.get(_BITS, (8,))) > 8:  # Pillow and OpenCV both give wrong pixels
-        raise SmearError(f"{path}: its 16-bit colours lie in separate planes; save it interleaved, or as 8-bit PNG")
-    deep = image.mode in ("RGB", "RGBA", "LA") and any(";16" in str(tile[3]) for tile in image.tile)
-    image.load()
-    orientation = image.getexif().get(_ORIENTATION)
-    if image.mode == "F" or image.mode.startswith("I"):
-        values = np.asarray(image)
-        if image.mode == "F" or values.min() < 0 or values.max() > 65535:
-            raise SmearError(f"{path}: its samples are not 8 or 16 bit; save it as 8-bit PNG or TIFF")
-        image = Image.fromarray(_eight_bits(values.astype(np.uint16), path))
-    elif deep:
-        image = _deep_colour(data, image, path)
-    if image.format == "JPEG" and image.mode == "CMYK" and "adobe" not in image.info:
-        image = ImageChops.invert(image)  # Pillow takes ink for upside down, as Adobe writes it, marked or not
-    if image.has_transparency_data:
-        image = image.convert("RGBA")
-        if image.getextrema()[3][1] == 0:
-            raise SmearError(f"{path}: every pixel is transparent; save it without an alpha channel")
-        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-    image = image.convert("RGB")
-    image.info.clear()  # of all that the file says beside its pixels only this is to be heeded
-    image.getexif()[_ORIENTATION] = orientation
-    ImageOps.exif_transpose(image, in_place=True)
-    return np.array(image)
-
-
-def _deep_colour(data: bytes, image: Image.Image, path: Path) -> Image.Image:
-    """A 16-bit colour image in 8 bits; Pillow itself drops the low byte, and with it all that a 12-bit camera saw."""
-    pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
-    if pixels is None or pixels.dtype != np.uint16 or pixels.shape[:2] != (image.height, image.width):
-        return image  # a layout that OpenCV does not know
-    if pixels.ndim == 2 or pixels.shape[2] not in (3, 4):
-        return image
-    colour = _eight_bits(np.ascontiguousarray(pixels[..., 2::-1]), path)
-    if pixels.shape[2] == 4:
-        colour = np.dstack([colour, (pixels[..., 3] >> 8).astype(np.uint8)])
-    return Image.fromarray(colour)
-
-
-def _eight_bits(values: np.ndarray, path: Path) -> np.ndarray:
-    """uint16 samples -> uint8 by the highest bit that any of them uses, taken for a depth of 8, 10, 12, 14 or 16."""
-    used = int(values.max()).bit_length()
-    bits = next(bits for bits in (8, 10, 12, 14, 16) if used <= bits) if used else 16
-    if bits < 16:
-        warnings.warn(f"{path}: its 16-bit samples use {used} bits, read as a camera's {bits}", stacklevel=5)
-    return (values >> (bits - 8)).astype(np.uint8)
+def _first_bytes(path: Path) -> bytes:
+    try:
+        with path.open("rb") as stream:
+            return stream.read(32)
+    except OSError:  # not ours to read
+        return b""
 
 
 def _natural(name: str) -> list[tuple[int, int, str]]:
@@ -223,20 +181,44 @@ def _natural(name: str) -> list[tuple[int, int, str]]:
     return [(0, int(number), "") if number else (1, 0, text) for number, text in parts] + [(2, 0, name)]
 
 
-def _in_folder(folder: Path) -> tuple[list[Path], list[tuple[str, str]]]:
+def _in_folder(folder: Path, named: list[Path]) -> tuple[list[Path], list[tuple[str, str]], list[tuple[str, str]]]:
     try:
         inside = images_in(folder)
         broken = [path for path in sorted(folder.iterdir()) if path.suffix.lower() in IMAGE_SUFFIXES and _dangles(path)]
         within = [path.name for path in sorted(folder.iterdir()) if path.is_dir() and path.name[0] != "."]
+        unread = unread_in(folder, named=named)
     except OSError as error:
-        return [], [(str(folder), f"cannot be listed ({error.strerror}); check who may read it")]
+        return [], [(str(folder), f"cannot be listed ({error.strerror}); check who may read it")], []
     errors = [(str(path), "a link that leads nowhere; mend or remove it") for path in broken]
     if not inside and not errors:
-        mend = f"put smears there as {', '.join(IMAGE_SUFFIXES)}"
-        if within:
+        mend = f"put smears there as {COMMON_SUFFIXES}"
+        if within and all(place == str(folder) for place, _ in unread):
+            unread = []  # the error says it
             mend = f"folders within it, such as {within[0]}, are not looked into: name each of them"
-        errors = [(str(folder), f"no image in this folder; {mend}")]
-    return inside, errors
+        what = "no image that can be read" if unread else "no image"
+        errors = [(str(folder), f"{what} in this folder; {mend}")]
+    return inside, errors, unread
+
+
+def _namesake(path: Path, other: Path) -> str:
+    if path.parent == other.parent:
+        return (
+            f"{other.name} beside it has the same name, so that their cells could not be told apart: if one is a mask, "
+            "or a copy in another format, move it to a folder of its own; if both are smears, rename one"
+        )
+    return f"has the same name as {other}; rename one, or segment them into two folders"
+
+
+def _holds_images(folder: Path) -> bool:
+    """Whether there is an image in *folder*, at any depth; what this package wrote there does not count."""
+    for place, folders, files in os.walk(folder):
+        if _A_BATCH in files:
+            folders.clear()
+            continue
+        folders[:] = [name for name in folders if name[0] != "."]
+        if any(name[0] != "." and Path(place, name).suffix.lower() in IMAGE_SUFFIXES for name in files):
+            return True
+    return False
 
 
 def _dangles(path: Path) -> bool:

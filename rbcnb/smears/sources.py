@@ -8,6 +8,7 @@ the first of their names.
 
 import csv
 import math
+import warnings
 from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
@@ -17,7 +18,16 @@ import pandas as pd
 
 from rbcnb.columns import CLASSES, LABEL, RADIUS, SMEAR, X, Y
 from rbcnb.smears.chula import chula_smears
-from rbcnb.smears.images import IMAGE_SUFFIXES, Smear, SmearError, identical_image_groups, images_in, read_smears
+from rbcnb.smears.images import (
+    COMMON_SUFFIXES,
+    Smear,
+    SmearError,
+    identical_image_groups,
+    images_in,
+    read_smears,
+    unread_in,
+)
+from rbcnb.smears.samples import SmearWarning
 from rbcnb.smears.synthetic.render import PAPER_COUNTS, SmearSpec, largest_remainder, render_smear
 
 LABELS_CSV = "labels.csv"
@@ -83,18 +93,21 @@ def spread_classes(n: int, n_cells: int, rng: np.random.Generator) -> np.ndarray
 
 
 def folder_smears(folder: str | Path, *, errors: list[SmearError] | None = None) -> Iterator[Smear]:
-    """Read every PNG, JPEG and TIFF of *folder*, by name; ``FOLDER/labels.csv``, where there is one, is the truth.
+    """Read every image of *folder*, by name; ``FOLDER/labels.csv``, where there is one, is the truth.
 
     ``labels.csv`` has the columns ``smear`` (file name), ``x_px``, ``y_px``, ``label`` and optionally ``radius_px``;
     smears that it does not name have truth None. A file that cannot be read raises ``SmearError``, or, when a list is
     given as *errors*, goes there and the walk goes on. A faulty ``labels.csv`` always raises, before any image is read.
+    What looks like an image but is not read (`unread_in`) is a warning.
     """
     folder = Path(folder)
     if not folder.is_dir():
         raise SmearError(f"{folder}: no such folder; give the folder that holds the smear images")
     paths = images_in(folder)
     if not paths:
-        raise SmearError(f"{folder}: no image in it; put smears there as {', '.join(IMAGE_SUFFIXES)}")
+        raise SmearError(f"{folder}: no image in it; put smears there as {COMMON_SUFFIXES}")
+    for place, message in unread_in(folder):
+        warnings.warn(f"{place}: {message}", SmearWarning, stacklevel=2)
     labels = folder / LABELS_CSV
     truths = read_labels_csv(labels, [path.name for path in paths]) if labels.exists() else {}
     yield from read_smears([(path, truths.get(path.name)) for path in paths], identical_image_groups(paths), errors)

@@ -377,6 +377,26 @@ def test_tables_of_the_learned_finder_hold_scores_and_resume(folder, tmp_path):
     assert run([folder], tmp_path / "out").n_resumed == 0  # the other finder's cells are others
 
 
+def test_the_command_line_names_what_it_did_not_read(folder, tmp_path, capsys):
+    (folder / "broken.jpg").unlink()
+    (folder / "phone.heic").write_bytes(b"\0\0\0\x18ftypheic")
+    write_smear(folder / "more" / "c.png", (50, 60))
+    arguments = ["--upscale", "none", "--diameter", "40"]
+    assert main(["segment", str(folder), "--out", str(tmp_path / "out"), *arguments]) == 0
+    shown = capsys.readouterr()
+    assert "3 cells in 3 images" in shown.out
+    notes = [line for line in shown.err.splitlines() if line.startswith("rbcnb segment: ")]
+    assert notes[0].startswith(f"rbcnb segment: note: {folder / 'phone.heic'}: is not read: ")
+    assert notes[1].endswith(f"{folder}: folders within it are not looked into: name each of them (more)")
+    assert len(notes) == 2
+    assert not (tmp_path / "out/errors.csv").exists()
+
+    for path in folder.glob("*.png"):
+        path.unlink()
+    assert main(["segment", str(folder), "--out", str(tmp_path / "out"), *arguments]) == 1
+    assert "no image that can be read in this folder" in capsys.readouterr().err
+
+
 def test_other_weights_of_the_finder_find_cells_anew(folder, tmp_path, monkeypatch):
     finder = finder_net.load_finder()
     specs = {"learned": LEARNED, "paper": SPEC, "without": replace(SPEC, white_cells=False)}

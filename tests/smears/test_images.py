@@ -8,9 +8,9 @@ import cv2
 import numpy as np
 import pytest
 from hypothesis import given, settings, strategies as st
-from PIL import Image
+from PIL import Image, features
 
-from rbcnb.smears.images import SmearError, decode_image, images_in, read_image
+from rbcnb.smears.images import SmearError, decode_image, expand_inputs, images_in, read_image, unread_in
 
 LOSSLESS = {"png": "PNG", "tif": "TIFF", "bmp": "BMP", "webp": "WEBP"}
 TURNED_BY = {  # what undoes each EXIF orientation, by the standard's table of where row 0 and column 0 are
@@ -145,19 +145,10 @@ def test_nothing_but_transparency_is_refused(mode):
         decode_image(saved(image, "PNG"), "a.png")
 
 
-@pytest.mark.parametrize("value", [np.nan, 0.5, 1e9])
-def test_float_tiffs_are_refused(value):
+@pytest.mark.parametrize("value", [np.nan, -1, 1.5, 1e9])
+def test_float_tiffs_of_unclear_range_are_refused(value):
     with pytest.raises(SmearError, match="8 or 16 bit; save it as"):
         decode_image(saved(Image.fromarray(np.full((4, 5), value, np.float32)), "TIFF"), "f.tif")
-
-
-def test_sixteen_bit_planes_are_refused():
-    tifffile = pytest.importorskip("tifffile")
-    stream = io.BytesIO()
-    planes = np.random.default_rng(0).integers(0, 65536, (3, 5, 7), np.uint16)
-    tifffile.imwrite(stream, planes, photometric="rgb", planarconfig="separate")
-    with pytest.raises(SmearError, match="separate planes; save it interleaved"):
-        decode_image(stream.getvalue(), "p.tif")
 
 
 def test_a_bomb_is_refused_before_it_is_decoded():
@@ -196,3 +187,125 @@ def test_folders_list_what_can_be_read(tmp_path):
     assert [path.name for path in images_in(tmp_path)] == ["2.jpeg", "10.PNG", "b.bmp", "c.webp", "d.tiff"]
     with pytest.raises(SmearError, match="empty; copy it again"):
         read_image(tmp_path / "2.jpeg")
+
+
+SCENE = np.random.default_rng(0).integers(0, 256, (12, 17, 3), np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "options"),
+    [
+        ("a.jfif", "JPEG", {"quality": 98, "subsampling": 0}),
+        ("a.jpe", "JPEG", {"quality": 98, "subsampling": 0}),
+        ("a.JP2", "JPEG2000", {}),
+        ("a.j2k", "JPEG2000", {"no_jp2": True}),
+        ("a.gif", "GIF", {}),
+        ("a.ppm", "PPM", {}),
+        ("a.dib", "DIB", {}),
+        ("a.apng", "PNG", {}),
+    ],
+)
+def test_other_endings_are_read_in_folders(tmp_path, name, kind, options):
+    image = Image.fromarray(SCENE // 128 * 255 if kind == "GIF" else SCENE)  # GIF has but 256 colours
+    (tmp_path / name).write_bytes(saved(image, kind, **options))
+    assert images_in(tmp_path) == [tmp_path / name]
+    read = decoded((tmp_path / name).read_bytes(), name)
+    assert np.abs(read.astype(int) - np.asarray(image)).max() <= (12 if kind == "JPEG" else 0)
+
+
+@pytest.mark.skipif(not features.check("avif"), reason="this Pillow reads no AVIF")
+def test_avif_is_read(tmp_path):
+    smooth = cv2.resize(SCENE, (170, 120), interpolation=cv2.INTER_CUBIC)
+    (tmp_path / "a.avif").write_bytes(saved(Image.fromarray(smooth), "AVIF", quality=95))
+    assert images_in(tmp_path) == [tmp_path / "a.avif"]
+    assert np.abs(decoded((tmp_path / "a.avif").read_bytes()).astype(int) - smooth).mean() < 4
+
+
+@pytest.mark.parametrize("kind", ["GIF", "PNG", "WEBP"])
+def test_frames_that_are_left_out_are_said(kind):
+    frames = [Image.fromarray(np.full((12, 17, 3), value, np.uint8)) for value in (0, 255, 51)]
+    data = saved(frames[0], kind, save_all=True, append_images=frames[1:])
+    with pytest.warns(UserWarning, match=r"a\.gif: has 3 frames, only the first is read"):
+        assert (decode_image(data, "a.gif") == 0).all()
+
+
+def test_a_file_that_is_too_large_to_hold_is_refused(tmp_path, monkeypatch):
+    (tmp_path / "a.svs").write_bytes(bytes(2000))
+    monkeypatch.setattr("rbcnb.smears.images.MAX_BYTES", 1999)
+    with pytest.raises(SmearError, match=r"a\.svs: 0\.0 GB are too much for a smear; export the picture"):
+        read_image(tmp_path / "a.svs")
+
+
+HEIC = b"\0\0\0\x18ftypheic" + bytes(20)
+
+
+@pytest.mark.parametrize(("name", "mend"), [("a.heic", "save it as"), ("a.cr2", "develop it"), ("a.czi", "export the")])
+def test_an_image_of_an_unread_kind_names_its_mend(name, mend):
+    with pytest.raises(SmearError, match=rf"{name}: not an image that can be read; {mend}"):
+        decode_image(b"\x01" * 30, name)
+
+
+def test_what_a_folder_holds_unread_is_named_and_what_is_no_image_is_not(tmp_path):
+    png = saved(Image.fromarray(SCENE), "PNG")
+    for name in ("a.png", "slide", "b.JPG_old", ".hidden.heic", ".DS_Store"):
+        (tmp_path / name).write_bytes(png)
+    (tmp_path / "phone").write_bytes(HEIC)
+    for name in ("c.HEIC", "d.nef", "e.czi", "labels.csv", "notes.txt", "BM.txt", "run.json", "a.xml", "Thumbs.db"):
+        (tmp_path / name).write_bytes(b"BM is a text" * 3)
+    notes = {path.rpartition("/")[2]: message for path, message in unread_in(tmp_path)}
+    assert list(notes) == ["b.JPG_old", "c.HEIC", "d.nef", "e.czi", "phone", "slide"]
+    assert all(message.startswith("is not read: ") for message in notes.values())
+    for name, mend in {
+        "slide": "give it a name that ends in .png",
+        "b.JPG_old": "give it a name that ends in .png",
+        "c.HEIC": "save it as PNG, JPEG or TIFF",
+        "phone": "save it as PNG, JPEG or TIFF",
+        "d.nef": "develop it in the camera's program",
+        "e.czi": "export the picture",
+    }.items():
+        assert mend in notes[name]
+
+
+def test_folders_within_are_named_if_they_hold_images(tmp_path):
+    for name in (
+        "a.png",
+        "patient10/x.jpg",
+        "patient2/slide1/a.tif",
+        "papers/text.txt",
+        ".trash/b.png",
+        "out/crops/a.png",
+    ):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    (tmp_path / "out/cells.csv").touch()  # of this package
+    (tmp_path / "again").symlink_to(tmp_path)
+    note = "folders within it are not looked into: name each of them"
+    assert unread_in(tmp_path) == [(str(tmp_path), f"{note} (patient2, patient10)")]
+    files, errors, notes = expand_inputs([tmp_path, tmp_path / "patient10"])
+    assert [path.name for path in files] == ["a.png", "x.jpg"]
+    assert errors == []
+    assert notes == [(str(tmp_path), f"{note} (patient2)")]
+
+
+def test_a_folder_of_nothing_but_unread_images_is_an_error(tmp_path):
+    (tmp_path / "a.heic").write_bytes(HEIC)
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "sub/b.png").touch()
+    files, errors, notes = expand_inputs([tmp_path])
+    assert files == []
+    assert errors == [
+        (str(tmp_path), "no image that can be read in this folder; put smears there as .png, .jpg or .tif")
+    ]
+    assert [path for path, _ in notes] == [str(tmp_path / "a.heic"), str(tmp_path)]
+
+
+def test_a_mask_beside_its_smear_is_told_as_such(tmp_path):
+    for name in ("a.bmp", "a.png", "b.png"):
+        (tmp_path / name).touch()
+    files, errors, notes = expand_inputs([tmp_path])
+    assert files == [tmp_path / "b.png"]
+    assert notes == []
+    messages = dict(errors)
+    assert set(messages) == {str(tmp_path / "a.bmp"), str(tmp_path / "a.png")}
+    assert messages[str(tmp_path / "a.png")].startswith("a.bmp beside it has the same name")
+    assert "if one is a mask" in messages[str(tmp_path / "a.bmp")]

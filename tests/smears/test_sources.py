@@ -120,7 +120,7 @@ def test_a_missing_file_and_a_folder_are_refused(tmp_path):
 
 
 def test_float_samples_are_refused(tmp_path):
-    save(tmp_path / "f.tif", np.ones((4, 4), np.float32))
+    save(tmp_path / "f.tif", np.full((4, 4), 1.5, np.float32))
     with pytest.raises(SmearError, match="8 or 16 bit"):
         read_image(tmp_path / "f.tif")
 
@@ -132,7 +132,7 @@ def test_size_limits(tmp_path, monkeypatch):
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
     assert read_image(path).shape == (30, 40, 3)
     assert Image.MAX_IMAGE_PIXELS == 100
-    monkeypatch.setattr("rbcnb.smears.images.MAX_PIXELS", 1199)
+    monkeypatch.setattr("rbcnb.smears.samples.MAX_PIXELS", 1199)
     with pytest.raises(SmearError, match=r"a\.png: 40 x 30 is over .* cut it into tiles"):
         read_image(path)
     assert limit

@@ -129,12 +129,15 @@ def draw_leukocyte(
     kind = rng.choice(["lymphocyte", "monocyte", "granulocyte", "smudge"], p=[0.3, 0.15, 0.45, 0.1])
     core = np.zeros_like(body)
     lobes = {"granulocyte": int(rng.integers(2, 6)), "monocyte": int(rng.integers(1, 3))}.get(kind, 1)
-    size = radius_px * {
-        "lymphocyte": rng.uniform(0.65, 0.95),
-        "monocyte": rng.uniform(0.45, 0.7),
-        "granulocyte": rng.uniform(0.26, 0.44),
-        "smudge": rng.uniform(0.6, 1.0),
-    }[kind]
+    size = (
+        radius_px
+        * {
+            "lymphocyte": rng.uniform(0.65, 0.95),
+            "monocyte": rng.uniform(0.45, 0.7),
+            "granulocyte": rng.uniform(0.26, 0.44),
+            "smudge": rng.uniform(0.6, 1.0),
+        }[kind]
+    )
     turn, away = rng.uniform(0, 2 * np.pi), max(0.0, min(radius_px - size, rng.uniform(0.35, 0.55) * radius_px))
     if lobes == 1:
         away *= rng.uniform(0, 1)

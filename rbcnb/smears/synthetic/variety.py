@@ -151,7 +151,7 @@ class _Painter:
         obstacles = self._leukocytes()
         circles = self._place(obstacles)
         cells, thin = self._red_cells(circles)
-        self._small_things(circles)
+        self._small_things()
         self._plasma()
         light = self._light()
         inside = slice(self.margin, self.margin + self.side)
@@ -223,7 +223,7 @@ class _Painter:
             squeeze = rng.uniform(max(0.85, squeeze), 1.03)
         circles = np.column_stack([centres, radii])
         circles = circles[_near(circles, 0, self.canvas)]
-        circles = _push_apart(circles, obstacles, squeeze, rounds, rng)
+        circles = _push_apart(circles, obstacles, squeeze, rounds)
         seen = self.margin - 2 * circles[:, 2]  # further out not even a long cell reaches into the view
         return circles[_near(circles, seen[:, None], self.canvas - seen[:, None])]
 
@@ -242,7 +242,9 @@ class _Painter:
         elliptic = rng.random(n) < (rng.uniform(0.2, 1.0) if long > 1 else 0.04)
         common_turn = rng.uniform(0, np.pi) if rng.random() < 0.3 else None
         moulded = self.happens("moulded_chance")
-        neighbours = cKDTree(circles[:, :2]).query_ball_point(circles[:, :2], 2.2 * self.diameter) if moulded and n else []
+        neighbours = (
+            cKDTree(circles[:, :2]).query_ball_point(circles[:, :2], 2.2 * self.diameter) if moulded and n else []
+        )
 
         heights = np.array([-1.0, 0.0, 1.0])
         size = (self.canvas, self.canvas)
@@ -318,7 +320,7 @@ class _Painter:
             patch = (rng.uniform(0.1, 0.7) * body)[..., None].astype(np.float32) * self.azure
             _add(self.density, patch, *_corner(patch, x + away * np.cos(turn), y + away * np.sin(turn)))
 
-    def _small_things(self, circles: np.ndarray) -> None:
+    def _small_things(self) -> None:
         """Platelets, dirt, bubbles and fibres, as far as this view has them."""
         rng, places = self.rng, self._places()
         if self.happens("platelet_chance"):
@@ -400,7 +402,9 @@ class _Painter:
         blur = self.draw("blur_d") * self.diameter * rng.choice([0.4, 1.0])
         light = optics.transmit(np.maximum(density, -0.25))
         light = optics.blur(light, np.hypot(blur, 0.35))
-        light = optics.halo(light, sd_px=self.diameter * rng.uniform(0.04, 0.2), strength=self.draw("halo") * rng.random())
+        light = optics.halo(
+            light, sd_px=self.diameter * rng.uniform(0.04, 0.2), strength=self.draw("halo") * rng.random()
+        )
         shift = self.draw("chromatic_d") * self.diameter * rng.choice([0.2, 1.0])
         if shift > 0.1:
             turn = rng.uniform(0, 2 * np.pi)
@@ -557,9 +561,7 @@ def _rouleaux(centres: np.ndarray, diameter: float, rng: np.random.Generator) ->
     return centres
 
 
-def _push_apart(
-    circles: np.ndarray, obstacles: np.ndarray, squeeze: float, rounds: int, rng: np.random.Generator
-) -> np.ndarray:
+def _push_apart(circles: np.ndarray, obstacles: np.ndarray, squeeze: float, rounds: int) -> np.ndarray:
     """Circles [N,3] after *rounds* in which those closer than *squeeze* times their radii's sum push each other off."""
     if not len(circles):
         return circles
