@@ -26,25 +26,28 @@ WORKING_PX = 21.0  # diameter of a typical cell when it is read
 _WELL_READ_PX = (16.0, 29.0)  # diameters at which a reading needs no second one
 _KNOWN_PX = (8.5, 50.0)  # diameters that the network was trained on, with some room
 _COARSEST_PX = 100  # longer side of the smear at its first reading, at most
-_LARGEST_ENLARGEMENT = 4.0
+_LARGEST_ENLARGEMENT = 2.0
 _SAME = 0.22  # difference of two diameters' logarithms that count as one
 _TILE_PX = 1024
 _SEEN_PX = 96  # around a pixel, more than the network looks at
 _LEAST = 0.08  # of the centre map at a peak that is kept at all
 _SURE = 0.5  # of the centre map at a peak that may tell the diameter
 _APART = 0.5  # of the larger radius: the least distance of two cells
-_FEWEST = 4  # cells that can tell a diameter
+_ENOUGH = 4  # cells for a diameter to be told by
 _POOR = 0.05  # a reading of less quality found next to nothing
 _DOUBTFUL = 0.65  # mean peak below which the smear may be a dark field
 
 
 @dataclass(frozen=True, eq=False)
 class Finds:
-    """Cells in pixels of the smear."""
+    """Cells in pixels of the smear, and how much they can be trusted."""
 
     circles: np.ndarray  # [N,3] float: x, y, radius
     score: np.ndarray  # [N] float: the share of such finds that are cells
-    diameter_px: float  # of a typical cell; NaN where there is none
+    diameter_px: float  # of a typical cell: given, expected or found; NaN where there is none
+    found_px: float  # of a typical cell, as found; NaN where too few are
+    trust: float  # the F1 score that the finder expects of itself, from the scores of all its finds; NaN without any
+    explained: float  # share of what looks like red cells that lies in the circles; NaN without any
     maps: dict[str, np.ndarray] = field(default_factory=dict)  # [h,w] float32, 0 to 1: centre, red_cell, other
 
 
@@ -66,41 +69,74 @@ class _Reading:
 
 
 def find_learned(
-    image: np.ndarray, *, diameter_px: float | None = None, min_score: float = 0.0, finder: "Finder | None" = None
+    image: np.ndarray,
+    *,
+    diameter_px: float | None = None,
+    expected_px: float | None = None,
+    min_score: float = 0.0,
+    finder: "Finder | None" = None,
 ) -> Finds:
     """The cells of *image* [H,W,3] uint8 RGB.
 
     Args:
         image: cells dark on a bright field, or bright on a dark one.
         diameter_px: of a typical cell; None: estimated.
+        expected_px: diameter of the cells of other images of this microscope: kept to, unless this image is read
+            clearly better at another.
         min_score: cells of a lower score are left out.
         finder: None: the one that comes with the package.
 
     Raises:
         rbcnb._utils.errors.WeightsError: the finder's weights cannot be read.
     """
-    if finder is None:
-        from rbcnb.segmentation.finder_net import load_finder
-
-        finder = load_finder()
-    reading = _reading(image, diameter_px, finder)
+    finder = finder or _package_finder()
+    reading = _reading(image, diameter_px, expected_px, finder)
     if reading.sure < _DOUBTFUL:
-        inverted = _reading(255 - image, diameter_px, finder)
+        inverted = _reading(255 - image, diameter_px, expected_px, finder)
         if inverted.quality > 1.5 * reading.quality:
             reading = inverted
+    if diameter_px is None:
+        kept_to = expected_px is not None and _alike(reading.diameter_px, expected_px)
+        diameter_px = expected_px if kept_to else reading.diameter_px
+    if math.isnan(diameter_px) and len(reading.circles):
+        diameter_px = 2 * float(np.median(reading.circles[:, 2])) / reading.scale
     score = np.interp(reading.peak, finder.raw, finder.score)
     kept = score >= min_score
     circles = reading.circles[kept]
+    explained = _explained(reading.maps[2], circles)
     circles[:, :2] = (circles[:, :2] + 0.5) / reading.scale - 0.5
     circles[:, 2] /= reading.scale
+    # Of N finds and all the cells there are, the scores' sums are how many of each are expected to be right.
+    trust = 2 * score[kept].sum() / (kept.sum() + score.sum()) if len(score) else math.nan
     maps = {name: reading.maps[i] for i, name in ((0, "centre"), (2, "red_cell"), (3, "other"))}
-    return Finds(circles, score[kept], diameter_px or reading.diameter_px, maps)
+    return Finds(circles, score[kept], diameter_px, reading.diameter_px, float(trust), explained, maps)
 
 
-def _reading(image: np.ndarray, diameter_px: float | None, finder: "Finder") -> _Reading:
-    """The reading of *image* at the size that fits *diameter_px*, or, where that is None, that fits it best."""
+def typical_diameter(image: np.ndarray, *, finder: "Finder | None" = None) -> float:
+    """The diameter of a typical cell of *image* [H,W,3] uint8 RGB in pixels, NaN where it cannot be told."""
+    reading = _best_reading(image, finder or _package_finder())
+    return reading.diameter_px if reading.quality > _POOR else math.nan
+
+
+def _package_finder() -> "Finder":
+    from rbcnb.segmentation.finder_net import load_finder
+
+    return load_finder()
+
+
+def _alike(a: float, b: float) -> bool:
+    return abs(math.log(a / b)) < _SAME if a > 0 and b > 0 else True
+
+
+def _reading(image: np.ndarray, diameter_px: float | None, expected_px: float | None, finder: "Finder") -> _Reading:
+    """The reading of *image* at the size that fits *diameter_px*, else *expected_px*, else at that which fits best."""
     if diameter_px is not None:
         return _read(image, WORKING_PX / diameter_px, finder)
+    expected = None
+    if expected_px is not None:
+        expected = _read(image, WORKING_PX / expected_px, finder)
+        if expected.sure > _DOUBTFUL and _alike(expected.diameter, WORKING_PX):
+            return expected
     best = _best_reading(image, finder)
     for _ in range(2):
         if math.isnan(best.diameter) or _WELL_READ_PX[0] <= best.diameter <= _WELL_READ_PX[1]:
@@ -109,7 +145,18 @@ def _reading(image: np.ndarray, diameter_px: float | None, finder: "Finder") -> 
         if math.isnan(nearer.diameter):
             break
         best = nearer
-    return best
+    return best if expected is None or best.quality > 1.3 * expected.quality else expected
+
+
+def _explained(red_cell: np.ndarray, circles: np.ndarray) -> float:
+    """The share of the *red_cell* map [h,w] that lies in *circles* [N,3], in pixels of the network's input."""
+    total = float(red_cell.sum())
+    if total < 1:
+        return math.nan
+    discs = np.zeros(red_cell.shape, np.uint8)
+    for x, y, radius in circles:
+        cv2.circle(discs, (round(x / 2), round(y / 2)), max(1, round(radius / 2)), 1, cv2.FILLED)
+    return float(red_cell[discs > 0].sum()) / total
 
 
 def _best_reading(image: np.ndarray, finder: "Finder") -> _Reading:
@@ -120,8 +167,7 @@ def _best_reading(image: np.ndarray, finder: "Finder") -> _Reading:
         if best is None or reading.quality > best.quality:
             best = reading
         if before is not None and reading.quality > _POOR:
-            agree = abs(math.log(reading.diameter_px / before.diameter_px)) < _SAME
-            if agree and best in (before, reading):
+            if _alike(reading.diameter_px, before.diameter_px) and best in (before, reading):
                 middle = math.log(WORKING_PX)
                 return min(before, reading, key=lambda read: abs(math.log(read.diameter) - middle))
             if reading.quality < 0.4 * best.quality:
@@ -144,11 +190,11 @@ def _read(image: np.ndarray, scale: float, finder: "Finder") -> _Reading:
     circles, peak = cells_of_maps(maps)
     diameters = 2 * circles[:, 2]
     telling = (peak > _SURE) & (diameters > _KNOWN_PX[0]) & (diameters < _KNOWN_PX[1])
-    if telling.sum() < _FEWEST:
+    if not telling.any():
         return _Reading(scale, maps, circles, peak, math.nan, 0.0, 0.0)
     covered = float(np.sum(peak[telling] * np.pi / 4 * diameters[telling] ** 2)) / (4 * maps[0].size)
     sure = float(peak[peak > _SURE / 2].mean())
-    quality = sure**3 * min(1.0, covered) ** 0.5
+    quality = sure**4 * (min(1.0, covered) * min(1.0, telling.sum() / _ENOUGH)) ** 0.5
     return _Reading(scale, maps, circles, peak, float(np.median(diameters[telling])), sure, quality)
 
 
@@ -253,10 +299,7 @@ def on_white_cells(
     image: np.ndarray, circles: np.ndarray, *, diameter_px: float, finder: "Finder | None" = None
 ) -> np.ndarray:
     """Which of *circles* [N,3] (x, y, radius, in pixels of *image*) lie on white cells or other things: [N] bool."""
-    if finder is None:
-        from rbcnb.segmentation.finder_net import load_finder
-
-        finder = load_finder()
+    finder = finder or _package_finder()
     scale = WORKING_PX / diameter_px
     maps = read_maps(image, scale, finder)
     other = cv2.blur(maps[3] - maps[2], (int(0.25 * WORKING_PX) | 1,) * 2)  # over half a diameter
