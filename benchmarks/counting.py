@@ -32,7 +32,7 @@ def main() -> None:
     parser.add_argument("--architecture", default="small", choices=list(ARCHITECTURES))
     parser.add_argument("--upscale", default="none", choices=("waifu2x", "bicubic", "none"))
     options = parser.parse_args()
-    spec = FinderSpec(method="hybrid", upscale=options.upscale, size_px=options.size)
+    spec = FinderSpec(method="learned", upscale=options.upscale, size_px=options.size)
     with tempfile.TemporaryDirectory() as folder:
         smears = Path(folder) / "smears"
         smears.mkdir()

@@ -121,13 +121,20 @@ def _segment(options: Namespace) -> int:
     from rbcnb.segmentation.batch import segment_files
     from rbcnb.segmentation.segment import FinderSpec
 
+    if options.method != "learned" and options.min_score is not None:
+        raise ValueError("--min-score is an option of --method learned: the circles of paper have no score")
+    if options.method != "paper" and options.leave_out_white_cells:
+        raise ValueError("--leave-out-white-cells is an option of --method paper: learned leaves them out anyway")
     _use_models(options.models)
+    given = {} if options.min_score is None else {"min_score": options.min_score}
     spec = FinderSpec(
         method=options.method,
         upscale=options.upscale,
         upscale_where=options.upscale_where,
         diameter_px=options.diameter,
         size_px=options.size,
+        white_cells=not options.leave_out_white_cells,
+        **given,
     )
     report = segment_files(options.paths, options.out, spec=spec, jobs=options.jobs, scheduler=options.scheduler)
     print(f"{report.n_cells} cells in {report.n_images} images: {options.out / 'cells.csv'}")

@@ -55,8 +55,21 @@ def build_parser() -> argparse.ArgumentParser:
     segment.add_argument("--out", required=True, metavar="DIR", type=Path, help="for cells.csv and crops/")
     segment.add_argument(
         "--method",
-        default="hybrid",
-        help="hybrid: the better finder (default); paper: Algorithm 1 as published",
+        default="learned",
+        choices=("learned", "paper"),
+        help="learned: a small network for any microscope (default); paper: Algorithm 1 as published",
+    )
+    segment.add_argument(
+        "--min-score",
+        type=float,
+        metavar="X",
+        help="of learned: least score of a cell, 0 to 1 (default 0.4); the score is the share of such finds that are "
+        "cells",
+    )
+    segment.add_argument(
+        "--leave-out-white-cells",
+        action="store_true",
+        help="of paper: drop circles on white cells, as the learned finder sees them; Algorithm 1 keeps them",
     )
     segment.add_argument(
         "--upscale", default="waifu2x", choices=("waifu2x", "bicubic", "none"), help="how (default waifu2x)"
@@ -64,7 +77,7 @@ def build_parser() -> argparse.ArgumentParser:
     segment.add_argument(
         "--upscale-where",
         choices=("smear", "crops"),
-        help="what: the whole smear before cells are sought, or what crops show (default: smear for paper, else crops)",
+        help="what: the whole smear before cells are sought (default of paper), or what crops show (always of learned)",
     )
     segment.add_argument("--size", type=_positive, default=224, metavar="PX", help="side of a crop (default 224)")
     segment.add_argument(

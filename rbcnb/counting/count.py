@@ -17,7 +17,7 @@ import hashlib
 import json
 import warnings
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -103,6 +103,8 @@ def count_files(
     out, paths = Path(out), list(paths)
     classifier = _Classifier(loaded, out)
     batch = segment_files(paths, out, spec=spec, jobs=jobs, scheduler=scheduler, finish=classifier)
+    if note := _note_on_weights(loaded, spec):
+        batch = replace(batch, notes=((str(model), note), *batch.notes))
     # Smears are classified as they come, which changes with *jobs*; tables keep the order of the files.
     done = [classifier.done[path.name] for path in expand_inputs(paths)[0] if path.name in classifier.done]
     smears = pd.DataFrame([facts for _, facts in done])
@@ -143,9 +145,28 @@ def finder_of(model: Model, name: str, *, upscale: str | None, diameter_px: floa
     if strangers := set(settings) - known:
         raise ModelFileError(
             f"{name}: its crops were made with settings that this version does not know "
-            f"({', '.join(sorted(strangers))}); update this package"
+            f"({', '.join(sorted(strangers))}); install {_maker(model)}, or train and export the model again"
         )
     return FinderSpec(**settings)
+
+
+def _note_on_weights(model: Model, spec: FinderSpec) -> str:
+    """What to say where other weights than the installed ones found the cells of the training; "" where none did."""
+    trained = model.card.finder_weights
+    if not trained or not spec.uses_learned_finder:
+        return ""
+    from rbcnb.segmentation.finder_net import load_finder
+
+    if trained == load_finder().digest:
+        return ""
+    return (
+        "the cells that it was trained on were found by other weights of the learned finder than those installed, so "
+        f"that other cells may be counted; train and export the model again, or install {_maker(model)}"
+    )
+
+
+def _maker(model: Model) -> str:
+    return f"rbcnb {model.card.package}" if model.card.package else "the version of rbcnb that exported it"
 
 
 def summary_lines(report: CountReport) -> list[str]:

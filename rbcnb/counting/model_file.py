@@ -50,6 +50,7 @@ class ModelCard:
     fit_version: str = ""  # `rbcnb.training.FIT_VERSION` of the fit
     package: str = ""  # version of rbcnb
     data_card: str = ""  # the text of the run's data card
+    finder_weights: str = ""  # digest of the learned finder's weights, where it had a say in the cells
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "classes", tuple(self.classes))

@@ -30,7 +30,7 @@ from tqdm import tqdm
 
 from rbcnb._utils.code_digest import code_digest, installed_versions
 from rbcnb._utils.dask_cluster import ask_all_workers, connect, shared_folder_probe
-from rbcnb._utils.errors import DeadWorkerError, UnfinishedError
+from rbcnb._utils.errors import DeadWorkerError, UnfinishedError, WeightsError
 from rbcnb._utils.files import atomic_write, file_digest, folder_lock
 from rbcnb._utils.parallel import run_all
 from rbcnb.columns import BORDER, FOUND, SMEAR
@@ -241,10 +241,21 @@ def _segment_image(path: Path, out: Path, spec: FinderSpec) -> ImageCells:
 
 
 def image_key(data: bytes, name: str, spec: FinderSpec) -> str:
-    """Changes when the image's bytes or *name*, the settings, the code or the libraries do."""
-    # The network is what its files hold, wherever they lie.
+    """Changes when the image's bytes or *name*, the settings, the code, the libraries or a network's weights do.
+
+    Raises:
+        BatchError: the learned finder is used, and its weights cannot be read: no image could be segmented.
+    """
+    # A network is what its files hold, wherever they lie.
     files = waifu2x.model_files(waifu2x.model_folder()) if spec.upscale == "waifu2x" else ()
     network = [file_digest(path) for path in files]
+    if spec.uses_learned_finder:
+        from rbcnb.segmentation.finder_net import load_finder
+
+        try:
+            network += [load_finder().digest, installed_versions(["torch"])]
+        except WeightsError as error:
+            raise BatchError(str(error)) from None
     digest = hashlib.sha256(json.dumps([_stamp(), network, name, asdict(spec)], default=str).encode())
     digest.update(data)
     return digest.hexdigest()

@@ -80,6 +80,11 @@ class FinderSpec:
             raise ValueError(f"radius_max ({self.radius_max!r}) must be greater than radius_min ({self.radius_min!r})")
 
     @property
+    def uses_learned_finder(self) -> bool:
+        """Whether the learned finder's weights have a say in which cells are found."""
+        return self.method == "learned" or not self.white_cells
+
+    @property
     def upscales_smear(self) -> bool:
         """Whether the whole smear is upscaled before cells are sought, as in the paper."""
         return self.method == "paper" and self.upscale != "none" and self.upscale_where != "crops"
@@ -116,6 +121,7 @@ def segment_smear(image: np.ndarray, spec: FinderSpec | None = None, *, keep: bo
     Raises
     ------
     ValueError : the image is no [H, W, 3] uint8 image, or would be over 1 GiB when upscaled as a whole.
+    rbcnb._utils.errors.WeightsError : the learned finder is used, and its weights cannot be read.
     """
     spec = spec or FinderSpec()
     found, upscaled = _find(image, spec)

@@ -1,8 +1,8 @@
-"""What is stained: from grey levels to optical density over an even field, and from that to masks.
+"""What is stained: from grey levels to optical density over an even field.
 
 Light falls off exponentially in what a cell holds (Beer and Lambert), so the logarithm of background over image, the
 optical density, adds where cells overlap and does not change with the lamp. The background is a smooth surface through
-the unstained pixels. Whoever tells cells from background reads the density here.
+the unstained pixels. `rbcnb.segmentation.diameter` reads the density here.
 """
 
 import math
@@ -12,29 +12,20 @@ import cv2
 import numpy as np
 
 OPAQUE = 0.9  # in green; no red cell is so dense: what is, is a nucleus, a fibre or the edge of the field of view
-FAINTEST = 0.03  # between stained and background: fainter than a pale cell, stronger than noise
-NUCLEAR = 0.42  # blue over green: haemoglobin and eosin absorb more blue than this, the dyes of nuclei less
+_FAINTEST = 0.03  # between stained and background: fainter than a pale cell, stronger than noise
+_NUCLEAR = 0.42  # blue over green: haemoglobin and eosin absorb more blue than this, the dyes of nuclei less
 _DARKEST_LAMP = 110  # green level; a background lit by a lamp is brighter
 _FIT_PX = 160  # longer side, at most, of the reduced image through whose bright pixels the background is laid
 _BLOBS_PX = 320  # and of the one in which round blobs are told from gaps
 _LOG10 = np.log10(np.arange(256, dtype=np.float32) + 1)
-_LACK_BLUE = 0.02  # least density of blue lacking for a nucleus: less is the noise of JPEG's colours
-_DIRT = 0.35  # red beyond that of the cells, in levels
 
 
 @dataclass(frozen=True, eq=False)
 class Field:
-    """The optical density of a smear over its background.
+    """The optical density of a smear over its background, in green, where haemoglobin and eosin absorb most."""
 
-    That in green, where haemoglobin and eosin absorb most, tells what is stained; that in red and blue, read over
-    blocks of a few pixels, by what.
-    """
-
-    density: np.ndarray  # [H, W] float32, of green, smoothed
-    colours: np.ndarray  # [h, w, 3] float32, of red, green and blue, in blocks that cover the image
-    threshold: float  # Otsu's, in green, between background and stained
-    level: float  # of a typical stained pixel, in green; 0 where nothing stands out from the background
-    hue: tuple[float, float]  # density of red and of blue relative to green, of typical stained pixels
+    density: np.ndarray  # [H, W] float32, smoothed
+    level: float  # of a typical stained pixel; 0 where nothing stands out from the background
 
 
 def upright(image: np.ndarray) -> np.ndarray:
@@ -58,102 +49,16 @@ def is_dark_field(image: np.ndarray) -> bool:
     return _blob_area(split) > 2 * _blob_area(255 - split)
 
 
-def measure_field(image: np.ndarray, *, sigma_px: float = 1.0, block_px: float = 2.0) -> Field:
-    """Density of *image* [H, W, 3] uint8 RGB with cells darker than the background.
-
-    Green is smoothed by *sigma_px*; colours are averaged over squares of at most *block_px* pixels a side.
-    """
+def measure_field(image: np.ndarray) -> Field:
+    """Density of *image* [H, W, 3] uint8 RGB with cells darker than the background."""
     background = _background(image)
     green = cv2.extractChannel(image, 1)
-    smooth = cv2.GaussianBlur(green, (0, 0), sigma_px) if sigma_px > 0 else green
     lamp = cv2.resize(background[..., 1], green.shape[::-1], interpolation=cv2.INTER_LINEAR)
-    density = cv2.subtract(lamp, cv2.LUT(smooth, _LOG10))
-    blocks = _halved(image, math.ceil(max(image.shape[:2]) / max(block_px, 1)))
+    density = cv2.subtract(lamp, cv2.LUT(cv2.GaussianBlur(green, (0, 0), 1.0), _LOG10))
+    blocks = _halved(image, math.ceil(max(image.shape[:2]) / 2))  # colours are averaged over 2 x 2 pixels
     lamp = cv2.resize(background, blocks.shape[1::-1], interpolation=cv2.INTER_LINEAR)
     colours = cv2.subtract(lamp, cv2.LUT(blocks, _LOG10)).reshape(blocks.shape)
-    return Field(density, colours, *_typical(colours, _noise(density)))
-
-
-def stained_mask(field: Field, spec, diameter: float) -> np.ndarray:
-    """Mask [H, W] uint8 0/1 of what is at least a share of the density around it, pallor filled."""
-    size = field.density.shape[1::-1]
-    small = tuple((side + 3) // 4 for side in size)
-    around = cv2.dilate(cv2.resize(shown(field), small, interpolation=cv2.INTER_AREA), disc(0.125 * diameter))
-    around = cv2.blur(around, box(0.075 * diameter)).clip(64, 127)
-    around = cv2.resize(around.astype(np.float32) * (spec.stain * field.level / 127), size)
-    mask = cv2.compare(field.density, around, cv2.CMP_GT) & 1
-    # Pale rims are broken here and there: holes are looked for behind closed gaps, and bring their rim with them.
-    closed = cv2.morphologyEx(mask, cv2.MORPH_CLOSE, disc(0.15 * diameter))
-    pallor = _pallor(closed, diameter)
-    rims = cv2.dilate(pallor, disc(0.25 * diameter)) & (closed | pallor)
-    return mask | _pallor(mask, diameter) | rims
-
-
-def foreign_masks(field: Field, spec, diameter: float) -> tuple[np.ndarray, np.ndarray]:
-    """Masks [H, W] uint8 0/1 of nuclei and platelets, and of dirt and the pointer; cells may lie under both."""
-    shape = field.density.shape
-    diameter *= field.colours.shape[1] / shape[1]
-    red, green, blue = cv2.split(cv2.blur(field.colours, box(0.15 * diameter)))
-    lack = field.hue[1] * green - blue
-    # Where cells are brown, shading moves blue by as much as nuclei do elsewhere; and nuclei lack more of it.
-    least = max(1.25 * spec.nucleus, 0.75 * (field.hue[1] - NUCLEAR)) * field.level
-    nuclei = lack > max(least, _LACK_BLUE)
-    foreign = nuclei | (green > OPAQUE) | (red - field.hue[0] * green > _DIRT * field.level)
-    opened = cv2.morphologyEx(foreign.astype(np.uint8), cv2.MORPH_OPEN, disc(0.2 * diameter))
-    nuclei = opened & cv2.dilate(nuclei.astype(np.uint8), np.ones((3, 3), np.uint8))
-    nuclei, foreign = (
-        cv2.dilate(cv2.resize(mask, shape[::-1], interpolation=cv2.INTER_NEAREST), np.ones((3, 3), np.uint8))
-        for mask in (nuclei, opened)
-    )
-    return nuclei, foreign & (1 - nuclei)
-
-
-def white_cell_mask(nuclei: np.ndarray, diameter: float) -> np.ndarray:
-    """Mask [H, W] uint8 0/1 of white cells: large nuclei, or lobes close together, and the cytoplasm around them."""
-    bodies = np.zeros_like(nuclei)
-    joined = cv2.morphologyEx(nuclei, cv2.MORPH_CLOSE, disc(0.5 * diameter))
-    for outline in cv2.findContours(joined, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)[0]:
-        hull = cv2.convexHull(outline)
-        area = cv2.contourArea(hull)
-        if area > 0.3 * np.pi / 4 * diameter**2:
-            cytoplasm = 0.5 * np.sqrt(area / np.pi)
-            cv2.drawContours(bodies, [hull], -1, 1, cv2.FILLED)
-            cv2.drawContours(bodies, [hull], -1, 1, max(1, round(2 * cytoplasm)))
-    return bodies
-
-
-def shown(field: Field) -> np.ndarray:
-    """Density as a picture [H, W] uint8, white where it is twice a typical cell's."""
-    return np.clip(field.density * np.float32(127 / max(field.level, 1e-6)), 0, 255).astype(np.uint8)
-
-
-def disc(diameter: float) -> np.ndarray:
-    return cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (int(diameter) | 1,) * 2)
-
-
-def box(side: float) -> tuple[int, int]:
-    return (int(side) | 1,) * 2
-
-
-def _pallor(mask: np.ndarray, diameter: float) -> np.ndarray:
-    """Mask [H, W] uint8 0/1 of the holes of *mask* that are a cell's own: small, or round up to the size of a cell.
-
-    Gaps between cells are not round.
-    """
-    outlines, tree = cv2.findContours(mask, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
-    holes = []
-    for i in np.flatnonzero(tree[0, :, 3] >= 0) if tree is not None else []:
-        # An outline of a hole runs over the pixels around it.
-        area = cv2.contourArea(outlines[i]) - len(outlines[i]) / 2 + 1
-        if area >= 0.02 * diameter**2:
-            _, _, width, height = cv2.boundingRect(outlines[i])
-            hull = cv2.contourArea(cv2.convexHull(outlines[i]))
-            if area >= 0.9 * diameter**2 or min(width, height) <= 0.4 * max(width, height):
-                continue
-            if cv2.contourArea(outlines[i]) <= 0.88 * hull:
-                continue
-        holes.append(outlines[i])
-    return cv2.drawContours(np.zeros_like(mask), holes, -1, 1, cv2.FILLED)
+    return Field(density, _typical_level(colours, _noise(density)))
 
 
 def _background(image: np.ndarray) -> np.ndarray:
@@ -208,14 +113,14 @@ def _least_squares(terms: np.ndarray, values: np.ndarray) -> np.ndarray:
     return solved.astype(np.float32)
 
 
-def _typical(colours: np.ndarray, noise: float) -> tuple[float, float, tuple[float, float]]:
-    """Threshold, level and hue of `Field`."""
+def _typical_level(colours: np.ndarray, noise: float) -> float:
+    """Level of `Field`, from the densities *colours* [h, w, 3] of red, green and blue and the noise of green."""
     step = max(1, round((colours.shape[0] * colours.shape[1] / 40_000) ** 0.5))
     colours = colours[::step, ::step].reshape(-1, 3)  # enough for medians
-    faintest = max(FAINTEST, 3 * noise)
+    faintest = max(_FAINTEST, 3 * noise)
     visible = colours[(colours[:, 1] > faintest) & (colours[:, 1] < OPAQUE), 1]
     if not len(visible):
-        return 0.0, 0.0, (0.0, 0.0)
+        return 0.0
     # Nuclei may be so dark that Otsu's split would lie between them and everything else.
     colours = colours[colours[:, 1] < min(2.5 * np.median(visible), OPAQUE)]
     green = colours[:, 1]
@@ -223,16 +128,12 @@ def _typical(colours: np.ndarray, noise: float) -> tuple[float, float, tuple[flo
     threshold = cv2.threshold(levels, 0, 255, cv2.THRESH_BINARY | cv2.THRESH_OTSU)[0] * 0.6 / 255
     stained = green > threshold
     if stained.all() or not stained.any() or green[stained].mean() - green[~stained].mean() < faintest:
-        return threshold, 0.0, (0.0, 0.0)
+        return 0.0
     pixels = colours[stained]
-    haemoglobin = pixels[:, 2] >= NUCLEAR * pixels[:, 1]
+    haemoglobin = pixels[:, 2] >= _NUCLEAR * pixels[:, 1]
     if haemoglobin.mean() > 0.1:  # else there are only nuclei and platelets, and they are what is typical
         pixels = pixels[haemoglobin]
-    level = float(np.median(pixels[:, 1]))
-    # Overlaps and dirt are denser, edges and pallor fainter.
-    typical = pixels[(pixels[:, 1] > 0.7 * level) & (pixels[:, 1] < 2 * level)]
-    hue = np.median(typical[:, (0, 2)] / typical[:, 1:2], axis=0) if len(typical) else np.ones(2)
-    return threshold, level, (float(hue[0]), float(hue[1]))
+    return float(np.median(pixels[:, 1]))
 
 
 def _spread(values: np.ndarray) -> float:

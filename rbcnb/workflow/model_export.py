@@ -36,6 +36,7 @@ from rbcnb.counting.model_file import ModelCard, ModelFileError, load_model, sav
 from rbcnb.counting.smear_shift import MIN_SMEARS, look_of_smear, reference_of
 from rbcnb.evaluation.calibration import apply_temperature, fit_temperature
 from rbcnb.evaluation.metrics import score_predictions
+from rbcnb.segmentation.segment import FinderSpec
 from rbcnb.segmentation.segment_many import DIAMETER
 from rbcnb.study.ledger import open_test
 from rbcnb.study.protocols import chosen_trials
@@ -149,8 +150,11 @@ def export_model(run: Run, trial: Trial, cells: pd.DataFrame, *, jobs: int | Non
         jobs: fits side by side; None for one per core.
 
     Raises:
+        ValueError: the run's cells were found by another version of this package.
+        rbcnb._utils.errors.WeightsError: they were found by the learned finder, and its weights cannot be read.
         rbcnb.study.TestSetError: the run's test set was opened with other settings of this method, labels or crops.
     """
+    spec, weights = _finder(run)
     crops = run.load_crops(cells[CROP])
     open_test(run.folder, [trial], cells, crops)  # for the test scores in the card
     folds = [replace(trial, fold=int(fold)) for fold in sorted(set(cells[FOLD]) - {NO_FOLD})]
@@ -175,7 +179,7 @@ def export_model(run: Run, trial: Trial, cells: pd.DataFrame, *, jobs: int | Non
         architecture=trial.architecture,
         classes=classes,
         size_px=crops.shape[1],
-        finder=run.load_json("finder"),
+        finder=asdict(spec),
         temperature=temperature,
         threshold=threshold,
         sure=sure,
@@ -189,11 +193,27 @@ def export_model(run: Run, trial: Trial, cells: pd.DataFrame, *, jobs: int | Non
         fit_version=FIT_VERSION,
         package=__version__,
         data_card=note.read_text(encoding="utf-8") if note.exists() else "",
+        finder_weights=weights,
     )
     path = save_model(final, card, run.folder / MODEL)
     for one in folds:
         (folder / f"{one.key(data)}.safetensors").unlink(missing_ok=True)
     return path
+
+
+def _finder(run: Run) -> tuple[FinderSpec, str]:
+    """How the run's cells were found, and the digest of the learned finder's weights if it had a say in it, else ""."""
+    try:
+        spec = FinderSpec(**run.load_json("finder"))
+    except TypeError:
+        raise ValueError(
+            f"{run.folder / 'finder.json'}: of another version of this package; run notebook 01_segmentation again"
+        ) from None
+    if not spec.uses_learned_finder:
+        return spec, ""
+    from rbcnb.segmentation.finder_net import load_finder
+
+    return spec, load_finder().digest
 
 
 def _looks(

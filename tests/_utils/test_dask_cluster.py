@@ -257,7 +257,7 @@ def test_smears_are_segmented_to_the_same_tables_and_crops(two_workers, tmp_path
     assert files == {path.relative_to(tmp_path / "two") for path in (tmp_path / "two").rglob("*") if path.is_file()}
     for file in files:
         assert (tmp_path / "one" / file).read_bytes() == (tmp_path / "two" / file).read_bytes()
-    again = FinderSpec(method="hybrid", upscale="none", size_px=32)
+    again = FinderSpec(method="learned", upscale="none", size_px=32)
     report = segment_files([tmp_path / "in"], tmp_path / "two", spec=again)
     assert report.n_resumed == 3  # what a cluster did is done
 

@@ -19,12 +19,13 @@ from rbcnb.counting.overlay import draw_overlay
 from rbcnb.counting.smear_shift import look_of_smear, reference_of
 from rbcnb.evaluation.calibration import apply_temperature
 from rbcnb.segmentation.batch import read_crops
+from rbcnb.segmentation.finder_net import load_finder
 from rbcnb.segmentation.segment import FinderSpec, segment_smear
 from rbcnb.smears.sources import synthetic_smears
 from rbcnb.training.models import build_model
 from rbcnb.training.predict import predict_crops
 
-SPEC = FinderSpec(method="hybrid", upscale="none", size_px=32)
+SPEC = FinderSpec(method="learned", upscale="none", size_px=32)
 CONFUSION = [[[8, 0, 1], [0, 8, 1], [1, 1, 50], [1, 1, 8]]] * 4
 TEMPERATURE, THRESHOLD = 1.3, 0.4
 
@@ -171,8 +172,27 @@ def test_jobs_do_not_change_the_count(smears, model, tmp_path):
 def test_settings_of_the_finder_that_this_version_lacks_are_refused(tmp_path):
     card = ModelCard("small", CLASSES, 32, asdict(SPEC) | {"sixth_sense": 1})
     path = save_model(build_model("small", 3), card, tmp_path / "model.safetensors")
-    with pytest.raises(ModelFileError, match=r"does not know \(sixth_sense\); update"):
+    with pytest.raises(ModelFileError, match=r"does not know \(sixth_sense\); install the version"):
         count_files([tmp_path], path, tmp_path / "out")
+
+
+def test_a_model_whose_cells_other_weights_found_is_noted(smears, tmp_path, capsys):
+    notes = {}
+    for name, spec, weights in (
+        ("other", SPEC, "of another finder"),
+        ("same", SPEC, load_finder().digest),
+        ("unknown", SPEC, ""),
+        ("paper", FinderSpec(upscale="none", size_px=32), ""),
+    ):
+        card = ModelCard("small", CLASSES, 32, asdict(spec), package="0.0.9", finder_weights=weights)
+        path = save_model(build_model("small", 3), card, tmp_path / f"{name}.safetensors")
+        command = ["count", str(smears / "empty.png"), "--model", str(path), "--out", str(tmp_path / name)]
+        assert main(command) == 0
+        notes[name] = [line for line in capsys.readouterr().err.splitlines() if "weights" in line]
+    assert [name for name, lines in notes.items() if lines] == ["other"]
+    (line,) = notes["other"]
+    assert line.startswith(f"rbcnb count: note: {tmp_path / 'other.safetensors'}: the cells that it was trained on")
+    assert line.endswith("train and export the model again, or install rbcnb 0.0.9")
 
 
 def test_the_command_says_what_it_did(smears, model, tmp_path, capsys):

@@ -220,7 +220,7 @@ def segmented(tmp_path_factory):
     folder = tmp_path_factory.mktemp("segmented")
     (folder / "smears").mkdir()
     Image.fromarray(next(synthetic_smears(1, seed=0, n_cells=12)).image).save(folder / "smears" / "NA.png")
-    spec = FinderSpec(method="hybrid", upscale="none", size_px=32)
+    spec = FinderSpec(method="learned", upscale="none", size_px=32)
     segment_files([folder / "smears"], folder / "out", spec=spec)
     return folder
 

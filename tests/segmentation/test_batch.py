@@ -13,10 +13,11 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from rbcnb._utils.errors import WeightsError
 from rbcnb.cli import main
-from rbcnb.columns import BORDER, CELL, DOUBLE, FOUND, RADIUS, SCORE, SMEAR, X, Y
-from rbcnb.segmentation import batch, waifu2x
-from rbcnb.segmentation.batch import segment_files
+from rbcnb.columns import BORDER, CELL, FOUND, RADIUS, SCORE, SMEAR, X, Y
+from rbcnb.segmentation import batch, finder_net, waifu2x
+from rbcnb.segmentation.batch import BatchReport, segment_files
 from rbcnb.segmentation.segment import FinderSpec, segment_smear
 
 SPEC = FinderSpec(upscale="none", diameter_px=40, size_px=48)
@@ -361,18 +362,17 @@ def test_the_command_line_says_where_it_upscaled_what_it_noted_and_what_to_mend(
     assert "notes.txt/out: cannot be written to" in capsys.readouterr().err
 
 
-HYBRID = FinderSpec(method="hybrid", upscale="none", diameter_px=40, size_px=48)
+LEARNED = FinderSpec(method="learned", upscale="none", diameter_px=40, size_px=48)
 
 
-def test_hybrid_tables_hold_score_and_double_and_resume(folder, tmp_path):
-    first = run([folder], tmp_path / "out", spec=HYBRID)
+def test_tables_of_the_learned_finder_hold_scores_and_resume(folder, tmp_path):
+    first = run([folder], tmp_path / "out", spec=LEARNED)
     assert (first.n_images, first.n_resumed, first.n_cells) == (3, 0, 3)
     table = first.cells_csv.read_bytes()
     cells = pd.read_csv(first.cells_csv)
-    assert list(cells.columns) == [*FOUND, BORDER, SCORE, DOUBLE, "crop_scale"]
-    assert cells[SCORE].between(0.9, 1).all()
-    assert not cells[DOUBLE].any()
-    again = run([folder], tmp_path / "out", spec=HYBRID)
+    assert list(cells.columns) == [*FOUND, BORDER, SCORE, "crop_scale"]
+    assert cells[SCORE].between(0.4, 1).all()
+    again = run([folder], tmp_path / "out", spec=LEARNED)
     assert (again.n_resumed, again.n_cells, again.cells_csv.read_bytes()) == (3, 3, table)
     assert run([folder], tmp_path / "out").n_resumed == 0  # the other finder's cells are others
 
@@ -397,9 +397,70 @@ def test_the_command_line_names_what_it_did_not_read(folder, tmp_path, capsys):
     assert "no image that can be read in this folder" in capsys.readouterr().err
 
 
-def test_hybrid_resumes_from_the_command_line(folder, tmp_path, capsys, monkeypatch):
+def test_other_weights_of_the_finder_find_cells_anew(folder, tmp_path, monkeypatch):
+    finder = finder_net.load_finder()
+    specs = {"learned": LEARNED, "paper": SPEC, "without": replace(SPEC, white_cells=False)}
+    for name, spec in specs.items():
+        run([folder], tmp_path / name, spec=spec)
+        assert run([folder], tmp_path / name, spec=spec).n_resumed == 3
+    monkeypatch.setattr(finder_net, "load_finder", lambda: replace(finder, digest="of other weights"))
+    again = {name: run([folder], tmp_path / name, spec=spec).n_resumed for name, spec in specs.items()}
+    assert again == {"learned": 0, "paper": 3, "without": 0}
+
+
+def test_weights_that_cannot_be_read_are_one_error_of_the_batch(folder, tmp_path, capsys, monkeypatch):
+    load, damaged = finder_net.load_finder, tmp_path / "finder.safetensors"
+    damaged.write_bytes(finder_net.WEIGHTS.read_bytes()[:5000])
+    monkeypatch.setattr(finder_net, "load_finder", lambda: load(damaged))
+    with pytest.raises(WeightsError):
+        segment_smear(np.full((90, 90, 3), 225, np.uint8), LEARNED)
+    out = tmp_path / "out"
+    assert main(["segment", str(folder), "--out", str(out), "--upscale", "none"]) == 1
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if "rbcnb segment" in line]
+    assert str(damaged) in line
+    assert not (out / "errors.csv").exists()
+    assert main(["segment", str(folder), "--out", str(out), "--upscale", "none", "--method", "paper"]) == 1
+    assert str(damaged) not in capsys.readouterr().err  # only the broken image is left out
+
+
+def test_options_of_the_finders_reach_them_or_are_refused(folder, tmp_path, capsys, monkeypatch):
+    command, specs = ["segment", str(folder), "--out", str(tmp_path / "out")], []
+
+    def no_work(*_, spec, **__):
+        specs.append(spec)
+        return BatchReport(0, 0, 0, (), (), tmp_path / "cells.csv")
+
+    monkeypatch.setattr(batch, "segment_files", no_work)
+    for more in ([], ["--min-score", "0.7"], ["--method", "paper"], ["--method", "paper", "--leave-out-white-cells"]):
+        assert main(command + more) == 0
+    found = [(spec.method, spec.min_score, spec.white_cells) for spec in specs]
+    assert found == [("learned", 0.4, True), ("learned", 0.7, True), ("paper", 0.4, True), ("paper", 0.4, False)]
+    for more, message in (
+        (["--method", "paper", "--min-score", "0.7"], "--min-score is an option of --method learned"),
+        (["--leave-out-white-cells"], "--leave-out-white-cells is an option of --method paper"),
+        (["--upscale-where", "smear"], "only crops are upscaled"),
+        (["--min-score", "1.2"], "min_score must lie between 0 and 1"),
+    ):
+        capsys.readouterr()
+        assert main(command + more) == 2
+        assert message in capsys.readouterr().err
+    assert len(specs) == 4
+
+
+def test_algorithm_1_and_the_help_load_no_torch(folder, tmp_path):
     (folder / "broken.jpg").unlink()
-    arguments = ["segment", str(folder), "--out", str(tmp_path / "out"), "--method", "hybrid", "--upscale", "none"]
+    command = ["segment", str(folder), "--out", str(tmp_path / "out"), "--method", "paper", "--upscale", "none"]
+    code = (
+        "import sys\nfrom rbcnb.cli import main\n"
+        "try: main(['segment', '--help'])\nexcept SystemExit: pass\n"
+        f"assert main({command}) == 0\nassert 'torch' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+
+def test_the_learned_finder_resumes_from_the_command_line(folder, tmp_path, capsys, monkeypatch):
+    (folder / "broken.jpg").unlink()
+    arguments = ["segment", str(folder), "--out", str(tmp_path / "out"), "--upscale", "none"]
     assert main([*arguments, "--diameter", "40"]) == 0
     monkeypatch.setattr(batch, "segment_smear", None)  # nothing is done again
     assert main([*arguments, "--diameter", "40"]) == 0
@@ -407,17 +468,12 @@ def test_hybrid_resumes_from_the_command_line(folder, tmp_path, capsys, monkeypa
     assert main([*arguments, "--diameter", "41"]) == 1
 
 
-def test_hybrid_takes_dark_fields_and_heaps(tmp_path):
-    image = write_smear(tmp_path / "in/bright.png", (50, 60), (140, 90))
+def test_the_learned_finder_takes_dark_fields(tmp_path):
+    image = write_smear(tmp_path / "in/bright.png", (30, 30), (80, 40), (140, 40), (50, 100), (140, 100))
     Image.fromarray(255 - image).save(tmp_path / "in/dark.png")
-    write_smear(tmp_path / "in/heap.png", *[(60 + 12 * i, 60 + 8 * j) for i in range(7) for j in range(4)])
-    report = run([tmp_path / "in"], tmp_path / "out", spec=HYBRID)
+    report = run([tmp_path / "in"], tmp_path / "out", spec=LEARNED)
     assert report.errors == ()
     cells = pd.read_csv(report.cells_csv)
     bright, dark = (cells[cells[SMEAR] == name].drop(columns=SMEAR).to_numpy() for name in ("bright.png", "dark.png"))
-    assert len(bright) == 2
+    assert len(bright) == 5
     assert np.array_equal(bright, dark)
-    heap = cells[cells[SMEAR] == "heap.png"]
-    assert 2 <= len(heap) <= 12  # the heap's 100 x 66 pixels hold that many circles that are not one on another
-    assert heap[X].between(40, 152).all()
-    assert heap[Y].between(40, 104).all()

@@ -13,7 +13,7 @@ from rbcnb.segmentation import upscaling, waifu2x
 from rbcnb.segmentation.crops import crop_cells
 from rbcnb.segmentation.diameter import estimate_diameter
 from rbcnb.segmentation.matching import detection_scores, match_cells
-from rbcnb.segmentation.segment import METHODS, FinderSpec, find_cells, segment_smear
+from rbcnb.segmentation.segment import FinderSpec, find_cells, segment_smear
 from rbcnb.smears.synthetic.render import SmearSpec, render_smear
 
 
@@ -186,21 +186,13 @@ def test_tiny_images_have_no_cells(shape):
     assert len(find_cells(np.full((*shape, 3), 200, np.uint8), FinderSpec(upscale="bicubic", size_px=32))) == 0
 
 
-def test_a_new_method_is_one_function_and_one_line(monkeypatch):
-    def one_cell(upscaled, spec, *, diameter_px):
-        assert spec.method == "middle"
-        return np.array([[upscaled.shape[1] / 2 - 0.5, upscaled.shape[0] / 2 - 0.5, diameter_px / 2]]), {}
-
-    monkeypatch.setitem(METHODS, "middle", one_cell)
-    image = np.full((60, 100, 3), 200, np.uint8)
-    cells = find_cells(image, FinderSpec(method="middle", upscale="bicubic", diameter_px=40, size_px=100))
-    assert cells.loc[0, [X, Y, RADIUS]].tolist() == pytest.approx([49.5, 29.5, 20])
-
-
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"method": "magic"}, "paper"),
+        ({"method": "magic"}, "learned, paper"),
+        ({"method": "learned", "upscale_where": "smear"}, "only crops are upscaled"),
+        ({"min_score": 1.5}, "min_score"),
+        ({"min_score": float("nan")}, "min_score"),
         ({"upscale": "lanczos"}, "waifu2x, bicubic, none"),
         ({"diameter_px": 0}, "diameter_px"),
         ({"diameter_px": float("nan")}, "diameter_px"),

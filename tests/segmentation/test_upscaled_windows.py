@@ -10,7 +10,7 @@ from hypothesis import given, settings, strategies as st
 
 from rbcnb.segmentation import upscaling, waifu2x
 from rbcnb.segmentation.crops import crop_cells, upscaled_crops
-from rbcnb.segmentation.segment import METHODS, FinderSpec, segment_smear
+from rbcnb.segmentation.segment import FinderSpec, segment_smear
 from rbcnb.segmentation.upscaled_windows import Region, _weighted, area_taps, rectangles, upscaled_windows
 from rbcnb.smears.synthetic.render import SmearSpec, render_smear
 
@@ -160,15 +160,15 @@ def test_crops_of_the_same_circles_are_the_same_crops(upscale):
     assert not crops[-1].any()
 
 
-def test_where_to_upscale_follows_the_method_unless_told(monkeypatch):
+def test_where_to_upscale_follows_the_method_unless_told():
     assert FinderSpec().upscales_smear
     assert not FinderSpec(upscale_where="crops").upscales_smear
     assert not FinderSpec(upscale="none", upscale_where="smear").upscales_smear
     with pytest.raises(ValueError, match="upscale_where"):
         FinderSpec(upscale_where="cells")
-    monkeypatch.setitem(METHODS, "other", None)
-    assert not FinderSpec(method="other").upscales_smear
-    assert FinderSpec(method="other", upscale_where="smear").upscales_smear
+    assert not FinderSpec(method="learned").upscales_smear
+    with pytest.raises(ValueError, match="only crops"):
+        FinderSpec(method="learned", upscale_where="smear")
 
 
 def test_boxes_outside_are_refused_and_none_are_none():

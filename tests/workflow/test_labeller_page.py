@@ -217,7 +217,7 @@ def test_a_key_held_down_is_one_reading_and_a_kernel_that_does_not_answer_is_tol
 def test_the_command_opens_the_labeller_over_a_segmented_folder(tmp_path):
     (tmp_path / "smears").mkdir()
     Image.fromarray(next(synthetic_smears(1, seed=0, n_cells=20)).image).save(tmp_path / "smears" / "a.png")
-    spec = FinderSpec(method="hybrid", upscale="none", size_px=32)
+    spec = FinderSpec(method="learned", upscale="none", size_px=32)
     segment_files([tmp_path / "smears"], tmp_path / "out", spec=spec)
     command = [sys.executable, "-m", "rbcnb.cli", "label", "out", "--reader", "Ann", "--smears", "smears"]
     command += ["--classes", "round,odd", "--no-browser"]

@@ -9,6 +9,7 @@ from rbcnb.columns import BORDER, CELL, CLASSES, CROP, RADIUS, SMEAR, X, Y, prob
 from rbcnb.counting.model_file import load_model
 from rbcnb.evaluation.calibration import apply_temperature
 from rbcnb.evaluation.metrics import score_predictions
+from rbcnb.segmentation.finder_net import load_finder
 from rbcnb.segmentation.segment import FinderSpec
 from rbcnb.study.runner import run_study
 from rbcnb.study.store import load_predictions
@@ -68,6 +69,7 @@ def test_an_exported_model_predicts_bit_for_bit_what_the_study_stored(run):
     assert card.scores == {name: None if np.isnan(value) else value for name, value in expected.items()}
     assert card.trial == TRIAL.settings()
     assert FinderSpec(**card.finder) == FinderSpec(upscale="none", size_px=16)
+    assert card.finder_weights == ""
     assert card.data_card == "Ten smears of grey squares."
     assert card.data == results["data"].item()
     assert card.look["n_smears"] == 10
@@ -86,6 +88,18 @@ def test_what_the_card_says_of_certainty_is_out_of_fold(run):
     stored = stored[stored[CELL] > 0]
     sure = apply_temperature(stored, card.temperature)[prob_columns(CLASSES)].max(axis=1)
     assert np.mean(sure >= card.threshold) == pytest.approx(card.sure["sure"])
+
+
+@pytest.mark.usefixtures("one_thread")
+@pytest.mark.parametrize("changes", [{"method": "learned"}, {"white_cells": False}])
+def test_the_card_names_the_weights_that_found_the_cells(run, changes):
+    cells = run.load_csv("splits_honest")
+    run.save_json(asdict(FinderSpec(upscale="none", size_px=16, **changes)), "finder")
+    card = load_model(export_model(run, replace(TRIAL, epochs=1), cells, jobs=1)).card
+    assert card.finder_weights == load_finder().digest
+    run.save_json(asdict(FinderSpec()) | {"sixth_sense": 1}, "finder")
+    with pytest.raises(ValueError, match=r"finder\.json: of another version .* run notebook 01"):
+        export_model(run, TRIAL, cells)
 
 
 def test_networks_are_kept_and_not_fitted_again(run, monkeypatch):
