@@ -103,6 +103,11 @@ class Segmentation:
     # If kept: "upscaled", "grey", "equalised" (Figs. 6, 7), or of "learned" its maps "centre", "red_cell" and "other".
     stages: dict[str, np.ndarray] = field(default_factory=dict)
 
+    @property
+    def read(self) -> bool:
+        """Whether cells were found that the finder does not doubt as a whole."""
+        return len(self.cells) > 0 and not self.trust < LEAST_TRUST
+
 
 def segment_smear(image: np.ndarray, spec: FinderSpec | None = None, *, keep: bool = False) -> Segmentation:
     """Find and crop the cells of one smear.
