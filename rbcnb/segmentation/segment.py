@@ -15,7 +15,7 @@ from rbcnb.columns import BORDER, CELL, RADIUS, SCORE, X, Y
 from rbcnb.segmentation import upscaling
 from rbcnb.segmentation.crops import crop_cells, magnified, upscaled_crops
 from rbcnb.segmentation.diameter import estimate_diameter
-from rbcnb.segmentation.learned import Finds, find_learned, on_white_cells
+from rbcnb.segmentation.learned import Finds, find_learned, on_white_cells, read_maps
 
 METHODS = ("learned", "paper")
 UPSCALERS = (*upscaling.METHODS, "none")
@@ -138,7 +138,10 @@ def segment_smear(image: np.ndarray, spec: FinderSpec | None = None, *, keep: bo
         crops = crop_cells(upscaled, cells, spec.size_px, scale=scale, enlarge=ratio / scale)
     else:
         crops = upscaled_crops(image, cells, spec.size_px, ratio, method=spec.upscale)
-    return replace(found, crops=crops, stages=found.stages if keep else {})
+    stages = found.stages if keep else {}
+    if keep and spec.method == "learned" and len(cells):
+        stages = read_maps(image, diameter_px=found.diameter_px)
+    return replace(found, crops=crops, stages=stages)
 
 
 def _find(image: np.ndarray, spec: FinderSpec) -> tuple[Segmentation, np.ndarray]:
@@ -151,7 +154,7 @@ def _find(image: np.ndarray, spec: FinderSpec) -> tuple[Segmentation, np.ndarray
         )
         cells = _cells_table(np.column_stack([found.circles, found.score]), image.shape)
         trust = {"trust": found.trust, "explained": found.explained, "notes": tuple(_doubts(found, spec))}
-        return Segmentation(cells, none, found.diameter_px, stages=found.maps, **trust), image
+        return Segmentation(cells, none, found.diameter_px, **trust), image
     diameter_px = spec.diameter_px
     if diameter_px is None:
         try:
