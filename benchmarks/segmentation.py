@@ -349,6 +349,8 @@ def main() -> None:
         show(along_axes(score))
         return
     names = [dataset.name for dataset in datasets]
+    if len(set(names)) < len(names):
+        parser.error(f"two data sets have the same name among {', '.join(names)}; rename a folder")
     if unknown := set(options.recall_only) - set(names):
         parser.error(f"--recall-only {', '.join(sorted(unknown))}: the sets are {', '.join(names)}")
     recall_only = {
