@@ -123,7 +123,7 @@ def read_dataset(place: str | Path, *, limit: int | None = None, red_labels: Col
     folder = place if place.is_dir() else place.parent
     if place.is_dir() and (place / "Dataset").is_dir() and (place / "Label").is_dir():
         return read_chula(place, limit=limit)
-    name = folder.resolve().name
+    name = folder.resolve().name if place.is_dir() else f"{folder.resolve().name}/{place.stem}"
     boxes = boxes_by_image(place)
     names = spread_evenly(sorted(boxes), limit)
     labels = {row[LABEL] for rows in boxes.values() for row in rows}

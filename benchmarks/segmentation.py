@@ -26,11 +26,12 @@ Speed is cells found per second of processor time, one thread, images decoded be
 which the finders take turns.
 
 --per-image FILE.csv: one row per image and finder. --scores: of finders that give a score, how many finds of each score
-are hits. --halves: each set in two halves by the digest of the file (the README's table of Chula; parameters of
-`hybrid` were chosen on half 0). --rare: recall of codocytes and hypochromic cells over all labelled images of Chula.
---diameters: how often the estimated diameter is within 10 % of the truth, on rendered smears of 12 to 120 px a cell
-that cover 10 to 75 %, and on Chula of twice the median radius of the circles that rbcnb's finder, given 40 px, pairs
-with labels.
+are hits. --halves: each set in two halves by the digest of the file (the README's table of Chula). --rare: recall of
+codocytes and hypochromic cells over all labelled images of Chula. --axes: F1 of `learned` along each axis of the
+renderer, on views where one thing is set and the rest varies, also beyond what it was trained on, and where it falls
+below 0.9 (benchmarks/axes.py). --diameters: how often the estimated diameter is within 10 % of the truth, on rendered
+smears of 12 to 120 px a cell that cover 10 to 75 %, and on Chula of twice the median radius of the circles that rbcnb's
+finder, given 40 px, pairs with labels.
 """
 
 import argparse
@@ -45,6 +46,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pandas as pd
+from axes import along_axes
 from labelled_smears import Dataset, DatasetError, LabelledImage, halves, read_chula, read_dataset, rendered
 
 from rbcnb.columns import BORDER, CODOCYTE, HYPOCHROMIA, LABEL, RADIUS, SCORE, X, Y
@@ -315,6 +317,7 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument("--per-image", type=Path, metavar="FILE.csv", help="write a row per image and finder")
     parser.add_argument("--scores", action="store_true", help="also the share of hits by score")
     parser.add_argument("--rare", action="store_true", help="also the recall of rare classes over all of Chula RBC-12")
+    parser.add_argument("--axes", action="store_true", help="only F1 along each axis of the renderer, of one finder")
     parser.add_argument("--diameters", action="store_true", help="only how well the cell diameter is estimated")
     return parser
 
@@ -335,7 +338,19 @@ def main() -> None:
         datasets = [read_dataset(place, limit=options.limit, red_labels=red) for place in options.datasets]
     except (DatasetError, ValueError) as error:
         parser.error(str(error))
+    if options.axes:
+        find = finders([options.finders or "learned"])
+        (find,) = find.values()
+
+        def score(view: LabelledImage) -> dict[str, float]:
+            image = view.read()
+            return score_image(find(image), view, image.shape)
+
+        show(along_axes(score))
+        return
     names = [dataset.name for dataset in datasets]
+    if len(set(names)) < len(names):
+        parser.error(f"two data sets have the same name among {', '.join(names)}; rename a folder")
     if unknown := set(options.recall_only) - set(names):
         parser.error(f"--recall-only {', '.join(sorted(unknown))}: the sets are {', '.join(names)}")
     recall_only = {

@@ -136,7 +136,14 @@ def _segment(options: Namespace) -> int:
         white_cells=not options.leave_out_white_cells,
         **given,
     )
-    report = segment_files(options.paths, options.out, spec=spec, jobs=options.jobs, scheduler=options.scheduler)
+    report = segment_files(
+        options.paths,
+        options.out,
+        spec=spec,
+        jobs=options.jobs,
+        scheduler=options.scheduler,
+        mixed=options.mixed,
+    )
     print(f"{report.n_cells} cells in {report.n_images} images: {options.out / 'cells.csv'}")
     return _told("segment", report)
 
@@ -177,6 +184,7 @@ def _count(options: Namespace) -> int:
         diameter_px=options.diameter,
         jobs=options.jobs,
         scheduler=options.scheduler,
+        mixed=options.mixed,
     )
     n_counted = int(report.smears["n_counted"].sum()) if len(report.smears) else 0
     print(f"{n_counted} cells counted in {report.batch.n_images} smears: {options.out / 'differential.csv'}")

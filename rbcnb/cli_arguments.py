@@ -115,6 +115,9 @@ def build_parser() -> argparse.ArgumentParser:
         "--diameter", type=float, metavar="PX", help="cell diameter in the images (default: as the model was trained)"
     )
     for batch in (segment, count):
+        batch.add_argument(
+            "--mixed", action="store_true", help="a folder's images are of several microscopes: read each by itself"
+        )
         batch.add_argument("--models", metavar="DIR", help=_MODELS_HELP)
         batch.add_argument("--jobs", type=_positive, default=1, metavar="N", help="images side by side (default 1)")
         batch.add_argument("--scheduler", metavar="ADDRESS", help=_SCHEDULER_HELP)

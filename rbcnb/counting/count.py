@@ -7,7 +7,8 @@ DIR/overlays/<smear>.jpg  the smear with its cells ringed in the colours of thei
 DIR/count.json            the model, the settings and the rule for "unsure"
 DIR/crops, parts, errors.csv   as `rbcnb.segmentation.batch` leaves them; classified/<smear>.json, one smear each
 
-Cells are found and cut as they were for the training, and cells cut off by the image's border are not counted. The
+Cells are found and cut as they were for the training. Cells cut off by the image's border are not counted, nor those
+of a smear that the finder did not read with confidence. The
 pooled count leaves out smears with a warning: those that look unlike the training's, or have too few cells to compare.
 Where every smear has one they are pooled all the same, but under another name, `DOUBTFUL`, so that nothing takes that
 count for an ordinary one. Smears are segmented side by side and classified as they come, a smear at a time.
@@ -35,7 +36,7 @@ from rbcnb.counting.model_file import Model, ModelFileError, load_model
 from rbcnb.counting.overlay import CALL, draw_overlay
 from rbcnb.counting.smear_shift import MIN_CELLS, Reference, look_of_smear, unlike, warning_of
 from rbcnb.evaluation.calibration import apply_temperature
-from rbcnb.segmentation.batch import CROP_SCALE, BatchReport, read_crops, segment_files
+from rbcnb.segmentation.batch import CROP_SCALE, NOTE, READ, BatchReport, ImageCells, read_crops, segment_files
 from rbcnb.segmentation.segment import FinderSpec
 from rbcnb.smears.images import expand_inputs, read_image
 
@@ -77,6 +78,7 @@ def count_files(
     seed: int = 0,
     jobs: int = 1,
     scheduler: str | None = None,
+    mixed: bool = False,
 ) -> CountReport:
     """Counts the cells of image files and of the images in folders; see the module for what *out* then holds.
 
@@ -92,6 +94,7 @@ def count_files(
         jobs: images segmented at once, each in a process of its own.
         scheduler: address of a Dask scheduler, whose workers segment in place of this machine, which classifies; see
             `rbcnb.segmentation.segment_files` for the folders that they must share.
+        mixed: images of one folder are of several microscopes: each is read by itself.
 
     Raises:
         ModelFileError: the model cannot be used.
@@ -102,7 +105,7 @@ def count_files(
     spec = finder_of(loaded, str(model), upscale=upscale, diameter_px=diameter_px)
     out, paths = Path(out), list(paths)
     classifier = _Classifier(loaded, out)
-    batch = segment_files(paths, out, spec=spec, jobs=jobs, scheduler=scheduler, finish=classifier)
+    batch = segment_files(paths, out, spec=spec, jobs=jobs, scheduler=scheduler, finish=classifier, mixed=mixed)
     if note := _note_on_weights(loaded, spec):
         batch = replace(batch, notes=((str(model), note), *batch.notes))
     # Smears are classified as they come, which changes with *jobs*; tables keep the order of the files.
@@ -193,17 +196,21 @@ class _Classifier:
         self.reference = Reference(**model.card.look) if model.card.look else None
         self.done: dict[str, tuple[pd.DataFrame, dict[str, Any]]] = {}
 
-    def __call__(self, path: Path, cells: pd.DataFrame, key: str) -> pd.DataFrame:
+    def __call__(self, path: Path, image: ImageCells) -> pd.DataFrame:
+        cells = image.cells
         part = self.out / "classified" / f"{path.stem}.json"
         overlay = self.out / "overlays" / f"{path.stem}.jpg"
         code = code_digest("evaluation", "training", "counting")
-        own = hashlib.sha256(f"{key} {self.model.digest} {code}".encode()).hexdigest()
+        own = hashlib.sha256(f"{image.key} {self.model.digest} {code}".encode()).hexdigest()
         saved = _saved(part, own) if overlay.exists() else None
         if saved is None:
             probabilities, facts = self._classify(path, cells)
         else:
             probabilities, facts = np.array(saved["probabilities"]), saved["facts"]
-        table = self._with_calls(cells, probabilities)
+        read = bool(image.facts[READ])
+        if not read and len(cells):
+            facts = facts | {WARNING: f"not read with confidence, so not counted: {image.facts[NOTE]}"}
+        table = self._with_calls(cells, probabilities, read=read)
         if saved is None:
             part.unlink(missing_ok=True)
             with warnings.catch_warnings():
@@ -216,7 +223,7 @@ class _Classifier:
             with atomic_write(part) as temporary:
                 saved = {"key": own, "facts": facts, "probabilities": probabilities.tolist()}
                 temporary.write_text(json.dumps(saved), encoding="utf-8")
-        self.done[path.name] = table, self._told(path.name, table, facts)
+        self.done[path.name] = table, self._told(path.name, table, facts, image.facts)
         return table
 
     def _classify(self, path: Path, cells: pd.DataFrame) -> tuple[np.ndarray, dict[str, Any]]:
@@ -236,19 +243,20 @@ class _Classifier:
         warning = warning_of(unlike(look, self.reference)) if self.reference else ""
         return probabilities, {"look": look, WARNING: warning}
 
-    def _with_calls(self, cells: pd.DataFrame, probabilities: np.ndarray) -> pd.DataFrame:
+    def _with_calls(self, cells: pd.DataFrame, probabilities: np.ndarray, *, read: bool) -> pd.DataFrame:
         card = self.model.card
         probabilities = probabilities.reshape(-1, len(card.classes))
         shares = pd.DataFrame(probabilities, columns=prob_columns(card.classes), index=cells.index)
         pred = np.array(card.classes, dtype=object)[probabilities.argmax(axis=1)]
         calls = call_cells(probabilities, card.classes, threshold=card.threshold)
-        table = cells.assign(**{COUNTED: ~cells[BORDER].astype(bool), CALL: calls, PRED: pred})
+        table = cells.assign(**{COUNTED: ~cells[BORDER].astype(bool) & read, CALL: calls, PRED: pred})
         return pd.concat([table, shares], axis=1)
 
-    def _told(self, smear: str, table: pd.DataFrame, facts: dict[str, Any]) -> dict[str, Any]:
+    def _told(self, smear: str, table: pd.DataFrame, facts: dict[str, Any], found: dict[str, Any]) -> dict[str, Any]:
         counted = table[table[COUNTED]]
         numbers = {"n_found": len(table), "n_counted": len(counted), "n_unsure": int((counted[CALL] == UNSURE).sum())}
-        return {SMEAR: smear, **numbers, WARNING: facts[WARNING], **facts["look"]}
+        reading = {name: found[name] for name in (READ, "trust", "explained", NOTE)}
+        return {SMEAR: smear, **numbers, WARNING: facts[WARNING], **reading, **facts["look"]}
 
 
 def _saved(part: Path, key: str) -> dict[str, Any] | None:

@@ -1,9 +1,11 @@
 """Does a smear look like those that the network was trained on? Light, stain, sharpness, size and confidence say.
 
-Each is one robust number per smear, read off the crops of its cells. A smear is unlike the training smears when one of
-them lies farther from their median, in units of their own spread, than was seen among themselves: each training smear
-is held against the others, and the limit is the distance that a given share of them stays below. Of S smears that share
-cannot be finer than S / (S + 1), which is then also the chance that a smear like them is warned of.
+Each is one robust number per smear, read off the crops of its cells. A smear is unlike the training smears when its
+numbers together, in units of their spread, lie farther from the nearest of theirs than was seen among themselves: each
+training smear is held against the others, and the limit is the distance that a given share of them stays below. Numbers
+taken one by one would miss a smear whose every number is found somewhere among varied training smears, but not
+together. Of S smears that share cannot be finer than S / (S + 1), which is then also the chance that a smear like them
+is warned of.
 """
 
 import math
@@ -21,6 +23,7 @@ MIN_CELLS = 5  # of a smear whose numbers are compared
 MIN_SMEARS = 3  # to tell a spread of
 MOST_NAMED = 3  # differences that a warning names
 _LOOK_PX = 48  # crops are looked at no larger than this
+_NEAREST = 3  # training smears that a smear's distance is taken from
 _FLOOR = 0.02  # least spread taken: 5 % of a light, a density or a length, which are decimal logarithms
 # name -> what is said of a smear that is low in it, and of one that is high
 MEANING = {
@@ -40,12 +43,12 @@ MEANING = {
 
 @dataclass(frozen=True)
 class Reference:
-    """The looks of the training smears, as medians and spreads, and how far from them is too far."""
+    """The looks of the training smears, their spread, and how far from them is too far."""
 
     names: tuple[str, ...]
-    middle: tuple[float, ...]
-    spread: tuple[float, ...]
-    limit: float
+    looks: tuple[tuple[float, ...], ...]  # [S, K]
+    spread: tuple[float, ...]  # [K]
+    limit: float  # of the mean distance from the nearest smears, in spreads
     n_smears: int
 
 
@@ -86,37 +89,52 @@ def reference_of(looks: Sequence[dict[str, float]]) -> Reference:
     names = tuple(looks[0])
     values = np.array([[look[name] for name in names] for look in looks])
     n = len(values)
-    alone = [_score(values[i], *_robust(np.delete(values, i, axis=0))).max() for i in range(n)]
+    spread = _spread(values)
+    alone = [_distance(values[i], np.delete(values, i, axis=0), spread) for i in range(n)]
     rank = min(n, math.ceil((n + 1) * (1 - FALSE_ALARMS)))
-    middle, spread = _robust(values)
-    return Reference(names, tuple(middle.tolist()), tuple(spread.tolist()), float(np.sort(alone)[rank - 1]), n)
+    rows = tuple(map(tuple, values.tolist()))
+    return Reference(names, rows, tuple(spread.tolist()), float(np.sort(alone)[rank - 1]), n)
 
 
 def unlike(look: dict[str, float], reference: Reference) -> dict[str, float]:
-    """How far *look* is beyond the limit, by name: signed distance over the limit, farthest first; empty if alike."""
+    """In what *look* differs from the nearest training smears, by name, farthest first; empty if it is like them.
+
+    Values are signed and in units of the limit; the root of the sum of their squares is how many times the limit the
+    smear lies away.
+    """
     values = np.array([look[name] for name in reference.names])
-    signed = (values - np.array(reference.middle)) / np.array(reference.spread) / reference.limit
-    beyond = {name: float(x) for name, x in zip(reference.names, signed, strict=True) if abs(x) > 1}
-    return dict(sorted(beyond.items(), key=lambda item: -abs(item[1])))
+    known, spread = np.array(reference.looks), np.array(reference.spread)
+    times = _distance(values, known, spread) / max(reference.limit, 1e-9)
+    if times <= 1:
+        return {}
+    near = np.argsort(np.linalg.norm((known - values) / spread, axis=1), kind="stable")[:_NEAREST]
+    offset = (values - known[near].mean(axis=0)) / spread
+    offset *= times / np.linalg.norm(offset)
+    differences = dict(zip(reference.names, map(float, offset), strict=True))
+    return dict(sorted(differences.items(), key=lambda item: -abs(item[1])))
 
 
-def warning_of(beyond: dict[str, float]) -> str:
-    """`unlike`'s answer in words: the `MOST_NAMED` most striking differences; empty for none."""
-    told = [
-        f"{MEANING[name][x > 0]} ({f'{abs(x):.1f} times the limit' if abs(x) >= 1.05 else 'just beyond the limit'})"
-        for name, x in list(beyond.items())[:MOST_NAMED]
-    ]
-    return "unlike the training smears: " + ", ".join(told) if told else ""
+def warning_of(differences: dict[str, float]) -> str:
+    """`unlike`'s answer in words: how far, and the `MOST_NAMED` most striking differences; empty for none."""
+    if not differences:
+        return ""
+    times = math.hypot(*differences.values())
+    least = 0.3 * max(map(abs, differences.values()))
+    told = [MEANING[name][x > 0] for name, x in list(differences.items())[:MOST_NAMED] if abs(x) >= least]
+    how_far = f"{times:.1f} times the limit" if times >= 1.05 else "just beyond the limit"
+    return f"unlike the training smears ({how_far}): {', '.join(told)}"
 
 
-def _robust(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Median and spread, by the median absolute deviation, of each column of [S, K]."""
+def _distance(values: np.ndarray, known: np.ndarray, spread: np.ndarray) -> float:
+    """Mean distance of *values* [K] from the nearest of *known* [S,K], in *spread* [K]."""
+    distances = np.linalg.norm((known - values) / spread, axis=1)
+    return float(np.sort(distances)[:_NEAREST].mean())
+
+
+def _spread(values: np.ndarray) -> np.ndarray:
+    """Spread, by the median absolute deviation, of each column of [S, K]."""
     middle = np.median(values, axis=0)
-    return middle, np.maximum(1.4826 * np.median(np.abs(values - middle), axis=0), _FLOOR)
-
-
-def _score(values: np.ndarray, middle: np.ndarray, spread: np.ndarray) -> np.ndarray:
-    return np.abs(values - middle) / spread
+    return np.maximum(1.4826 * np.median(np.abs(values - middle), axis=0), _FLOOR)
 
 
 def _looks(crops: np.ndarray) -> np.ndarray:

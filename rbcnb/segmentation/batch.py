@@ -2,10 +2,14 @@
 
 DIR/cells.csv            one row per cell of the images of this run
 DIR/crops/<smear>/0000.png    the crop of cell 0 of <smear> (file name without ending), and so on
+DIR/smears.csv           one row per image: its cells, their diameter, how far it can be trusted, and notes
+DIR/scale.json           the diameter of a typical cell in each folder of images, fixed once it is written
 DIR/errors.csv           file, message: what could not be segmented; absent if all went well
 DIR/parts/<smear>.json   the cells of one finished image, and a key over its bytes, the settings and the code
 
-One batch at a time works in DIR (DIR/.lock tells), and clears away what a killed one left half done.
+Images of one folder are taken for one microscope's: the learned finder keeps to one diameter for all of them, but for
+those that clearly have another. One batch at a time works in DIR (DIR/.lock tells), and clears away what a killed one
+left half done.
 """
 
 import errno
@@ -35,17 +39,22 @@ from rbcnb._utils.files import atomic_write, file_digest, folder_lock
 from rbcnb._utils.parallel import run_all
 from rbcnb.columns import BORDER, FOUND, SMEAR
 from rbcnb.segmentation import upscaling, waifu2x
+from rbcnb.segmentation.learned import typical_diameter
 from rbcnb.segmentation.segment import FinderSpec, segment_smear
-from rbcnb.smears.images import decode_image, expand_inputs, image_bytes
+from rbcnb.smears.images import SmearError, decode_image, expand_inputs, image_bytes
 
 if TYPE_CHECKING:
     from distributed import Client
 
 # Pixels may depend on them.
 _LIBRARIES = ("ncnn", "numpy", "opencv-python", "opencv-python-headless", "pillow", "tifffile")
+SCALE_JSON = "scale.json"
+_MOST_LOOKED_AT = 25  # images of a folder, spread over it, that tell its diameter
+_FEWEST_LOOKED_AT = 3
+READ, NOTE = "read", "note"
+FACTS = (SMEAR, "cells", "diameter_px", READ, "trust", "explained", NOTE)  # the columns of smears.csv
 CROP_SCALE = "crop_scale"  # pixels of the crop per pixel of the smear
 COLUMNS = (*FOUND, BORDER, CROP_SCALE)
-Finish = Callable[[Path, pd.DataFrame, str], pd.DataFrame]  # (file, its cells, key of both) -> its rows of cells.csv
 
 
 class BatchError(UnfinishedError):
@@ -57,9 +66,13 @@ class ImageCells:
     """What came of an image."""
 
     cells: pd.DataFrame
+    facts: dict[str, Any]  # its row of smears.csv
     notes: list[str]
     resumed: bool
     key: str
+
+
+Finish = Callable[[Path, ImageCells], pd.DataFrame]  # (file, what came of it) -> its rows of cells.csv
 
 
 @dataclass(frozen=True)
@@ -72,6 +85,7 @@ class BatchReport:
     errors: tuple[tuple[str, str], ...]  # (file, message)
     notes: tuple[tuple[str, str], ...]  # (file, message): "has 2 pages" of an image, or what a folder holds unread
     cells_csv: Path
+    smears: pd.DataFrame  # smears.csv: columns FACTS
 
 
 def segment_files(
@@ -82,6 +96,7 @@ def segment_files(
     jobs: int = 1,
     scheduler: str | None = None,
     finish: Finish | None = None,
+    mixed: bool = False,
 ) -> BatchReport:
     """Find and crop the cells of image files and of the images in folders; see the module for what *out* then holds.
 
@@ -97,6 +112,7 @@ def segment_files(
         write the crops themselves, for these are many gigabytes: inputs and *out* must be folders that they share.
     finish : is called here for each finished image in turn, while others are worked on, and may add to its cells; the
         key changes when the image, the settings, the code or the libraries do. What it raises is the image's error.
+    mixed : images of one folder are of several microscopes: each is read by itself.
 
     Raises BatchError when *out* cannot be written to, another batch works there, or a process dies; ClusterError when
     the cluster cannot do the work.
@@ -113,12 +129,74 @@ def segment_files(
             out.mkdir(parents=True, exist_ok=True)
             with folder_lock(out):
                 _clear_away(out)
-                report = _segment_images(images, errors, out, spec, jobs=jobs, client=client, finish=finish)
+                specs = [spec] * len(images)
+                if spec.method == "learned" and spec.diameter_px is None and not mixed:
+                    expected, doubts = _expected_diameters(images, out, jobs=jobs, client=client)
+                    specs = [replace(spec, expected_px=expected.get(path.parent)) for path in images]
+                    notes = [*notes, *doubts]
+                report = _segment_images(images, errors, out, specs, jobs=jobs, client=client, finish=finish)
                 return replace(report, notes=(*notes, *report.notes))
     except BlockingIOError as error:
         raise BatchError(str(error)) from error
     except OSError as error:
         raise _unwritable(out, error) from error
+
+
+def _expected_diameters(
+    images: list[Path], out: Path, *, jobs: int, client: "Client | None"
+) -> tuple[dict[Path, float], list[tuple[str, str]]]:
+    """The diameter of a typical cell in each folder of *images* that has one, and notes on those that do not.
+
+    What ``scale.json`` says already stays, whatever was added to the folder, so that finished images stay finished.
+    """
+    path = out / SCALE_JSON
+    try:
+        known = {str(name): dict(entry) for name, entry in json.loads(path.read_text(encoding="utf-8")).items()}
+    except (OSError, ValueError, AttributeError, TypeError):  # none, or damaged: the folders are looked at again
+        known = {}
+    by_folder: dict[Path, list[Path]] = {}
+    for image in images:
+        by_folder.setdefault(image.parent, []).append(image)
+    for folder, inside in by_folder.items():
+        name = str(folder.absolute())
+        if name in known or len(inside) < _FEWEST_LOOKED_AT:
+            continue
+        step = max(1.0, len(inside) / _MOST_LOOKED_AT)
+        chosen = [inside[int(i * step)].absolute() for i in range(min(len(inside), _MOST_LOOKED_AT))]
+        found = [
+            size for _, size in run_all(_try_diameter, chosen, shared=(), jobs=min(jobs, len(chosen)), client=client)
+        ]
+        sizes = np.log([size for size in found if isinstance(size, float) and size > 0])
+        entry: dict[str, Any] = {"images": len(chosen), "read": len(sizes), "diameter_px": None}
+        if len(sizes) >= _FEWEST_LOOKED_AT:
+            middle = float(np.median(sizes))
+            entry["unlike"] = int((np.abs(sizes - middle) > np.log(1.3)).sum())
+            if entry["unlike"] <= len(sizes) / 4:
+                entry["diameter_px"] = round(float(np.exp(middle)), 3)
+        known[name] = entry
+    with atomic_write(path) as part:
+        part.write_text(json.dumps(known, indent=1) + "\n", encoding="utf-8")
+    entries = {folder: known.get(str(folder.absolute()), {}) for folder in by_folder}
+    notes = [
+        (
+            str(folder),
+            f"cells differ in size from image to image ({entry['unlike']} of {entry['read']} are unlike the others): "
+            "each image is read by itself; give images of one microscope at a time, or --mixed if this is meant",
+        )
+        for folder, entry in entries.items()
+        if entry.get("unlike") and entry["diameter_px"] is None
+    ]
+    return {folder: entry["diameter_px"] for folder, entry in entries.items() if entry.get("diameter_px")}, notes
+
+
+def _try_diameter(path: Path) -> float | None:
+    """The diameter of a typical cell in an image; None where it cannot be read, as is reported when its turn comes."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return typical_diameter(decode_image(image_bytes(path), path))
+    except (SmearError, MemoryError, cv2.error):
+        return None
 
 
 def _clear_away(out: Path) -> None:
@@ -134,7 +212,7 @@ def _segment_images(
     images: list[Path],
     errors: list[tuple[str, str]],
     out: Path,
-    spec: FinderSpec,
+    specs: list[FinderSpec],
     *,
     jobs: int,
     client: "Client | None",
@@ -146,12 +224,12 @@ def _segment_images(
     outcomes: dict[int, ImageCells | str | DeadWorkerError] = {}
     try:
         with shared_folder_probe(out) if client else nullcontext() as mark:
-            places = [path.absolute() if client else path for path in images]
-            work = run_all(_try_image, places, shared=(out, spec, threads, mark), jobs=jobs, client=client)
+            places = [(path.absolute() if client else path, spec) for path, spec in zip(images, specs, strict=True)]
+            work = run_all(_try_image, places, shared=(out, threads, mark), jobs=jobs, client=client)
             for number, outcome in tqdm(work, total=len(images), unit="image"):
                 path = images[number]
                 if finish is not None and isinstance(outcome, ImageCells):
-                    table = _guarded(path, finish, path, outcome.cells, outcome.key)
+                    table = _guarded(path, finish, path, outcome)
                     outcome = table if isinstance(table, str) else replace(outcome, cells=table)
                 outcomes[number] = outcome
     except DeadWorkerError as error:
@@ -159,22 +237,25 @@ def _segment_images(
             "a process died, most likely for want of memory; what is finished is kept: run the same command again with "
             "fewer --jobs, or cut the largest images into tiles"
         ) from error
-    tables, notes, n_resumed = [], [], 0
+    tables, facts, notes, n_resumed = [], [], [], 0
     for number, path in enumerate(images):
         outcome = outcomes[number]
         if isinstance(outcome, str | DeadWorkerError):
             errors.append((str(path), str(outcome)))
         else:
             tables.append(outcome.cells)
+            facts.append(outcome.facts)
             notes += [(str(path), note) for note in outcome.notes]
             n_resumed += outcome.resumed
 
     full = [table for table in tables if len(table)]
     columns = list(tables[0].columns) if tables else list(COLUMNS)
     cells = pd.concat(full, ignore_index=True) if full else pd.DataFrame(columns=columns)
+    smears = pd.DataFrame(facts, columns=list(FACTS))
     try:
-        with atomic_write(out / "cells.csv") as part:
-            cells.to_csv(part, index=False, float_format="%.4f")
+        for table, name in ((cells, "cells"), (smears, "smears")):
+            with atomic_write(out / f"{name}.csv") as part:
+                table.to_csv(part, index=False, float_format="%.4f")
         if errors:
             with atomic_write(out / "errors.csv") as part:
                 pd.DataFrame(errors, columns=["file", "message"]).to_csv(part, index=False)
@@ -182,11 +263,12 @@ def _segment_images(
             (out / "errors.csv").unlink(missing_ok=True)
     except OSError as error:
         raise _unwritable(out, error) from error
-    return BatchReport(len(tables), n_resumed, len(cells), tuple(errors), tuple(notes), out / "cells.csv")
+    return BatchReport(len(tables), n_resumed, len(cells), tuple(errors), tuple(notes), out / "cells.csv", smears)
 
 
-def _try_image(path: Path, out: Path, spec: FinderSpec, threads: int | None, mark: Path | None) -> ImageCells | str:
+def _try_image(work: tuple[Path, FinderSpec], out: Path, threads: int | None, mark: Path | None) -> ImageCells | str:
     """What came of one image, or the message of what went wrong with it."""
+    path, spec = work
     if mark is not None and not mark.exists():
         raise BatchError(
             f"{out}: a worker on {platform.node()} does not share this folder; put inputs and --out where all workers "
@@ -225,10 +307,14 @@ def _segment_image(path: Path, out: Path, spec: FinderSpec) -> ImageCells:
     notes = [str(warning.message).removeprefix(f"{path}: ") for warning in caught]
     del data
     found = segment_smear(image, spec)
+    notes += found.notes
+    measured = (found.diameter_px, found.read, found.trust, found.explained)
+    values = [path.name, len(found.cells), *(None if value != value else value for value in measured), "; ".join(notes)]
+    facts = dict(zip(FACTS, values, strict=True))
     table = found.cells.assign(**{SMEAR: path.name, CROP_SCALE: spec.size_px / found.diameter_px})
     rest = [name for name in table.columns if name not in (*FOUND, CROP_SCALE)]
     table = table[[*FOUND, *rest, CROP_SCALE]]
-    saved = {"key": key, "notes": notes, "cells": table.to_dict("list")}
+    saved = {"key": key, "notes": notes, "facts": facts, "cells": table.to_dict("list")}
     try:
         # The part says "finished", so it goes first and comes last.
         part.unlink(missing_ok=True)
@@ -237,7 +323,7 @@ def _segment_image(path: Path, out: Path, spec: FinderSpec) -> ImageCells:
             temporary.write_text(json.dumps(saved), encoding="utf-8")
     except OSError as error:
         raise _unwritable(out, error) from error
-    return ImageCells(table, notes, False, key)
+    return ImageCells(table, facts, notes, False, key)
 
 
 def image_key(data: bytes, name: str, spec: FinderSpec) -> str:
@@ -273,11 +359,12 @@ def load_finished(part: Path, crops: Path, key: str) -> ImageCells | None:
         saved = json.loads(part.read_text(encoding="utf-8"))
         if saved["key"] != key:
             return None
-        table, notes = pd.DataFrame(saved["cells"]), list(saved["notes"])
+        table, facts, notes = pd.DataFrame(saved["cells"]), dict(saved["facts"]), list(saved["notes"])
     except (OSError, ValueError, KeyError, TypeError):  # none, or damaged: the image is done again
         return None
     present = {path.name for path in crops.glob("*.png")}
-    return ImageCells(table, notes, True, key) if present == {_crop_name(cell) for cell in range(len(table))} else None
+    whole = present == {_crop_name(cell) for cell in range(len(table))}
+    return ImageCells(table, facts, notes, True, key) if whole else None
 
 
 def read_crops(out: Path, smear: str, n_cells: int, size_px: int) -> np.ndarray:

@@ -12,7 +12,7 @@ Lengths within are pixels of the resized smear unless a name says otherwise.
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import cv2
@@ -26,26 +26,28 @@ WORKING_PX = 21.0  # diameter of a typical cell when it is read
 _WELL_READ_PX = (16.0, 29.0)  # diameters at which a reading needs no second one
 _KNOWN_PX = (8.5, 50.0)  # diameters that the network was trained on, with some room
 _COARSEST_PX = 100  # longer side of the smear at its first reading, at most
-_LARGEST_ENLARGEMENT = 4.0
+_LARGEST_ENLARGEMENT = 2.0
 _SAME = 0.22  # difference of two diameters' logarithms that count as one
 _TILE_PX = 1024
 _SEEN_PX = 96  # around a pixel, more than the network looks at
 _LEAST = 0.08  # of the centre map at a peak that is kept at all
 _SURE = 0.5  # of the centre map at a peak that may tell the diameter
 _APART = 0.5  # of the larger radius: the least distance of two cells
-_FEWEST = 4  # cells that can tell a diameter
+_ENOUGH = 4  # cells for a diameter to be told by
 _POOR = 0.05  # a reading of less quality found next to nothing
 _DOUBTFUL = 0.65  # mean peak below which the smear may be a dark field
 
 
 @dataclass(frozen=True, eq=False)
 class Finds:
-    """Cells in pixels of the smear."""
+    """Cells in pixels of the smear, and how much they can be trusted."""
 
     circles: np.ndarray  # [N,3] float: x, y, radius
     score: np.ndarray  # [N] float: the share of such finds that are cells
-    diameter_px: float  # of a typical cell; NaN where there is none
-    maps: dict[str, np.ndarray] = field(default_factory=dict)  # [h,w] float32, 0 to 1: centre, red_cell, other
+    diameter_px: float  # of a typical cell: given, expected or found; NaN where there is none
+    found_px: float  # of a typical cell, as found; NaN where too few are
+    trust: float  # the F1 score that the finder expects of itself, from the scores of all its finds; NaN without any
+    explained: float  # share of what looks like red cells that lies in the circles; NaN without any
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,7 +55,7 @@ class _Reading:
     """What the network saw at one size of the smear."""
 
     scale: float  # of the resized smear over the smear
-    maps: np.ndarray  # [4,h,w]
+    red_cell: np.ndarray  # [h,w] uint8, at half of that size: 255 is a red cell for certain
     circles: np.ndarray  # [N,3], in pixels of the resized smear
     peak: np.ndarray  # [N], of the centre map
     diameter: float  # of a typical cell; NaN where too few were found
@@ -66,41 +68,73 @@ class _Reading:
 
 
 def find_learned(
-    image: np.ndarray, *, diameter_px: float | None = None, min_score: float = 0.0, finder: "Finder | None" = None
+    image: np.ndarray,
+    *,
+    diameter_px: float | None = None,
+    expected_px: float | None = None,
+    min_score: float = 0.0,
+    finder: "Finder | None" = None,
 ) -> Finds:
     """The cells of *image* [H,W,3] uint8 RGB.
 
     Args:
         image: cells dark on a bright field, or bright on a dark one.
         diameter_px: of a typical cell; None: estimated.
+        expected_px: diameter of the cells of other images of this microscope: kept to, unless this image is read
+            clearly better at another.
         min_score: cells of a lower score are left out.
         finder: None: the one that comes with the package.
 
     Raises:
         rbcnb._utils.errors.WeightsError: the finder's weights cannot be read.
     """
-    if finder is None:
-        from rbcnb.segmentation.finder_net import load_finder
-
-        finder = load_finder()
-    reading = _reading(image, diameter_px, finder)
+    finder = finder or _package_finder()
+    reading = _reading(image, diameter_px, expected_px, finder)
     if reading.sure < _DOUBTFUL:
-        inverted = _reading(255 - image, diameter_px, finder)
+        inverted = _reading(255 - image, diameter_px, expected_px, finder)
         if inverted.quality > 1.5 * reading.quality:
             reading = inverted
+    if diameter_px is None:
+        kept_to = expected_px is not None and _alike(reading.diameter_px, expected_px)
+        diameter_px = expected_px if kept_to else reading.diameter_px
+    if math.isnan(diameter_px) and len(reading.circles):
+        diameter_px = 2 * float(np.median(reading.circles[:, 2])) / reading.scale
     score = np.interp(reading.peak, finder.raw, finder.score)
     kept = score >= min_score
     circles = reading.circles[kept]
+    explained = _explained(reading.red_cell, circles)
     circles[:, :2] = (circles[:, :2] + 0.5) / reading.scale - 0.5
     circles[:, 2] /= reading.scale
-    maps = {name: reading.maps[i] for i, name in ((0, "centre"), (2, "red_cell"), (3, "other"))}
-    return Finds(circles, score[kept], diameter_px or reading.diameter_px, maps)
+    # Of N finds and all the cells there are, the scores' sums are how many of each are expected to be right.
+    trust = 2 * score[kept].sum() / (kept.sum() + score.sum()) if len(score) else math.nan
+    return Finds(circles, score[kept], diameter_px, reading.diameter_px, float(trust), explained)
 
 
-def _reading(image: np.ndarray, diameter_px: float | None, finder: "Finder") -> _Reading:
-    """The reading of *image* at the size that fits *diameter_px*, or, where that is None, that fits it best."""
+def typical_diameter(image: np.ndarray, *, finder: "Finder | None" = None) -> float:
+    """The diameter of a typical cell of *image* [H,W,3] uint8 RGB in pixels, NaN where it cannot be told."""
+    reading = _best_reading(image, finder or _package_finder())
+    return reading.diameter_px if reading.quality > _POOR else math.nan
+
+
+def _package_finder() -> "Finder":
+    from rbcnb.segmentation.finder_net import load_finder
+
+    return load_finder()
+
+
+def _alike(a: float, b: float) -> bool:
+    return abs(math.log(a / b)) < _SAME if a > 0 and b > 0 else True
+
+
+def _reading(image: np.ndarray, diameter_px: float | None, expected_px: float | None, finder: "Finder") -> _Reading:
+    """The reading of *image* at the size that fits *diameter_px*, else *expected_px*, else at that which fits best."""
     if diameter_px is not None:
         return _read(image, WORKING_PX / diameter_px, finder)
+    expected = None
+    if expected_px is not None:
+        expected = _read(image, WORKING_PX / expected_px, finder)
+        if expected.sure > _DOUBTFUL and _alike(expected.diameter, WORKING_PX):
+            return expected
     best = _best_reading(image, finder)
     for _ in range(2):
         if math.isnan(best.diameter) or _WELL_READ_PX[0] <= best.diameter <= _WELL_READ_PX[1]:
@@ -109,7 +143,18 @@ def _reading(image: np.ndarray, diameter_px: float | None, finder: "Finder") -> 
         if math.isnan(nearer.diameter):
             break
         best = nearer
-    return best
+    return best if expected is None or best.quality > 1.3 * expected.quality else expected
+
+
+def _explained(red_cell: np.ndarray, circles: np.ndarray) -> float:
+    """The share of the *red_cell* map [h,w] that lies in *circles* [N,3], in pixels of the network's input."""
+    total = int(red_cell.sum(dtype=np.int64))
+    if total < 255:
+        return math.nan
+    discs = np.zeros(red_cell.shape, np.uint8)
+    for x, y, radius in circles:
+        cv2.circle(discs, (round(x / 2), round(y / 2)), max(1, round(radius / 2)), 1, cv2.FILLED)
+    return int(red_cell[discs > 0].sum(dtype=np.int64)) / total
 
 
 def _best_reading(image: np.ndarray, finder: "Finder") -> _Reading:
@@ -120,8 +165,7 @@ def _best_reading(image: np.ndarray, finder: "Finder") -> _Reading:
         if best is None or reading.quality > best.quality:
             best = reading
         if before is not None and reading.quality > _POOR:
-            agree = abs(math.log(reading.diameter_px / before.diameter_px)) < _SAME
-            if agree and best in (before, reading):
+            if _alike(reading.diameter_px, before.diameter_px) and best in (before, reading):
                 middle = math.log(WORKING_PX)
                 return min(before, reading, key=lambda read: abs(math.log(read.diameter) - middle))
             if reading.quality < 0.4 * best.quality:
@@ -140,52 +184,90 @@ def _scales(shape: tuple[int, ...]) -> Iterator[float]:
 
 
 def _read(image: np.ndarray, scale: float, finder: "Finder") -> _Reading:
-    maps = read_maps(image, scale, finder)
-    circles, peak = cells_of_maps(maps)
+    height, width = _size(image, scale)
+    red_cell = np.empty(((height + 1) // 2, (width + 1) // 2), np.uint8)
+    parts = [(np.empty((0, 3)), np.empty(0, np.float32))]
+    for tile in _tiles(image, scale, finder):
+        red_cell[tile.place] = np.rint(255 * tile.maps[2][tile.core])
+        circles, peak = peaks_of_maps(tile.maps)
+        circles[:, 0] += 2 * (tile.place[1].start - tile.core[1].start)
+        circles[:, 1] += 2 * (tile.place[0].start - tile.core[0].start)
+        rows, columns = (np.floor((circles[:, i] + 0.5) / 2) for i in (1, 0))
+        inside = (rows >= tile.place[0].start) & (rows < tile.place[0].stop)
+        inside &= (columns >= tile.place[1].start) & (columns < tile.place[1].stop)
+        parts.append((circles[inside], peak[inside]))
+    circles, peak = (np.concatenate(column) for column in zip(*parts, strict=True))
+    order = np.argsort(-peak, kind="stable")
+    circles, peak = circles[order], peak[order]
+    room = _with_room(circles)
+    circles, peak = circles[room], peak[room]
     diameters = 2 * circles[:, 2]
     telling = (peak > _SURE) & (diameters > _KNOWN_PX[0]) & (diameters < _KNOWN_PX[1])
-    if telling.sum() < _FEWEST:
-        return _Reading(scale, maps, circles, peak, math.nan, 0.0, 0.0)
-    covered = float(np.sum(peak[telling] * np.pi / 4 * diameters[telling] ** 2)) / (4 * maps[0].size)
+    if not telling.any():
+        return _Reading(scale, red_cell, circles, peak, math.nan, 0.0, 0.0)
+    covered = float(np.sum(peak[telling] * np.pi / 4 * diameters[telling] ** 2)) / (height * width)
     sure = float(peak[peak > _SURE / 2].mean())
-    quality = sure**3 * min(1.0, covered) ** 0.5
-    return _Reading(scale, maps, circles, peak, float(np.median(diameters[telling])), sure, quality)
+    quality = sure**4 * (min(1.0, covered) * min(1.0, telling.sum() / _ENOUGH)) ** 0.5
+    return _Reading(scale, red_cell, circles, peak, float(np.median(diameters[telling])), sure, quality)
 
 
-def read_maps(image: np.ndarray, scale: float, finder: "Finder") -> np.ndarray:
-    """The network's maps [4,h,w] float32 of *image* [H,W,3] resized by *scale*, at half of that size.
+def read_maps(image: np.ndarray, *, diameter_px: float, finder: "Finder | None" = None) -> dict[str, np.ndarray]:
+    """What the network sees where cells of *diameter_px* have their size for reading.
 
-    Centre, red cell and other are from 0 to 1; between them lies the logarithm of the radius.
+    Returns "centre", "red_cell" and "other", each [h,w] float32 from 0 to 1, at half of that size.
     """
-    height, width = (max(1, round(scale * side)) for side in image.shape[:2])
+    finder, scale = finder or _package_finder(), WORKING_PX / diameter_px
+    height, width = _size(image, scale)
     maps = np.empty((4, (height + 1) // 2, (width + 1) // 2), np.float32)
+    for tile in _tiles(image, scale, finder):
+        maps[:, *tile.place] = tile.maps[:, *tile.core]
+    return {"centre": maps[0], "red_cell": maps[2], "other": maps[3]}
+
+
+@dataclass(frozen=True, eq=False)
+class _Tile:
+    """The maps of a part of a resized smear; slices of rows and columns are in pixels of the maps."""
+
+    maps: np.ndarray  # [4,h,w] float32, with what lies around the part
+    core: tuple[slice, slice]  # the part in these maps
+    place: tuple[slice, slice]  # the part in the maps of the whole smear
+
+
+def _size(image: np.ndarray, scale: float) -> tuple[int, int]:
+    return max(1, round(scale * image.shape[0])), max(1, round(scale * image.shape[1]))
+
+
+def _tiles(image: np.ndarray, scale: float, finder: "Finder") -> Iterator[_Tile]:
+    """The parts of *image* [H,W,3] resized by *scale*, read one after another, so that memory stays bounded."""
+    height, width = _size(image, scale)
+    if small := height <= image.shape[0]:
+        image = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
     for top in range(0, height, _TILE_PX):
         for left in range(0, width, _TILE_PX):
             bottom, right = min(top + _TILE_PX, height), min(left + _TILE_PX, width)
-            # A tile is read with what the network looks at around it, so that tiles join without a seam.
-            up, before = min(top, _SEEN_PX), min(left, _SEEN_PX)
-            window = (top - up, left - before, min(bottom + _SEEN_PX, height), min(right + _SEEN_PX, width))
-            tile = _forward(_resized(image, (height, width), window), finder)
-            rows, columns = (bottom + 1) // 2 - top // 2, (right + 1) // 2 - left // 2
-            maps[:, top // 2 : top // 2 + rows, left // 2 : left // 2 + columns] = tile[
-                :, up // 2 : up // 2 + rows, before // 2 : before // 2 + columns
-            ]
-    return maps
+            # A part is read with what the network looks at around it, so that the parts join without a seam.
+            up, before = max(0, top - _SEEN_PX), max(0, left - _SEEN_PX)
+            window = (up, before, min(bottom + _SEEN_PX, height), min(right + _SEEN_PX, width))
+            if small:
+                pixels = image[window[0] : window[2], window[1] : window[3]]
+            else:
+                pixels = _enlarged(image, (height, width), window)
+            maps = _forward(pixels, finder)
+            place = slice(top // 2, (bottom + 1) // 2), slice(left // 2, (right + 1) // 2)
+            core = tuple(
+                slice(part.start - start // 2, part.stop - start // 2)
+                for part, start in zip(place, (up, before), strict=True)
+            )
+            yield _Tile(maps, core, place)
 
 
-def _resized(image: np.ndarray, size: tuple[int, int], window: tuple[int, int, int, int]) -> np.ndarray:
-    """The *window* (top, left, bottom, right) of *image* resized to *size* (H, W)."""
-    if size == image.shape[:2]:
-        return image[window[0] : window[2], window[1] : window[3]]
-    method = cv2.INTER_AREA if size[0] < image.shape[0] else cv2.INTER_CUBIC
-    if window == (0, 0, *size):
-        return cv2.resize(image, size[::-1], interpolation=method)
+def _enlarged(image: np.ndarray, size: tuple[int, int], window: tuple[int, int, int, int]) -> np.ndarray:
+    """The *window* (top, left, bottom, right) of *image* enlarged to *size* (H, W), without the rest of it."""
+    top, left, bottom, right = window
     down, across = image.shape[0] / size[0], image.shape[1] / size[1]
-    top, bottom = math.floor(window[0] * down), min(math.ceil(window[2] * down), image.shape[0])
-    left, right = math.floor(window[1] * across), min(math.ceil(window[3] * across), image.shape[1])
-    return cv2.resize(
-        image[top:bottom, left:right], (window[3] - window[1], window[2] - window[0]), interpolation=method
-    )
+    place = np.array([[across, 0, (left + 0.5) * across - 0.5], [0, down, (top + 0.5) * down - 0.5]])
+    how = cv2.INTER_CUBIC | cv2.WARP_INVERSE_MAP
+    return cv2.warpAffine(image, place, (right - left, bottom - top), flags=how, borderMode=cv2.BORDER_REPLICATE)
 
 
 def _forward(image: np.ndarray, finder: "Finder") -> np.ndarray:
@@ -210,21 +292,19 @@ def _forward(image: np.ndarray, finder: "Finder") -> np.ndarray:
     return maps
 
 
-def cells_of_maps(maps: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Circles [N,3] (x, y, radius, in pixels of the network's input) and heights [N] of the centre map's peaks."""
+def peaks_of_maps(maps: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Circles [N,3] (x, y, radius, in pixels of the network's input) and heights [N] of the centre map's peaks.
+
+    *maps* [4,h,w]: centre (0 to 1), logarithm of the radius over 10 px, and two that are not looked at.
+    """
     centre = maps[0]
     rows, columns = np.nonzero((centre >= cv2.dilate(centre, np.ones((3, 3), np.uint8))) & (centre > _LEAST))
-    peak = centre[rows, columns]
-    order = np.argsort(-peak, kind="stable")
-    rows, columns, peak = rows[order], columns[order], peak[order]
     framed = cv2.copyMakeBorder(centre, 1, 1, 1, 1, cv2.BORDER_REPLICATE)
     r, c = rows + 1, columns + 1
     x = columns + _vertex(framed[r, c - 1], framed[r, c], framed[r, c + 1])
     y = rows + _vertex(framed[r - 1, c], framed[r, c], framed[r + 1, c])
     radius = 10.0 * np.exp(np.clip(maps[1][rows, columns], -1.5, 2.0))
-    circles = np.column_stack([2 * x + 0.5, 2 * y + 0.5, radius])
-    keep = _with_room(circles)
-    return circles[keep], peak[keep]
+    return np.column_stack([2 * x + 0.5, 2 * y + 0.5, radius]), centre[rows, columns]
 
 
 def _vertex(a: np.ndarray, b: np.ndarray, c: np.ndarray) -> np.ndarray:
@@ -253,13 +333,8 @@ def on_white_cells(
     image: np.ndarray, circles: np.ndarray, *, diameter_px: float, finder: "Finder | None" = None
 ) -> np.ndarray:
     """Which of *circles* [N,3] (x, y, radius, in pixels of *image*) lie on white cells or other things: [N] bool."""
-    if finder is None:
-        from rbcnb.segmentation.finder_net import load_finder
-
-        finder = load_finder()
-    scale = WORKING_PX / diameter_px
-    maps = read_maps(image, scale, finder)
-    other = cv2.blur(maps[3] - maps[2], (int(0.25 * WORKING_PX) | 1,) * 2)  # over half a diameter
-    at = np.round(((circles[:, :2] + 0.5) * scale - 0.5) / 2).astype(int)
+    maps = read_maps(image, diameter_px=diameter_px, finder=finder)
+    other = cv2.blur(maps["other"] - maps["red_cell"], (int(0.25 * WORKING_PX) | 1,) * 2)  # over half a diameter
+    at = np.round(((circles[:, :2] + 0.5) * WORKING_PX / diameter_px - 0.5) / 2).astype(int)
     columns, rows = (np.clip(at[:, i], 0, other.shape[1 - i] - 1) for i in (0, 1))
     return other[rows, columns] > 0

@@ -5,7 +5,7 @@ OpenCV and matplotlib. Magnification keeps the image's corner in place: a centre
 """
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import cv2
 import numpy as np
@@ -15,11 +15,13 @@ from rbcnb.columns import BORDER, CELL, RADIUS, SCORE, X, Y
 from rbcnb.segmentation import upscaling
 from rbcnb.segmentation.crops import crop_cells, magnified, upscaled_crops
 from rbcnb.segmentation.diameter import estimate_diameter
-from rbcnb.segmentation.learned import find_learned, on_white_cells
+from rbcnb.segmentation.learned import Finds, find_learned, on_white_cells, read_maps
 
 METHODS = ("learned", "paper")
 UPSCALERS = (*upscaling.METHODS, "none")
 PLACES = ("smear", "crops")
+LEAST_TRUST = 0.75  # of the learned finder in its finds, without a note
+LEAST_EXPLAINED = 0.5  # share of what looks like red cells that lies in cells, without a note
 MAX_UPSCALED_PIXELS = 2**30 // 3  # of a whole smear: 1 GiB
 
 
@@ -37,6 +39,7 @@ class FinderSpec:
     size_px: int = 224  # ExpectedCellDiameter: side of a crop
     # Of "learned" alone:
     min_score: float = 0.4  # least score of a cell: the share of such finds that are cells
+    expected_px: float | None = None  # diameter of cells in other images of the microscope; kept to where it fits
     # Of "paper" alone:
     white_cells: bool = True  # keep circles on white cells, as the paper does; else the learned finder tells them
     clahe_clip: float = 2.0
@@ -94,8 +97,16 @@ class Segmentation:
     cells: pd.DataFrame  # cell, x_px, y_px, radius_px, border, of "learned" score: one row per cell, in smear's pixels
     crops: np.ndarray  # [N, size_px, size_px, 3] uint8 RGB, in the order of cells
     diameter_px: float  # CellDiameter used: given or estimated; NaN where nothing could be estimated
+    trust: float = math.nan  # of "learned": the F1 score that the finder expects of itself
+    explained: float = math.nan  # of "learned": share of what looks like red cells that lies in a cell
+    notes: tuple[str, ...] = ()  # of "learned": why the cells may be wrong
     # If kept: "upscaled", "grey", "equalised" (Figs. 6, 7), or of "learned" its maps "centre", "red_cell" and "other".
     stages: dict[str, np.ndarray] = field(default_factory=dict)
+
+    @property
+    def read(self) -> bool:
+        """Whether cells were found that the finder does not doubt as a whole."""
+        return len(self.cells) > 0 and not self.trust < LEAST_TRUST
 
 
 def segment_smear(image: np.ndarray, spec: FinderSpec | None = None, *, keep: bool = False) -> Segmentation:
@@ -118,31 +129,38 @@ def segment_smear(image: np.ndarray, spec: FinderSpec | None = None, *, keep: bo
     rbcnb._utils.errors.WeightsError : the learned finder is used, and its weights cannot be read.
     """
     spec = spec or FinderSpec()
-    cells, diameter_px, upscaled, stages = _find(image, spec)
-    ratio = spec.size_px / diameter_px
+    found, upscaled = _find(image, spec)
+    cells, ratio = found.cells, spec.size_px / found.diameter_px
     if not len(cells):
-        crops = np.empty((0, spec.size_px, spec.size_px, 3), np.uint8)
+        crops = found.crops
     elif spec.upscales_smear or spec.upscale == "none":  # lines 7 to 15
         scale = ratio if spec.upscales_smear else 1.0
         crops = crop_cells(upscaled, cells, spec.size_px, scale=scale, enlarge=ratio / scale)
     else:
         crops = upscaled_crops(image, cells, spec.size_px, ratio, method=spec.upscale)
-    return Segmentation(cells, crops, diameter_px, stages if keep else {})
+    stages = found.stages if keep else {}
+    if keep and spec.method == "learned" and len(cells):
+        stages = read_maps(image, diameter_px=found.diameter_px)
+    return replace(found, crops=crops, stages=stages)
 
 
-def _find(image: np.ndarray, spec: FinderSpec) -> tuple[pd.DataFrame, float, np.ndarray, dict[str, np.ndarray]]:
-    """Lines 1 to 6 of Algorithm 1: the cells, their diameter, the image they were sought in, and the stages."""
+def _find(image: np.ndarray, spec: FinderSpec) -> tuple[Segmentation, np.ndarray]:
+    """Lines 1 to 6 of Algorithm 1, or what the learned finder does instead: all but the crops; the image to crop."""
     _check_image(image)
+    none = np.empty((0, spec.size_px, spec.size_px, 3), np.uint8)
     if spec.method == "learned":
-        found = find_learned(image, diameter_px=spec.diameter_px, min_score=spec.min_score)
+        found = find_learned(
+            image, diameter_px=spec.diameter_px, expected_px=spec.expected_px, min_score=spec.min_score
+        )
         cells = _cells_table(np.column_stack([found.circles, found.score]), image.shape)
-        return cells, found.diameter_px, image, found.maps
+        trust = {"trust": found.trust, "explained": found.explained, "notes": tuple(_doubts(found, spec))}
+        return Segmentation(cells, none, found.diameter_px, **trust), image
     diameter_px = spec.diameter_px
     if diameter_px is None:
         try:
             diameter_px = estimate_diameter(image)
         except ValueError:  # nothing that looks like a cell: an empty field is no error
-            return _cells_table(np.empty((0, 3)), image.shape), float("nan"), image, {}
+            return Segmentation(_cells_table(np.empty((0, 3)), image.shape), none, float("nan")), image
 
     scale, upscaled, stages = 1.0, image, {}
     if spec.upscales_smear:  # lines 2 and 3
@@ -158,7 +176,25 @@ def _find(image: np.ndarray, spec: FinderSpec) -> tuple[pd.DataFrame, float, np.
     circles = magnified(circles, 1 / scale)
     if not spec.white_cells:
         circles = circles[~on_white_cells(image, circles, diameter_px=diameter_px)]
-    return _cells_table(circles, image.shape), diameter_px, upscaled, stages | steps
+    return Segmentation(_cells_table(circles, image.shape), none, diameter_px, stages=stages | steps), upscaled
+
+
+def _doubts(found: Finds, spec: FinderSpec) -> list[str]:
+    """Why the cells that were *found* may be wrong, each a note for whoever reads the tables."""
+    if not len(found.circles):
+        return ["no cell was found"]
+    notes = []
+    if found.trust < LEAST_TRUST:
+        notes.append(
+            f"read with doubt: the finder expects an F1 score of {found.trust:.2f} of itself; look at the rings"
+        )
+    if found.explained < LEAST_EXPLAINED:
+        notes.append(f"cells cover only {found.explained:.0%} of what looks like red cells; some may be missed")
+    size, expected = found.found_px, spec.diameter_px or spec.expected_px
+    if expected and not 0.75 < size / expected < 1.33:
+        whose = "those of its folder have" if spec.diameter_px is None else "they were said to have"
+        notes.append(f"its cells have about {size:.0f} px, {whose} {expected:.0f} px: another magnification?")
+    return notes
 
 
 def find_cells(image: np.ndarray, spec: FinderSpec | None = None) -> pd.DataFrame:
@@ -167,7 +203,7 @@ def find_cells(image: np.ndarray, spec: FinderSpec | None = None) -> pd.DataFram
     Rows are in reading order. ``border`` is True where the circle leaves the image. An empty field, or with
     ``diameter_px=None`` one where no diameter can be estimated, gives an empty table.
     """
-    return _find(image, spec or FinderSpec())[0]
+    return _find(image, spec or FinderSpec())[0].cells
 
 
 def hough_cells(upscaled: np.ndarray, spec: FinderSpec, *, diameter_px: float) -> tuple[np.ndarray, dict]:
