@@ -428,7 +428,7 @@ def test_options_of_the_finders_reach_them_or_are_refused(folder, tmp_path, caps
 
     def no_work(*_, spec, **__):
         specs.append(spec)
-        return BatchReport(0, 0, 0, (), (), tmp_path / "cells.csv")
+        return BatchReport(0, 0, 0, (), (), tmp_path / "cells.csv", pd.DataFrame())
 
     monkeypatch.setattr(batch, "segment_files", no_work)
     for more in ([], ["--min-score", "0.7"], ["--method", "paper"], ["--method", "paper", "--leave-out-white-cells"]):

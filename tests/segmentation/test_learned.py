@@ -4,6 +4,7 @@ import hashlib
 import json
 import math
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -18,7 +19,7 @@ from rbcnb._utils.errors import WeightsError
 from rbcnb.columns import BORDER, CELL, RADIUS, SCORE, X, Y
 from rbcnb.segmentation import learned
 from rbcnb.segmentation.finder_net import FORMAT, MULTIPLE, FinderNet, fused_net, load_finder, save_finder
-from rbcnb.segmentation.learned import cells_of_maps, find_learned, on_white_cells, read_maps
+from rbcnb.segmentation.learned import WORKING_PX, find_learned, on_white_cells, peaks_of_maps, read_maps
 from rbcnb.segmentation.matching import detection_scores, match_cells
 from rbcnb.segmentation.segment import FinderSpec, find_cells, segment_smear
 from rbcnb.smears.chula import read_chula_labels
@@ -48,19 +49,12 @@ def drawn_maps(*cells, shape=(60, 80)):
 
 def test_peaks_become_circles_to_a_tenth_of_a_pixel():
     drawn = [(40.3, 31.8, 12.0, 0.9), (90.0, 80.9, 8.0, 0.7), (120.7, 30.5, 20.0, 0.5), (20.0, 95.2, 10.0, 0.3)]
-    circles, peak = cells_of_maps(drawn_maps(*drawn))
-    assert circles == pytest.approx(np.array(drawn)[:, :3], abs=0.1)  # the surest first
-    assert peak == pytest.approx([0.9, 0.7, 0.5, 0.3], abs=0.04)  # a peak lies between pixels
-    assert cells_of_maps(np.zeros((4, 30, 40), np.float32))[0].shape == (0, 3)
-    assert len(cells_of_maps(drawn_maps((40, 40, 10, 0.9 * learned._LEAST)))[0]) == 0
-
-
-def dots(*cells, shape=(40, 60)):
-    """Maps with a single pixel (row, column) per cell (row, column, radius, height)."""
-    maps = np.zeros((4, *shape), np.float32)
-    for row, column, radius, height in cells:
-        maps[:2, row, column] = height, math.log(radius / 10)
-    return maps
+    circles, peak = peaks_of_maps(drawn_maps(*drawn))
+    order = np.argsort(-peak)
+    assert circles[order] == pytest.approx(np.array(drawn)[:, :3], abs=0.1)
+    assert peak[order] == pytest.approx([0.9, 0.7, 0.5, 0.3], abs=0.04)  # a peak lies between pixels
+    assert peaks_of_maps(np.zeros((4, 30, 40), np.float32))[0].shape == (0, 3)
+    assert len(peaks_of_maps(drawn_maps((40, 40, 10, 0.9 * learned._LEAST)))[0]) == 0
 
 
 @pytest.mark.parametrize(
@@ -75,8 +69,13 @@ def dots(*cells, shape=(40, 60)):
         ([(10, 10, 10, 0.8), (12, 10, 10, 0.9), (30, 50, 10, 0.5)], [0.9, 0.5]),
     ],
 )
-def test_of_two_close_peaks_the_surer_one_stays(cells, kept):
-    assert cells_of_maps(dots(*cells))[1] == pytest.approx(kept)
+def test_of_two_close_peaks_the_surer_one_stays(cells, kept, monkeypatch):
+    maps = np.zeros((4, 40, 60), np.float32)
+    for row, column, radius, height in cells:
+        maps[:2, row, column] = height, math.log(radius / 10)
+    monkeypatch.setattr(learned, "_forward", lambda *_: maps)
+    reading = learned._read(np.zeros((80, 120, 3), np.uint8), 1.0, None)
+    assert reading.peak == pytest.approx(kept)
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (20, 30), (100, 90), (486, 648), (3000, 4000), (9000, 200)])
@@ -101,23 +100,26 @@ def test_tiles_join_without_a_seam(shape, finder, monkeypatch):
     image = cv2.GaussianBlur(noise, (0, 0), 1.5)
     calls, forward = [], learned._forward
     monkeypatch.setattr(learned, "_forward", lambda *given: calls.append(given) or forward(*given))
-    whole = read_maps(image, 1.0, finder)
-    assert whole.shape == (4, (shape[0] + 1) // 2, (shape[1] + 1) // 2)
+    whole = read_maps(image, diameter_px=WORKING_PX, finder=finder)
+    assert set(whole) == {"centre", "red_cell", "other"}
     assert len(calls) == 1
     monkeypatch.setattr(learned, "_TILE_PX", 128)
-    assert np.abs(read_maps(image, 1.0, finder) - whole).max() < 1e-4
+    for name, tiled in read_maps(image, diameter_px=WORKING_PX, finder=finder).items():
+        assert tiled.shape == ((shape[0] + 1) // 2, (shape[1] + 1) // 2)
+        assert np.abs(tiled - whole[name]).max() < 1e-4
     assert len(calls) == 1 + math.ceil(shape[0] / 128) * math.ceil(shape[1] / 128)
 
 
-@pytest.mark.parametrize("scale", [0.4, 0.525])
-def test_tiles_of_a_resized_smear_find_the_same_cells(scale, finder, smears, monkeypatch):
-    whole, peak = cells_of_maps(read_maps(smears[0].image, scale, finder))
+@pytest.mark.parametrize("factor", [0.25, 1.0, 1.3])
+def test_tiles_of_a_resized_smear_find_the_same_cells(factor, smears, monkeypatch):
+    image = cv2.resize(smears[0].image, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA)
+    spec = replace(SPEC, diameter_px=2 * factor * radius_of(smears[0]))
+    whole = find_cells(image, spec).query(f"not {BORDER}")
     monkeypatch.setattr(learned, "_TILE_PX", 128)
-    tiled, peak_of_tiled = cells_of_maps(read_maps(smears[0].image, scale, finder))
-    whole, tiled = whole[peak > 0.4], tiled[peak_of_tiled > 0.4]
-    assert len(whole) == len(tiled) > 80
-    off = np.hypot(*(whole[:, None, :2] - tiled[None, :, :2]).transpose(2, 0, 1)).min(axis=1)
-    assert off.max() < 1  # of about 20 pixels
+    tiled = find_cells(image, spec).query(f"not {BORDER}")
+    assert len(whole) == len(tiled) > 60
+    off = np.abs(whole[[X, Y, RADIUS]].to_numpy() - tiled[[X, Y, RADIUS]].to_numpy()).max()
+    assert off < 0.02 * spec.diameter_px
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (2, 300), (33, 47), (91, 64)])
@@ -350,12 +352,33 @@ def test_small_and_large_cells_are_found(diameter, n_cells):
     assert 2 * total[1] / total.sum() >= 0.95
 
 
-def test_a_given_diameter_is_kept_to(smears, found):
-    diameter = 2 * radius_of(smears[1])
-    spec = FinderSpec(method="learned", upscale="none", size_px=8, diameter_px=diameter)
-    result = segment_smear(smears[1].image, spec)
+@pytest.mark.parametrize("name", ["diameter_px", "expected_px"])
+def test_a_given_diameter_is_kept_to(name, smears, found):
+    diameter = 1.05 * 2 * radius_of(smears[1])
+    result = segment_smear(smears[1].image, replace(SPEC, **{name: diameter}))
     assert result.diameter_px == diameter
     assert agreement([(result.cells, found[1])], smears[1:2]) >= 0.96
+
+
+def test_an_expected_diameter_that_does_not_fit_is_not_kept_to(smears, found):
+    diameter = 2 * radius_of(smears[1])
+    result = segment_smear(smears[1].image, replace(SPEC, expected_px=3 * diameter))
+    assert result.diameter_px == pytest.approx(diameter, rel=0.15)
+    assert agreement([(result.cells, found[1])], smears[1:2]) >= 0.96
+    assert any("another magnification" in note for note in result.notes)
+
+
+@pytest.mark.parametrize("shape", [(150, 200), (800, 1000)])
+def test_a_few_cells_in_a_large_field_are_found(shape):
+    image = np.full((*shape, 3), 225, np.uint8)
+    for centre in ((50, 60), (140, 90)):
+        cv2.circle(image, centre, 20, (200, 120, 140), cv2.FILLED, cv2.LINE_AA)
+    for field in (image, 255 - image):
+        result = segment_smear(field, SPEC)
+        assert result.cells[[X, Y]].to_numpy() == pytest.approx(np.array([(50, 60), (140, 90)]), abs=3)
+        assert result.cells[RADIUS].to_numpy() == pytest.approx(20, rel=0.15)
+        assert result.diameter_px == pytest.approx(40, rel=0.15)
+        assert result.crops.shape == (2, 8, 8, 3)
 
 
 @settings(max_examples=15, deadline=None)
@@ -434,7 +457,7 @@ def test_white_cells_and_platelets_of_rendered_smears_are_no_cells(monkeypatch):
     assert n["platelet"] >= 25
     assert taken["white_cell"] <= 0.25 * n["white_cell"]
     assert taken["platelet"] <= 0.05 * n["platelet"]
-    assert n_hits >= 0.97 * n_truth
+    assert n_hits >= 0.95 * n_truth
     assert n_on_white >= 0.75 * n["white_cell"]
     assert n_circles > 0
     assert n_on_red <= 0.02 * n_red
