@@ -1,4 +1,4 @@
-"""The area of each cell, from the learned finder's map of red cells: where cells are long or dented, circles are not."""
+"""The area of each cell, from the learned finder's map of red cells: circles miss long and dented cells' shapes."""
 
 import cv2
 import numpy as np
