@@ -215,8 +215,8 @@ class _Classifier:
             part.unlink(missing_ok=True)
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # they are among the batch's notes
-                image = read_image(path)
-            picture = draw_overlay(image, table, self.model.card.classes, note=facts[WARNING])
+                pixels = read_image(path)
+            picture = draw_overlay(pixels, table, self.model.card.classes, note=facts[WARNING])
             # To be looked at, not measured: JPEG is written many times faster than PNG. Thin rings need full colour.
             with atomic_write(overlay) as temporary:
                 Image.fromarray(picture).save(temporary, quality=92, subsampling=0)
