@@ -143,8 +143,11 @@ def _segment(options: Namespace) -> int:
         jobs=options.jobs,
         scheduler=options.scheduler,
         mixed=options.mixed,
+        overlays=options.overlays,
     )
     print(f"{report.n_cells} cells in {report.n_images} images: {options.out / 'cells.csv'}")
+    if options.overlays and report.n_images:
+        print(f"their rings: {options.out / 'overlays'}")
     return _told("segment", report)
 
 

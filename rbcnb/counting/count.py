@@ -24,7 +24,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from PIL import Image
 
 from rbcnb import __version__
 from rbcnb._utils.code_digest import code_digest
@@ -37,6 +36,7 @@ from rbcnb.counting.overlay import CALL, draw_overlay
 from rbcnb.counting.smear_shift import MIN_CELLS, Reference, look_of_smear, unlike, warning_of
 from rbcnb.evaluation.calibration import apply_temperature
 from rbcnb.segmentation.batch import CROP_SCALE, NOTE, READ, BatchReport, ImageCells, read_crops, segment_files
+from rbcnb.segmentation.overlay import overlay_shows, save_overlay
 from rbcnb.segmentation.segment import FinderSpec
 from rbcnb.smears.images import expand_inputs, read_image
 
@@ -202,7 +202,7 @@ class _Classifier:
         overlay = self.out / "overlays" / f"{path.stem}.jpg"
         code = code_digest("evaluation", "training", "counting")
         own = hashlib.sha256(f"{image.key} {self.model.digest} {code}".encode()).hexdigest()
-        saved = _saved(part, own) if overlay.exists() else None
+        saved = _saved(part, own) if overlay_shows(overlay, own) else None
         if saved is None:
             probabilities, facts = self._classify(path, cells)
         else:
@@ -215,11 +215,9 @@ class _Classifier:
             part.unlink(missing_ok=True)
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # they are among the batch's notes
-                image = read_image(path)
-            picture = draw_overlay(image, table, self.model.card.classes, note=facts[WARNING])
-            # To be looked at, not measured: JPEG is written many times faster than PNG. Thin rings need full colour.
-            with atomic_write(overlay) as temporary:
-                Image.fromarray(picture).save(temporary, quality=92, subsampling=0)
+                pixels = read_image(path)
+            picture = draw_overlay(pixels, table, self.model.card.classes, note=facts[WARNING], read=read)
+            save_overlay(overlay, picture, own)
             with atomic_write(part) as temporary:
                 saved = {"key": own, "facts": facts, "probabilities": probabilities.tolist()}
                 temporary.write_text(json.dumps(saved), encoding="utf-8")

@@ -4,6 +4,7 @@ DIR/cells.csv            one row per cell of the images of this run
 DIR/crops/<smear>/0000.png    the crop of cell 0 of <smear> (file name without ending), and so on
 DIR/smears.csv           one row per image: its cells, their diameter, how far it can be trusted, and notes
 DIR/scale.json           the diameter of a typical cell in each folder of images, fixed once it is written
+DIR/overlays/<smear>.jpg the image with a ring around each cell and any notes below, where they are asked for
 DIR/errors.csv           file, message: what could not be segmented; absent if all went well
 DIR/parts/<smear>.json   the cells of one finished image, and a key over its bytes, the settings and the code
 
@@ -40,6 +41,7 @@ from rbcnb._utils.parallel import run_all
 from rbcnb.columns import BORDER, FOUND, SMEAR
 from rbcnb.segmentation import upscaling, waifu2x
 from rbcnb.segmentation.learned import typical_diameter
+from rbcnb.segmentation.overlay import draw_overlay, overlay_shows, save_overlay
 from rbcnb.segmentation.segment import FinderSpec, segment_smear
 from rbcnb.smears.images import SmearError, decode_image, expand_inputs, image_bytes
 
@@ -97,6 +99,7 @@ def segment_files(
     scheduler: str | None = None,
     finish: Finish | None = None,
     mixed: bool = False,
+    overlays: bool = False,
 ) -> BatchReport:
     """Find and crop the cells of image files and of the images in folders; see the module for what *out* then holds.
 
@@ -113,6 +116,7 @@ def segment_files(
     finish : is called here for each finished image in turn, while others are worked on, and may add to its cells; the
         key changes when the image, the settings, the code or the libraries do. What it raises is the image's error.
     mixed : images of one folder are of several microscopes: each is read by itself.
+    overlays : also draw each image with its cells ringed; those that an earlier run drew of the same cells stay.
 
     Raises BatchError when *out* cannot be written to, another batch works there, or a process dies; ClusterError when
     the cluster cannot do the work.
@@ -134,7 +138,9 @@ def segment_files(
                     expected, doubts = _expected_diameters(images, out, jobs=jobs, client=client)
                     specs = [replace(spec, expected_px=expected.get(path.parent)) for path in images]
                     notes = [*notes, *doubts]
-                report = _segment_images(images, errors, out, specs, jobs=jobs, client=client, finish=finish)
+                report = _segment_images(
+                    images, errors, out, specs, jobs=jobs, client=client, finish=finish, overlays=overlays
+                )
                 return replace(report, notes=(*notes, *report.notes))
     except BlockingIOError as error:
         raise BatchError(str(error)) from error
@@ -217,6 +223,7 @@ def _segment_images(
     jobs: int,
     client: "Client | None",
     finish: Finish | None,
+    overlays: bool,
 ) -> BatchReport:
     # Processes share the cores among them instead of each taking all.
     jobs = min(jobs, max(1, len(images)))
@@ -225,7 +232,7 @@ def _segment_images(
     try:
         with shared_folder_probe(out) if client else nullcontext() as mark:
             places = [(path.absolute() if client else path, spec) for path, spec in zip(images, specs, strict=True)]
-            work = run_all(_try_image, places, shared=(out, threads, mark), jobs=jobs, client=client)
+            work = run_all(_try_image, places, shared=(out, threads, mark, overlays), jobs=jobs, client=client)
             for number, outcome in tqdm(work, total=len(images), unit="image"):
                 path = images[number]
                 if finish is not None and isinstance(outcome, ImageCells):
@@ -266,7 +273,9 @@ def _segment_images(
     return BatchReport(len(tables), n_resumed, len(cells), tuple(errors), tuple(notes), out / "cells.csv", smears)
 
 
-def _try_image(work: tuple[Path, FinderSpec], out: Path, threads: int | None, mark: Path | None) -> ImageCells | str:
+def _try_image(
+    work: tuple[Path, FinderSpec], out: Path, threads: int | None, mark: Path | None, overlays: bool
+) -> ImageCells | str:
     """What came of one image, or the message of what went wrong with it."""
     path, spec = work
     if mark is not None and not mark.exists():
@@ -276,7 +285,7 @@ def _try_image(work: tuple[Path, FinderSpec], out: Path, threads: int | None, ma
         )
     if threads is not None:
         cv2.setNumThreads(threads)
-    return _guarded(path, _segment_image, path, out, spec)
+    return _guarded(path, _segment_image, path, out, spec, overlays)
 
 
 def _guarded(path: Path, work: Callable[..., Any], *arguments: Any) -> Any:
@@ -294,11 +303,17 @@ def _guarded(path: Path, work: Callable[..., Any], *arguments: Any) -> Any:
         return message if str(path) in message else f"{path}: {message}"
 
 
-def _segment_image(path: Path, out: Path, spec: FinderSpec) -> ImageCells:
+def _segment_image(path: Path, out: Path, spec: FinderSpec, overlays: bool) -> ImageCells:
     part, crops = out / "parts" / f"{path.stem}.json", out / "crops" / path.stem
+    overlay = out / "overlays" / f"{path.stem}.jpg"
     data = image_bytes(path)
     key = image_key(data, path.name, spec)
     if (finished := load_finished(part, crops, key)) is not None:
+        if overlays and not overlay_shows(overlay, key):
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # they are among the notes already
+                image = decode_image(data, path)
+            _write_overlay(overlay, image, finished)
         return finished
 
     with warnings.catch_warnings(record=True) as caught:
@@ -318,12 +333,24 @@ def _segment_image(path: Path, out: Path, spec: FinderSpec) -> ImageCells:
     try:
         # The part says "finished", so it goes first and comes last.
         part.unlink(missing_ok=True)
+        overlay.unlink(missing_ok=True)  # it shows the cells of before
         write_crops(crops, found.crops)
         with atomic_write(part) as temporary:
             temporary.write_text(json.dumps(saved), encoding="utf-8")
     except OSError as error:
         raise _unwritable(out, error) from error
-    return ImageCells(table, facts, notes, False, key)
+    result = ImageCells(table, facts, notes, False, key)
+    if overlays:
+        _write_overlay(overlay, image, result)
+    return result
+
+
+def _write_overlay(path: Path, image: np.ndarray, result: ImageCells) -> None:
+    picture = draw_overlay(image, result.cells, note=result.facts[NOTE])
+    try:
+        save_overlay(path, picture, result.key)
+    except OSError as error:
+        raise _unwritable(path.parents[1], error) from error
 
 
 def image_key(data: bytes, name: str, spec: FinderSpec) -> str:
