@@ -143,7 +143,7 @@ def _segment(options: Namespace) -> int:
         jobs=options.jobs,
         scheduler=options.scheduler,
         mixed=options.mixed,
-        overlays=options.overlays,
+        pictures=[name for name in ("overlays", "masks") if getattr(options, name)],
     )
     print(f"{report.n_cells} cells in {report.n_images} images: {options.out / 'cells.csv'}")
     if options.overlays and report.n_images:

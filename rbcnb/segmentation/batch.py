@@ -4,6 +4,7 @@ DIR/cells.csv            one row per cell of the images of this run
 DIR/crops/<smear>/0000.png    the crop of cell 0 of <smear> (file name without ending), and so on
 DIR/smears.csv           one row per image: its cells, their diameter, how far it can be trusted, and notes
 DIR/scale.json           the diameter of a typical cell in each folder of images, fixed once it is written
+DIR/masks/<smear>.png    the area of each cell: 16-bit, 1 for cell 0 and so on, where they are asked for
 DIR/overlays/<smear>.jpg the image with a ring around each cell and any notes below, where they are asked for
 DIR/errors.csv           file, message: what could not be segmented; absent if all went well
 DIR/parts/<smear>.json   the cells of one finished image, and a key over its bytes, the settings and the code
@@ -20,7 +21,7 @@ import os
 import platform
 import shutil
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
 from functools import cache
@@ -40,7 +41,8 @@ from rbcnb._utils.files import atomic_write, file_digest, folder_lock
 from rbcnb._utils.parallel import run_all
 from rbcnb.columns import BORDER, FOUND, SMEAR
 from rbcnb.segmentation import upscaling, waifu2x
-from rbcnb.segmentation.learned import typical_diameter
+from rbcnb.segmentation.learned import read_maps, typical_diameter
+from rbcnb.segmentation.masks import cell_masks, save_masks
 from rbcnb.segmentation.overlay import draw_overlay, overlay_shows, save_overlay
 from rbcnb.segmentation.segment import FinderSpec, segment_smear
 from rbcnb.smears.images import SmearError, decode_image, expand_inputs, image_bytes
@@ -54,7 +56,8 @@ SCALE_JSON = "scale.json"
 _MOST_LOOKED_AT = 25  # images of a folder, spread over it, that tell its diameter
 _FEWEST_LOOKED_AT = 3
 READ, NOTE = "read", "note"
-FACTS = (SMEAR, "cells", "diameter_px", READ, "trust", "explained", NOTE)  # the columns of smears.csv
+PICTURES = {"overlays": ".jpg", "masks": ".png"}  # name of the folder -> ending of its files
+FACTS = (SMEAR, "cells", "diameter_px", READ, "trust", "explained", "dark_field", NOTE)  # the columns of smears.csv
 CROP_SCALE = "crop_scale"  # pixels of the crop per pixel of the smear
 COLUMNS = (*FOUND, BORDER, CROP_SCALE)
 
@@ -99,7 +102,7 @@ def segment_files(
     scheduler: str | None = None,
     finish: Finish | None = None,
     mixed: bool = False,
-    overlays: bool = False,
+    pictures: Collection[str] = (),
 ) -> BatchReport:
     """Find and crop the cells of image files and of the images in folders; see the module for what *out* then holds.
 
@@ -116,7 +119,8 @@ def segment_files(
     finish : is called here for each finished image in turn, while others are worked on, and may add to its cells; the
         key changes when the image, the settings, the code or the libraries do. What it raises is the image's error.
     mixed : images of one folder are of several microscopes: each is read by itself.
-    overlays : also draw each image with its cells ringed; those that an earlier run drew of the same cells stay.
+    pictures : of "overlays" (each image with its cells ringed) and "masks" (of the learned finder alone); those that an
+        earlier run made of the same cells stay.
 
     Raises BatchError when *out* cannot be written to, another batch works there, or a process dies; ClusterError when
     the cluster cannot do the work.
@@ -124,6 +128,8 @@ def segment_files(
     if jobs < 1:
         raise ValueError(f"jobs must be at least 1, not {jobs}")
     spec = spec or FinderSpec()
+    if "masks" in pictures and spec.method != "learned":
+        raise ValueError("masks come from the learned finder's map of red cells: take method 'learned'")
     images, errors, notes = expand_inputs(paths)
     try:
         with connect(scheduler) as client:
@@ -139,7 +145,7 @@ def segment_files(
                     specs = [replace(spec, expected_px=expected.get(path.parent)) for path in images]
                     notes = [*notes, *doubts]
                 report = _segment_images(
-                    images, errors, out, specs, jobs=jobs, client=client, finish=finish, overlays=overlays
+                    images, errors, out, specs, jobs=jobs, client=client, finish=finish, pictures=pictures
                 )
                 return replace(report, notes=(*notes, *report.notes))
     except BlockingIOError as error:
@@ -223,7 +229,7 @@ def _segment_images(
     jobs: int,
     client: "Client | None",
     finish: Finish | None,
-    overlays: bool,
+    pictures: Collection[str],
 ) -> BatchReport:
     # Processes share the cores among them instead of each taking all.
     jobs = min(jobs, max(1, len(images)))
@@ -232,7 +238,7 @@ def _segment_images(
     try:
         with shared_folder_probe(out) if client else nullcontext() as mark:
             places = [(path.absolute() if client else path, spec) for path, spec in zip(images, specs, strict=True)]
-            work = run_all(_try_image, places, shared=(out, threads, mark, overlays), jobs=jobs, client=client)
+            work = run_all(_try_image, places, shared=(out, threads, mark, tuple(pictures)), jobs=jobs, client=client)
             for number, outcome in tqdm(work, total=len(images), unit="image"):
                 path = images[number]
                 if finish is not None and isinstance(outcome, ImageCells):
@@ -274,7 +280,7 @@ def _segment_images(
 
 
 def _try_image(
-    work: tuple[Path, FinderSpec], out: Path, threads: int | None, mark: Path | None, overlays: bool
+    work: tuple[Path, FinderSpec], out: Path, threads: int | None, mark: Path | None, pictures: Collection[str]
 ) -> ImageCells | str:
     """What came of one image, or the message of what went wrong with it."""
     path, spec = work
@@ -285,7 +291,7 @@ def _try_image(
         )
     if threads is not None:
         cv2.setNumThreads(threads)
-    return _guarded(path, _segment_image, path, out, spec, overlays)
+    return _guarded(path, _segment_image, path, out, spec, pictures)
 
 
 def _guarded(path: Path, work: Callable[..., Any], *arguments: Any) -> Any:
@@ -303,17 +309,17 @@ def _guarded(path: Path, work: Callable[..., Any], *arguments: Any) -> Any:
         return message if str(path) in message else f"{path}: {message}"
 
 
-def _segment_image(path: Path, out: Path, spec: FinderSpec, overlays: bool) -> ImageCells:
+def _segment_image(path: Path, out: Path, spec: FinderSpec, pictures: Collection[str]) -> ImageCells:
     part, crops = out / "parts" / f"{path.stem}.json", out / "crops" / path.stem
-    overlay = out / "overlays" / f"{path.stem}.jpg"
+    wanted = {name: out / name / f"{path.stem}{suffix}" for name, suffix in PICTURES.items() if name in pictures}
     data = image_bytes(path)
     key = image_key(data, path.name, spec)
     if (finished := load_finished(part, crops, key)) is not None:
-        if overlays and not overlay_shows(overlay, key):
+        if missing := {name: file for name, file in wanted.items() if not overlay_shows(file, key)}:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # they are among the notes already
                 image = decode_image(data, path)
-            _write_overlay(overlay, image, finished)
+            _write_pictures(missing, out, image, finished)
         return finished
 
     with warnings.catch_warnings(record=True) as caught:
@@ -323,7 +329,7 @@ def _segment_image(path: Path, out: Path, spec: FinderSpec, overlays: bool) -> I
     del data
     found = segment_smear(image, spec)
     notes += found.notes
-    measured = (found.diameter_px, found.read, found.trust, found.explained)
+    measured = (found.diameter_px, found.read, found.trust, found.explained, found.dark_field)
     values = [path.name, len(found.cells), *(None if value != value else value for value in measured), "; ".join(notes)]
     facts = dict(zip(FACTS, values, strict=True))
     table = found.cells.assign(**{SMEAR: path.name, CROP_SCALE: spec.size_px / found.diameter_px})
@@ -333,24 +339,31 @@ def _segment_image(path: Path, out: Path, spec: FinderSpec, overlays: bool) -> I
     try:
         # The part says "finished", so it goes first and comes last.
         part.unlink(missing_ok=True)
-        overlay.unlink(missing_ok=True)  # it shows the cells of before
+        for name, suffix in PICTURES.items():  # they show the cells of before
+            (out / name / f"{path.stem}{suffix}").unlink(missing_ok=True)
         write_crops(crops, found.crops)
         with atomic_write(part) as temporary:
             temporary.write_text(json.dumps(saved), encoding="utf-8")
     except OSError as error:
         raise _unwritable(out, error) from error
     result = ImageCells(table, facts, notes, False, key)
-    if overlays:
-        _write_overlay(overlay, image, result)
+    _write_pictures(wanted, out, image, result)
     return result
 
 
-def _write_overlay(path: Path, image: np.ndarray, result: ImageCells) -> None:
-    picture = draw_overlay(image, result.cells, note=result.facts[NOTE])
+def _write_pictures(wanted: dict[str, Path], out: Path, image: np.ndarray, result: ImageCells) -> None:
     try:
-        save_overlay(path, picture, result.key)
+        if "overlays" in wanted:
+            save_overlay(wanted["overlays"], draw_overlay(image, result.cells, note=result.facts[NOTE]), result.key)
+        if "masks" in wanted:
+            masks = np.zeros(image.shape[:2], np.int32)
+            if len(result.cells):
+                seen = 255 - image if result.facts["dark_field"] else image
+                red_cell = read_maps(seen, diameter_px=result.facts["diameter_px"])["red_cell"]
+                masks = cell_masks(result.cells, red_cell, image.shape[:2])
+            save_masks(wanted["masks"], masks, result.key)
     except OSError as error:
-        raise _unwritable(path.parents[1], error) from error
+        raise _unwritable(out, error) from error
 
 
 def image_key(data: bytes, name: str, spec: FinderSpec) -> str:

@@ -108,10 +108,10 @@ def save_overlay(path: Path, picture: np.ndarray, key: str) -> None:
 
 
 def overlay_shows(path: Path, key: str) -> bool:
-    """Whether `save_overlay` wrote *path* with this *key*."""
+    """Whether `save_overlay` or `save_masks` wrote *path* with this *key*."""
     try:
         with Image.open(path) as picture:
-            return picture.info.get("comment") == key.encode()
+            return picture.info.get("comment") in (key, key.encode())
     except (OSError, UnidentifiedImageError):  # none, or damaged
         return False
 
