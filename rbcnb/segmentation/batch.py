@@ -140,7 +140,7 @@ def segment_files(
             with folder_lock(out):
                 _clear_away(out)
                 specs = [spec] * len(images)
-                if spec.method == "learned" and spec.diameter_px is None and not mixed:
+                if spec.method == "learned" and spec.diameter_px is spec.expected_px is None and not mixed:
                     expected, doubts = _expected_diameters(images, out, jobs=jobs, client=client)
                     specs = [replace(spec, expected_px=expected.get(path.parent)) for path in images]
                     notes = [*notes, *doubts]
@@ -150,6 +150,11 @@ def segment_files(
                 return replace(report, notes=(*notes, *report.notes))
     except BlockingIOError as error:
         raise BatchError(str(error)) from error
+    except DeadWorkerError as error:
+        raise BatchError(
+            "a process died, most likely for want of memory; what is finished is kept: run the same command again with "
+            "fewer --jobs, or cut the largest images into tiles"
+        ) from error
     except OSError as error:
         raise _unwritable(out, error) from error
 
@@ -159,36 +164,31 @@ def _expected_diameters(
 ) -> tuple[dict[Path, float], list[tuple[str, str]]]:
     """The diameter of a typical cell in each folder of *images* that has one, and notes on those that do not.
 
-    What ``scale.json`` says already stays, whatever was added to the folder, so that finished images stay finished.
+    A diameter that ``scale.json`` says already stays, whatever was added to the folder, so that finished images stay
+    finished. A folder without one is looked at again when it has more or fewer images than it had.
     """
     path = out / SCALE_JSON
-    try:
-        known = {str(name): dict(entry) for name, entry in json.loads(path.read_text(encoding="utf-8")).items()}
-    except (OSError, ValueError, AttributeError, TypeError):  # none, or damaged: the folders are looked at again
-        known = {}
+    known = _known_scales(path)
+    scales = dict(known)
     by_folder: dict[Path, list[Path]] = {}
     for image in images:
         by_folder.setdefault(image.parent, []).append(image)
     for folder, inside in by_folder.items():
         name = str(folder.absolute())
-        if name in known or len(inside) < _FEWEST_LOOKED_AT:
+        entry = scales.get(name)
+        if entry is not None and (entry["diameter_px"] is not None or entry["images"] == len(inside)):
+            continue
+        if len(inside) < _FEWEST_LOOKED_AT:
+            scales.pop(name, None)
             continue
         step = max(1.0, len(inside) / _MOST_LOOKED_AT)
         chosen = [inside[int(i * step)].absolute() for i in range(min(len(inside), _MOST_LOOKED_AT))]
-        found = [
-            size for _, size in run_all(_try_diameter, chosen, shared=(), jobs=min(jobs, len(chosen)), client=client)
-        ]
-        sizes = np.log([size for size in found if isinstance(size, float) and size > 0])
-        entry: dict[str, Any] = {"images": len(chosen), "read": len(sizes), "diameter_px": None}
-        if len(sizes) >= _FEWEST_LOOKED_AT:
-            middle = float(np.median(sizes))
-            entry["unlike"] = int((np.abs(sizes - middle) > np.log(1.3)).sum())
-            if entry["unlike"] <= len(sizes) / 4:
-                entry["diameter_px"] = round(float(np.exp(middle)), 3)
-        known[name] = entry
-    with atomic_write(path) as part:
-        part.write_text(json.dumps(known, indent=1) + "\n", encoding="utf-8")
-    entries = {folder: known.get(str(folder.absolute()), {}) for folder in by_folder}
+        looked_at = run_all(_try_diameter, chosen, shared=(), jobs=min(jobs, len(chosen)), client=client)
+        scales[name] = {"images": len(inside), "looked_at": len(chosen)} | _common_diameter([d for _, d in looked_at])
+    if scales != known:
+        with atomic_write(path) as part:
+            part.write_text(json.dumps(scales, indent=1) + "\n", encoding="utf-8")
+    entries = {folder: scales[name] for folder in by_folder if (name := str(folder.absolute())) in scales}
     notes = [
         (
             str(folder),
@@ -196,9 +196,38 @@ def _expected_diameters(
             "each image is read by itself; give images of one microscope at a time, or --mixed if this is meant",
         )
         for folder, entry in entries.items()
-        if entry.get("unlike") and entry["diameter_px"] is None
+        if entry["unlike"] and entry["diameter_px"] is None
     ]
-    return {folder: entry["diameter_px"] for folder, entry in entries.items() if entry.get("diameter_px")}, notes
+    return {folder: entry["diameter_px"] for folder, entry in entries.items() if entry["diameter_px"]}, notes
+
+
+def _known_scales(path: Path) -> dict[str, dict[str, Any]]:
+    """What an earlier run found out of each folder; without what is damaged, so that it is looked at again."""
+    try:
+        saved = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    whole = {}
+    for name, entry in saved.items() if isinstance(saved, dict) else ():
+        if isinstance(entry, dict) and set(entry) == {"images", "looked_at", "read", "unlike", "diameter_px"}:
+            diameter_px = entry["diameter_px"]
+            if diameter_px is None or (isinstance(diameter_px, int | float) and 0 < diameter_px < float("inf")):
+                whole[name] = entry
+    return whole
+
+
+def _common_diameter(found: list[Any]) -> dict[str, Any]:
+    """How many of the diameters *found* are numbers, how many of these are unlike the others, and what the rest share.
+
+    The middle is one of them, not between two: of as many small as large ones half is then unlike the others.
+    """
+    sizes = np.log([size for size in found if isinstance(size, float) and size > 0])
+    if len(sizes) < _FEWEST_LOOKED_AT:
+        return {"read": len(sizes), "unlike": 0, "diameter_px": None}
+    alike = np.abs(sizes - np.quantile(sizes, 0.5, method="lower")) <= np.log(1.3)
+    unlike = int((~alike).sum())
+    diameter_px = round(float(np.exp(np.median(sizes[alike]))), 3) if unlike <= len(sizes) / 4 else None
+    return {"read": len(sizes), "unlike": unlike, "diameter_px": diameter_px}
 
 
 def _try_diameter(path: Path) -> float | None:
@@ -235,21 +264,15 @@ def _segment_images(
     jobs = min(jobs, max(1, len(images)))
     threads = 1 if client else max(1, joblib.cpu_count() // jobs) if jobs > 1 else None
     outcomes: dict[int, ImageCells | str | DeadWorkerError] = {}
-    try:
-        with shared_folder_probe(out) if client else nullcontext() as mark:
-            places = [(path.absolute() if client else path, spec) for path, spec in zip(images, specs, strict=True)]
-            work = run_all(_try_image, places, shared=(out, threads, mark, tuple(pictures)), jobs=jobs, client=client)
-            for number, outcome in tqdm(work, total=len(images), unit="image"):
-                path = images[number]
-                if finish is not None and isinstance(outcome, ImageCells):
-                    table = _guarded(path, finish, path, outcome)
-                    outcome = table if isinstance(table, str) else replace(outcome, cells=table)
-                outcomes[number] = outcome
-    except DeadWorkerError as error:
-        raise BatchError(
-            "a process died, most likely for want of memory; what is finished is kept: run the same command again with "
-            "fewer --jobs, or cut the largest images into tiles"
-        ) from error
+    with shared_folder_probe(out) if client else nullcontext() as mark:
+        places = [(path.absolute() if client else path, spec) for path, spec in zip(images, specs, strict=True)]
+        work = run_all(_try_image, places, shared=(out, threads, mark, tuple(pictures)), jobs=jobs, client=client)
+        for number, outcome in tqdm(work, total=len(images), unit="image"):
+            path = images[number]
+            if finish is not None and isinstance(outcome, ImageCells):
+                table = _guarded(path, finish, path, outcome)
+                outcome = table if isinstance(table, str) else replace(outcome, cells=table)
+            outcomes[number] = outcome
     tables, facts, notes, n_resumed = [], [], [], 0
     for number, path in enumerate(images):
         outcome = outcomes[number]
