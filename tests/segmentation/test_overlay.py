@@ -130,19 +130,19 @@ def test_a_batch_draws_what_is_missing_and_nothing_twice(folder, tmp_path, monke
 
     assert run() == (0, [])
     assert not (out / "overlays").exists()
-    assert run(overlays=True) == (3, [0, 1, 2])  # of cells that were found before
+    assert run(pictures=["overlays"]) == (3, [0, 1, 2])  # of cells that were found before
     pictures = {path.name: path.read_bytes() for path in (out / "overlays").iterdir()}
     assert set(pictures) == {"0.jpg", "1.jpg", "2.jpg"}
-    assert run(overlays=True) == (3, [])
+    assert run(pictures=["overlays"]) == (3, [])
     (out / "overlays/1.jpg").unlink()
     (out / "overlays/2.jpg").write_bytes(b"cut short")
-    assert run(overlays=True) == (3, [1, 2])
+    assert run(pictures=["overlays"]) == (3, [1, 2])
     assert {path.name: path.read_bytes() for path in (out / "overlays").iterdir()} == pictures
 
     other = FinderSpec(upscale="none", diameter_px=41, size_px=48)
     assert run(other) == (0, [])
     assert not list((out / "overlays").iterdir())  # they showed other cells
-    assert run(other, overlays=True, jobs=1) == (3, [0, 1, 2])
+    assert run(other, pictures=["overlays"], jobs=1) == (3, [0, 1, 2])
 
 
 def test_the_command_line_draws_and_marks_what_was_not_read(folder, tmp_path, capsys):
