@@ -102,7 +102,7 @@ def _reproduce(options: Namespace) -> int:
 @contextmanager
 def _notes_of_smears(command: str) -> Iterator[None]:
     """Prints what was noted of smears as a command's notes, not as a warning of a line of code."""
-    from rbcnb.smears.samples import SmearWarning
+    from rbcnb._utils.errors import SmearWarning
 
     with warnings.catch_warnings():
         show = warnings.showwarning

@@ -12,10 +12,9 @@ from PIL import Image
 from rbcnb.cli import main
 from rbcnb.columns import CLASSES, UNSURE, prob_columns
 from rbcnb.counting.abstention import call_cells
-from rbcnb.counting.count import DOUBTFUL, count_files
+from rbcnb.counting.count import DOUBTFUL, count_files, draw_overlay
 from rbcnb.counting.differential import POOL
 from rbcnb.counting.model_file import ModelCard, ModelFileError, save_model
-from rbcnb.counting.overlay import draw_overlay
 from rbcnb.counting.smear_shift import look_of_smear, reference_of
 from rbcnb.evaluation.calibration import apply_temperature
 from rbcnb.segmentation.batch import read_crops
