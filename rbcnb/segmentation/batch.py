@@ -219,10 +219,11 @@ def _known_scales(path: Path) -> dict[str, dict[str, Any]]:
 def _common_diameter(found: list[Any]) -> dict[str, Any]:
     """How many of the diameters *found* are numbers, how many of these are unlike the others, and what the rest share.
 
-    The middle is one of them, not between two: of as many small as large ones half is then unlike the others.
+    They share none where most images tell none. The middle is one of them, not between two: of as many small as large
+    ones half is then unlike the others.
     """
     sizes = np.log([size for size in found if isinstance(size, float) and size > 0])
-    if len(sizes) < _FEWEST_LOOKED_AT:
+    if len(sizes) < max(_FEWEST_LOOKED_AT, len(found) / 2):
         return {"read": len(sizes), "unlike": 0, "diameter_px": None}
     alike = np.abs(sizes - np.quantile(sizes, 0.5, method="lower")) <= np.log(1.3)
     unlike = int((~alike).sum())

@@ -132,6 +132,7 @@ def test_a_diameter_is_shared_by_most_or_by_none():
     found = batch._common_diameter([40.0, 41.0, 42.0, 80.0, None, float("nan")])
     assert found == {"read": 4, "unlike": 1, "diameter_px": pytest.approx(41, abs=0.01)}
     assert batch._common_diameter([40.0, 40.0, 60.0, 60.0]) == {"read": 4, "unlike": 2, "diameter_px": None}
+    assert batch._common_diameter([40.0] * 3 + [None] * 4) == {"read": 3, "unlike": 0, "diameter_px": None}
     assert batch._common_diameter([40.0, 40.0, None]) == {"read": 2, "unlike": 0, "diameter_px": None}
 
 
