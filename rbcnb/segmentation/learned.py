@@ -35,7 +35,8 @@ _SURE = 0.5  # of the centre map at a peak that may tell the diameter
 _APART = 0.5  # of the larger radius: the least distance of two cells
 _ENOUGH = 4  # cells for a diameter to be told by
 _POOR = 0.05  # a reading of less quality found next to nothing
-_DOUBTFUL = 0.65  # mean peak below which the smear may be a dark field
+# Below this mean peak, or this quality, the smear may be a dark field.
+_DOUBTFUL, _UNLIKELY = 0.65, 0.15
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,19 +91,16 @@ def find_learned(
         rbcnb._utils.errors.WeightsError: the finder's weights cannot be read.
     """
     finder = finder or _package_finder()
-    reading = _reading(image, diameter_px, expected_px, finder)
-    dark_field = False
-    if reading.sure < _DOUBTFUL:
-        inverted = _reading(255 - image, diameter_px, expected_px, finder)
-        if dark_field := inverted.quality > 1.5 * reading.quality:
-            reading = inverted
+    reading, dark_field = _upright_reading(image, diameter_px, expected_px, finder)
     if diameter_px is None:
         kept_to = expected_px is not None and _alike(reading.diameter_px, expected_px)
         diameter_px = expected_px if kept_to else reading.diameter_px
-    if math.isnan(diameter_px) and len(reading.circles):
-        diameter_px = 2 * float(np.median(reading.circles[:, 2])) / reading.scale
     score = np.interp(reading.peak, finder.raw, finder.score)
     kept = score >= min_score
+    if not kept.any():
+        diameter_px = math.nan
+    elif math.isnan(diameter_px):
+        diameter_px = 2 * float(np.median(reading.circles[kept, 2])) / reading.scale
     circles = reading.circles[kept]
     explained = _explained(reading.red_cell, circles)
     circles[:, :2] = (circles[:, :2] + 0.5) / reading.scale - 0.5
@@ -114,7 +112,7 @@ def find_learned(
 
 def typical_diameter(image: np.ndarray, *, finder: "Finder | None" = None) -> float:
     """The diameter of a typical cell of *image* [H,W,3] uint8 RGB in pixels, NaN where it cannot be told."""
-    reading = _best_reading(image, finder or _package_finder())
+    reading, _ = _upright_reading(image, None, None, finder or _package_finder())
     return reading.diameter_px if reading.quality > _POOR else math.nan
 
 
@@ -126,6 +124,18 @@ def _package_finder() -> "Finder":
 
 def _alike(a: float, b: float) -> bool:
     return abs(math.log(a / b)) < _SAME if a > 0 and b > 0 else True
+
+
+def _upright_reading(
+    image: np.ndarray, diameter_px: float | None, expected_px: float | None, finder: "Finder"
+) -> tuple[_Reading, bool]:
+    """The reading of *image* as it is or with its colours inverted, whichever is better; and whether it is inverted."""
+    reading = _reading(image, diameter_px, expected_px, finder)
+    if reading.sure < _DOUBTFUL or reading.quality < _UNLIKELY:
+        inverted = _reading(255 - image, diameter_px, expected_px, finder)
+        if inverted.quality > 1.5 * reading.quality:
+            return inverted, True
+    return reading, False
 
 
 def _reading(image: np.ndarray, diameter_px: float | None, expected_px: float | None, finder: "Finder") -> _Reading:

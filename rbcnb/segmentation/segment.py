@@ -20,8 +20,8 @@ from rbcnb.segmentation.learned import Finds, find_learned, on_white_cells, read
 METHODS = ("learned", "paper")
 UPSCALERS = (*upscaling.METHODS, "none")
 PLACES = ("smear", "crops")
-LEAST_TRUST = 0.75  # of the learned finder in its finds, without a note
-LEAST_EXPLAINED = 0.5  # share of what looks like red cells that lies in cells, without a note
+LEAST_TRUST = 0.77  # of the learned finder in its finds, without a note
+LEAST_EXPLAINED = 0.55  # share of what looks like red cells that lies in cells, without a note
 MAX_UPSCALED_PIXELS = 2**30 // 3  # of a whole smear: 1 GiB
 
 
@@ -63,8 +63,10 @@ class FinderSpec:
             )
         if self.method == "learned" and self.upscale_where == "smear":
             raise ValueError("upscale_where 'smear' is of the paper's method; with 'learned' only crops are upscaled")
-        if self.diameter_px is not None and not 2 <= self.diameter_px < float("inf"):
-            raise ValueError(f"diameter_px must be at least 2 pixels, or None to estimate it, not {self.diameter_px!r}")
+        for name in ("diameter_px", "expected_px"):
+            value = getattr(self, name)
+            if value is not None and not 2 <= value < float("inf"):
+                raise ValueError(f"{name} must be at least 2 pixels, or None to estimate it, not {value!r}")
         if isinstance(self.size_px, bool) or not isinstance(self.size_px, int) or self.size_px < 8:
             raise ValueError(f"size_px must be a whole number of at least 8 pixels, not {self.size_px!r}")
         for name in ("clahe_clip", "clahe_tile", "min_distance", "edge", "votes", "radius_min"):
@@ -106,8 +108,8 @@ class Segmentation:
 
     @property
     def read(self) -> bool:
-        """Whether cells were found that the finder does not doubt as a whole."""
-        return len(self.cells) > 0 and not self.trust < LEAST_TRUST
+        """Whether cells were found that the finder does not doubt as a whole ("paper" has no doubts)."""
+        return len(self.cells) > 0 and not self.trust < LEAST_TRUST and not self.explained < LEAST_EXPLAINED
 
 
 def segment_smear(image: np.ndarray, spec: FinderSpec | None = None, *, keep: bool = False) -> Segmentation:
