@@ -102,7 +102,7 @@ def _reproduce(options: Namespace) -> int:
 @contextmanager
 def _notes_of_smears(command: str) -> Iterator[None]:
     """Prints what was noted of smears as a command's notes, not as a warning of a line of code."""
-    from rbcnb.smears.samples import SmearWarning
+    from rbcnb._utils.errors import SmearWarning
 
     with warnings.catch_warnings():
         show = warnings.showwarning
@@ -143,8 +143,11 @@ def _segment(options: Namespace) -> int:
         jobs=options.jobs,
         scheduler=options.scheduler,
         mixed=options.mixed,
+        pictures=[name for name in ("overlays", "masks") if getattr(options, name)],
     )
     print(f"{report.n_cells} cells in {report.n_images} images: {options.out / 'cells.csv'}")
+    if options.overlays and report.n_images:
+        print(f"their rings: {options.out / 'overlays'}")
     return _told("segment", report)
 
 

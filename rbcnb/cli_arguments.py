@@ -83,6 +83,12 @@ def build_parser() -> argparse.ArgumentParser:
     segment.add_argument(
         "--diameter", type=float, metavar="PX", help="cell diameter in the images (default: estimated from each)"
     )
+    segment.add_argument(
+        "--overlays", action="store_true", help="draw each image with its cells ringed: DIR/overlays/, to look at"
+    )
+    segment.add_argument(
+        "--masks", action="store_true", help="write the area of each cell: DIR/masks/, 16-bit PNG, cell 0 has value 1"
+    )
 
     bring = commands.add_parser(
         "import-labels", help="add labels from other files to a table of readings", allow_abbrev=False

@@ -130,5 +130,11 @@ def test_a_models_folder_is_used_or_refused(tmp_path, capsys, monkeypatch):
 
 
 def test_segment_refuses_impossible_settings(tmp_path, capsys):
-    assert main(["segment", str(tmp_path), "--out", str(tmp_path / "out"), "--method", "magic"]) == 2
-    assert "unknown method 'magic'" in capsys.readouterr().err
+    where = ["segment", str(tmp_path), "--out", str(tmp_path / "out")]
+    assert main([*where, "--diameter", "1"]) == 2
+    assert "diameter_px must be at least 2 pixels" in capsys.readouterr().err
+    assert main([*where, "--upscale-where", "smear"]) == 2
+    assert "with 'learned' only crops are upscaled" in capsys.readouterr().err
+    with pytest.raises(SystemExit, match="2"):
+        main([*where, "--method", "magic"])
+    assert "choose from 'learned', 'paper'" in capsys.readouterr().err

@@ -15,3 +15,11 @@ class ClusterError(UnfinishedError):
 
 class WeightsError(UnfinishedError):
     """A network's pretrained weights cannot be had here; the message names the remedy."""
+
+
+class SmearError(ValueError):
+    """A smear, or its labels, cannot be read; the message names the file and the mend."""
+
+
+class SmearWarning(UserWarning):
+    """What was guessed or left out when a smear, or a folder of them, was read; the message names the file."""

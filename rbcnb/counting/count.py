@@ -17,29 +17,31 @@ count for an ordinary one. Smears are segmented side by side and classified as t
 import hashlib
 import json
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from PIL import Image
+from PIL import ImageColor
 
 from rbcnb import __version__
 from rbcnb._utils.code_digest import code_digest
 from rbcnb._utils.files import atomic_write
-from rbcnb.columns import BORDER, PRED, SMEAR, UNSURE, prob_columns
+from rbcnb.columns import BORDER, PRED, SMEAR, UNSURE, prob_columns, readable
 from rbcnb.counting.abstention import call_cells
 from rbcnb.counting.differential import POOL, differential_count
 from rbcnb.counting.model_file import Model, ModelFileError, load_model
-from rbcnb.counting.overlay import CALL, draw_overlay
 from rbcnb.counting.smear_shift import MIN_CELLS, Reference, look_of_smear, unlike, warning_of
 from rbcnb.evaluation.calibration import apply_temperature
+from rbcnb.plotting.style import BLACK, colours_of
 from rbcnb.segmentation.batch import CROP_SCALE, NOTE, READ, BatchReport, ImageCells, read_crops, segment_files
+from rbcnb.segmentation.overlay import PALE, Rings, draw_rings, overlay_shows, save_overlay
 from rbcnb.segmentation.segment import FinderSpec
 from rbcnb.smears.images import expand_inputs, read_image
 
+CALL = "call"
 COUNTED = "counted"
 POOLED = "pooled"
 DOUBTFUL = "pooled (doubtful: every smear has a warning)"  # in differential.csv, in the place of "pooled"
@@ -188,6 +190,31 @@ def summary_lines(report: CountReport) -> list[str]:
     return lines
 
 
+def draw_overlay(
+    image: np.ndarray, cells: pd.DataFrame, classes: Sequence[str], *, note: str = "", read: bool = True
+) -> np.ndarray:
+    """*image* [H, W, 3] uint8 RGB with a ring around each cell and a legend below -> [H', W', 3] uint8 RGB.
+
+    Unsure cells have a broken black ring, cells cut off by the border a thin grey one.
+
+    Args:
+        image: the smear.
+        cells: ``x_px``, ``y_px``, ``radius_px``, ``border`` and ``call``.
+        classes: of the model, for the colours; all are in the legend.
+        note: a line above the legend, such as a warning.
+        read: False: the smear was not read with confidence, and is not counted; the note is red and all has a red
+            frame.
+    """
+    cut, calls = cells[BORDER].to_numpy(bool), cells[CALL].to_numpy(object)
+    rings = []
+    for name, colour in {**colours_of(classes), UNSURE: BLACK}.items():
+        called = (calls == name) & ~cut
+        text = f"{readable(name)} {called.sum()} ({called.sum() / max((~cut).sum(), 1):.0%})"
+        rings.append(Rings(text, called, ImageColor.getrgb(colour), broken=name == UNSURE))
+    rings.append(Rings(f"cut off, not counted {cut.sum()}", cut, PALE, thin=True))
+    return draw_rings(image, cells, rings, note=note, alarm=not read)
+
+
 class _Classifier:
     """Classifies one finished smear after another (`rbcnb.segmentation.batch.Finish`) and keeps what it said."""
 
@@ -202,7 +229,7 @@ class _Classifier:
         overlay = self.out / "overlays" / f"{path.stem}.jpg"
         code = code_digest("evaluation", "training", "counting")
         own = hashlib.sha256(f"{image.key} {self.model.digest} {code}".encode()).hexdigest()
-        saved = _saved(part, own) if overlay.exists() else None
+        saved = _saved(part, own) if overlay_shows(overlay, own) else None
         if saved is None:
             probabilities, facts = self._classify(path, cells)
         else:
@@ -215,11 +242,9 @@ class _Classifier:
             part.unlink(missing_ok=True)
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # they are among the batch's notes
-                image = read_image(path)
-            picture = draw_overlay(image, table, self.model.card.classes, note=facts[WARNING])
-            # To be looked at, not measured: JPEG is written many times faster than PNG. Thin rings need full colour.
-            with atomic_write(overlay) as temporary:
-                Image.fromarray(picture).save(temporary, quality=92, subsampling=0)
+                pixels = read_image(path)
+            picture = draw_overlay(pixels, table, self.model.card.classes, note=facts[WARNING], read=read)
+            save_overlay(overlay, picture, own)
             with atomic_write(part) as temporary:
                 saved = {"key": own, "facts": facts, "probabilities": probabilities.tolist()}
                 temporary.write_text(json.dumps(saved), encoding="utf-8")

@@ -4,6 +4,8 @@ DIR/cells.csv            one row per cell of the images of this run
 DIR/crops/<smear>/0000.png    the crop of cell 0 of <smear> (file name without ending), and so on
 DIR/smears.csv           one row per image: its cells, their diameter, how far it can be trusted, and notes
 DIR/scale.json           the diameter of a typical cell in each folder of images, fixed once it is written
+DIR/masks/<smear>.png    the area of each cell: 16-bit, 1 for cell 0 and so on, where they are asked for
+DIR/overlays/<smear>.jpg the image with a ring around each cell and any notes below, where they are asked for
 DIR/errors.csv           file, message: what could not be segmented; absent if all went well
 DIR/parts/<smear>.json   the cells of one finished image, and a key over its bytes, the settings and the code
 
@@ -19,7 +21,7 @@ import os
 import platform
 import shutil
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
 from functools import cache
@@ -39,7 +41,9 @@ from rbcnb._utils.files import atomic_write, file_digest, folder_lock
 from rbcnb._utils.parallel import run_all
 from rbcnb.columns import BORDER, FOUND, SMEAR
 from rbcnb.segmentation import upscaling, waifu2x
-from rbcnb.segmentation.learned import typical_diameter
+from rbcnb.segmentation.learned import read_maps, typical_diameter
+from rbcnb.segmentation.masks import cell_masks, save_masks
+from rbcnb.segmentation.overlay import draw_overlay, overlay_shows, save_overlay
 from rbcnb.segmentation.segment import FinderSpec, segment_smear
 from rbcnb.smears.images import SmearError, decode_image, expand_inputs, image_bytes
 
@@ -52,7 +56,8 @@ SCALE_JSON = "scale.json"
 _MOST_LOOKED_AT = 25  # images of a folder, spread over it, that tell its diameter
 _FEWEST_LOOKED_AT = 3
 READ, NOTE = "read", "note"
-FACTS = (SMEAR, "cells", "diameter_px", READ, "trust", "explained", NOTE)  # the columns of smears.csv
+PICTURES = {"overlays": ".jpg", "masks": ".png"}  # name of the folder -> ending of its files
+FACTS = (SMEAR, "cells", "diameter_px", READ, "trust", "explained", "dark_field", NOTE)  # the columns of smears.csv
 CROP_SCALE = "crop_scale"  # pixels of the crop per pixel of the smear
 COLUMNS = (*FOUND, BORDER, CROP_SCALE)
 
@@ -97,6 +102,7 @@ def segment_files(
     scheduler: str | None = None,
     finish: Finish | None = None,
     mixed: bool = False,
+    pictures: Collection[str] = (),
 ) -> BatchReport:
     """Find and crop the cells of image files and of the images in folders; see the module for what *out* then holds.
 
@@ -113,6 +119,8 @@ def segment_files(
     finish : is called here for each finished image in turn, while others are worked on, and may add to its cells; the
         key changes when the image, the settings, the code or the libraries do. What it raises is the image's error.
     mixed : images of one folder are of several microscopes: each is read by itself.
+    pictures : of "overlays" (each image with its cells ringed) and "masks" (of the learned finder alone); those that an
+        earlier run made of the same cells stay.
 
     Raises BatchError when *out* cannot be written to, another batch works there, or a process dies; ClusterError when
     the cluster cannot do the work.
@@ -120,6 +128,8 @@ def segment_files(
     if jobs < 1:
         raise ValueError(f"jobs must be at least 1, not {jobs}")
     spec = spec or FinderSpec()
+    if "masks" in pictures and spec.method != "learned":
+        raise ValueError("masks come from the learned finder's map of red cells: take method 'learned'")
     images, errors, notes = expand_inputs(paths)
     try:
         with connect(scheduler) as client:
@@ -130,14 +140,21 @@ def segment_files(
             with folder_lock(out):
                 _clear_away(out)
                 specs = [spec] * len(images)
-                if spec.method == "learned" and spec.diameter_px is None and not mixed:
+                if spec.method == "learned" and spec.diameter_px is spec.expected_px is None and not mixed:
                     expected, doubts = _expected_diameters(images, out, jobs=jobs, client=client)
                     specs = [replace(spec, expected_px=expected.get(path.parent)) for path in images]
                     notes = [*notes, *doubts]
-                report = _segment_images(images, errors, out, specs, jobs=jobs, client=client, finish=finish)
+                report = _segment_images(
+                    images, errors, out, specs, jobs=jobs, client=client, finish=finish, pictures=pictures
+                )
                 return replace(report, notes=(*notes, *report.notes))
     except BlockingIOError as error:
         raise BatchError(str(error)) from error
+    except DeadWorkerError as error:
+        raise BatchError(
+            "a process died, most likely for want of memory; what is finished is kept: run the same command again with "
+            "fewer --jobs, or cut the largest images into tiles"
+        ) from error
     except OSError as error:
         raise _unwritable(out, error) from error
 
@@ -147,36 +164,31 @@ def _expected_diameters(
 ) -> tuple[dict[Path, float], list[tuple[str, str]]]:
     """The diameter of a typical cell in each folder of *images* that has one, and notes on those that do not.
 
-    What ``scale.json`` says already stays, whatever was added to the folder, so that finished images stay finished.
+    A diameter that ``scale.json`` says already stays, whatever was added to the folder, so that finished images stay
+    finished. A folder without one is looked at again when it has more or fewer images than it had.
     """
     path = out / SCALE_JSON
-    try:
-        known = {str(name): dict(entry) for name, entry in json.loads(path.read_text(encoding="utf-8")).items()}
-    except (OSError, ValueError, AttributeError, TypeError):  # none, or damaged: the folders are looked at again
-        known = {}
+    known = _known_scales(path)
+    scales = dict(known)
     by_folder: dict[Path, list[Path]] = {}
     for image in images:
         by_folder.setdefault(image.parent, []).append(image)
     for folder, inside in by_folder.items():
         name = str(folder.absolute())
-        if name in known or len(inside) < _FEWEST_LOOKED_AT:
+        entry = scales.get(name)
+        if entry is not None and (entry["diameter_px"] is not None or entry["images"] == len(inside)):
+            continue
+        if len(inside) < _FEWEST_LOOKED_AT:
+            scales.pop(name, None)
             continue
         step = max(1.0, len(inside) / _MOST_LOOKED_AT)
         chosen = [inside[int(i * step)].absolute() for i in range(min(len(inside), _MOST_LOOKED_AT))]
-        found = [
-            size for _, size in run_all(_try_diameter, chosen, shared=(), jobs=min(jobs, len(chosen)), client=client)
-        ]
-        sizes = np.log([size for size in found if isinstance(size, float) and size > 0])
-        entry: dict[str, Any] = {"images": len(chosen), "read": len(sizes), "diameter_px": None}
-        if len(sizes) >= _FEWEST_LOOKED_AT:
-            middle = float(np.median(sizes))
-            entry["unlike"] = int((np.abs(sizes - middle) > np.log(1.3)).sum())
-            if entry["unlike"] <= len(sizes) / 4:
-                entry["diameter_px"] = round(float(np.exp(middle)), 3)
-        known[name] = entry
-    with atomic_write(path) as part:
-        part.write_text(json.dumps(known, indent=1) + "\n", encoding="utf-8")
-    entries = {folder: known.get(str(folder.absolute()), {}) for folder in by_folder}
+        looked_at = run_all(_try_diameter, chosen, shared=(), jobs=min(jobs, len(chosen)), client=client)
+        scales[name] = {"images": len(inside), "looked_at": len(chosen)} | _common_diameter([d for _, d in looked_at])
+    if scales != known:
+        with atomic_write(path) as part:
+            part.write_text(json.dumps(scales, indent=1) + "\n", encoding="utf-8")
+    entries = {folder: scales[name] for folder in by_folder if (name := str(folder.absolute())) in scales}
     notes = [
         (
             str(folder),
@@ -184,9 +196,38 @@ def _expected_diameters(
             "each image is read by itself; give images of one microscope at a time, or --mixed if this is meant",
         )
         for folder, entry in entries.items()
-        if entry.get("unlike") and entry["diameter_px"] is None
+        if entry["unlike"] and entry["diameter_px"] is None
     ]
-    return {folder: entry["diameter_px"] for folder, entry in entries.items() if entry.get("diameter_px")}, notes
+    return {folder: entry["diameter_px"] for folder, entry in entries.items() if entry["diameter_px"]}, notes
+
+
+def _known_scales(path: Path) -> dict[str, dict[str, Any]]:
+    """What an earlier run found out of each folder; without what is damaged, so that it is looked at again."""
+    try:
+        saved = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    whole = {}
+    for name, entry in saved.items() if isinstance(saved, dict) else ():
+        if isinstance(entry, dict) and set(entry) == {"images", "looked_at", "read", "unlike", "diameter_px"}:
+            diameter_px = entry["diameter_px"]
+            if diameter_px is None or (isinstance(diameter_px, int | float) and 0 < diameter_px < float("inf")):
+                whole[name] = entry
+    return whole
+
+
+def _common_diameter(found: list[Any]) -> dict[str, Any]:
+    """How many of the diameters *found* are numbers, how many of these are unlike the others, and what the rest share.
+
+    The middle is one of them, not between two: of as many small as large ones half is then unlike the others.
+    """
+    sizes = np.log([size for size in found if isinstance(size, float) and size > 0])
+    if len(sizes) < _FEWEST_LOOKED_AT:
+        return {"read": len(sizes), "unlike": 0, "diameter_px": None}
+    alike = np.abs(sizes - np.quantile(sizes, 0.5, method="lower")) <= np.log(1.3)
+    unlike = int((~alike).sum())
+    diameter_px = round(float(np.exp(np.median(sizes[alike]))), 3) if unlike <= len(sizes) / 4 else None
+    return {"read": len(sizes), "unlike": unlike, "diameter_px": diameter_px}
 
 
 def _try_diameter(path: Path) -> float | None:
@@ -217,26 +258,21 @@ def _segment_images(
     jobs: int,
     client: "Client | None",
     finish: Finish | None,
+    pictures: Collection[str],
 ) -> BatchReport:
     # Processes share the cores among them instead of each taking all.
     jobs = min(jobs, max(1, len(images)))
     threads = 1 if client else max(1, joblib.cpu_count() // jobs) if jobs > 1 else None
     outcomes: dict[int, ImageCells | str | DeadWorkerError] = {}
-    try:
-        with shared_folder_probe(out) if client else nullcontext() as mark:
-            places = [(path.absolute() if client else path, spec) for path, spec in zip(images, specs, strict=True)]
-            work = run_all(_try_image, places, shared=(out, threads, mark), jobs=jobs, client=client)
-            for number, outcome in tqdm(work, total=len(images), unit="image"):
-                path = images[number]
-                if finish is not None and isinstance(outcome, ImageCells):
-                    table = _guarded(path, finish, path, outcome)
-                    outcome = table if isinstance(table, str) else replace(outcome, cells=table)
-                outcomes[number] = outcome
-    except DeadWorkerError as error:
-        raise BatchError(
-            "a process died, most likely for want of memory; what is finished is kept: run the same command again with "
-            "fewer --jobs, or cut the largest images into tiles"
-        ) from error
+    with shared_folder_probe(out) if client else nullcontext() as mark:
+        places = [(path.absolute() if client else path, spec) for path, spec in zip(images, specs, strict=True)]
+        work = run_all(_try_image, places, shared=(out, threads, mark, tuple(pictures)), jobs=jobs, client=client)
+        for number, outcome in tqdm(work, total=len(images), unit="image"):
+            path = images[number]
+            if finish is not None and isinstance(outcome, ImageCells):
+                table = _guarded(path, finish, path, outcome)
+                outcome = table if isinstance(table, str) else replace(outcome, cells=table)
+            outcomes[number] = outcome
     tables, facts, notes, n_resumed = [], [], [], 0
     for number, path in enumerate(images):
         outcome = outcomes[number]
@@ -266,7 +302,9 @@ def _segment_images(
     return BatchReport(len(tables), n_resumed, len(cells), tuple(errors), tuple(notes), out / "cells.csv", smears)
 
 
-def _try_image(work: tuple[Path, FinderSpec], out: Path, threads: int | None, mark: Path | None) -> ImageCells | str:
+def _try_image(
+    work: tuple[Path, FinderSpec], out: Path, threads: int | None, mark: Path | None, pictures: Collection[str]
+) -> ImageCells | str:
     """What came of one image, or the message of what went wrong with it."""
     path, spec = work
     if mark is not None and not mark.exists():
@@ -276,7 +314,7 @@ def _try_image(work: tuple[Path, FinderSpec], out: Path, threads: int | None, ma
         )
     if threads is not None:
         cv2.setNumThreads(threads)
-    return _guarded(path, _segment_image, path, out, spec)
+    return _guarded(path, _segment_image, path, out, spec, pictures)
 
 
 def _guarded(path: Path, work: Callable[..., Any], *arguments: Any) -> Any:
@@ -294,11 +332,17 @@ def _guarded(path: Path, work: Callable[..., Any], *arguments: Any) -> Any:
         return message if str(path) in message else f"{path}: {message}"
 
 
-def _segment_image(path: Path, out: Path, spec: FinderSpec) -> ImageCells:
+def _segment_image(path: Path, out: Path, spec: FinderSpec, pictures: Collection[str]) -> ImageCells:
     part, crops = out / "parts" / f"{path.stem}.json", out / "crops" / path.stem
+    wanted = {name: out / name / f"{path.stem}{suffix}" for name, suffix in PICTURES.items() if name in pictures}
     data = image_bytes(path)
     key = image_key(data, path.name, spec)
     if (finished := load_finished(part, crops, key)) is not None:
+        if missing := {name: file for name, file in wanted.items() if not overlay_shows(file, key)}:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # they are among the notes already
+                image = decode_image(data, path)
+            _write_pictures(missing, out, image, finished)
         return finished
 
     with warnings.catch_warnings(record=True) as caught:
@@ -308,7 +352,7 @@ def _segment_image(path: Path, out: Path, spec: FinderSpec) -> ImageCells:
     del data
     found = segment_smear(image, spec)
     notes += found.notes
-    measured = (found.diameter_px, found.read, found.trust, found.explained)
+    measured = (found.diameter_px, found.read, found.trust, found.explained, found.dark_field)
     values = [path.name, len(found.cells), *(None if value != value else value for value in measured), "; ".join(notes)]
     facts = dict(zip(FACTS, values, strict=True))
     table = found.cells.assign(**{SMEAR: path.name, CROP_SCALE: spec.size_px / found.diameter_px})
@@ -318,12 +362,31 @@ def _segment_image(path: Path, out: Path, spec: FinderSpec) -> ImageCells:
     try:
         # The part says "finished", so it goes first and comes last.
         part.unlink(missing_ok=True)
+        for name, suffix in PICTURES.items():  # they show the cells of before
+            (out / name / f"{path.stem}{suffix}").unlink(missing_ok=True)
         write_crops(crops, found.crops)
         with atomic_write(part) as temporary:
             temporary.write_text(json.dumps(saved), encoding="utf-8")
     except OSError as error:
         raise _unwritable(out, error) from error
-    return ImageCells(table, facts, notes, False, key)
+    result = ImageCells(table, facts, notes, False, key)
+    _write_pictures(wanted, out, image, result)
+    return result
+
+
+def _write_pictures(wanted: dict[str, Path], out: Path, image: np.ndarray, result: ImageCells) -> None:
+    try:
+        if "overlays" in wanted:
+            save_overlay(wanted["overlays"], draw_overlay(image, result.cells, note=result.facts[NOTE]), result.key)
+        if "masks" in wanted:
+            masks = np.zeros(image.shape[:2], np.int32)
+            if len(result.cells):
+                seen = 255 - image if result.facts["dark_field"] else image
+                red_cell = read_maps(seen, diameter_px=result.facts["diameter_px"])["red_cell"]
+                masks = cell_masks(result.cells, red_cell, image.shape[:2])
+            save_masks(wanted["masks"], masks, result.key)
+    except OSError as error:
+        raise _unwritable(out, error) from error
 
 
 def image_key(data: bytes, name: str, spec: FinderSpec) -> str:

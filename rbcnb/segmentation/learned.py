@@ -48,6 +48,7 @@ class Finds:
     found_px: float  # of a typical cell, as found; NaN where too few are
     trust: float  # the F1 score that the finder expects of itself, from the scores of all its finds; NaN without any
     explained: float  # share of what looks like red cells that lies in the circles; NaN without any
+    dark_field: bool = False  # whether cells are bright on a dark field
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,9 +91,10 @@ def find_learned(
     """
     finder = finder or _package_finder()
     reading = _reading(image, diameter_px, expected_px, finder)
+    dark_field = False
     if reading.sure < _DOUBTFUL:
         inverted = _reading(255 - image, diameter_px, expected_px, finder)
-        if inverted.quality > 1.5 * reading.quality:
+        if dark_field := inverted.quality > 1.5 * reading.quality:
             reading = inverted
     if diameter_px is None:
         kept_to = expected_px is not None and _alike(reading.diameter_px, expected_px)
@@ -107,7 +109,7 @@ def find_learned(
     circles[:, 2] /= reading.scale
     # Of N finds and all the cells there are, the scores' sums are how many of each are expected to be right.
     trust = 2 * score[kept].sum() / (kept.sum() + score.sum()) if len(score) else math.nan
-    return Finds(circles, score[kept], diameter_px, reading.diameter_px, float(trust), explained)
+    return Finds(circles, score[kept], diameter_px, reading.diameter_px, float(trust), explained, dark_field)
 
 
 def typical_diameter(image: np.ndarray, *, finder: "Finder | None" = None) -> float:

@@ -1,9 +1,13 @@
 """The area of each cell, from the learned finder's map of red cells: circles miss long and dented cells' shapes."""
 
+from pathlib import Path
+
 import cv2
 import numpy as np
 import pandas as pd
+from PIL import Image, PngImagePlugin
 
+from rbcnb._utils.files import atomic_write
 from rbcnb.columns import RADIUS, X, Y
 
 _REACH = 1.7  # of a cell beyond its circle, in radii: cells are up to three times as long as wide
@@ -43,6 +47,20 @@ def cell_masks(cells: pd.DataFrame, red_cell: np.ndarray, shape: tuple[int, int]
         if (part & circle).sum() < _LEAST * circle.sum():  # too pale for the map
             owner[window][circle & (owner[window] == 0)] = number
     return owner
+
+
+def save_masks(path: Path, masks: np.ndarray, key: str) -> None:
+    """Writes *masks* [H,W] as a 16-bit PNG that remembers *key*.
+
+    Raises:
+        ValueError: more than 65,535 cells.
+    """
+    if masks.max(initial=0) > np.iinfo(np.uint16).max:
+        raise ValueError(f"{masks.max()} cells are more than a 16-bit mask can number; cut the smear into tiles")
+    info = PngImagePlugin.PngInfo()
+    info.add_text("comment", key)
+    with atomic_write(path) as temporary:
+        Image.fromarray(masks.astype(np.uint16)).save(temporary, pnginfo=info)
 
 
 def _window(circle: np.ndarray, shape: tuple[int, int]) -> tuple[slice, slice]:

@@ -99,6 +99,7 @@ class Segmentation:
     diameter_px: float  # CellDiameter used: given or estimated; NaN where nothing could be estimated
     trust: float = math.nan  # of "learned": the F1 score that the finder expects of itself
     explained: float = math.nan  # of "learned": share of what looks like red cells that lies in a cell
+    dark_field: bool = False  # whether "learned" read the smear with its colours inverted
     notes: tuple[str, ...] = ()  # of "learned": why the cells may be wrong
     # If kept: "upscaled", "grey", "equalised" (Figs. 6, 7), or of "learned" its maps "centre", "red_cell" and "other".
     stages: dict[str, np.ndarray] = field(default_factory=dict)
@@ -140,7 +141,7 @@ def segment_smear(image: np.ndarray, spec: FinderSpec | None = None, *, keep: bo
         crops = upscaled_crops(image, cells, spec.size_px, ratio, method=spec.upscale)
     stages = found.stages if keep else {}
     if keep and spec.method == "learned" and len(cells):
-        stages = read_maps(image, diameter_px=found.diameter_px)
+        stages = read_maps(255 - image if found.dark_field else image, diameter_px=found.diameter_px)
     return replace(found, crops=crops, stages=stages)
 
 
@@ -153,7 +154,8 @@ def _find(image: np.ndarray, spec: FinderSpec) -> tuple[Segmentation, np.ndarray
             image, diameter_px=spec.diameter_px, expected_px=spec.expected_px, min_score=spec.min_score
         )
         cells = _cells_table(np.column_stack([found.circles, found.score]), image.shape)
-        trust = {"trust": found.trust, "explained": found.explained, "notes": tuple(_doubts(found, spec))}
+        trust = {"trust": found.trust, "explained": found.explained, "dark_field": found.dark_field}
+        trust |= {"notes": tuple(_doubts(found, spec))}
         return Segmentation(cells, none, found.diameter_px, **trust), image
     diameter_px = spec.diameter_px
     if diameter_px is None:

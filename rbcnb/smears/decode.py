@@ -10,8 +10,9 @@ import cv2
 import numpy as np
 from PIL import Image, ImageChops, ImageOps, UnidentifiedImageError
 
+from rbcnb._utils.errors import SmearError, SmearWarning
 from rbcnb.smears import damage, tiff
-from rbcnb.smears.samples import SmearError, SmearWarning, check_size, eight_bits
+from rbcnb.smears.tiff import check_size, eight_bits
 
 IMAGE_SUFFIXES = (
     *(".png", ".apng", ".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".tif", ".tiff", ".bmp", ".dib", ".webp", ".gif"),

@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from rbcnb._utils.errors import SmearError
 from rbcnb._utils.files import file_digest
 from rbcnb.columns import X, Y
 from rbcnb.smears.decode import EXPORT, IMAGE_SUFFIXES, UNREAD_SUFFIXES, decode_image, suffix_by_content
-from rbcnb.smears.samples import SmearError
 
 COMMON_SUFFIXES = ".png, .jpg or .tif"  # to tell people what to save
 MAX_BYTES = 4_000_000_000  # of a file, which is read as a whole

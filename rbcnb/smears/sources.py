@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from rbcnb._utils.errors import SmearWarning
 from rbcnb.columns import CLASSES, LABEL, RADIUS, SMEAR, X, Y
 from rbcnb.smears.chula import chula_smears
 from rbcnb.smears.images import (
@@ -27,7 +28,6 @@ from rbcnb.smears.images import (
     read_smears,
     unread_in,
 )
-from rbcnb.smears.samples import SmearWarning
 from rbcnb.smears.synthetic.render import PAPER_COUNTS, SmearSpec, largest_remainder, render_smear
 
 LABELS_CSV = "labels.csv"

@@ -1,5 +1,5 @@
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import cv2
@@ -12,10 +12,9 @@ from PIL import Image
 from rbcnb.cli import main
 from rbcnb.columns import CLASSES, UNSURE, prob_columns
 from rbcnb.counting.abstention import call_cells
-from rbcnb.counting.count import DOUBTFUL, count_files
+from rbcnb.counting.count import DOUBTFUL, count_files, draw_overlay
 from rbcnb.counting.differential import POOL
 from rbcnb.counting.model_file import ModelCard, ModelFileError, save_model
-from rbcnb.counting.overlay import draw_overlay
 from rbcnb.counting.smear_shift import look_of_smear, reference_of
 from rbcnb.evaluation.calibration import apply_temperature
 from rbcnb.segmentation.batch import read_crops
@@ -126,6 +125,79 @@ def test_a_count_of_doubtful_smears_alone_never_looks_ordinary(smears, model, tm
     assert not count(smears, model, tmp_path).doubtful
 
 
+@pytest.fixture
+def unread(smears, tmp_path, monkeypatch):
+    """Two good smears; a grey image, one of noise, and a smear whose cells the finder doubts as a whole."""
+    folder = tmp_path / "smears"
+    folder.mkdir()
+    for name in ("synthetic_00.png", "synthetic_01.png"):
+        (folder / name).write_bytes((smears / name).read_bytes())
+    Image.fromarray(np.full((90, 120, 3), 190, np.uint8)).save(folder / "grey.png")
+    noise = np.random.default_rng(0).integers(0, 256, (120, 160, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(folder / "noise.png")
+    (smear,) = synthetic_smears(1, seed=9, n_cells=22)
+    Image.fromarray(smear.image).save(folder / "doubtful.png")
+
+    def segment(image, spec):
+        found = segment_smear(image, spec)
+        doubts = image.shape == smear.image.shape
+        return replace(found, trust=0.5, notes=("read with doubt: by the test",)) if doubts else found
+
+    monkeypatch.setattr("rbcnb.segmentation.batch.segment_smear", segment)
+    return folder
+
+
+def test_a_smear_that_was_not_read_is_neither_counted_nor_pooled(unread, model, tmp_path, capsys):
+    out, bad = tmp_path / "out", {"grey.png", "noise.png", "doubtful.png"}
+    assert main(["count", str(unread), "--model", str(model), "--out", str(out)]) == 0
+    said = capsys.readouterr()
+    assert "pooled over 2 of 5 smears:" in said.out
+    for name in bad:
+        assert f"rbcnb count: warning: {name}: no" in said.err  # "no cell was found", "not read with confidence"
+    assert "warning: doubtful.png: not read with confidence, so not counted: read with doubt: by the test" in said.err
+    cells = pd.read_csv(out / "cells.csv")
+    assert (cells["smear"] == "doubtful.png").sum() > 10  # they are found and called all the same
+    assert not cells.loc[cells["smear"].isin(bad), "counted"].any()
+    assert (cells["counted"] == ~cells["border"])[~cells["smear"].isin(bad)].all()
+    facts = pd.read_csv(out / "smears.csv").set_index("smear")
+    for column in ("read", "pooled"):
+        assert facts[column].to_dict() == {name: name not in bad for name in facts.index}
+    assert (facts.loc[list(bad), "n_counted"] == 0).all()
+    table = pd.read_csv(out / "differential.csv")
+    assert set(table["smear"]) == {"synthetic_00.png", "synthetic_01.png", POOL}
+    assert table.loc[table["smear"] == POOL, "n_cells"].sum() == cells["counted"].sum()
+    for path in (out / "overlays").iterdir():
+        red, green, blue = (int(value) for value in np.array(Image.open(path))[2, 2])
+        assert (red > 180 and green < 40 and blue < 40) == (f"{path.stem}.png" in bad)
+
+    again = count_files([unread], model, out)
+    assert again.batch.n_resumed == 5
+    assert {name for name, _ in again.warnings} == bad
+    assert (again.smears.set_index("smear")["n_counted"] > 0).sum() == 2
+
+
+def test_where_no_smear_was_read_nothing_is_counted(unread, model, tmp_path, capsys):
+    command = [str(unread / name) for name in ("grey.png", "noise.png", "doubtful.png")]
+    assert main(["count", *command, "--model", str(model), "--out", str(tmp_path / "out")]) == 0
+    said = capsys.readouterr()
+    assert said.out.startswith("0 cells counted in 3 smears: ")
+    assert "pooled" not in said.out
+    assert said.err.count("rbcnb count: warning: ") == 3
+    assert pd.read_csv(tmp_path / "out/differential.csv").empty
+    assert not pd.read_csv(tmp_path / "out/smears.csv")["pooled"].any()
+
+
+def test_images_of_a_folder_are_counted_at_one_scale_or_each_at_its_scale(model, tmp_path):
+    folder = tmp_path / "smears"
+    folder.mkdir()
+    for i, smear in enumerate(synthetic_smears(3, seed=7, n_cells=20)):
+        Image.fromarray(smear.image).save(folder / f"{i}.png")
+    for name, mixed, n_scales in (("one", False, 1), ("each", True, 3)):
+        count_files([folder], model, tmp_path / name, mixed=mixed)
+        cells = pd.read_csv(tmp_path / name / "cells.csv")
+        assert cells["crop_scale"].nunique() == n_scales
+
+
 def test_a_second_call_resumes_and_another_model_does_not(smears, model, tmp_path, monkeypatch):
     first = count(smears, model, tmp_path)
     contents = {path: path.read_bytes() for path in tmp_path.rglob("*.csv")}
@@ -228,6 +300,9 @@ def test_an_overlay_has_a_ring_in_its_colour_around_each_cell_and_leaves_the_cel
     for x in (100, 300, 500):
         assert (picture[180:220, x - 20 : x + 20] == 200).all()
     assert (picture[400:] != 255).any()
+    unread = draw_overlay(image, cells, CLASSES, note="not read", read=False)
+    assert (unread[:8] == (204, 0, 0)).all()
+    assert not (picture == (204, 0, 0)).all(axis=2).any()  # a warning alone has no frame
     longer = draw_overlay(image, cells, CLASSES).shape[0]
     assert picture.shape[0] > longer > 400
     assert draw_overlay(image, cells.iloc[:0], CLASSES).shape[1] == 1000

@@ -132,7 +132,7 @@ def test_size_limits(tmp_path, monkeypatch):
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
     assert read_image(path).shape == (30, 40, 3)
     assert Image.MAX_IMAGE_PIXELS == 100
-    monkeypatch.setattr("rbcnb.smears.samples.MAX_PIXELS", 1199)
+    monkeypatch.setattr("rbcnb.smears.tiff.MAX_PIXELS", 1199)
     with pytest.raises(SmearError, match=r"a\.png: 40 x 30 is over .* cut it into tiles"):
         read_image(path)
     assert limit

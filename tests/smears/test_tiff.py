@@ -225,7 +225,7 @@ def test_the_full_resolution_of_a_slide_scan_is_read():
 
 
 def test_a_slide_scan_that_is_too_large_is_not_replaced_by_its_thumbnail(monkeypatch):
-    monkeypatch.setattr("rbcnb.smears.samples.MAX_PIXELS", 128 * 192 - 1)
+    monkeypatch.setattr("rbcnb.smears.tiff.MAX_PIXELS", 128 * 192 - 1)
     full = np.zeros((128, 192, 3), np.uint8)
     with pytest.raises(SmearError, match=r"scan\.svs: 192 x 128 is over .* million pixels; cut it into tiles"):
         decode_image(slide_scan(full, full[::8, ::8].copy()), "scan.svs")
