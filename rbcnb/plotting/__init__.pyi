@@ -3,6 +3,7 @@ from .cells import (
     plot_class_examples as plot_class_examples,
     plot_contact_sheet as plot_contact_sheet,
     plot_detections as plot_detections,
+    plot_finders as plot_finders,
     plot_heat as plot_heat,
     plot_mistakes as plot_mistakes,
     plot_segmentation_steps as plot_segmentation_steps,

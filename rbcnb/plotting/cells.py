@@ -122,34 +122,55 @@ def plot_detections(
     *max_distance*: of a hit, in pixels. Marks differ in colour, line and shape, so that colour alone tells nothing.
     Where the truth is not *exhaustive*, a cell without a label is no mistake. Without *truth* all circles are alike.
     """
+    return plot_finders(image, {title: cells}, truth, max_distance=max_distance, exhaustive=exhaustive)
+
+
+def plot_finders(
+    image: np.ndarray,
+    found: Mapping[str, pd.DataFrame],
+    truth: pd.DataFrame | None = None,
+    *,
+    max_distance: float,
+    exhaustive: bool = True,
+) -> Figure:
+    """Like `plot_detections`, for several finders beside each other; *found*: finder's name -> its cells."""
+    if not found:
+        raise ValueError("no finder's cells are given")
+    aspect = image.shape[0] / image.shape[1]
+    with rc():
+        figure, axes = new_figure(7.2 * len(found), 7.2 * aspect + 0.6, 1, len(found))
+        for ax, (title, cells) in zip(axes.flat, found.items(), strict=True):
+            show_image(ax, image, title)
+            _draw_detections(ax, cells, truth, max_distance=max_distance, exhaustive=exhaustive)
+            ax.set(xlim=(-0.5, image.shape[1] - 0.5), ylim=(image.shape[0] - 0.5, -0.5))
+    return figure
+
+
+def _draw_detections(
+    ax: Axes, cells: pd.DataFrame, truth: pd.DataFrame | None, *, max_distance: float, exhaustive: bool
+) -> None:
+    """Draws what `plot_detections` tells of *cells* on *ax*, with a legend below."""
     empty = pd.DataFrame(columns=[X, Y], dtype=float)
     names, fates = classify_matches(cells, empty if truth is None else truth, max_distance=max_distance)
     if truth is None:
         names[:] = FOUND
-    aspect = image.shape[0] / image.shape[1]
     circles = {FOUND: (BLUE, "-"), SPLIT: (PURPLE, "--"), FALSE: (VERMILLION, ":")}
     crosses = {MISSED: (VERMILLION, "x"), MERGED: (BLACK, "^")}
-    with rc():
-        figure, axes = new_figure(7.2, 7.2 * aspect + 0.6)
-        ax = axes[0, 0]
-        show_image(ax, image, title)
-        handles = []
-        for name, (colour, line) in circles.items():
-            chosen = cells[names == name]
-            if name == FALSE and not exhaustive:
-                name, colour = "no label", GREY
-            draw_circles(ax, chosen.drop(columns=LABEL, errors="ignore"), colour=colour)
-            ax.collections[-1].set(linestyle=line, linewidth=2.4 if name in (SPLIT, FALSE) else 1.4)
-            handles.append(Line2D([], [], color=colour, ls=line, label=f"{name} ({len(chosen)})"))
-        for name, (colour, mark) in crosses.items() if truth is not None else ():
-            points = truth.loc[fates == name, [X, Y]].to_numpy(float)
-            style = {"color": colour, "marker": mark, "ls": "", "ms": 9, "mew": 2.4, "mfc": "none"}
-            ax.plot(*points.T, **style, label=f"{name} ({len(points)})")
-            handles.append(ax.lines[-1])
-        ax.set(xlim=(-0.5, image.shape[1] - 0.5), ylim=(image.shape[0] - 0.5, -0.5))
-        shown = handles if truth is not None else handles[:1]
-        ax.legend(handles=shown, loc="upper center", bbox_to_anchor=(0.5, 0.0), ncols=len(shown))
-    return figure
+    handles = []
+    for name, (colour, line) in circles.items():
+        chosen = cells[names == name]
+        if name == FALSE and not exhaustive:
+            name, colour = "no label", GREY
+        draw_circles(ax, chosen.drop(columns=LABEL, errors="ignore"), colour=colour)
+        ax.collections[-1].set(linestyle=line, linewidth=2.4 if name in (SPLIT, FALSE) else 1.4)
+        handles.append(Line2D([], [], color=colour, ls=line, label=f"{name} ({len(chosen)})"))
+    for name, (colour, mark) in crosses.items() if truth is not None else ():
+        points = truth.loc[fates == name, [X, Y]].to_numpy(float)
+        style = {"color": colour, "marker": mark, "ls": "", "ms": 9, "mew": 2.4, "mfc": "none"}
+        ax.plot(*points.T, **style, label=f"{name} ({len(points)})")
+        handles.append(ax.lines[-1])
+    shown = handles if truth is not None else handles[:1]
+    ax.legend(handles=shown, loc="upper center", bbox_to_anchor=(0.5, 0.0), ncols=len(shown))
 
 
 def plot_class_examples(crops: np.ndarray, labels: Sequence[str], *, per_class: int = 6, seed: int) -> Figure:

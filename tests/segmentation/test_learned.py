@@ -412,6 +412,19 @@ def test_any_image_gives_a_table_of_cells_inside_it(height, width, kind, diamete
     assert (cells[BORDER] == out).all()
 
 
+@pytest.mark.xfail(strict=True, reason="peaks on the last row or column of the map are dropped")
+@pytest.mark.parametrize("shape", [(200, 240), (201, 241)])
+def test_cells_on_every_edge_of_the_image_are_found(shape):
+    image = np.full((*shape, 3), 225, np.uint8)
+    right, bottom = shape[1] - 1, shape[0] - 1
+    edges = [(120, 0), (0, 100), (right, 100), (120, bottom)]
+    for centre in [*edges, (60, 50), (180, 50), (60, 150), (180, 150)]:
+        cv2.circle(image, centre, 20, (200, 120, 140), cv2.FILLED, cv2.LINE_AA)
+    cells = find_cells(image, replace(SPEC, min_score=0.0))
+    partner = match_cells(cells, pd.DataFrame(edges, columns=[X, Y]), max_distance=8)
+    assert sorted(partner[partner >= 0]) == [0, 1, 2, 3]
+
+
 # White cells.
 
 
