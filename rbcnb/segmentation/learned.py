@@ -320,9 +320,9 @@ def peaks_of_maps(maps: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _vertex(a: np.ndarray, b: np.ndarray, c: np.ndarray) -> np.ndarray:
-    """Where the parabola through three neighbouring values has its vertex, from the middle one."""
+    """Where the parabola through three neighbouring values has its vertex, from the middle one: within its pixel."""
     bend = a - 2 * b + c
-    return np.clip(np.where(bend < 0, 0.5 * (a - c) / np.minimum(bend, -1e-9), 0), -0.5, 0.5)
+    return np.clip(np.where(bend < 0, 0.5 * (a - c) / np.minimum(bend, -1e-9), 0), -0.49, 0.49)
 
 
 def _with_room(circles: np.ndarray) -> np.ndarray:

@@ -412,7 +412,6 @@ def test_any_image_gives_a_table_of_cells_inside_it(height, width, kind, diamete
     assert (cells[BORDER] == out).all()
 
 
-@pytest.mark.xfail(strict=True, reason="peaks on the last row or column of the map are dropped")
 @pytest.mark.parametrize("shape", [(200, 240), (201, 241)])
 def test_cells_on_every_edge_of_the_image_are_found(shape):
     image = np.full((*shape, 3), 225, np.uint8)
