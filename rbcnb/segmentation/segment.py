@@ -20,8 +20,8 @@ from rbcnb.segmentation.learned import Finds, find_learned, on_white_cells, read
 METHODS = ("learned", "paper")
 UPSCALERS = (*upscaling.METHODS, "none")
 PLACES = ("smear", "crops")
-LEAST_TRUST = 0.77  # of the learned finder in its finds, without a note
-LEAST_EXPLAINED = 0.55  # share of what looks like red cells that lies in cells, without a note
+LEAST_TRUST = 0.82  # of the learned finder in its finds, without a note
+LEAST_EXPLAINED = 0.6  # share of what looks like red cells that lies in cells, without a note
 MAX_UPSCALED_PIXELS = 2**30 // 3  # of a whole smear: 1 GiB
 
 
