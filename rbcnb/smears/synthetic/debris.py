@@ -126,7 +126,7 @@ def draw_leukocyte(
     waves = sum(rng.uniform(0, 0.08) * np.cos(k * angle + rng.uniform(0, 6)) for k in (2, 3, 4, 5))
     soft = max(1.0, radius_px * rng.uniform(0.04, 0.15))
     body = np.clip((radius_px * (1 + waves) - distance) / soft + 0.5, 0, 1)
-    kind = rng.choice(["lymphocyte", "monocyte", "granulocyte", "smudge"], p=[0.3, 0.15, 0.45, 0.1])
+    kind = rng.choice(["lymphocyte", "monocyte", "granulocyte", "smudge"], p=[0.38, 0.15, 0.38, 0.09])
     core = np.zeros_like(body)
     lobes = {"granulocyte": int(rng.integers(2, 6)), "monocyte": int(rng.integers(1, 3))}.get(kind, 1)
     size = (
@@ -158,7 +158,7 @@ def draw_leukocyte(
         core *= np.clip((bite - 0.5 * size) / soft + 0.5, 0, 1)
     if kind == "smudge":
         body, core = core, blur(core * _grain(core.shape, 0.2 * radius_px, 0.4, rng), 0.12 * radius_px)
-    chromatin = _grain(u.shape, max(0.5, diameter_px * rng.uniform(0.03, 0.12)), rng.uniform(0.05, 0.35), rng)
+    chromatin = _grain(u.shape, max(0.5, diameter_px * rng.uniform(0.03, 0.12)), rng.uniform(0.02, 0.35), rng)
     density = (body * _grain(u.shape, 0.05 * diameter_px, 0.2, rng))[..., None] * cytoplasm
     density = density + (core * chromatin)[..., None] * nucleus
     if kind == "granulocyte" and rng.random() < 0.5:

@@ -7,6 +7,7 @@ it is in one dataclass of ranges; to see what one thing does, set both ends of i
 Lengths with the suffix ``_d`` are in diameters of a typical red cell, so that they hold at every magnification.
 """
 
+import math
 from dataclasses import dataclass, fields
 
 import cv2
@@ -23,6 +24,20 @@ Range = tuple[float, float]
 _ANGLE = np.linspace(0, 2 * np.pi, 360, endpoint=False)
 _TYPICAL_UM = 1.9  # mean thickness of a dried red cell: optical density is stated for it
 _LONGEST = 3.2  # of a cell's axes, longest to shortest
+
+
+_TINY = 1e-6  # of ranges whose logarithm is taken
+_LIMITS: dict[str, Range] = {  # what a range may hold, where not any number will do
+    "diameter_px": (2, math.inf),
+    "jpeg": (1, 100),
+    "inclusion_share": (0, 1),
+    **dict.fromkeys(("optical_density", "exposure", "tone", "noise", "native"), (_TINY, math.inf)),
+    **dict.fromkeys(("cover", "anisocytosis", "shape", "squeeze", "clump", "uneven_stain"), (0, math.inf)),
+    **dict.fromkeys(("polychromasia", "nuclear_density", "vignette", "slope", "haze", "saturation"), (0, math.inf)),
+    **dict.fromkeys(("plasma", "leukocytes", "platelets", "dirt", "blur_d", "halo", "chromatic_d"), (0, math.inf)),
+    **dict.fromkeys(("sharpen", "grain_px"), (0, math.inf)),
+    "elliptic": (1, math.inf),
+}
 
 
 @dataclass(frozen=True)
@@ -54,6 +69,9 @@ class Variety:
     # Stain and light: densities of red and blue are relative to that of green
     red_density: Range = (0.02, 1.0)
     blue_density: Range = (0.15, 1.25)
+    nuclear_red: Range = (0.35, 1.15)
+    nuclear_blue: Range = (-0.15, 0.7)  # below 0: a camera that mixes colours shows a nucleus bluer than the background
+    nuclear_density: Range = (0.25, 1.1)  # of nuclei, in green
     exposure: Range = (0.35, 1.10)  # of the background; 1 saturates; logarithm
     white_balance: Range = (-0.35, 0.35)  # logarithm of the background's red and blue over green
     vignette: Range = (0.0, 0.75)
@@ -67,7 +85,7 @@ class Variety:
     leukocytes: Range = (0.5, 6.0)
     platelets: Range = (0.0, 30.0)
     dirt: Range = (0.0, 15.0)
-    leukocyte_chance: float = 0.45
+    leukocyte_chance: float = 0.55
     platelet_chance: float = 0.6
     dirt_chance: float = 0.5
     bubble_chance: float = 0.05
@@ -91,11 +109,17 @@ class Variety:
     def __post_init__(self) -> None:
         for field in fields(self):
             value = getattr(self, field.name)
-            if isinstance(value, tuple):
-                if len(value) != 2 or not value[0] <= value[1]:
-                    raise ValueError(f"{field.name} must be a range (low, high), not {value!r}")
-            elif not 0 <= value <= 1:
-                raise ValueError(f"{field.name} must be a chance between 0 and 1, not {value!r}")
+            if field.name.endswith("_chance"):
+                if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
+                    raise ValueError(f"{field.name} must be a chance between 0 and 1, not {value!r}")
+                continue
+            lowest, highest = _LIMITS.get(field.name, (-math.inf, math.inf))
+            if not isinstance(value, tuple) or len(value) != 2 or not all(map(math.isfinite, value)):
+                raise ValueError(f"{field.name} must be a range (low, high) of numbers, not {value!r}")
+            if not lowest <= value[0] <= value[1] <= highest:
+                raise ValueError(
+                    f"{field.name} must be a range (low, high) within {lowest:g} and {highest:g}, not {value!r}"
+                )
 
 
 @dataclass(frozen=True, eq=False)
@@ -131,8 +155,8 @@ class _Painter:
         red = self.draw("red_density")
         # A dye that takes red from the light takes blue as well: no stained cell is blue-green.
         self.stain = np.array([red, 1.0, self.draw("blue_density")], np.float32)
-        azure = [rng.uniform(0.5, 1.1), 1.0, rng.uniform(0.15, 0.7)]
-        self.azure = np.array(azure, np.float32)  # of nuclei, platelets and inclusions
+        # Of nuclei, platelets and inclusions.
+        self.azure = np.array([self.draw("nuclear_red"), 1.0, self.draw("nuclear_blue")], np.float32)
 
     def draw(self, name: str) -> float:
         low, high = getattr(self.variety, name)
@@ -160,7 +184,7 @@ class _Painter:
         red, other, thin = (mask[inside, inside] for mask in (self.red > 0, self.other, thin))
         image, marked = self._marks(image)
         unclear = thin | (field == 1) | (marked & red)
-        red, other = red & (field == 2), other | marked
+        red, other = red & (field == 2), (other & (field == 2)) | marked
         keep = cells[[X, Y]].ge(0).all(axis=1) & cells[[X, Y]].le(self.side - 1).all(axis=1)
         at = cells.loc[keep, [Y, X]].round().astype(int).to_numpy()
         keep[keep] = (field[at[:, 0], at[:, 1]] == 2) & ~marked[at[:, 0], at[:, 1]]
@@ -177,10 +201,10 @@ class _Painter:
         if not self.happens("leukocyte_chance"):
             return np.empty((0, 3))
         number = rng.poisson(self.draw("leukocytes") * self._places() / 100)
-        pale, dark = rng.uniform(0.02, 0.30), rng.uniform(0.35, 1.1)
+        pale, dark = rng.uniform(0.02, 0.30), self.draw("nuclear_density")
         granules = rng.uniform(0.4, 1.2)
         for _ in range(min(number, 40)):
-            radius = 0.5 * self.diameter * rng.uniform(1.05, 2.4)
+            radius = 0.5 * self.diameter * rng.uniform(0.85, 2.4)
             x, y = rng.uniform(0, self.canvas, 2)
             if rng.random() < 0.7 and any(np.hypot(x - a, y - b) < radius + r for a, b, r in placed):
                 continue
