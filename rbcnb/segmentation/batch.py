@@ -53,6 +53,7 @@ if TYPE_CHECKING:
 # Pixels may depend on them.
 _LIBRARIES = ("ncnn", "numpy", "opencv-python", "opencv-python-headless", "pillow", "tifffile")
 SCALE_JSON = "scale.json"
+_SCALE_FACTS = {"finder", "images", "looked_at", "read", "unlike", "diameter_px"}
 _MOST_LOOKED_AT = 25  # images of a folder, spread over it, that tell its diameter
 _FEWEST_LOOKED_AT = 3
 READ, NOTE = "read", "note"
@@ -168,7 +169,8 @@ def _expected_diameters(
     finished. A folder without one is looked at again when it has more or fewer images than it had.
     """
     path = out / SCALE_JSON
-    known = _known_scales(path)
+    weights = _finder_digest()[:16]
+    known = {name: entry for name, entry in _known_scales(path).items() if entry["finder"] == weights}
     scales = dict(known)
     by_folder: dict[Path, list[Path]] = {}
     for image in images:
@@ -184,7 +186,8 @@ def _expected_diameters(
         step = max(1.0, len(inside) / _MOST_LOOKED_AT)
         chosen = [inside[int(i * step)].absolute() for i in range(min(len(inside), _MOST_LOOKED_AT))]
         looked_at = run_all(_try_diameter, chosen, shared=(), jobs=min(jobs, len(chosen)), client=client)
-        scales[name] = {"images": len(inside), "looked_at": len(chosen)} | _common_diameter([d for _, d in looked_at])
+        facts = {"finder": weights, "images": len(inside), "looked_at": len(chosen)}
+        scales[name] = facts | _common_diameter([diameter for _, diameter in looked_at])
     if scales != known:
         with atomic_write(path) as part:
             part.write_text(json.dumps(scales, indent=1) + "\n", encoding="utf-8")
@@ -209,7 +212,7 @@ def _known_scales(path: Path) -> dict[str, dict[str, Any]]:
         return {}
     whole = {}
     for name, entry in saved.items() if isinstance(saved, dict) else ():
-        if isinstance(entry, dict) and set(entry) == {"images", "looked_at", "read", "unlike", "diameter_px"}:
+        if isinstance(entry, dict) and set(entry) == _SCALE_FACTS:
             diameter_px = entry["diameter_px"]
             if diameter_px is None or (isinstance(diameter_px, int | float) and 0 < diameter_px < float("inf")):
                 whole[name] = entry
@@ -400,15 +403,20 @@ def image_key(data: bytes, name: str, spec: FinderSpec) -> str:
     files = waifu2x.model_files(waifu2x.model_folder()) if spec.upscale == "waifu2x" else ()
     network = [file_digest(path) for path in files]
     if spec.uses_learned_finder:
-        from rbcnb.segmentation.finder_net import load_finder
-
-        try:
-            network += [load_finder().digest, installed_versions(["torch"])]
-        except WeightsError as error:
-            raise BatchError(str(error)) from None
+        network += [_finder_digest(), installed_versions(["torch"])]
     digest = hashlib.sha256(json.dumps([_stamp(), network, name, asdict(spec)], default=str).encode())
     digest.update(data)
     return digest.hexdigest()
+
+
+def _finder_digest() -> str:
+    """The digest of the learned finder's weights; raises BatchError where they cannot be read."""
+    from rbcnb.segmentation.finder_net import load_finder
+
+    try:
+        return load_finder().digest
+    except WeightsError as error:
+        raise BatchError(str(error)) from None
 
 
 @cache

@@ -3,6 +3,7 @@
 Its weights lie beside this file, with a card that says what they were trained on.
 """
 
+import copy
 import hashlib
 import json
 from dataclasses import dataclass
@@ -74,7 +75,7 @@ def fused_net(net: FinderNet) -> FinderNet:
     """A copy of the trained *net* that computes the same with fewer steps."""
     fused = FinderNet(fused=True)
     new = dict(fused.named_modules())
-    for name, module in net.eval().named_modules():
+    for name, module in copy.deepcopy(net).eval().named_modules():
         if isinstance(module, nn.Sequential) and len(module) == 3 and isinstance(module[1], nn.BatchNorm2d):
             new[name][0].load_state_dict(fuse_conv_bn_eval(module[0], module[1]).state_dict())
         elif isinstance(module, nn.Conv2d) and module.bias is not None:
@@ -90,7 +91,7 @@ class Finder:
     raw: np.ndarray  # [K], rising: values of the centre map at a cell's peak ...
     score: np.ndarray  # ... and [K], rising: the share of such peaks that are cells
     card: dict[str, Any]  # what the weights were trained on
-    digest: str  # of the file
+    digest: str  # of weights and calibration
 
 
 def save_finder(net: FinderNet, path: Path, *, raw: np.ndarray, score: np.ndarray, card: dict[str, Any]) -> None:
@@ -110,7 +111,6 @@ def load_finder(path: Path = WEIGHTS) -> Finder:
         WeightsError: no such file, or not of this version.
     """
     try:
-        data = path.read_bytes()
         with safe_open(path, framework="pt") as file:
             facts = file.metadata() or {}
             weights = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118
@@ -125,7 +125,19 @@ def load_finder(path: Path = WEIGHTS) -> Finder:
         net.load_state_dict(weights)
     except RuntimeError as error:
         raise WeightsError(f"{path}: not the weights of this version's finder ({error}); train it again") from None
-    calibration = json.loads(facts["calibration"])
-    raw, score = (np.array(calibration[name], float) for name in ("raw", "score"))
+    try:
+        calibration, card = json.loads(facts["calibration"]), json.loads(facts["card"])
+        raw, score = (np.array(calibration[name], float) for name in ("raw", "score"))
+    except (KeyError, ValueError, TypeError) as error:
+        raise WeightsError(f"{path}: its calibration or card cannot be read ({error!r}); train it again") from None
     net = net.eval().to(memory_format=torch.channels_last)
-    return Finder(net, raw, score, json.loads(facts["card"]), hashlib.sha256(data).hexdigest())
+    return Finder(net, raw, score, card, _digest(weights, facts["calibration"]))
+
+
+def _digest(weights: dict[str, Tensor], calibration: str) -> str:
+    """Of what finds cells, whatever else the file says and in whatever order."""
+    digest = hashlib.sha256(calibration.encode())
+    for name in sorted(weights):
+        digest.update(f"{name} {tuple(weights[name].shape)}".encode())
+        digest.update(weights[name].numpy().tobytes())
+    return digest.hexdigest()

@@ -26,7 +26,8 @@ WORKING_PX = 21.0  # diameter of a typical cell when it is read
 _WELL_READ_PX = (16.0, 29.0)  # diameters at which a reading needs no second one
 _KNOWN_PX = (8.5, 50.0)  # diameters that the network was trained on, with some room
 _COARSEST_PX = 100  # longer side of the smear at its first reading, at most
-_LARGEST_ENLARGEMENT = 2.0
+_LARGEST_ENLARGEMENT = 2.0  # at which the diameter is looked for
+_MOST_ENLARGED = 4.0  # whatever diameter is given: what is 5 px wide shows no more when it is enlarged further
 _SAME = 0.22  # difference of two diameters' logarithms that count as one
 _TILE_PX = 1024
 _SEEN_PX = 96  # around a pixel, more than the network looks at
@@ -56,6 +57,7 @@ class Finds:
 class _Reading:
     """What the network saw at one size of the smear."""
 
+    size: tuple[int, int]  # (H, W) of the resized smear
     scale: float  # of the resized smear over the smear
     red_cell: np.ndarray  # [h,w] uint8, at half of that size: 255 is a red cell for certain
     circles: np.ndarray  # [N,3], in pixels of the resized smear
@@ -103,8 +105,11 @@ def find_learned(
         diameter_px = 2 * float(np.median(reading.circles[kept, 2])) / reading.scale
     circles = reading.circles[kept]
     explained = _explained(reading.red_cell, circles)
-    circles[:, :2] = (circles[:, :2] + 0.5) / reading.scale - 0.5
-    circles[:, 2] /= reading.scale
+    # The resized smear has whole sides, so the factor is not exactly the scale, nor the same along both.
+    factors = np.divide(image.shape[1::-1], reading.size[::-1])
+    last = np.subtract(image.shape[1::-1], 1)
+    circles[:, :2] = np.clip((circles[:, :2] + 0.5) * factors - 0.5, 0, last)
+    circles[:, 2] *= factors.mean()
     # Of N finds and all the cells there are, the scores' sums are how many of each are expected to be right.
     trust = 2 * score[kept].sum() / (kept.sum() + score.sum()) if len(score) else math.nan
     return Finds(circles, score[kept], diameter_px, reading.diameter_px, float(trust), explained, dark_field)
@@ -141,17 +146,17 @@ def _upright_reading(
 def _reading(image: np.ndarray, diameter_px: float | None, expected_px: float | None, finder: "Finder") -> _Reading:
     """The reading of *image* at the size that fits *diameter_px*, else *expected_px*, else at that which fits best."""
     if diameter_px is not None:
-        return _read(image, WORKING_PX / diameter_px, finder)
+        return _read(image, _scale_of(diameter_px), finder)
     expected = None
     if expected_px is not None:
-        expected = _read(image, WORKING_PX / expected_px, finder)
+        expected = _read(image, _scale_of(expected_px), finder)
         if expected.sure > _DOUBTFUL and _alike(expected.diameter, WORKING_PX):
             return expected
     best = _best_reading(image, finder)
     for _ in range(2):
         if math.isnan(best.diameter) or _WELL_READ_PX[0] <= best.diameter <= _WELL_READ_PX[1]:
             break
-        nearer = _read(image, WORKING_PX / best.diameter_px, finder)
+        nearer = _read(image, _scale_of(best.diameter_px), finder)
         if math.isnan(nearer.diameter):
             break
         best = nearer
@@ -167,6 +172,11 @@ def _explained(red_cell: np.ndarray, circles: np.ndarray) -> float:
     for x, y, radius in circles:
         cv2.circle(discs, (round(x / 2), round(y / 2)), max(1, round(radius / 2)), 1, cv2.FILLED)
     return int(red_cell[discs > 0].sum(dtype=np.int64)) / total
+
+
+def _scale_of(diameter_px: float) -> float:
+    """Of the resized smear over a smear whose cells have this diameter."""
+    return min(WORKING_PX / diameter_px, _MOST_ENLARGED)
 
 
 def _best_reading(image: np.ndarray, finder: "Finder") -> _Reading:
@@ -216,11 +226,13 @@ def _read(image: np.ndarray, scale: float, finder: "Finder") -> _Reading:
     diameters = 2 * circles[:, 2]
     telling = (peak > _SURE) & (diameters > _KNOWN_PX[0]) & (diameters < _KNOWN_PX[1])
     if not telling.any():
-        return _Reading(scale, red_cell, circles, peak, math.nan, 0.0, 0.0)
+        return _Reading((height, width), scale, red_cell, circles, peak, math.nan, 0.0, 0.0)
     covered = float(np.sum(peak[telling] * np.pi / 4 * diameters[telling] ** 2)) / (height * width)
     sure = float(peak[peak > _SURE / 2].mean())
     quality = sure**4 * (min(1.0, covered) * min(1.0, telling.sum() / _ENOUGH)) ** 0.5
-    return _Reading(scale, red_cell, circles, peak, float(np.median(diameters[telling])), sure, quality)
+    return _Reading(
+        (height, width), scale, red_cell, circles, peak, float(np.median(diameters[telling])), sure, quality
+    )
 
 
 def read_maps(image: np.ndarray, *, diameter_px: float, finder: "Finder | None" = None) -> dict[str, np.ndarray]:
@@ -228,7 +240,7 @@ def read_maps(image: np.ndarray, *, diameter_px: float, finder: "Finder | None" 
 
     Returns "centre", "red_cell" and "other", each [h,w] float32 from 0 to 1, at half of that size.
     """
-    finder, scale = finder or _package_finder(), WORKING_PX / diameter_px
+    finder, scale = finder or _package_finder(), _scale_of(diameter_px)
     height, width = _size(image, scale)
     maps = np.empty((4, (height + 1) // 2, (width + 1) // 2), np.float32)
     for tile in _tiles(image, scale, finder):
@@ -347,6 +359,6 @@ def on_white_cells(
     """Which of *circles* [N,3] (x, y, radius, in pixels of *image*) lie on white cells or other things: [N] bool."""
     maps = read_maps(image, diameter_px=diameter_px, finder=finder)
     other = cv2.blur(maps["other"] - maps["red_cell"], (int(0.25 * WORKING_PX) | 1,) * 2)  # over half a diameter
-    at = np.round(((circles[:, :2] + 0.5) * WORKING_PX / diameter_px - 0.5) / 2).astype(int)
+    at = np.round(((circles[:, :2] + 0.5) * _scale_of(diameter_px) - 0.5) / 2).astype(int)
     columns, rows = (np.clip(at[:, i], 0, other.shape[1 - i] - 1) for i in (0, 1))
     return other[rows, columns] > 0

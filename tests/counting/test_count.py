@@ -44,10 +44,12 @@ def smears(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
-    looks = []
-    for smear in synthetic_smears(8, seed=8, n_cells=20):
+    torch.manual_seed(1)
+    network, looks = build_model("small", 3).eval(), []
+    for smear in synthetic_smears(40, seed=8, n_cells=20):
         found = segment_smear(smear.image, SPEC)
-        sure = np.full(len(found.cells), 0.45)
+        table = pd.DataFrame(predict_crops(network, found.crops), columns=prob_columns(CLASSES))
+        sure = apply_temperature(table, TEMPERATURE).to_numpy().max(axis=1)
         looks.append(look_of_smear(found.crops, found.cells, diameter_px=found.diameter_px, confidence=sure))
     card = ModelCard(
         "small",
@@ -59,8 +61,7 @@ def model(tmp_path_factory):
         confusion=CONFUSION,
         look=asdict(reference_of(looks)),
     )
-    torch.manual_seed(1)
-    return save_model(build_model("small", 3), card, tmp_path_factory.mktemp("model") / "model.safetensors")
+    return save_model(network, card, tmp_path_factory.mktemp("model") / "model.safetensors")
 
 
 def count(smears, model, out, **options):
@@ -79,7 +80,8 @@ def test_new_smears_become_calls_counts_and_pictures(smears, model, tmp_path):
     from rbcnb.counting.model_file import load_model
 
     image = np.array(Image.open(smears / "synthetic_00.png"))
-    found = segment_smear(image, SPEC)
+    (scale,) = json.loads((tmp_path / "scale.json").read_text()).values()  # of the folder
+    found = segment_smear(image, replace(SPEC, expected_px=scale["diameter_px"]))
     own = cells[cells["smear"] == "synthetic_00.png"]
     assert np.array_equal(read_crops(tmp_path, "synthetic_00.png", len(own), 32), found.crops)
     raw = pd.DataFrame(predict_crops(load_model(model).network, found.crops), columns=prob_columns(CLASSES))

@@ -13,6 +13,7 @@ from rbcnb.cli import main
 from rbcnb.columns import RADIUS, SMEAR, X, Y
 from rbcnb.segmentation import batch
 from rbcnb.segmentation.batch import BatchError, segment_files
+from rbcnb.segmentation.finder_net import load_finder
 from rbcnb.segmentation.matching import detection_scores
 from rbcnb.segmentation.segment import FinderSpec, find_cells, segment_smear
 from rbcnb.smears.sources import synthetic_smears
@@ -58,7 +59,8 @@ def test_a_folder_has_one_diameter_and_it_is_right(tmp_path):
     names, out = fill(tmp_path / "in", "a", 30), tmp_path / "out"
     report = run([tmp_path / "in"], out)
     scale = scale_of(out, tmp_path / "in")
-    diameter_px = scale.pop("diameter_px")
+    diameter_px, finder = scale.pop("diameter_px"), scale.pop("finder")
+    assert load_finder().digest.startswith(finder)
     assert scale == {"images": 3, "looked_at": 3, "read": 3, "unlike": 0}
     true_px = np.median([2 * smear.truth[RADIUS].median() for smear in rendered(30)])
     assert diameter_px == pytest.approx(true_px, rel=0.08)
