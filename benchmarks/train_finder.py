@@ -123,6 +123,8 @@ def main() -> None:
         "--calibrate", type=Path, action="append", default=[], metavar="DATASET", help="calibrate the scores on it, too"
     )
     parser.add_argument("--views", type=int, default=300, help="rendered views for calibration and test (default 300)")
+    cores = os.cpu_count() or 1
+    parser.add_argument("--jobs", type=int, default=cores, help=f"processes that render (default {cores}); 0: this one")
     options = parser.parse_args()
     torch.set_num_threads(1)
     options.out.mkdir(parents=True, exist_ok=True)
@@ -140,8 +142,7 @@ def main() -> None:
             writer.writerow(row)
         print(row, flush=True)
 
-    workers = max(1, os.cpu_count() or 1)
-    net = train_finder(training, options.out / "finder.ckpt", added=added, workers=workers, log=note)
+    net = train_finder(training, options.out / "finder.ckpt", added=added, workers=options.jobs, log=note)
     finder = uncalibrated(net)
     curve = calibrate(finder, [held_out(options.views, first=0), *(dataset.images for dataset in sets)])
     path = options.out / "finder.safetensors"
