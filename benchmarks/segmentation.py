@@ -29,9 +29,10 @@ which the finders take turns.
 are hits. --halves: each set in two halves by the digest of the file (the README's table of Chula). --rare: recall of
 codocytes and hypochromic cells over all labelled images of Chula. --axes: F1 of `learned` along each axis of the
 renderer, on views where one thing is set and the rest varies, also beyond what it was trained on, and where it falls
-below 0.9 (benchmarks/axes.py). --diameters: how often the estimated diameter is within 10 % of the truth, on rendered
-smears of 12 to 120 px a cell that cover 10 to 75 %, and on Chula of twice the median radius of the circles that rbcnb's
-finder, given 40 px, pairs with labels.
+below 0.9 (benchmarks/axes.py). --changes: whether `learned` finds the same cells behind a circle, in margins, larger,
+smaller or in other colours (benchmarks/changed_smears.py). --diameters: how often the estimated diameter is within 10 %
+of the truth, on rendered smears of 12 to 120 px a cell that cover 10 to 75 %, and on Chula of twice the median radius
+of the circles that rbcnb's finder, given 40 px, pairs with labels.
 """
 
 import argparse
@@ -47,6 +48,7 @@ import cv2
 import numpy as np
 import pandas as pd
 from axes import along_axes
+from changed_smears import under_changes
 from labelled_smears import Dataset, DatasetError, LabelledImage, halves, read_chula, read_dataset, rendered
 
 from rbcnb.columns import BORDER, CODOCYTE, HYPOCHROMIA, LABEL, RADIUS, SCORE, X, Y
@@ -318,6 +320,7 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument("--scores", action="store_true", help="also the share of hits by score")
     parser.add_argument("--rare", action="store_true", help="also the recall of rare classes over all of Chula RBC-12")
     parser.add_argument("--axes", action="store_true", help="only F1 along each axis of the renderer, of one finder")
+    parser.add_argument("--changes", action="store_true", help="only whether one finder minds changes of the images")
     parser.add_argument("--diameters", action="store_true", help="only how well the cell diameter is estimated")
     return parser
 
@@ -338,9 +341,14 @@ def main() -> None:
         datasets = [read_dataset(place, limit=options.limit, red_labels=red) for place in options.datasets]
     except (DatasetError, ValueError) as error:
         parser.error(str(error))
+    if options.changes:
+        (find,) = finders([options.finders or "learned"]).values()
+        for dataset in datasets:
+            print(dataset.name)
+            show(under_changes(dataset.images, find, score_image))
+        return
     if options.axes:
-        find = finders([options.finders or "learned"])
-        (find,) = find.values()
+        (find,) = finders([options.finders or "learned"]).values()
 
         def score(view: LabelledImage) -> dict[str, float]:
             image = view.read()
@@ -372,7 +380,8 @@ def main() -> None:
 
 
 def show(table: pd.DataFrame) -> None:
-    digits = {"cells_per_s": 0, "times_paper": 2, "R": 3, "P": 3, "F1": 3, "hits": 3, "recall": 3}
+    digits = {"cells_per_s": 0, "times_paper": 2}
+    digits |= dict.fromkeys(("R", "P", "F1", "F1 before", "hits", "recall", "kept"), 3)
     formats = {name: f"{{:.{n}f}}".format for name, n in digits.items()}
     print(table.to_string(index=False, formatters=formats, na_rep="", line_width=200))
 
