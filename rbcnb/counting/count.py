@@ -280,7 +280,7 @@ class _Classifier:
     def _told(self, smear: str, table: pd.DataFrame, facts: dict[str, Any], found: dict[str, Any]) -> dict[str, Any]:
         counted = table[table[COUNTED]]
         numbers = {"n_found": len(table), "n_counted": len(counted), "n_unsure": int((counted[CALL] == UNSURE).sum())}
-        reading = {name: found[name] for name in (READ, "trust", "explained", NOTE)}
+        reading = {name: found[name] for name in (READ, "trust", "explained", "stained", NOTE)}
         return {SMEAR: smear, **numbers, WARNING: facts[WARNING], **reading, **facts["look"]}
 
 

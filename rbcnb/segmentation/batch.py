@@ -58,7 +58,17 @@ _MOST_LOOKED_AT = 25  # images of a folder, spread over it, that tell its diamet
 _FEWEST_LOOKED_AT = 3
 READ, NOTE = "read", "note"
 PICTURES = {"overlays": ".jpg", "masks": ".png"}  # name of the folder -> ending of its files
-FACTS = (SMEAR, "cells", "diameter_px", READ, "trust", "explained", "dark_field", NOTE)  # the columns of smears.csv
+FACTS = (
+    SMEAR,
+    "cells",
+    "diameter_px",
+    READ,
+    "trust",
+    "explained",
+    "stained",
+    "dark_field",
+    NOTE,
+)  # the columns of smears.csv
 CROP_SCALE = "crop_scale"  # pixels of the crop per pixel of the smear
 COLUMNS = (*FOUND, BORDER, CROP_SCALE)
 
@@ -356,7 +366,7 @@ def _segment_image(path: Path, out: Path, spec: FinderSpec, pictures: Collection
     del data
     found = segment_smear(image, spec)
     notes += found.notes
-    measured = (found.diameter_px, found.read, found.trust, found.explained, found.dark_field)
+    measured = (found.diameter_px, found.read, found.trust, found.explained, found.stained, found.dark_field)
     values = [path.name, len(found.cells), *(None if value != value else value for value in measured), "; ".join(notes)]
     facts = dict(zip(FACTS, values, strict=True))
     table = found.cells.assign(**{SMEAR: path.name, CROP_SCALE: spec.size_px / found.diameter_px})

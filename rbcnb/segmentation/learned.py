@@ -50,6 +50,7 @@ class Finds:
     found_px: float  # of a typical cell, as found; NaN where too few are
     trust: float  # the F1 score that the finder expects of itself, from the scores of all its finds; NaN without any
     explained: float  # share of what looks like red cells that lies in the circles; NaN without any
+    stained: float  # share of the circles that looks like red cells; NaN without any
     dark_field: bool = False  # whether cells are bright on a dark field
 
 
@@ -104,7 +105,7 @@ def find_learned(
     elif math.isnan(diameter_px):
         diameter_px = 2 * float(np.median(reading.circles[kept, 2])) / reading.scale
     circles = reading.circles[kept]
-    explained = _explained(reading.red_cell, circles)
+    explained, stained = _overlap(reading.red_cell, circles)
     # The resized smear has whole sides, so the factor is not exactly the scale, nor the same along both.
     factors = np.divide(image.shape[1::-1], reading.size[::-1])
     last = np.subtract(image.shape[1::-1], 1)
@@ -112,7 +113,7 @@ def find_learned(
     circles[:, 2] *= factors.mean()
     # Of N finds and all the cells there are, the scores' sums are how many of each are expected to be right.
     trust = 2 * score[kept].sum() / (kept.sum() + score.sum()) if len(score) else math.nan
-    return Finds(circles, score[kept], diameter_px, reading.diameter_px, float(trust), explained, dark_field)
+    return Finds(circles, score[kept], diameter_px, reading.diameter_px, float(trust), explained, stained, dark_field)
 
 
 def typical_diameter(image: np.ndarray, *, finder: "Finder | None" = None) -> float:
@@ -163,15 +164,17 @@ def _reading(image: np.ndarray, diameter_px: float | None, expected_px: float | 
     return best if expected is None or best.quality > 1.3 * expected.quality else expected
 
 
-def _explained(red_cell: np.ndarray, circles: np.ndarray) -> float:
-    """The share of the *red_cell* map [h,w] that lies in *circles* [N,3], in pixels of the network's input."""
-    total = int(red_cell.sum(dtype=np.int64))
-    if total < 255:
-        return math.nan
+def _overlap(red_cell: np.ndarray, circles: np.ndarray) -> tuple[float, float]:
+    """Shares of the *red_cell* map [h,w] that lies in *circles* [N,3], and of the circles that lies on red cells.
+
+    Circles are in pixels of the network's input.
+    """
     discs = np.zeros(red_cell.shape, np.uint8)
     for x, y, radius in circles:
         cv2.circle(discs, (round(x / 2), round(y / 2)), max(1, round(radius / 2)), 1, cv2.FILLED)
-    return int(red_cell[discs > 0].sum(dtype=np.int64)) / total
+    both = int(red_cell[discs > 0].sum(dtype=np.int64))
+    red, inside = int(red_cell.sum(dtype=np.int64)), 255 * int(np.count_nonzero(discs))
+    return both / red if red >= 255 else math.nan, both / inside if inside else math.nan
 
 
 def _scale_of(diameter_px: float) -> float:

@@ -21,6 +21,7 @@ METHODS = ("learned", "paper")
 UPSCALERS = (*upscaling.METHODS, "none")
 PLACES = ("smear", "crops")
 LEAST_TRUST = 0.82  # of the learned finder in its finds, without a note
+LEAST_STAINED = 0.7  # share of the cells' circles that looks like red cells, without a note
 LEAST_EXPLAINED = 0.6  # share of what looks like red cells that lies in cells, without a note
 MAX_UPSCALED_PIXELS = 2**30 // 3  # of a whole smear: 1 GiB
 
@@ -101,6 +102,7 @@ class Segmentation:
     diameter_px: float  # CellDiameter used: given or estimated; NaN where nothing could be estimated
     trust: float = math.nan  # of "learned": the F1 score that the finder expects of itself
     explained: float = math.nan  # of "learned": share of what looks like red cells that lies in a cell
+    stained: float = math.nan  # of "learned": share of the cells' circles that looks like red cells
     dark_field: bool = False  # whether "learned" read the smear with its colours inverted
     notes: tuple[str, ...] = ()  # of "learned": why the cells may be wrong
     # If kept: "upscaled", "grey", "equalised" (Figs. 6, 7), or of "learned" its maps "centre", "red_cell" and "other".
@@ -109,7 +111,8 @@ class Segmentation:
     @property
     def read(self) -> bool:
         """Whether cells were found that the finder does not doubt as a whole ("paper" has no doubts)."""
-        return len(self.cells) > 0 and not self.trust < LEAST_TRUST and not self.explained < LEAST_EXPLAINED
+        doubts = self.trust < LEAST_TRUST or self.explained < LEAST_EXPLAINED or self.stained < LEAST_STAINED
+        return len(self.cells) > 0 and not doubts
 
 
 def segment_smear(image: np.ndarray, spec: FinderSpec | None = None, *, keep: bool = False) -> Segmentation:
@@ -156,7 +159,12 @@ def _find(image: np.ndarray, spec: FinderSpec) -> tuple[Segmentation, np.ndarray
             image, diameter_px=spec.diameter_px, expected_px=spec.expected_px, min_score=spec.min_score
         )
         cells = _cells_table(np.column_stack([found.circles, found.score]), image.shape)
-        trust = {"trust": found.trust, "explained": found.explained, "dark_field": found.dark_field}
+        trust = {
+            "trust": found.trust,
+            "explained": found.explained,
+            "stained": found.stained,
+            "dark_field": found.dark_field,
+        }
         trust |= {"notes": tuple(_doubts(found, spec))}
         return Segmentation(cells, none, found.diameter_px, **trust), image
     diameter_px = spec.diameter_px
@@ -194,6 +202,8 @@ def _doubts(found: Finds, spec: FinderSpec) -> list[str]:
         )
     if found.explained < LEAST_EXPLAINED:
         notes.append(f"cells cover only {found.explained:.0%} of what looks like red cells; some may be missed")
+    if found.stained < LEAST_STAINED:
+        notes.append(f"only {found.stained:.0%} of its rings look like red cells; some may lie on nothing")
     size, expected = found.found_px, spec.diameter_px or spec.expected_px
     if expected and not 0.75 < size / expected < 1.33:
         whose = "those of its folder have" if spec.diameter_px is None else "they were said to have"
