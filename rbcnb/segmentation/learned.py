@@ -136,24 +136,35 @@ def _upright_reading(
     image: np.ndarray, diameter_px: float | None, expected_px: float | None, finder: "Finder"
 ) -> tuple[_Reading, bool]:
     """The reading of *image* as it is or with its colours inverted, whichever is better; and whether it is inverted."""
-    reading = _reading(image, diameter_px, expected_px, finder)
+    reading, finest = _reading(image, diameter_px, expected_px, finder)
     if reading.sure < _DOUBTFUL or reading.quality < _UNLIKELY:
-        inverted = _reading(255 - image, diameter_px, expected_px, finder)
+        # Where the search ended early, cells of that size are there; the negative need not be looked at any closer.
+        inverted, _ = _reading(255 - image, diameter_px, expected_px, finder, finest=finest)
         if inverted.quality > 1.5 * reading.quality:
             return inverted, True
     return reading, False
 
 
-def _reading(image: np.ndarray, diameter_px: float | None, expected_px: float | None, finder: "Finder") -> _Reading:
-    """The reading of *image* at the size that fits *diameter_px*, else *expected_px*, else at that which fits best."""
+def _reading(
+    image: np.ndarray,
+    diameter_px: float | None,
+    expected_px: float | None,
+    finder: "Finder",
+    *,
+    finest: float = math.inf,
+) -> tuple[_Reading, float]:
+    """The reading of *image* at the size that fits *diameter_px*, else *expected_px*, else at that which fits best.
+
+    Also returns the finest scale at which it was looked at; *finest* limits the search for the diameter.
+    """
     if diameter_px is not None:
-        return _read(image, _scale_of(diameter_px), finder)
+        return _read(image, _scale_of(diameter_px), finder), math.inf
     expected = None
     if expected_px is not None:
         expected = _read(image, _scale_of(expected_px), finder)
         if expected.sure > _DOUBTFUL and _alike(expected.diameter, WORKING_PX):
-            return expected
-    best = _best_reading(image, finder)
+            return expected, expected.scale
+    best, seen = _best_reading(image, finder, finest)
     for _ in range(2):
         if math.isnan(best.diameter) or _WELL_READ_PX[0] <= best.diameter <= _WELL_READ_PX[1]:
             break
@@ -161,7 +172,7 @@ def _reading(image: np.ndarray, diameter_px: float | None, expected_px: float | 
         if math.isnan(nearer.diameter):
             break
         best = nearer
-    return best if expected is None or best.quality > 1.3 * expected.quality else expected
+    return best if expected is None or best.quality > 1.3 * expected.quality else expected, seen
 
 
 def _overlap(red_cell: np.ndarray, circles: np.ndarray) -> tuple[float, float]:
@@ -182,21 +193,25 @@ def _scale_of(diameter_px: float) -> float:
     return min(WORKING_PX / diameter_px, _MOST_ENLARGED)
 
 
-def _best_reading(image: np.ndarray, finder: "Finder") -> _Reading:
-    """From coarse to fine, until two readings agree on the diameter, the reading of highest quality."""
+def _best_reading(image: np.ndarray, finder: "Finder", finest: float) -> tuple[_Reading, float]:
+    """The reading of highest quality, from coarse to fine until two agree on the diameter; the finest scale seen."""
     best = before = None
+    seen = 0.0
     for scale in _scales(image.shape):
+        if best is not None and scale > finest:
+            break
+        seen = scale
         reading = _read(image, scale, finder)
         if best is None or reading.quality > best.quality:
             best = reading
         if before is not None and reading.quality > _POOR:
             if _alike(reading.diameter_px, before.diameter_px) and best in (before, reading):
                 middle = math.log(WORKING_PX)
-                return min(before, reading, key=lambda read: abs(math.log(read.diameter) - middle))
+                return min(before, reading, key=lambda read: abs(math.log(read.diameter) - middle)), seen
             if reading.quality < 0.4 * best.quality:
                 break
         before = None if math.isnan(reading.diameter) else reading
-    return best
+    return best, seen
 
 
 def _scales(shape: tuple[int, ...]) -> Iterator[float]:
