@@ -150,4 +150,5 @@ def test_checks_follow_the_tables(monkeypatch):
 
 
 def test_the_committed_spread_is_the_one_computed():
-    assert SPREAD.read_text(encoding="utf-8") == published_spread().to_csv(index=False, lineterminator="\n")
+    # Processors differ in the last bit of a sum.
+    pd.testing.assert_frame_equal(pd.read_csv(SPREAD), published_spread(), check_dtype=False, rtol=1e-12, atol=0)
