@@ -156,9 +156,12 @@ def as_autocast_does(logits: Tensor) -> Tensor:
     return logits
 
 
+_TRANSFORMS_ACTIVE = "_are_functorch_transforms_active"  # torch's private name
+
+
 def _transforms_active() -> bool:
     # No public question asks whether torch.func is at work; a torch without this one answers no.
-    return getattr(torch._C, "_are_functorch_transforms_active", bool)()
+    return getattr(torch._C, _TRANSFORMS_ACTIVE, bool)()
 
 
 def _power_of_q(ce: Tensor, gamma: float) -> Tensor:
