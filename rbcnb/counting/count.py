@@ -228,8 +228,8 @@ class _Classifier:
         part = self.out / "classified" / f"{path.stem}.json"
         overlay = self.out / "overlays" / f"{path.stem}.jpg"
         code = code_digest("evaluation", "training", "counting")
-        own = hashlib.sha256(f"{image.key} {self.model.digest} {code}".encode()).hexdigest()
-        saved = _saved(part, own) if overlay_shows(overlay, own) else None
+        key = hashlib.sha256(f"{image.key} {self.model.digest} {code}".encode()).hexdigest()
+        saved = _saved(part, key) if overlay_shows(overlay, key) else None
         if saved is None:
             probabilities, facts = self._classify(path, cells)
         else:
@@ -244,9 +244,9 @@ class _Classifier:
                 warnings.simplefilter("ignore")  # they are among the batch's notes
                 pixels = read_image(path)
             picture = draw_overlay(pixels, table, self.model.card.classes, note=facts[WARNING], read=read)
-            save_overlay(overlay, picture, own)
+            save_overlay(overlay, picture, key)
             with atomic_write(part) as temporary:
-                saved = {"key": own, "facts": facts, "probabilities": probabilities.tolist()}
+                saved = {"key": key, "facts": facts, "probabilities": probabilities.tolist()}
                 temporary.write_text(json.dumps(saved), encoding="utf-8")
         self.done[path.name] = table, self._told(path.name, table, facts, image.facts)
         return table

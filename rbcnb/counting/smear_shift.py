@@ -120,9 +120,9 @@ def warning_of(differences: dict[str, float]) -> str:
         return ""
     times = math.hypot(*differences.values())
     least = 0.3 * max(map(abs, differences.values()))
-    told = [MEANING[name][x > 0] for name, x in list(differences.items())[:MOST_NAMED] if abs(x) >= least]
+    named = [MEANING[name][x > 0] for name, x in list(differences.items())[:MOST_NAMED] if abs(x) >= least]
     how_far = f"{times:.1f} times the limit" if times >= 1.05 else "just beyond the limit"
-    return f"unlike the training smears ({how_far}): {', '.join(told)}"
+    return f"unlike the training smears ({how_far}): {', '.join(named)}"
 
 
 def _distance(values: np.ndarray, known: np.ndarray, spread: np.ndarray) -> float:

@@ -45,7 +45,7 @@ from rbcnb.segmentation.learned import read_maps, typical_diameter
 from rbcnb.segmentation.masks import cell_masks, save_masks
 from rbcnb.segmentation.overlay import draw_overlay, overlay_shows, save_overlay
 from rbcnb.segmentation.segment import FinderSpec, segment_smear
-from rbcnb.smears.images import SmearError, decode_image, expand_inputs, image_bytes
+from rbcnb.smears.images import decode_image, expand_inputs, image_bytes
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -58,17 +58,8 @@ _MOST_LOOKED_AT = 25  # images of a folder, spread over it, that tell its diamet
 _FEWEST_LOOKED_AT = 3
 READ, NOTE = "read", "note"
 PICTURES = {"overlays": ".jpg", "masks": ".png"}  # name of the folder -> ending of its files
-FACTS = (
-    SMEAR,
-    "cells",
-    "diameter_px",
-    READ,
-    "trust",
-    "explained",
-    "stained",
-    "dark_field",
-    NOTE,
-)  # the columns of smears.csv
+# The columns of smears.csv.
+FACTS = (SMEAR, "cells", "diameter_px", READ, "trust", "explained", "stained", "dark_field", NOTE)
 CROP_SCALE = "crop_scale"  # pixels of the crop per pixel of the smear
 COLUMNS = (*FOUND, BORDER, CROP_SCALE)
 
@@ -250,7 +241,7 @@ def _try_diameter(path: Path) -> float | None:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             return typical_diameter(decode_image(image_bytes(path), path))
-    except (SmearError, MemoryError, cv2.error):
+    except Exception:  # whatever ails one file, the others are still to be looked at
         return None
 
 
@@ -367,7 +358,7 @@ def _segment_image(path: Path, out: Path, spec: FinderSpec, pictures: Collection
     found = segment_smear(image, spec)
     notes += found.notes
     measured = (found.diameter_px, found.read, found.trust, found.explained, found.stained, found.dark_field)
-    values = [path.name, len(found.cells), *(None if value != value else value for value in measured), "; ".join(notes)]
+    values = [path.name, len(found.cells), *(None if pd.isna(value) else value for value in measured), "; ".join(notes)]
     facts = dict(zip(FACTS, values, strict=True))
     table = found.cells.assign(**{SMEAR: path.name, CROP_SCALE: spec.size_px / found.diameter_px})
     rest = [name for name in table.columns if name not in (*FOUND, CROP_SCALE)]
@@ -398,7 +389,10 @@ def _write_pictures(wanted: dict[str, Path], out: Path, image: np.ndarray, resul
                 seen = 255 - image if result.facts["dark_field"] else image
                 red_cell = read_maps(seen, diameter_px=result.facts["diameter_px"])["red_cell"]
                 masks = cell_masks(result.cells, red_cell, image.shape[:2])
-            save_masks(wanted["masks"], masks, result.key)
+            try:
+                save_masks(wanted["masks"], masks, result.key)
+            except ValueError as error:  # too many cells: the table of them stands all the same
+                result.notes.append(f"its masks are not written: {error}")
     except OSError as error:
         raise _unwritable(out, error) from error
 

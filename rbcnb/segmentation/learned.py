@@ -3,7 +3,8 @@
 1. The smear is looked at from coarse to fine. At each size the network says where cells are and how large; it was
    trained to find none that are too small or too large to be read, so that the size at which it is surest and its finds
    cover most tells the diameter.
-2. The smear is read once more at the size where a typical cell has ``WORKING_PX``, in tiles where it is large.
+2. Where none of these sizes fits, the smear is read once more with a typical cell of ``WORKING_PX``. Large smears are
+   read in tiles.
 3. Peaks of the centre map are cells; of two that lie within half a radius of each other the surer one stays.
 
 A smear whose finds are doubtful is read once more with its colours inverted: cells may be bright on a dark field.

@@ -30,22 +30,19 @@ def cell_masks(cells: pd.DataFrame, red_cell: np.ndarray, shape: tuple[int, int]
     owner, nearest = np.zeros(shape, np.int32), np.full(shape, np.inf, np.float32)
     circles = cells[[X, Y, RADIUS]].to_numpy(float)
     windows = [_window(circle, shape) for circle in circles]
-    distances = []
     for number, (circle, window) in enumerate(zip(circles, windows, strict=True), start=1):
-        rows, columns = np.ogrid[window]
-        distance = (np.hypot(columns - circle[0], rows - circle[1]) / circle[2]).astype(np.float32)
+        distance = _distance(circle, window)
         closer = (distance < _REACH) & (distance < nearest[window]) & red[window]
         owner[window][closer] = number
         nearest[window][closer] = distance[closer]
-        distances.append(distance)
-    for number, (window, distance) in enumerate(zip(windows, distances, strict=True), start=1):
-        mine, circle = owner[window] == number, distance < 1
+    for number, (circle, window) in enumerate(zip(circles, windows, strict=True), start=1):
+        mine, disc = owner[window] == number, _distance(circle, window) < 1
         _, parts = cv2.connectedComponents(mine.astype(np.uint8), connectivity=4)
-        inside = np.bincount(parts[mine & circle], minlength=1)
+        inside = np.bincount(parts[mine & disc], minlength=1)
         part = parts == inside.argmax() if inside.any() else np.zeros_like(mine)
         owner[window][mine & ~part] = 0
-        if (part & circle).sum() < _LEAST * circle.sum():  # too pale for the map
-            owner[window][circle & (owner[window] == 0)] = number
+        if (part & disc).sum() < _LEAST * disc.sum():  # too pale for the map
+            owner[window][disc & (owner[window] == 0)] = number
     return owner
 
 
@@ -61,6 +58,12 @@ def save_masks(path: Path, masks: np.ndarray, key: str) -> None:
     info.add_text("comment", key)
     with atomic_write(path) as temporary:
         Image.fromarray(masks.astype(np.uint16)).save(temporary, pnginfo=info)
+
+
+def _distance(circle: np.ndarray, window: tuple[slice, slice]) -> np.ndarray:
+    """How far each pixel of *window* lies from the centre of a circle (x, y, radius), in its radii: float32."""
+    rows, columns = np.ogrid[window]
+    return (np.hypot(columns - circle[0], rows - circle[1]) / circle[2]).astype(np.float32)
 
 
 def _window(circle: np.ndarray, shape: tuple[int, int]) -> tuple[slice, slice]:

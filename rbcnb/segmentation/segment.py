@@ -159,14 +159,8 @@ def _find(image: np.ndarray, spec: FinderSpec) -> tuple[Segmentation, np.ndarray
             image, diameter_px=spec.diameter_px, expected_px=spec.expected_px, min_score=spec.min_score
         )
         cells = _cells_table(np.column_stack([found.circles, found.score]), image.shape)
-        trust = {
-            "trust": found.trust,
-            "explained": found.explained,
-            "stained": found.stained,
-            "dark_field": found.dark_field,
-        }
-        trust |= {"notes": tuple(_doubts(found, spec))}
-        return Segmentation(cells, none, found.diameter_px, **trust), image
+        facts = {name: getattr(found, name) for name in ("diameter_px", "trust", "explained", "stained", "dark_field")}
+        return Segmentation(cells, none, **facts, notes=tuple(_doubts(found, spec))), image
     diameter_px = spec.diameter_px
     if diameter_px is None:
         try:
@@ -205,7 +199,7 @@ def _doubts(found: Finds, spec: FinderSpec) -> list[str]:
     if found.stained < LEAST_STAINED:
         notes.append(f"only {found.stained:.0%} of its rings look like red cells; some may lie on nothing")
     size, expected = found.found_px, spec.diameter_px or spec.expected_px
-    if expected and not 0.75 < size / expected < 1.33:
+    if expected and size > 0 and not 0.75 < size / expected < 1.33:  # NaN where too few cells tell their size
         whose = "those of its folder have" if spec.diameter_px is None else "they were said to have"
         notes.append(f"its cells have about {size:.0f} px, {whose} {expected:.0f} px: another magnification?")
     return notes

@@ -55,8 +55,8 @@ def decode_image(data: bytes, path: str | Path) -> np.ndarray:
     except (SmearError, MemoryError):
         raise
     except UnidentifiedImageError as error:
-        mend = UNREAD_SUFFIXES.get(suffix_by_content(data) or path.suffix.lower(), _SAVE)
-        raise SmearError(f"{path}: not an image that can be read; {mend}") from error
+        remedy = UNREAD_SUFFIXES.get(suffix_by_content(data) or path.suffix.lower(), _SAVE)
+        raise SmearError(f"{path}: not an image that can be read; {remedy}") from error
     except damage.DamageError as error:
         raise SmearError(
             f"{path}: part of the image is damaged ({error}); copy it again from its source, or save it anew to use it "

@@ -85,8 +85,10 @@ def unread_in(folder: Path, *, named: Iterable[Path] = ()) -> list[tuple[str, st
         elif suffix in UNREAD_SUFFIXES:
             notes.append((str(path), f"is not read: images of this kind cannot be; {UNREAD_SUFFIXES[suffix]}"))
         elif suffix not in IMAGE_SUFFIXES and (meant := suffix_by_content(_first_bytes(path))):
-            mend = UNREAD_SUFFIXES.get(meant, f"give it a name that ends in {meant}")
-            notes.append((str(path), f"is not read: it holds an image ({meant}), which its name does not say; {mend}"))
+            remedy = UNREAD_SUFFIXES.get(meant, f"give it a name that ends in {meant}")
+            notes.append(
+                (str(path), f"is not read: it holds an image ({meant}), which its name does not say; {remedy}")
+            )
     if within:
         more = f" and {len(within) - _MOST_NAMED} more" if len(within) > _MOST_NAMED else ""
         named_within = ", ".join(within[:_MOST_NAMED]) + more
@@ -191,12 +193,12 @@ def _in_folder(folder: Path, named: list[Path]) -> tuple[list[Path], list[tuple[
         return [], [(str(folder), f"cannot be listed ({error.strerror}); check who may read it")], []
     errors = [(str(path), "a link that leads nowhere; mend or remove it") for path in broken]
     if not inside and not errors:
-        mend = f"put smears there as {COMMON_SUFFIXES}"
+        remedy = f"put smears there as {COMMON_SUFFIXES}"
         if within and all(place == str(folder) for place, _ in unread):
             unread = []  # the error says it
-            mend = f"folders within it, such as {within[0]}, are not looked into: name each of them"
+            remedy = f"folders within it, such as {within[0]}, are not looked into: name each of them"
         what = "no image that can be read" if unread else "no image"
-        errors = [(str(folder), f"{what} in this folder; {mend}")]
+        errors = [(str(folder), f"{what} in this folder; {remedy}")]
     return inside, errors, unread
 
 

@@ -163,14 +163,14 @@ def _select(tiff: tifffile.TiffFile, data: bytes, path: Path, notes: list[str]) 
             f"its first page is a small picture of {first.size[0]} x {first.size[1]}; "
             f"the full image of {width} x {height} is read"
         )
-    own = next((group for group in tiff.series if chosen.page.offset in _offsets(group)), None)
-    members = {chosen.page.offset} | (_offsets(own) if own is not None else set())
+    its_series = next((group for group in tiff.series if chosen.page.offset in _offsets(group)), None)
+    members = {chosen.page.offset} | (_offsets(its_series) if its_series is not None else set())
     _note_other_pages([page for page in pages[1:] if page.page.offset not in members], chosen, notes)
     samples, orientation = None, None
-    if own is not None:
-        channels = _note_axes(tiff, own, notes)
+    if its_series is not None:
+        channels = _note_axes(tiff, its_series, notes)
         if channels > 1:
-            samples = _channels(own, data, channels)
+            samples = _channels(its_series, data, channels)
             samples = samples[..., _colour_order(tiff, samples.shape[-1])]
     if chosen.parent is not None and chosen.page.tags.get(_ORIENTATION) is None:
         orientation = chosen.parent.tags.valueof(_ORIENTATION)

@@ -70,3 +70,17 @@ def test_the_command_writes_masks_that_lie_on_the_cells(tmp_path, capsys):
     assert np.array_equal(np.array(Image.open(path)), masks)
     assert main([*arguments, "--masks", "--method", "paper"]) == 2
     assert "learned finder" in capsys.readouterr().err
+
+
+def test_cells_that_no_mask_can_number_stay_in_the_table(tmp_path, monkeypatch, capsys):
+    smear = next(synthetic_smears(1, seed=1, n_cells=25, difficulty=0.2))
+    Image.fromarray(smear.image).save(tmp_path / "a.png")
+
+    def refuse(*_):
+        raise ValueError("70000 cells are more than a 16-bit mask can number")
+
+    monkeypatch.setattr("rbcnb.segmentation.batch.save_masks", refuse)
+    where = ["--out", str(tmp_path / "out"), "--upscale", "none", "--size", "32", "--masks"]
+    assert main(["segment", str(tmp_path / "a.png"), *where]) == 0
+    assert "its masks are not written: 70000 cells" in capsys.readouterr().err
+    assert len(pd.read_csv(tmp_path / "out" / "cells.csv")) > 20

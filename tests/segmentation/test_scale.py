@@ -1,6 +1,7 @@
 """Images of one folder share one scale; images that no cell can be read from say so."""
 
 import json
+import math
 import os
 from functools import cache
 
@@ -14,8 +15,9 @@ from rbcnb.columns import RADIUS, SMEAR, X, Y
 from rbcnb.segmentation import batch
 from rbcnb.segmentation.batch import BatchError, segment_files
 from rbcnb.segmentation.finder_net import load_finder
+from rbcnb.segmentation.learned import Finds
 from rbcnb.segmentation.matching import detection_scores
-from rbcnb.segmentation.segment import FinderSpec, find_cells, segment_smear
+from rbcnb.segmentation.segment import FinderSpec, _doubts, find_cells, segment_smear
 from rbcnb.smears.sources import synthetic_smears
 
 SPEC = FinderSpec(method="learned", upscale="none", size_px=32)
@@ -229,3 +231,10 @@ def test_the_command_line_tells_notes_and_ends_well(tmp_path, capsys):
     shown = capsys.readouterr().err
     assert "cells differ in size" not in shown
     assert f"note: {folder / 'grey.png'}: no cell was found" in shown
+
+
+def test_a_size_that_cannot_be_told_is_not_said_to_be_another():
+    found = Finds(np.array([[50.0, 50.0, 20.0]]), np.array([0.5]), 40.0, math.nan, 0.9, 0.9, 0.9)
+    assert _doubts(found, FinderSpec(method="learned", expected_px=40.0)) == []
+    other = Finds(found.circles, found.score, 60.0, 60.0, 0.9, 0.9, 0.9)
+    assert "about 60 px" in _doubts(other, FinderSpec(method="learned", expected_px=40.0))[0]
