@@ -31,7 +31,7 @@ TRIALS = {  # with the size of its crops, pixels
     "small": (replace(BASE, architecture="small", epochs=30), 48),
     "resnet18": (replace(BASE, architecture="resnet18", epochs=15), 48),
     "efficientnet_lite0": (
-        replace(BASE, architecture="efficientnet_lite0", pretrained=True, epochs=5, learning_rate=1e-2),
+        replace(BASE, architecture="efficientnet_lite0", pretrained=True, epochs=5, learning_rate=3e-3),
         64,
     ),
 }

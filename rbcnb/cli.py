@@ -79,22 +79,30 @@ def _names(text: str) -> list[str]:
 
 
 def _reproduce(options: Namespace) -> int:
-    from rbcnb.workflow.notebooks import reproduce, skipped_files
+    from rbcnb.workflow.notebooks import duration, expected_cost, reproduce, skipped_files
 
     _use_models(options.models)
     overrides = _overrides(options)
     source = Path(overrides.get("smears", "synthetic")).name
+    profiles, skipped = _names(options.profile), []
+    names = [Path(profile).stem for profile in profiles]
+    several = len(profiles) > 1
+    chosen = {
+        "overrides": overrides,
+        "only": _names(options.only) if options.only else (),
+        "jobs": options.jobs,
+        "scheduler": options.scheduler,
+    }
     with _notes_of_smears("reproduce"):
-        run = reproduce(
-            out=options.out or f"{DEFAULT_OUT}/{Path(options.profile).stem}-{source}",
-            profile=options.profile,
-            overrides=overrides,
-            only=_names(options.only) if options.only else (),
-            jobs=options.jobs,
-            scheduler=options.scheduler,
-        )
-    skipped = skipped_files(run)
-    for message in skipped:
+        for name, profile in zip(names, profiles, strict=True) if several else ():
+            cost = expected_cost(profile, overrides=overrides, only=chosen["only"], jobs=options.jobs)
+            print(f"{name}: about {duration(cost)} on this machine, if nothing of it is done", file=sys.stderr)
+        for name, profile in zip(names, profiles, strict=True):
+            out = f"{options.out}/{name}" if several and options.out else options.out
+            from_ = options.resume_from / name if several and options.resume_from else options.resume_from
+            out = out or f"{DEFAULT_OUT}/{name}-{source}"
+            skipped += skipped_files(reproduce(out=out, profile=profile, resume_from=from_, **chosen))
+    for message in dict.fromkeys(skipped):
         print(f"rbcnb reproduce: left out: {message}", file=sys.stderr)
     return 1 if skipped else 0
 
@@ -209,8 +217,11 @@ def _verify(options: Namespace) -> int:
 
 
 def _publish(options: Namespace) -> int:
-    from rbcnb.workflow.publish import publish_run
+    from rbcnb.workflow.publish import publish_run, publish_unfinished
 
+    if options.unfinished:
+        print(f"{publish_unfinished(options.run, options.out)}: go on from it with rbcnb reproduce --resume-from")
+        return 0
     folder = publish_run(options.run, options.out)
     n_bytes = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
     print(f"{folder / 'README.md'}: {n_bytes / 1e6:.1f} MB in all; check it with: rbcnb verify {options.out}")

@@ -25,8 +25,9 @@ def build_parser() -> argparse.ArgumentParser:
     reproduce.add_argument(
         "--profile",
         default="course",
-        help="smoke (minutes), course (default), paper (published settings), replication, replication_all_smears and "
-        "replication_resnet18 (Chula RBC-12 at the paper's counts), or a YAML file",
+        metavar="NAME[,NAME]",
+        help="smoke (minutes), course (default), paper (published settings), study and study_pretrained (Chula RBC-12 "
+        "at the paper's counts), or a YAML file; several, with commas, are run one after the other",
     )
     reproduce.add_argument("--smears", help="synthetic (default), chula, or a folder of images with a labels.csv")
     reproduce.add_argument("--data", metavar="DIR", help="where Chula RBC-12 lies; get it with: rbcnb fetch chula")
@@ -37,9 +38,19 @@ def build_parser() -> argparse.ArgumentParser:
         "--protocol", choices=("paper", "honest", "both"), help="whose splits and choices (default both)"
     )
     reproduce.add_argument("--models", metavar="DIR", help=_MODELS_HELP)
-    reproduce.add_argument("--out", metavar="RUN", help=f"folder of the run (default {DEFAULT_OUT}/PROFILE-SMEARS)")
+    reproduce.add_argument(
+        "--out",
+        metavar="RUN",
+        help=f"folder of the run (default {DEFAULT_OUT}/PROFILE-SMEARS); of several profiles, of the folders PROFILE",
+    )
     reproduce.add_argument("--jobs", type=_positive, metavar="N", help="trials side by side (default: one per core)")
     reproduce.add_argument("--scheduler", metavar="ADDRESS", help=_SCHEDULER_HELP)
+    reproduce.add_argument(
+        "--resume-from",
+        metavar="DIR",
+        type=Path,
+        help="take the finished fits of a folder of publish, then go on; of several profiles, those of DIR/PROFILE",
+    )
     reproduce.add_argument("--only", metavar="NN[,NN]", help="notebooks to run, such as 01,03 (default: all)")
     reproduce.add_argument(
         "--set",
@@ -146,6 +157,11 @@ def build_parser() -> argparse.ArgumentParser:
     )
     publish.add_argument("run", metavar="RUN", type=Path, help="folder of a run")
     publish.add_argument("out", metavar="DIR", type=Path, help="such as results/NAME; no picture of a cell goes there")
+    publish.add_argument(
+        "--unfinished",
+        action="store_true",
+        help="of a run that is still at work: its finished fits alone, for reproduce --resume-from",
+    )
 
     results = commands.add_parser("results", help="list, export, merge and prune finished trials", allow_abbrev=False)
     results.add_argument("stores", nargs="+", metavar="STORE", type=Path, help="a run's folder, or its folder trials")

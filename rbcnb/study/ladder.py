@@ -128,18 +128,23 @@ def plan_ladder(
         final: protocol -> final fits of the whole data set.
         splits: name of the outer split (`rbcnb.training.outer_splits`) -> its cells.
         rungs: rho -> class -> cells of the rung, out of the whole data set.
-        values: parameters of notebook 06 by name: ``arms`` (names in ``ARMS``) and ``seed`` (the first one);
-            ``ladder_methods``, with ``n_draws`` seeds each, and ``rival_draws`` of the final fits' other methods.
-            Methods pair on the seeds that they share.
+        values: parameters of notebook 06 by name: ``arms`` (names in ``ARMS``), ``rhos`` (the rungs to climb), ``seed``
+            (the first one); ``ladder_methods``, with ``n_draws`` seeds each, and ``rival_draws`` of the final fits'
+            other methods. Methods pair on the seeds that they share. ``ladder_splits``: of the honest protocol, on how
+            many outer splits the ladder is climbed; 0 for all.
 
     Raises:
-        ValueError: an arm is not known, or a method has no final fit.
+        ValueError: an arm or a rung is not known, or a method has no final fit.
     """
     if unknown := set(values["arms"]) - set(ARMS):
         raise ValueError(f"unknown arms {', '.join(sorted(unknown))} of the ladder; known: {', '.join(ARMS)}")
+    if unknown := sorted(set(values["rhos"]) - set(rungs)):
+        raise ValueError(f"unknown rungs {unknown} of the ladder; known: {', '.join(f'{rho:g}' for rho in rungs)}")
     seed, plans = values["seed"], {}
     fits = [(protocol, *part) for protocol, rows in final.items() for part in rows.groupby("outer")]
     for protocol, outer, mine in fits:
+        if protocol != "paper" and values["ladder_splits"] and outer >= values["ladder_splits"]:
+            continue
         name = split_name(protocol, outer)
         draws = dict.fromkeys(values["ladder_methods"], values["n_draws"])
         if missing := set(draws) - set(mine["method"]):
@@ -147,12 +152,13 @@ def plan_ladder(
         draws |= {method: values["rival_draws"] for method in mine["method"].unique() if method not in draws}
         best = best_settings(mine[mine["method"].map(draws) > 0])
         if protocol == "paper":
-            plans[name] = {(TABLE2_ARM, rho): chosen_trials(best, seeds=[seed]) for rho in rungs}
+            plans[name] = {(TABLE2_ARM, rho): chosen_trials(best, seeds=[seed]) for rho in values["rhos"]}
             continue
         cells, plan = splits[name], {}
         available = cells.loc[cells[SPLIT] == DEV, LABEL].value_counts().to_dict()
         for arm in values["arms"]:
-            for rho, counts in ARMS[arm](dev_rungs(cells, rungs)).items():
+            of_arm = ARMS[arm](dev_rungs(cells, rungs))
+            for rho, counts in ((rho, of_arm[rho]) for rho in values["rhos"]):
                 text = "/".join(str(counts[label]) for label in class_names(counts))
                 kept = ALL_CELLS if counts == available else text
                 plan[arm, rho] = [

@@ -52,7 +52,7 @@ class DataDigests(NamedTuple):
     crops: str  # of all these cells' pictures
 
 
-LEDGER_COLUMNS = ("opened_at", *DataDigests._fields, *Entry._fields, "reason")
+LEDGER_COLUMNS = ("opened_at", *DataDigests._fields, *Entry._fields, "reason", "plan")
 _Opening = tuple[DataDigests, Entry]
 
 
@@ -63,7 +63,13 @@ class TestSetError(ValueError):
 
 
 def open_test(
-    folder: str | Path, fits: Sequence[Trial | Entry], cells: pd.DataFrame, crops: np.ndarray, *, reopen: str = ""
+    folder: str | Path,
+    fits: Sequence[Trial | Entry],
+    cells: pd.DataFrame,
+    crops: np.ndarray,
+    *,
+    reopen: str = "",
+    plan: str = "",
 ) -> pd.DataFrame:
     """Enters final fits into the ledger of the run in *folder* before they are scored on the test set.
 
@@ -73,6 +79,8 @@ def open_test(
         cells: their table, with ``split``.
         crops: uint8 [len(cells), S, S, 3], in the order of *cells*.
         reopen: why the test set is opened again although something has changed; empty refuses.
+        plan: file that says beforehand what is asked and fitted (a preregistration); its digest (`plan_digest`) stands
+            in the ledger. Empty where there is none.
 
     Returns:
         The ledger, ``LEDGER_COLUMNS``.
@@ -97,7 +105,19 @@ def open_test(
                 f"in {LEDGER}"
             )
         fresh[entry] = reopen if changed else ""
-    return _append(folder, ledger, marks, fresh)
+    return _append(folder, ledger, marks, fresh, plan=plan_digest(plan) if plan else "")
+
+
+def plan_digest(plan: str | Path) -> str:
+    """Digest of the text of a preregistration, whatever the line ends; 16 hexadecimal digits.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+    """
+    path = Path(plan)
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such preregistration; name the file that says what was planned")
+    return _digest(path.read_text(encoding="utf-8").encode())
 
 
 def record_refits(
@@ -138,7 +158,8 @@ def load_ledger(folder: str | Path) -> pd.DataFrame:
     path = Path(folder) / LEDGER
     if not path.exists():
         return pd.DataFrame(columns=list(LEDGER_COLUMNS), dtype=str)
-    return pd.read_csv(path, dtype=str, keep_default_na=False)
+    ledger = pd.read_csv(path, dtype=str, keep_default_na=False)
+    return ledger.reindex(columns=list(LEDGER_COLUMNS), fill_value="")  # earlier ones have no plan
 
 
 def entry_of(trial: Trial) -> Entry:
@@ -183,12 +204,16 @@ def _openings(ledger: pd.DataFrame) -> list[_Opening]:
     return [(DataDigests(*mark), Entry(*entry)) for mark, entry in zip(marks, entries, strict=True)]
 
 
-def _append(folder: str | Path, ledger: pd.DataFrame, marks: DataDigests, fresh: Mapping[Entry, str]) -> pd.DataFrame:
+def _append(
+    folder: str | Path, ledger: pd.DataFrame, marks: DataDigests, fresh: Mapping[Entry, str], *, plan: str = ""
+) -> pd.DataFrame:
     if not fresh:
         return ledger
     now = datetime.now(UTC).isoformat(timespec="seconds")
     bare = marks._replace(smears="")  # the paper's protocol tests cells of every smear, and nobody asks which
-    rows = [(now, *(marks if entry.protocol == HONEST else bare), *entry, reason) for entry, reason in fresh.items()]
+    rows = [
+        (now, *(marks if entry.protocol == HONEST else bare), *entry, reason, plan) for entry, reason in fresh.items()
+    ]
     ledger = pd.concat([ledger, pd.DataFrame(rows, columns=list(LEDGER_COLUMNS))], ignore_index=True)
     with atomic_write(Path(folder) / LEDGER) as part:
         ledger.to_csv(part, index=False)

@@ -2,20 +2,21 @@
 
 ``paper`` (section 4.2 and Table 1): seven alphas of the focal loss, cross entropy alone and on re-sampled cells; the
 number of epochs is where the validation loss, averaged over folds, is least; alpha is read off the test set.
-``honest``: every method tries equally many settings, at the same learning rates; setting and epoch are both chosen by
-macro F1 or likelihood on the inner folds.
+``honest``: every method tries equally many settings, its plain one at every learning rate first; the setting is chosen
+by macro F1 or likelihood on the inner folds. The rate decays to 0, so that the last epoch is the answer; at a constant
+rate the epoch is chosen with the setting.
 """
 
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from rbcnb.training.splits import PROTOCOLS, TEST_FRACTION, split_name
-from rbcnb.training.trial import ALL_CELLS, RESAMPLING, Trial, expand_grid, setting_fields
+from rbcnb.training.trial import ALL_CELLS, RESAMPLING, SMOOTHED_LOSSES, Trial, expand_grid, setting_fields
 
 METHODS = ("focal", "cross_entropy", "under_sampling", "over_sampling")  # of Table 1
 # What the paper did not try. "balanced_softmax" is "logit_adjustment" at the tau of 1 that is fitted here.
@@ -78,21 +79,26 @@ def settings_of(base: Trial, values: Mapping[str, Any]) -> list[Trial]:
     """What the protocol of *base* tries for its architecture.
 
     ``paper`` (section 4.2): focal loss once per alpha, each rival once. ``honest``: equally many settings per method at
-    the same rates. The learning rate matters to every method, so all go through ``learning_rates`` in turn. Beside it
-    each try draws a weight decay and a value of the method's own knobs, without repeating one at the same learning
-    rate: alpha and gamma for focal loss, label smoothing for cross entropy, re-sampled or not. What a method tries does
-    not depend on which other methods are tried.
+    the same rates. The learning rate matters to every method, so all go through ``learning_rates`` in turn: first with
+    the method's plain setting (focal loss alpha 1 and gamma 2; no label smoothing, no weight decay), then, where there
+    are more tries than rates, with settings that are drawn, none twice at a rate: a weight decay, label smoothing for
+    the losses that take it (cross entropy and focal loss), alpha and gamma for focal loss. What a method tries does not
+    depend on which other methods are tried. Those in ``first_split_methods`` are tried on the first outer split alone.
 
     Args:
-        base: architecture, protocol, seed (of the draw, too), learning rate and epochs (the most that may be chosen).
+        base: architecture, protocol, outer split, seed (of the draw, too), learning rate and epochs.
         values: parameters of notebook 04 by name: ``methods``, ``alphas``, and ``gamma`` (``paper``) or ``n_tries``,
-            ``learning_rates``, ``weight_decays``, ``gammas`` and ``label_smoothings`` (``honest``).
+            ``learning_rates``, ``weight_decays``, ``gammas``, ``label_smoothings``, ``schedule``, ``augment`` and
+            ``first_split_methods`` (``honest``).
 
     Raises:
         ValueError: there are fewer different settings than tries.
     """
-    tries = _paper_tries if base.protocol == "paper" else _honest_tries
-    return [trial for method in values["methods"] for trial in tries(base, method, values)]
+    if base.protocol == "paper":
+        return [trial for method in values["methods"] for trial in _paper_tries(base, method, values)]
+    base = replace(base, schedule=values["schedule"], augment=values["augment"])
+    methods = [one for one in values["methods"] if not base.outer or one not in values["first_split_methods"]]
+    return [trial for method in methods for trial in _honest_tries(base, method, values)]
 
 
 def _paper_tries(base: Trial, method: str, values: Mapping[str, Any]) -> list[Trial]:
@@ -101,24 +107,25 @@ def _paper_tries(base: Trial, method: str, values: Mapping[str, Any]) -> list[Tr
 
 
 def _honest_tries(base: Trial, method: str, values: Mapping[str, Any]) -> list[Trial]:
-    trial = method_trial(base, method, alpha=1.0, gamma=2.0)
-    own = {
-        "focal": {"alpha": values["alphas"], "gamma": values["gammas"]},
-        "cross_entropy": {"label_smoothing": values["label_smoothings"]},
-    }
-    knobs = expand_grid(trial, weight_decay=values["weight_decays"], **own.get(trial.loss, {}))
+    plain = method_trial(base, method, alpha=1.0, gamma=2.0)
+    knobs = {"weight_decay": values["weight_decays"]}
+    if plain.loss in SMOOTHED_LOSSES:
+        knobs["label_smoothing"] = values["label_smoothings"]
+    if plain.loss == "focal":
+        knobs |= {"alpha": values["alphas"], "gamma": values["gammas"]}
+    others = [trial for trial in expand_grid(plain, **knobs) if trial != plain]
     rates, n_tries = values["learning_rates"], values["n_tries"]
-    if n_tries > len(knobs) * len(rates):
+    if n_tries > (1 + len(others)) * len(rates):
         raise ValueError(
-            f"{n_tries} tries per method, but {method} has {len(knobs) * len(rates)} different settings; "
+            f"{n_tries} tries per method, but {method} has {(1 + len(others)) * len(rates)} different settings; "
             "lower n_tries or give more values to try"
         )
     rng = np.random.default_rng([base.seed, base.outer, zlib.crc32(method.encode())])
-    orders = [rng.permutation(len(knobs)) for _ in rates]
+    drawn = [[plain, *(others[i] for i in rng.permutation(len(others)))] for _ in rates]
     tries = []
     for i in range(n_tries):
-        again, which = divmod(i, len(rates))
-        tries.append(replace(knobs[orders[which][again]], learning_rate=rates[which]))
+        place, which = divmod(i, len(rates))
+        tries.append(replace(drawn[which][place], learning_rate=rates[which]))
     return tries
 
 
@@ -134,12 +141,13 @@ def plan_folds(places: Mapping[str, tuple[str, int]], values: Mapping[str, Any])
         places: of `rbcnb.training.outer_splits`.
         values: parameters of notebook 04 by name.
     """
-    shared = {name: values[name] for name in ("epochs", "learning_rate", "batch_size", "pretrained", "seed")}
+    shared = {name: values[name] for name in ("learning_rate", "batch_size", "pretrained", "seed", "precision")}
     plan = {}
     for name, (protocol, outer) in places.items():
         settings = []
         for architecture in values["architectures"]:
-            base = Trial(architecture=architecture, protocol=protocol, outer=outer, **shared)
+            epochs = (architecture == "small" and values["small_epochs"]) or values["epochs"]
+            base = Trial(architecture=architecture, protocol=protocol, outer=outer, epochs=epochs, **shared)
             settings += settings_of(base, values)
         plan[name] = in_folds(settings, values["n_folds"])
     return plan
@@ -156,7 +164,8 @@ def choose_settings(curves: pd.DataFrame, *, protocol: str, criterion: str = "ma
         criterion: of the honest choice, means over folds: the highest "macro_f1", or the highest "likelihood" of the
             labels, which is the least plain cross entropy, whatever loss was trained with.
 
-    A setting whose loss changes in the course of a fit (`CHANGING_LOSSES`) is judged at its folds' last epoch alone.
+    A setting whose loss (`CHANGING_LOSSES`) or learning rate (any schedule but "constant") changes during a fit is
+    judged at its folds' last epoch alone: an earlier one tells nothing of what a shorter fit would give.
 
     Returns:
         One row per chosen setting: ``architecture``, ``method``, the other settings of a `Trial`, ``epochs``, and at
@@ -174,7 +183,7 @@ def choose_settings(curves: pd.DataFrame, *, protocol: str, criterion: str = "ma
             f"no setting of {', '.join(sorted(missing))} came through on every fold; lower its learning rate"
         )
     means = means.rename(columns={"epoch": "epochs"})
-    means = means[~means["loss"].isin(CHANGING_LOSSES) | (means["epochs"] == means["epochs"].max())]
+    means = means[~last_epoch_only(means) | (means["epochs"] == means["epochs"].max())]
     if protocol == "paper":
         best = means.groupby(settings, dropna=False, sort=False)["valid_loss"].idxmin()
     else:
@@ -191,6 +200,12 @@ def choose_settings(curves: pd.DataFrame, *, protocol: str, criterion: str = "ma
     )
 
 
+def last_epoch_only(settings: pd.DataFrame) -> pd.Series:
+    """Of which rows of settings the last epoch alone counts, bool; see `choose_settings`."""
+    changing = settings["loss"].isin(CHANGING_LOSSES)
+    return changing | (settings["schedule"] != "constant") if "schedule" in settings else changing
+
+
 def chosen_trials(chosen: pd.DataFrame, *, seeds: Sequence[int], dev_counts: str = ALL_CELLS) -> list[Trial]:
     """The final fits (no fold held out) of chosen settings, each once per seed.
 
@@ -199,11 +214,11 @@ def chosen_trials(chosen: pd.DataFrame, *, seeds: Sequence[int], dev_counts: str
         seeds: the same for every setting, so that methods pair.
         dev_counts: rung of the ladder that the fits are for, see `Trial`.
     """
-    trials = []
+    trials, defaults = [], {one.name: one.default for one in fields(Trial)}
     for record in (
         chosen[[*setting_fields(chosen), "epochs"]].drop_duplicates().astype(object).to_dict(orient="records")
     ):
-        record = {name: None if pd.isna(value) else value for name, value in record.items()}
+        record = {name: defaults[name] if pd.isna(value) else value for name, value in record.items()}
         record |= {name: int(record[name]) for name in ("epochs", "batch_size", "outer")}
         record |= {"pretrained": bool(record["pretrained"]), "dev_counts": dev_counts}
         trials += [Trial(**record, seed=seed, fold=None) for seed in seeds]

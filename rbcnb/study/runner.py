@@ -65,6 +65,26 @@ def progress_line(
     return line
 
 
+def block_of(trial: Trial) -> tuple[str, int, int]:
+    """What the fits of several methods are compared within: network, outer split and seed."""
+    return trial.architecture, trial.outer, trial.seed
+
+
+def mixed_blocks(rows: pd.DataFrame) -> pd.DataFrame:
+    """Blocks (`block_of`) whose fits were computed on several kinds of processor, or in several number formats.
+
+    Args:
+        rows: final fits of `run_study`.
+
+    Returns:
+        ``architecture``, ``outer``, ``seed``, ``kinds``: how many; a contrast within such a block is not within one
+        machine.
+    """
+    kinds = rows["processor"].fillna("").astype(str) + rows["engine"].astype(str)
+    table = rows.assign(kinds=kinds).groupby(["architecture", "outer", "seed"])["kinds"].nunique().reset_index()
+    return table[table["kinds"] > 1].reset_index(drop=True)
+
+
 def fast_precision() -> str:
     """What "auto" means on this machine."""
     from rbcnb.training.engine import choose_engine
@@ -271,8 +291,9 @@ def _train(
 ) -> list[str]:
     counts, n_folds = cells[LABEL].value_counts().to_dict(), max(2, int(cells[FOLD].max()) + 1)
     costs = [images_per_fit(trial, counts, n_folds=n_folds) for trial in trials]
-    # The longest first, so that no worker sits idle behind one that started late.
-    order = sorted(range(len(trials)), key=lambda i: -costs[i])
+    # The longest first, so that no worker sits idle behind one that started late; of equally long ones those of a block
+    # (network, outer split, seed) together, so that what is compared is computed by one machine, stopped or not.
+    order = sorted(range(len(trials)), key=lambda i: (-costs[i], *block_of(trials[i])))
     jobs = min(jobs, len(trials))
     items = [(trials[i], trials[i].key(data)) for i in order]
     start = last = time.monotonic()

@@ -4,6 +4,8 @@
 that has its JSON is complete. Two processes that share a store at worst fit the same trial at the same time and write
 the same result twice. ``<key>.ckpt`` is the state of a long fit under way.
 
+`pack_trials` puts many into two files, small enough to be committed, and `unpack_trials` takes them out again.
+
 A fit that failed leaves its reason. One that diverged on a fold has lost, and that is a result; any other failure is
 tried again by the next study that asks for the trial.
 """
@@ -14,16 +16,22 @@ from collections.abc import Iterator, Sequence
 from dataclasses import fields
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from rbcnb._utils.files import atomic_write, file_digest
-from rbcnb.columns import CELL, REPETITION, SMEAR
+from rbcnb.columns import CELL, PROB, REPETITION, SMEAR
 from rbcnb.training.fit import TrialResult
 from rbcnb.training.trial import FIT_VERSION, Trial, setting_fields
 
-_FACTS = ("scores", "n_train", "seconds", "engine", "part_size")
+_FACTS = ("scores", "n_train", "seconds", "engine", "processor", "part_size")
 _NAME = re.compile(r"[0-9a-f]{16}")
 _PARQUET_END = b"PAR1"
+PREDICTIONS, RECORDS = "predictions.parquet", "trials.parquet"  # of packed trials
+PACKED = {"index": False, "compression": "zstd", "compression_level": 19}
+# Logarithms of probabilities tell those near 1 apart as well as small ones. Rounded to 16 bits they took a fourth less
+# room, but the AUROC of networks that tell little apart changed by up to 0.002.
+LOG = "log_"
 
 
 def store_result(result: TrialResult, store: Path, *, data: str) -> str:
@@ -42,7 +50,7 @@ def store_failure(trial: Trial, store: Path, *, data: str, error: str, retry: bo
     there = load_record(store, trial.key(data))
     if there and not there["error"]:
         return  # from another process that shares the store
-    nothing = {"scores": {}, "n_train": 0, "seconds": 0.0, "engine": "", "part_size": 0}
+    nothing = {"scores": {}, "n_train": 0, "seconds": 0.0, "engine": "", "processor": "", "part_size": 0}
     _write_record(trial, store, data=data, curves={}, error=error, retry=retry, **nothing)
 
 
@@ -81,6 +89,70 @@ def _is_whole(parquet: Path) -> bool:
 def checkpoint_of(store: Path, key: str) -> Path:
     """Where the state of a long fit is kept while it runs."""
     return store / f"{key}.ckpt"
+
+
+def pack_trials(store: Path, keys: Sequence[str], folder: Path) -> tuple[str, str]:
+    """Writes the predictions and the records of stored trials into *folder*, and returns the names of the two files.
+
+    Probabilities are kept as logarithms in single precision: a score may move by some 1e-6.
+
+    Raises:
+        FileNotFoundError: a key is not in the store.
+    """
+    parts, records = [], []
+    for key in keys:
+        record = load_record(store, key)
+        if record is None:
+            raise FileNotFoundError(f"{store}: no finished trial {key}; run the study that makes it")
+        # The file that the digest is of is not kept.
+        records.append((key, json.dumps({name: value for name, value in record.items() if name != "digest"})))
+        if not record["error"]:
+            parts.append(load_predictions(store, key).assign(key=key))
+    table = pd.concat(parts, ignore_index=True)
+    names = {name: LOG + name.removeprefix(PROB) for name in table if name.startswith(PROB)}
+    with np.errstate(divide="ignore"):  # a probability of 0 is -inf, and comes back as 0
+        logs = np.log(table[[*names]].to_numpy(float)).astype(np.float32)
+    table = table.drop(columns=[*names]).assign(**dict(zip(names.values(), logs.T, strict=True)))
+    words = [name for name in table if not pd.api.types.is_numeric_dtype(table[name])]
+    table = table.astype(dict.fromkeys(words, "category"))
+    with atomic_write(folder / PREDICTIONS) as part:
+        # Bytes of equal weight side by side: signs and exponents, much the same, then take little room.
+        table.to_parquet(part, use_byte_stream_split=[*names.values()], use_dictionary=[*words, CELL], **PACKED)
+    with atomic_write(folder / RECORDS) as part:
+        pd.DataFrame(records, columns=["key", "record"]).to_parquet(part, **PACKED)
+    return PREDICTIONS, RECORDS
+
+
+def unpack_trials(folder: Path, store: Path) -> int:
+    """Puts what `pack_trials` left in *folder* into *store*, but for the trials that it has; returns how many.
+
+    Raises:
+        FileNotFoundError: *folder* holds no packed trials.
+    """
+    if not is_packed(folder):
+        raise FileNotFoundError(f"{folder}: no {PREDICTIONS} and {RECORDS} in it; name a folder of rbcnb publish")
+    records = dict(pd.read_parquet(folder / RECORDS).itertuples(index=False))
+    wanted = [key for key in records if lacks(store, key)]
+    store.mkdir(parents=True, exist_ok=True)
+    for key, table in pd.read_parquet(folder / PREDICTIONS).groupby("key", sort=False, observed=True):
+        if key not in wanted:
+            continue
+        table = table.drop(columns="key").reset_index(drop=True)
+        names = {name: PROB + name.removeprefix(LOG) for name in table if name.startswith(LOG)}
+        table = table.rename(columns=names)
+        table[[*names.values()]] = np.exp(table[[*names.values()]].astype(float))
+        words = dict.fromkeys(table.select_dtypes("category"), str)
+        with atomic_write(store / f"{key}.parquet") as part:
+            table.astype(words).to_parquet(part, index=False)
+    for key in wanted:
+        with atomic_write(store / f"{key}.json") as part:
+            part.write_text(records[key], encoding="utf-8")
+    return len(wanted)
+
+
+def is_packed(folder: Path) -> bool:
+    """Whether `pack_trials` filled *folder*."""
+    return (folder / PREDICTIONS).exists() and (folder / RECORDS).exists()
 
 
 def load_predictions(store: str | Path, key: str) -> pd.DataFrame:
@@ -191,6 +263,7 @@ def _row(record: dict) -> dict | None:
     """A record as a row; None where this version of the package does not know its settings, or some are missing."""
     try:
         trial = Trial(**record["trial"])
+        record = {"processor": ""} | record  # which earlier versions did not write down
         kept = {name: record[name] for name in ("key", "data", *_FACTS[1:], "error")}
         return {"method": trial.method, **trial.settings(), **record["scores"], **kept}
     except (KeyError, TypeError, ValueError):

@@ -1,13 +1,13 @@
 """What the folds of a study say about its choices: their curves, and how far the best score flatters itself."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 
 import pandas as pd
 
 from rbcnb.columns import readable
-from rbcnb.study.protocols import CHANGING_LOSSES, COMPARED, choose_settings
+from rbcnb.study.protocols import COMPARED, choose_settings, last_epoch_only
 from rbcnb.training.trial import Trial, setting_fields
 
 
@@ -35,22 +35,26 @@ def process_table(trials: Sequence[Trial], chosen: pd.DataFrame) -> pd.DataFrame
     return pd.DataFrame(rows)
 
 
-def settings_at_last_epoch(chosen: pd.DataFrame, *, epochs: int) -> str:
+def settings_at_last_epoch(chosen: pd.DataFrame, tried: Mapping[str, Sequence[Trial]]) -> str:
     """Of which chosen settings the last epoch allowed was the best, so that more epochs might have been better.
 
     Args:
-        chosen: the output of `rbcnb.study.choose_settings`.
-        epochs: the most that might be chosen.
+        chosen: the output of `rbcnb.study.choose_settings`, of all protocols.
+        tried: of `rbcnb.study.plan_folds`: how many epochs each network was given.
     """
-    free = chosen[~chosen["loss"].isin(CHANGING_LOSSES)]
-    capped = free[free["epochs"] == epochs]
+    free = chosen[~last_epoch_only(chosen)]
+    if free.empty:
+        return "No epoch was chosen: the learning rate decays to 0, and the last epoch is the answer."
+    most = {(trial.protocol, trial.architecture): trial.epochs for trials in tried.values() for trial in trials}
+    last = [row.epochs == most[row.protocol, row.architecture] for row in free.itertuples()]
+    capped = free[last]
     if capped.empty:
-        return f"No setting was best at its last epoch, {epochs}."
+        return "No setting was best at its last epoch."
     names = dict.fromkeys(
         f"{readable(row.method)} ({readable(row.architecture)}, {row.protocol})" for row in capped.itertuples()
     )
     return (
-        f"Best at the last epoch allowed, {epochs}, so that more might be better: {', '.join(names)}. "
+        f"Best at the last epoch allowed, so that more might be better: {', '.join(names)}. "
         "To let them run longer: --set epochs=..., before the test set is opened."
     )
 

@@ -6,7 +6,10 @@ its training curves stay within the spread of seeds; elsewhere float32 (on a GPU
 TF32). ``torch.compile`` gained nothing on CPUs and costs most of a minute a fit: it is left out.
 """
 
+import platform
+from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -51,6 +54,26 @@ def _fast_precision(device: torch.device) -> str:
             getattr(torch.cpu, name, bool)() for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
         )
     return "bf16" if fast else "float32"
+
+
+def processor_kind(device: torch.device | str = "cpu") -> str:
+    """The kind of processor that computes, such as "AMD EPYC 25/17, AVX512, bfloat16": equal ones give equal numbers.
+
+    Of a CPU its name, family and model where Linux tells them, the instructions that torch uses, and whether it
+    multiplies bfloat16; of a GPU its name.
+    """
+    device = torch.device(device)
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    facts = {}
+    with suppress(OSError):  # no such file but on Linux
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+        facts = {name.strip(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
+    name = facts.get("model name") or platform.processor() or platform.machine()
+    if {"cpu family", "model"} <= set(facts):
+        name += f" {facts['cpu family']}/{facts['model']}"
+    multiplies = ["bfloat16"] * (_fast_precision(device) == "bf16")
+    return ", ".join([name, torch.backends.cpu.get_cpu_capability(), *multiplies])
 
 
 def prepare(model: nn.Module, engine: Engine) -> nn.Module:

@@ -32,6 +32,7 @@ class TrialResult:
     seconds: float
     engine: str  # device and precision
     part_size: int  # cells of a batch that were in memory at once: batch_size, unless that was too much
+    processor: str = ""  # `rbcnb.training.engine.processor_kind` of what computed
 
 
 def hash_data(cells: pd.DataFrame, crops: np.ndarray) -> str:
@@ -78,7 +79,7 @@ def run_trial(
 
     from rbcnb.training.checkpoint import CheckpointCallback, resume
     from rbcnb.training.dataloaders import cell_dataloaders
-    from rbcnb.training.engine import bare_model, choose_engine, out_of_memory
+    from rbcnb.training.engine import bare_model, choose_engine, out_of_memory, processor_kind
     from rbcnb.training.kernels import kept_memory
     from rbcnb.training.learner import build_learner, fit_trial
     from rbcnb.training.predict import probabilities_of
@@ -135,5 +136,6 @@ def run_trial(
         n_train=n_train,
         seconds=time.perf_counter() - start,
         engine=str(engine),
+        processor=processor_kind(engine.device),
         part_size=part_size,
     )

@@ -95,7 +95,10 @@ class SmallMapConv2d(nn.Conv2d):
         weight = self.weight.to(images.dtype)
         if self.kernel_size == (1, 1):
             seen = images[:, :, :: self.stride[0], :: self.stride[1]].permute(0, 2, 3, 1)
-            return F.linear(seen, weight.flatten(1)).permute(0, 3, 1, 2)
+            # As one matrix: of four axes that are not contiguous, torch would copy the weights once for every row of
+            # pixels where no gradient is wanted.
+            product = F.linear(seen.reshape(-1, seen.shape[-1]), weight.flatten(1))
+            return product.view(*seen.shape[:3], -1).permute(0, 3, 1, 2)
         return _Convolution.apply(images, weight, self.stride, self.padding)
 
 

@@ -9,7 +9,7 @@ import pandas as pd
 import torch
 import torch.nn.functional as F
 from fastai.callback.core import Callback, CancelBatchException
-from fastai.callback.schedule import ParamScheduler, SchedCos
+from fastai.callback.schedule import ParamScheduler, SchedCos, combined_cos
 from fastai.learner import Learner, ValueMetric
 from fastai.optimizer import OptimWrapper
 from torch import Tensor, nn
@@ -23,9 +23,7 @@ from rbcnb.training.models import build_model
 from rbcnb.training.trial import Trial
 
 CURVE_COLUMNS = ("epoch", "train_loss", "train_ce", "valid_loss", "valid_ce", "valid_macro_f1")
-# Of the learning rate, for all layers of a pretrained network but the last. A tenth, as fastai has it, leaves them too
-# far behind in the few epochs that such a fit takes.
-BODY_RATE = 1 / 3
+WARM_UP = 0.25  # share of the steps of a "warm_cosine" fit
 METRIC = "macro_f1"  # of the held-out cells, as fastai's callbacks may watch it: SaveModelCallback(monitor="macro_f1")
 
 
@@ -131,14 +129,21 @@ class EpochCallback(Callback):
 
 
 class CosineDecay(ParamScheduler):
-    """The learning rate, of every group of weights, falls along a cosine from what the fit was given to 0."""
+    """The learning rate, of every group of weights, falls along a cosine from what the fit was given to 0.
 
-    def __init__(self) -> None:
+    Args:
+        warm_up: share of the steps over which it rises first, along a cosine, from a 25th of that (as fastai's
+            ``fit_one_cycle``, which moves the momentum as well).
+    """
+
+    def __init__(self, *, warm_up: float = 0.0) -> None:
         super().__init__({})
+        self.warm_up = warm_up
 
     def before_fit(self) -> None:
         rates = np.array([group["lr"] for group in self.opt.hypers])
-        self.scheds = {"lr": SchedCos(rates, 0 * rates)}
+        falling = SchedCos(rates, 0 * rates)
+        self.scheds = {"lr": combined_cos(self.warm_up, rates / 25, rates, 0 * rates) if self.warm_up else falling}
         super().before_fit()
 
     def before_train(self) -> None:
@@ -147,16 +152,6 @@ class CosineDecay(ParamScheduler):
     def before_batch(self) -> None:
         # Not fastai's share, which counts what is served: the same steps for batches that are served in parts.
         self._update_val((self.epoch + self.steps[self.iter] / self.steps[-1]) / self.n_epoch)
-
-
-class FrozenFirstEpoch(Callback):
-    """A pretrained network's first epoch moves its last layer alone, as fastai's ``fine_tune`` begins."""
-
-    def before_train(self) -> None:
-        if self.epoch == 0:
-            self.learn.freeze()
-        elif self.epoch == 1:
-            self.learn.unfreeze()
 
 
 def body_and_head(model: nn.Module) -> list[list[nn.Parameter]]:
@@ -200,7 +195,7 @@ def build_learner(trial: Trial, dls: CellDataLoaders, *, engine: Engine | None =
 
 
 def fit_trial(learner: Learner, trial: Trial, *, start_epoch: int = 0) -> None:
-    """Fits *learner* as *trial* says: epochs, schedule, and, if pretrained, a frozen first epoch and a slower body.
+    """Fits *learner* as *trial* says: epochs, learning rate and its schedule, the same for all layers.
 
     Args:
         learner: of `build_learner`.
@@ -211,10 +206,7 @@ def fit_trial(learner: Learner, trial: Trial, *, start_epoch: int = 0) -> None:
         FloatingPointError: the loss became NaN or infinite.
     """
     callbacks: list[Callback] = [FiniteLossCallback()]
-    if trial.schedule == "cosine":
-        callbacks.append(CosineDecay())
-    if trial.pretrained:
-        callbacks.append(FrozenFirstEpoch())
-    rate = [trial.learning_rate * BODY_RATE, trial.learning_rate] if trial.pretrained else trial.learning_rate
+    if trial.schedule != "constant":
+        callbacks.append(CosineDecay(warm_up=WARM_UP if trial.schedule == "warm_cosine" else 0.0))
     with learner.no_bar(), learner.no_logging():
-        learner.fit(trial.epochs, lr=rate, cbs=callbacks, start_epoch=start_epoch)
+        learner.fit(trial.epochs, lr=trial.learning_rate, cbs=callbacks, start_epoch=start_epoch)

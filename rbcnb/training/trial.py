@@ -18,7 +18,7 @@ from rbcnb.columns import FOLD
 # A part of every stored trial's name. Raise it when the same settings on the same cells would give other predictions
 # (the golden fit in the tests fails then), or when the arithmetic of a fit has other roundings. The trials in results/
 # are of the first one, which was a digest of source code: 96028228e9a71178.
-FIT_VERSION = "2"
+FIT_VERSION = "3"
 # Metadata of a field of Trial that came after the first stored trials: at its default it changes no name or record.
 LATER = {"later": True}
 # Name in a Trial -> what follows the loss's name in the method's. "over_equal" serves, from the over-sampled cells, as
@@ -31,8 +31,9 @@ RESAMPLING = {
 }
 ALL_CELLS = "all"  # in place of dev_counts
 PRECISIONS = ("auto", "float32", "bf16")
+SMOOTHED_LOSSES = ("cross_entropy", "focal")  # those that take label smoothing
 DEPTHWISE = ("efficientnet_lite0",)  # on a CPU bfloat16 makes their steps 1.8 times as long, see Trial.wanted_precision
-SCHEDULES = ("constant", "cosine")
+SCHEDULES = ("constant", "cosine", "warm_cosine")
 AUGMENTS = ("none", "flips_turns")
 CHOICES = {"precision": PRECISIONS, "resample": tuple(RESAMPLING), "schedule": SCHEDULES, "augment": AUGMENTS}
 _FLOATS = ("alpha", "gamma", "label_smoothing", "learning_rate", "weight_decay")
@@ -65,7 +66,8 @@ class Trial:
     outer: int = 0  # which outer split the cells table carries, see rbcnb.training.assign_splits
     dev_counts: str = ALL_CELLS  # or how many dev cells of each class are kept, drawn by the seed: "71/71/2691"
     precision: str = "auto"  # of matrix products: "float32", "bf16", or "auto": what the device is good at
-    # "constant" as in the paper, or "cosine": from learning_rate down to 0 at the last step
+    # "constant" as in the paper; "cosine": from learning_rate down to 0 at the last step; "warm_cosine": first, over a
+    # quarter of the steps, up to learning_rate from a 25th of it
     schedule: str = field(default="constant", metadata=LATER)
     # Of every training cell in every batch: "none" as in the paper, or "flips_turns" (rbcnb.training.FlipsTurns)
     augment: str = field(default="none", metadata=LATER)
@@ -88,8 +90,8 @@ class Trial:
             raise ValueError(f"gamma must be finite and at least 0, got {self.gamma}")
         if not 0 <= self.label_smoothing < 1:
             raise ValueError(f"label_smoothing must lie in [0, 1), got {self.label_smoothing}")
-        if self.label_smoothing and self.loss not in ("cross_entropy", "focal"):
-            raise ValueError(f"label_smoothing belongs to cross_entropy and focal, got {self.loss!r}")
+        if self.label_smoothing and self.loss not in SMOOTHED_LOSSES:
+            raise ValueError(f"label_smoothing belongs to {' and '.join(SMOOTHED_LOSSES)}, got {self.loss!r}")
         if self.dev_counts != ALL_CELLS and not _COUNTS.fullmatch(self.dev_counts):
             raise ValueError(f"dev_counts must be numbers like 71/71/2691, one per class, got {self.dev_counts!r}")
         for name in ("epochs", "batch_size"):

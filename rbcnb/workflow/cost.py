@@ -26,7 +26,13 @@ _WORKER_S = 6.0  # start of the worker processes of a notebook that trains
 
 
 def measure_throughput(
-    architecture: str, size_px: int, *, pretrained: bool = False, batch_size: int = 32, at_least_s: float = 1.0
+    architecture: str,
+    size_px: int,
+    *,
+    pretrained: bool = False,
+    precision: str = "auto",
+    batch_size: int = 32,
+    at_least_s: float = 1.0,
 ) -> float:
     """Images per second of a training step (forward, backward, Adam) with one thread, or on the GPU if there is one.
 
@@ -40,7 +46,7 @@ def measure_throughput(
     from rbcnb.training.models import build_model
     from rbcnb.training.normalise import normalise
 
-    engine = choose_engine(precision=Trial(architecture).wanted_precision)
+    engine = choose_engine(precision=Trial(architecture, precision=precision).wanted_precision)
     device = engine.device
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -224,7 +230,9 @@ def estimate(values: Mapping[str, Any], *, notebooks: Collection[str], jobs: int
         seconds["02"] += _WORKER_S + train_s
     if training:
         speed = {
-            name: measure_throughput(name, values["size_px"], pretrained=values["pretrained"])
+            name: measure_throughput(
+                name, values["size_px"], pretrained=values["pretrained"], precision=values["precision"]
+            )
             for name in values["architectures"]
         }
         images = study_images(values, expected.n_cells)

@@ -22,7 +22,9 @@ from rbcnb.workflow.run_tables import RunTables
 LEAKAGE = "leakage gap: cross-validated over all cells, test cells among them"
 
 
-def fit_final(run: Run, trials: Sequence[Trial], cells: pd.DataFrame, *, reopen: str, **options: Any) -> pd.DataFrame:
+def fit_final(
+    run: Run, trials: Sequence[Trial], cells: pd.DataFrame, *, reopen: str, preregistration: str = "", **options: Any
+) -> pd.DataFrame:
     """Enters final fits of one outer split into the ledger of test sets, then fits what the store lacks.
 
     Args:
@@ -30,6 +32,7 @@ def fit_final(run: Run, trials: Sequence[Trial], cells: pd.DataFrame, *, reopen:
         trials: of one protocol and outer split.
         cells: their table, with ``split`` and ``crop``.
         reopen: of `rbcnb.study.open_test`.
+        preregistration: its ``plan``.
         **options: of `rbcnb.study.run_study`.
 
     Returns:
@@ -39,7 +42,7 @@ def fit_final(run: Run, trials: Sequence[Trial], cells: pd.DataFrame, *, reopen:
         rbcnb.study.TestSetError: the test set was opened before, with something else.
     """
     crops = run.load_crops(cells[CROP])
-    open_test(run.folder, trials, cells, crops, reopen=reopen)
+    open_test(run.folder, trials, cells, crops, reopen=reopen, plan=preregistration)
     return run_study(trials, cells, crops, run.store, **options)
 
 

@@ -30,7 +30,7 @@ PACKAGES = (
 # Parameters that say where and how fast, not what: changing them alone makes no notebook stale.
 _PLACES = ("run", "jobs", "scheduler")
 # Parameters that may name a file of which the content counts.
-_FILES = ("corrections",)
+_FILES = ("corrections", "preregistration")
 # 03 reads nothing of the run: neither does it wait for anything nor is it waited for.
 _ALONE = ("03",)
 _READS = "02"  # takes in what readers said of the cells

@@ -86,7 +86,7 @@ def check_value(parameter: Parameter, value: Any) -> Any:
                 f"{parameter.name}: expected a {parameter.type_name}, got {value!r}; write [{value!r}]"
             )
         checked = [_check_scalar(parameter, item) for item in value]
-        if not checked:
+        if not checked and parameter.default:
             raise ParameterError(f"{parameter.name}: the list is empty; give at least one value")
         return checked
     return _check_scalar(parameter, value)

@@ -5,6 +5,7 @@ the smears, or any of that for an earlier notebook. Trials inside it have their 
 """
 
 import platform
+import shutil
 import sys
 import time
 from collections.abc import Mapping, Sequence, Set
@@ -13,7 +14,7 @@ from typing import Any
 
 from rbcnb._utils.code_digest import PACKAGE
 from rbcnb._utils.errors import UnfinishedError
-from rbcnb._utils.files import folder_lock
+from rbcnb._utils.files import atomic_write, folder_lock
 from rbcnb.workflow.fingerprints import file_stamp, fingerprints, source_stamp, versions
 from rbcnb.workflow.notebook_parameters import (
     Parameter,
@@ -25,7 +26,7 @@ from rbcnb.workflow.notebook_parameters import (
 from rbcnb.workflow.run import Run
 
 # Parameters that may name a folder or a file.
-_FOLDERS = ("smears", "data", "corrections")
+_FOLDERS = ("smears", "data", "corrections", "preregistration")
 
 
 class ReproductionError(UnfinishedError):
@@ -116,6 +117,7 @@ def reproduce(
     only: Sequence[str] = (),
     jobs: int | None = None,
     scheduler: str | None = None,
+    resume_from: str | Path | None = None,
 ) -> Run:
     """Runs the notebooks into *out*: ``notebooks/``, ``tables/``, ``figures/``, ``report.html``, ``run.json``.
 
@@ -126,6 +128,8 @@ def reproduce(
         only: numbers or names of the notebooks to run; none for all.
         jobs: trials side by side; None for one per core.
         scheduler: address of a Dask scheduler, whose workers segment and train in place of this machine.
+        resume_from: folder of `rbcnb publish`: fits that the run lacks are taken from there, and, where the run has
+            none, the ledger of test sets.
 
     Returns:
         The run.
@@ -139,16 +143,59 @@ def reproduce(
     run = Run.at(out)
     paths = find_notebooks()
     chosen = {path.stem for path in find_notebooks(only)}
-    declared: dict[str, dict[str, Parameter]] = {path.stem: read_parameters(path) for path in paths}
-    values = {**load_profile(profile, notebooks_folder() / "profiles"), **(overrides or {})}
-    values |= {"run": str(run.folder)} | ({} if jobs is None else {"jobs": jobs})
-    values |= {"scheduler": scheduler} if scheduler else {}
-    values |= {name: str(_absolute(value)) for name, value in values.items() if name in _FOLDERS and _is_folder(value)}
-    parameters = check_parameters(values, declared)
+    here = {"run": str(run.folder)} | ({} if jobs is None else {"jobs": jobs})
+    here |= {"scheduler": scheduler} if scheduler else {}
+    parameters = _parameters(paths, profile, {**(overrides or {}), **here})
     run.folder.mkdir(parents=True, exist_ok=True)
     with folder_lock(run.folder):
+        if resume_from is not None:
+            say(f"{_resume(run, Path(resume_from))} finished fits taken from {resume_from}")
         _carry_on(run, paths, chosen, parameters, profile=str(profile))
     return run
+
+
+def _parameters(paths: Sequence[Path], profile: str | Path, overrides: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Notebook -> its parameters, checked: those of the profile, with *overrides* before them."""
+    declared: dict[str, dict[str, Parameter]] = {path.stem: read_parameters(path) for path in paths}
+    values = {**load_profile(profile, notebooks_folder() / "profiles"), **overrides}
+    values |= {name: str(_absolute(value)) for name, value in values.items() if name in _FOLDERS and _is_folder(value)}
+    return check_parameters(values, declared)
+
+
+def expected_cost(
+    profile: str | Path,
+    *,
+    overrides: Mapping[str, Any] | None = None,
+    only: Sequence[str] = (),
+    jobs: int | None = None,
+) -> float:
+    """Seconds that `reproduce` would about take on this machine from the start; its speed is measured.
+
+    Args:
+        profile, overrides, only, jobs: of `reproduce`.
+
+    Raises:
+        ParameterError: as of `reproduce`.
+    """
+    from rbcnb.study.runner import default_jobs
+    from rbcnb.workflow.cost import estimate
+
+    parameters = _parameters(find_notebooks(), profile, overrides or {})
+    merged = {name: value for values in parameters.values() for name, value in values.items()}
+    numbers = [path.stem[:2] for path in find_notebooks(only)]
+    return sum(estimate(merged, notebooks=numbers, jobs=jobs or merged["jobs"] or default_jobs()).values())
+
+
+def _resume(run: Run, source: Path) -> int:
+    """Takes over the finished fits of a published folder, and its ledger; returns how many fits the run lacked."""
+    from rbcnb.study.ledger import LEDGER
+    from rbcnb.study.store import unpack_trials
+
+    n_fits = unpack_trials(source, run.store)
+    if (source / LEDGER).exists() and not (run.folder / LEDGER).exists():
+        with atomic_write(run.folder / LEDGER) as part:
+            shutil.copyfile(source / LEDGER, part)
+    return n_fits
 
 
 def _carry_on(

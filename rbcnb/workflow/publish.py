@@ -10,34 +10,39 @@ them. ``rbcnb verify DIR`` recomputes the tables from all this.
 import json
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
 from rbcnb._utils.files import atomic_write, file_digest
-from rbcnb.columns import CELL, LABEL, PRIMARY_METHODS, PROB, SMEAR, readable
+from rbcnb.columns import CELL, LABEL, PRIMARY_METHODS, SMEAR, readable
 from rbcnb.evaluation.verdicts import answer_text
 from rbcnb.study.classical import CLASSIFIERS, MAJORITY
 from rbcnb.study.ledger import HONEST, LEDGER, load_ledger
-from rbcnb.study.store import load_predictions, load_record
+from rbcnb.study.runner import mixed_blocks
+from rbcnb.study.store import (
+    PACKED,
+    PREDICTIONS,
+    RECORDS,
+    is_packed,
+    load_record,
+    pack_trials,
+    stored_keys,
+    unpack_trials,
+)
+from rbcnb.training.trial import FIT_VERSION
 from rbcnb.workflow.classical_fits import CLASSICAL
 from rbcnb.workflow.report import CAPTIONS, TABLES
 from rbcnb.workflow.run import MANIFEST, Run
 
-PREDICTIONS, RECORDS = "predictions.parquet", "trials.parquet"
 TUNING = "fold_trials"
 TRIAL_LISTS = ("final_trials", "ladder_trials", "leakage_trials", TUNING)
 # Table -> what it follows from beside fits and splits: file of the run, columns that are kept of it. Places of cells
 # are the data set's own, and not given away.
 PARTS = {"class_counts": {"labelled": (SMEAR, CELL, LABEL)}}
-_PACKED = {"index": False, "compression": "zstd", "compression_level": 19}
 TOLERANCE = 1e-5  # what single precision may move a score by
-# Logarithms of probabilities tell those near 1 apart as well as small ones. Rounded to 16 bits they took a fourth less
-# room, but the AUROC of networks that tell little apart changed by up to 0.002.
-LOG = "log_"
 # Figures of numbers alone: no crop, no smear.
 FIGURES = (
     *("answer", "differences", "differences_ladder", "gaps_by_rho", "rivals", "scores_by_rho"),
@@ -46,6 +51,11 @@ FIGURES = (
 LICENCES = {"chula": "Chula RBC-12 (Naruenatthanaset et al. 2021), MIT licence; get it with `rbcnb fetch chula`"}
 _PARTS_HOLD = {"labelled.parquet": "the cells of the study and their labels"}
 _VERSIONS = ("rbcnb", "python", "torch", "torchvision", "fastai", "scikit-learn", "numpy")
+_UNFINISHED = """# {name}, at work
+
+{fits} fits of a study that is not finished. To go on from here: `rbcnb reproduce` with the study's profile and
+`--resume-from` this folder. No result is to be read off it.
+"""
 _README = Path(__file__).with_name("published_readme.md").read_text(encoding="utf-8")
 
 
@@ -66,13 +76,13 @@ def publish_run(run: str | Path, out: str | Path) -> Path:
     names += [f"{name}.csv" for name in (*TRIAL_LISTS, "ladder") if (here.folder / f"{name}.csv").exists()]
     names += [name for name in (LEDGER, CLASSICAL) if (here.folder / name).exists()]
     names += sorted(path.name for path in here.folder.glob("splits_*.csv"))
-    before = there.load_manifest() if is_published(there.folder) else {}
+    before = there.load_manifest() if is_packed(there.folder) else {}
     for name in names:
         with atomic_write(there.folder / name) as part:
             shutil.copyfile(here.folder / name, part)
     record = _without_places(here.load_record(), here.folder.name)
     there.save_record(record)
-    packed = [*_pack(here, there.folder), *_pack_parts(here, there.folder, tables)]
+    packed = [*pack_trials(here.store, _keys(here), there.folder), *_pack_parts(here, there.folder, tables)]
     with atomic_write(there.folder / "README.md") as part:
         part.write_text(_readme(here, record, figures, tables, packed), encoding="utf-8")
     _save_manifest(here, there, names, packed)
@@ -83,6 +93,38 @@ def publish_run(run: str | Path, out: str | Path) -> Path:
     return there.folder
 
 
+def publish_unfinished(run: str | Path, out: str | Path) -> Path:
+    """Fills the folder *out* with the fits that a *run* has finished so far, its splits and its ledger; returns *out*.
+
+    ``rbcnb reproduce --resume-from OUT`` goes on from there, on this machine or another. What `publish_run` left in
+    *out* of an earlier stage of the same run stays.
+
+    Raises:
+        FileNotFoundError: the run has finished no fit.
+        ValueError: *out* is the run itself.
+    """
+    here, there = Run.at(run), Run.at(out)
+    if here.folder == there.folder:
+        raise ValueError(f"{here.folder}: publish into another folder than the run's own")
+    records = {key: load_record(here.store, key) or {} for key in stored_keys(here.store)}
+    keys = [key for key, record in records.items() if record.get("fit_version") == FIT_VERSION]
+    if not keys:
+        raise FileNotFoundError(f"{here.store}: no finished fit in it yet; run notebook 04 at least")
+    names = [path.name for path in [here.folder / LEDGER, *sorted(here.folder.glob("splits_*.csv"))] if path.exists()]
+    for name in names:
+        with atomic_write(there.folder / name) as part:
+            shutil.copyfile(here.folder / name, part)
+    packed = pack_trials(here.store, keys, there.folder)
+    manifest = there.load_manifest()
+    if manifest:  # of an earlier stage, whose tables stay
+        _save_manifest(here, there, [*(set(manifest) - set(packed)), *names], packed, before=manifest)
+    else:
+        there.save_record(_without_places(here.load_record(), here.folder.name))
+        with atomic_write(there.folder / "README.md") as part:
+            part.write_text(_UNFINISHED.format(name=here.folder.name, fits=len(keys)), encoding="utf-8")
+    return there.folder
+
+
 @contextmanager
 def unpacked(folder: Path) -> Iterator[Run]:
     """A published *folder* as a run with a store of its trials, in a place that is gone after the block."""
@@ -90,24 +132,10 @@ def unpacked(folder: Path) -> Iterator[Run]:
         target = Path(place) / folder.name
         shutil.copytree(folder, target)
         here = _Unpacked.at(target)
-        here.store.mkdir()
         for name in [name for parts in PARTS.values() for name in parts if (target / f"{name}.parquet").exists()]:
             pd.read_parquet(target / f"{name}.parquet").to_csv(target / f"{name}.csv", index=False)
-        for row in pd.read_parquet(target / RECORDS).itertuples():
-            (here.store / f"{row.key}.json").write_text(row.record, encoding="utf-8")
-        for key, table in pd.read_parquet(target / PREDICTIONS).groupby("key", sort=False, observed=True):
-            table = table.drop(columns="key").reset_index(drop=True)
-            names = {name: PROB + name.removeprefix(LOG) for name in table if name.startswith(LOG)}
-            table = table.rename(columns=names)
-            table[[*names.values()]] = np.exp(table[[*names.values()]].astype(float))
-            words = dict.fromkeys(table.select_dtypes("category"), str)
-            table.astype(words).to_parquet(here.store / f"{key}.parquet", index=False)
+        unpack_trials(target, here.store)
         yield here
-
-
-def is_published(folder: Path) -> bool:
-    """Whether `publish_run` filled *folder*."""
-    return (folder / PREDICTIONS).exists() and (folder / RECORDS).exists()
 
 
 class _Unpacked(Run):
@@ -122,41 +150,19 @@ def _lists(run: Run) -> list[pd.DataFrame]:
 
 
 def _keys(run: Run) -> list[str]:
-    """The fits that the run's lists name, each once."""
-    return list(dict.fromkeys(key for table in _lists(run) for key in table["key"]))
-
-
-def _pack(run: Run, folder: Path) -> tuple[str, str]:
-    """Writes the predictions and records of the fits, and returns the names of the files."""
-    parts, records = [], []
-    for key in _keys(run):
-        record = load_record(run.store, key)
-        if record is None:
-            raise FileNotFoundError(f"{run.store}: no finished trial {key}; run notebooks 05 and 06 again")
-        # The file that the digest is of is not kept.
-        records.append((key, json.dumps({name: value for name, value in record.items() if name != "digest"})))
-        if not record["error"]:
-            parts.append(load_predictions(run.store, key).assign(key=key))
-    table = pd.concat(parts, ignore_index=True)
-    names = {name: LOG + name.removeprefix(PROB) for name in table if name.startswith(PROB)}
-    with np.errstate(divide="ignore"):  # a probability of 0 is -inf, and comes back as 0
-        logs = np.log(table[[*names]].to_numpy(float)).astype(np.float32)
-    table = table.drop(columns=[*names]).assign(**dict(zip(names.values(), logs.T, strict=True)))
-    words = [name for name in table if not pd.api.types.is_numeric_dtype(table[name])]
-    table = table.astype(dict.fromkeys(words, "category"))
-    with atomic_write(folder / PREDICTIONS) as part:
-        # Bytes of equal weight side by side: signs and exponents, much the same, then take little room.
-        table.to_parquet(part, use_byte_stream_split=[*names.values()], use_dictionary=[*words, CELL], **_PACKED)
-    with atomic_write(folder / RECORDS) as part:
-        pd.DataFrame(records, columns=["key", "record"]).to_parquet(part, **_PACKED)
-    return PREDICTIONS, RECORDS
+    """The fits that the run's lists name, each once, and what else its store has of the same data: a study goes on."""
+    listed = pd.concat([rows[["key", "data"]] for rows in _lists(run) if len(rows)])
+    known = set(listed["data"])
+    records = {key: load_record(run.store, key) or {} for key in stored_keys(run.store)}
+    more = [key for key, one in records.items() if one.get("fit_version") == FIT_VERSION and one["data"] in known]
+    return list(dict.fromkeys([*listed["key"], *more]))
 
 
 def _pack_parts(run: Run, folder: Path, tables: Sequence[str]) -> Iterator[str]:
     """Writes what *tables* follow from beside fits and splits, and yields the names of the files."""
     for name, columns in [part for table, parts in PARTS.items() if table in tables for part in parts.items()]:
         with atomic_write(folder / f"{name}.parquet") as part:
-            run.load_csv(name)[[*columns]].to_parquet(part, **_PACKED)
+            run.load_csv(name)[[*columns]].to_parquet(part, **PACKED)
         yield f"{name}.parquet"
 
 
@@ -170,9 +176,14 @@ def _without_places(record: dict, name: str) -> dict:
     return record | {"parameters": parameters}
 
 
-def _save_manifest(run: Run, there: Run, copied: Sequence[str], packed: Sequence[str]) -> None:
-    """What the published files were made from, as the run's manifest tells it; of what was packed, its digest."""
-    told = run.load_manifest()
+def _save_manifest(
+    run: Run, there: Run, copied: Sequence[str], packed: Sequence[str], *, before: Mapping[str, dict] | None = None
+) -> None:
+    """What the published files were made from, as the run's manifest tells it; of what was packed, its digest.
+
+    before : entries that stay.
+    """
+    told = before or run.load_manifest()
     entries = {name: told[name] for name in copied if name in told}
     common = {"data": run.data_hash(), "seed": run.load_record().get("seeds", {}).get("seed")}
     for name in packed:
@@ -204,6 +215,7 @@ def _readme(run: Run, record: dict, figures: Sequence[str], tables: Sequence[str
         fits=len(set().union(*(run.load_csv(name)["key"] for name in TRIAL_LISTS[:2]))),
         hours=_fit_seconds(run) / 3600,
         openings=_openings(run),
+        processors=_processors(run),
         machine=record.get("machine", "?"),
         versions=", ".join(f"{name} {versions[name]}" for name in _VERSIONS if name in versions),
         files="\n".join(f"- `{name}`" + (f": {what}" if what else "") for name, what in listed),
@@ -225,6 +237,15 @@ def _chosen(run: Run) -> str:
         knobs = [f"{readable(name)} {row[name]:g}" for name in names if pd.notna(row[name]) and row[name]]
         told.append(f"{readable(row['architecture'])}, {readable(row['method'])}: {', '.join(knobs)}")
     return "; ".join(told)
+
+
+def _processors(run: Run) -> str:
+    """What computed the final fits, and whether each block of them was computed by one kind of processor."""
+    final = run.load_csv("final_trials").reindex(columns=["architecture", "outer", "seed", "engine", "processor"])
+    kinds = (final["processor"].fillna("") + " (" + final["engine"] + ")").value_counts(sort=False)
+    n_mixed = len(mixed_blocks(final))
+    fits = "; ".join(f"{n} on {kind}" for kind, n in kinds.items())
+    return f"Final fits: {fits}. Blocks (network, outer split, seed) on more than one kind of processor: {n_mixed}."
 
 
 def _fit_seconds(run: Run) -> float:

@@ -13,7 +13,7 @@ from rbcnb.workflow.run import read_table
 
 # Numbers that name a row, and words that are outcomes.
 _NAMING = ("alpha", "gamma", "rho", "outer")
-_OUTCOMES = ("verdict", "evidence", "contrast", "decided_by", "key", "engine", "data", "error")
+_OUTCOMES = ("verdict", "evidence", "contrast", "decided_by", "key", "engine", "processor", "data", "error")
 _LONGEST = 60  # of a text that is told
 MISSING, THERE = "missing", "there"
 

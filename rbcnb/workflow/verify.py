@@ -18,13 +18,13 @@ from rbcnb.counting.model_file import ModelFileError, load_model
 from rbcnb.evaluation.metrics import score_predictions
 from rbcnb.study.classical import entry_of_choice
 from rbcnb.study.ledger import LEDGER, Entry, digest_cells, entry_of, load_ledger
-from rbcnb.study.store import load_predictions, load_record
+from rbcnb.study.store import is_packed, load_predictions, load_record
 from rbcnb.training.fit import hash_data
 from rbcnb.training.splits import split_name
 from rbcnb.training.trial import Trial
 from rbcnb.workflow.classical_fits import CLASSICAL, load_classical_fits
 from rbcnb.workflow.model_export import MODEL
-from rbcnb.workflow.publish import TOLERANCE, is_published, unpacked
+from rbcnb.workflow.publish import TOLERANCE, unpacked
 from rbcnb.workflow.run import MANIFEST, Run
 from rbcnb.workflow.run_tables import recomputed
 from rbcnb.workflow.table_diff import MISSING, THERE, Finding, compare_tables, same_value
@@ -105,7 +105,7 @@ def verify_run(run: str | Path, *, against: str | None = None, tolerance: float 
     if not 0 <= tolerance < math.inf:
         raise VerifyError(f"the tolerance must be a number of at least 0, got {tolerance}")
     here = _run_at(run)
-    if against is None and is_published(here.folder):
+    if against is None and is_packed(here.folder):
         with unpacked(here.folder) as whole:
             return _against_itself(whole, max(tolerance, TOLERANCE), published=True)
     if against is not None:

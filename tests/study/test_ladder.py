@@ -12,7 +12,10 @@ from rbcnb.training.splits import assign_splits
 from rbcnb.training.trial import Trial
 
 PAPER = {"codocyte": 345, "hypochromia": 356, "normal": 2691}
-VALUES = {"ladder_methods": ["focal", "cross_entropy"], "n_draws": 1, "rival_draws": 0, "arms": ["table2"], "seed": 0}
+VALUES = {
+    "ladder_methods": ["focal", "cross_entropy"], "n_draws": 1, "rival_draws": 0, "arms": ["table2"], "seed": 0,
+    "rhos": list(ladder_counts(PAPER)), "ladder_splits": 0,
+}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -50,6 +53,20 @@ def test_methods_meet_the_same_draws_and_the_arms_share_a_rung(split, chosen):
     assert one != two
     with pytest.raises(ValueError, match="unknown arms half"):
         plan_of(chosen, split, arms=["half"])
+
+
+def test_some_rungs_on_some_splits_alone_are_as_in_the_whole_ladder(split, chosen):
+    whole, part = plan_of(chosen, split), plan_of(chosen, split, rhos=[37.9, 7.8])
+    assert part == {place: whole[place] for place in (("table2", 37.9), ("table2", 7.8))}
+    both = pd.concat([chosen, chosen.assign(outer=1)])
+    for n, names in ((0, ["honest", "honest_1"]), (1, ["honest"])):
+        values = VALUES | {"ladder_splits": n}
+        plans = plan_ladder(
+            {"honest": both}, dict.fromkeys(["honest", "honest_1"], split), ladder_counts(PAPER), values
+        )
+        assert list(plans) == names
+    with pytest.raises(ValueError, match=r"unknown rungs \[8.0\] of the ladder; known: 2.03, 3.05"):
+        plan_of(chosen, split, rhos=[8.0])
 
 
 def test_a_rival_may_have_fewer_draws_and_none_is_left_out(split, chosen):

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from rbcnb.study.ledger import LEDGER, LEDGER_COLUMNS, TestSetError, load_ledger, open_test, record_refits
+from rbcnb.study.ledger import LEDGER, LEDGER_COLUMNS, TestSetError, load_ledger, open_test, plan_digest, record_refits
 from rbcnb.training.splits import assign_splits
 from rbcnb.training.trial import Trial
 
@@ -185,3 +185,25 @@ def test_what_another_outer_split_tested_counts_where_the_smears_are_dealt_out_a
 
 def _tested(cells):
     return set(cells.loc[cells["split"] == "test", "smear"])
+
+
+def test_what_was_planned_beforehand_stands_beside_each_opening(tmp_path, split, crops):
+    plan = tmp_path / "plan.md"
+    plan.write_bytes(b"Focal loss gains 0.02.\n")
+    digest = plan_digest(plan)
+    assert open_test(tmp_path, [CE], split, crops)["plan"].tolist() == [""]
+    assert open_test(tmp_path, [FOCAL], split, crops, plan=str(plan))["plan"].tolist() == ["", digest]
+    plan.write_bytes(b"Focal loss gains 0.02.\r\n")
+    assert plan_digest(plan) == digest  # a checkout on another system
+    plan.write_bytes(b"Focal loss gains 0.01.\n")
+    assert plan_digest(plan) != digest
+    with pytest.raises(FileNotFoundError, match="no such preregistration"):
+        open_test(tmp_path, [LDAM], split, crops, plan=str(tmp_path / "none.md"))
+    assert load_ledger(tmp_path)["method"].tolist() == ["cross_entropy", "focal"]
+
+
+def test_a_ledger_of_before_there_were_plans_is_read(tmp_path, split, crops):
+    open_test(tmp_path, [CE], split, crops)
+    ledger = load_ledger(tmp_path)
+    ledger.drop(columns="plan").to_csv(tmp_path / LEDGER, index=False)
+    pd.testing.assert_frame_equal(load_ledger(tmp_path), ledger)

@@ -17,6 +17,7 @@ from rbcnb.study.protocols import (
     images_per_fit,
     in_folds,
     method_trial,
+    plan_folds,
     protocol_names,
     settings_of,
 )
@@ -25,7 +26,8 @@ from rbcnb.training.trial import RESAMPLING, Trial
 
 KNOBS = {
     "alphas": [0.5, 1.0, 1.5], "gamma": 2.0, "n_tries": 4, "learning_rates": [1e-4, 1e-3], "gammas": [1.0, 3.0],
-    "weight_decays": [0.0, 1e-3], "label_smoothings": [0.0], "methods": list(METHODS),
+    "weight_decays": [0.0, 1e-3], "label_smoothings": [0.0], "methods": list(METHODS), "schedule": "cosine",
+    "augment": "flips_turns", "first_split_methods": [],
 }  # fmt: skip
 
 
@@ -59,9 +61,14 @@ def test_honest_gives_every_method_the_same_tries_at_the_same_learning_rates():
     for some in tries.values():
         assert [t.learning_rate for t in some] == [1e-4, 1e-3, 1e-4, 1e-3]
         assert len(set(some)) == 4
-    assert {(t.alpha, t.gamma) for t in tries["focal"]} <= {(a, g) for a in (0.5, 1.0, 1.5) for g in (1.0, 3.0)}
-    assert {t.weight_decay for t in tries["cross_entropy"]} == {0.0, 1e-3}
-    assert {t.weight_decay for t in tries["focal"]} <= {0.0, 1e-3}
+        for plain in some[:2]:  # at every rate before anything is drawn
+            assert plain == method_trial(
+                dataclasses.replace(plain, weight_decay=0.0), plain.method, alpha=1.0, gamma=2.0
+            )
+        assert {(t.schedule, t.augment) for t in some} == {("cosine", "flips_turns")}
+    drawn = tries["focal"][2:]
+    assert {(t.alpha, t.gamma) for t in drawn} <= {(a, g) for a in (0.5, 1.0, 1.5) for g in (1.0, 3.0)}
+    assert [t.weight_decay for t in tries["cross_entropy"]] == [0.0, 0.0, 1e-3, 1e-3]
     assert settings == settings_of(base, KNOBS)
     assert settings != settings_of(dataclasses.replace(base, seed=1), KNOBS)
     alone = settings_of(base, {**KNOBS, "methods": ["over_sampling"]})
@@ -70,21 +77,41 @@ def test_honest_gives_every_method_the_same_tries_at_the_same_learning_rates():
         settings_of(base, {**KNOBS, "n_tries": 5})
 
 
-def test_cross_entropy_draws_label_smoothing_where_focal_loss_draws_alpha_and_gamma():
+def test_a_method_of_the_first_split_alone_is_tried_on_no_other():
+    knobs = {**KNOBS, "first_split_methods": ["over_sampling"]}
+    first, second = (settings_of(Trial(protocol="honest", outer=outer), knobs) for outer in (0, 1))
+    assert {t.method for t in first} == set(METHODS)
+    assert {t.method for t in second} == set(METHODS) - {"over_sampling"}
+
+
+def test_the_published_protocol_has_no_decay_and_no_turns_and_the_lesson_net_its_own_epochs():
     knobs = {
-        **KNOBS,
-        "label_smoothings": [0.0, 0.05, 0.1],
-        "n_tries": 12,
-        "methods": ["focal", "cross_entropy", "ldam"],
-    }
+        **KNOBS, "architectures": ["small", "resnet18"], "learning_rate": 1e-3, "batch_size": 32, "pretrained": False,
+        "seed": 0, "precision": "float32", "epochs": 12, "n_folds": 2,
+    }  # fmt: skip
+    places = {"paper": ("paper", 0), "honest": ("honest", 0)}
+    for asked, epochs in ((0, 12), (20, 20)):
+        plan = plan_folds(places, {**knobs, "small_epochs": asked})
+        assert {(t.schedule, t.augment) for t in plan["paper"]} == {("constant", "none")}
+        assert {(t.schedule, t.augment) for t in plan["honest"]} == {("cosine", "flips_turns")}
+        every = [t for trials in plan.values() for t in trials]
+        assert {(t.architecture, t.epochs) for t in every} == {("small", epochs), ("resnet18", 12)}
+        assert {t.precision for t in every} == {"float32"}
+
+
+def test_label_smoothing_is_drawn_by_every_loss_that_takes_it():
+    knobs = {**KNOBS, "label_smoothings": [0.0, 0.05, 0.1], "n_tries": 12}
     with pytest.raises(ValueError, match="ldam has 4 different settings"):
-        settings_of(Trial(protocol="honest"), knobs)
+        settings_of(Trial(protocol="honest"), {**knobs, "methods": ["ldam"]})
     settings = settings_of(Trial(protocol="honest"), {**knobs, "methods": ["cross_entropy", "over_sampling"]})
     for method in ("cross_entropy", "over_sampling"):
         mine = [t for t in settings if t.method == method]
         assert {(t.learning_rate, t.weight_decay, t.label_smoothing) for t in mine} == {
             (rate, decay, smoothing) for rate in (1e-4, 1e-3) for decay in (0.0, 1e-3) for smoothing in (0.0, 0.05, 0.1)
         }
+    focal = settings_of(Trial(protocol="honest"), {**knobs, "n_tries": 74, "methods": ["focal"]})
+    assert len(set(focal)) == 74  # at each of two rates the plain one and 3 x 2 x 2 x 3 others
+    assert {t.label_smoothing for t in focal} == {0.0, 0.05, 0.1}
 
 
 @pytest.mark.parametrize("loss", LOSSES)
@@ -165,6 +192,14 @@ def test_a_loss_that_changes_in_a_fit_is_judged_at_the_last_epoch_of_the_folds(p
     built = {name: build_loss(name, class_counts=[9, 9]) for name in LOSSES}
     changing = {name for name, loss in built.items() if hasattr(loss, "begin_epoch")}
     assert changing == CHANGING_LOSSES
+
+
+def test_where_the_rate_decays_the_last_epoch_is_the_answer():
+    """An epoch in the middle of the decay, however good by chance, tells nothing of a fit that ends there."""
+    trials = in_folds([Trial(protocol="honest", schedule="cosine"), Trial(protocol="honest", loss="ldam")], 2)
+    f1s = {("cross_entropy", None): [0.5, 0.9, 0.6], ("ldam", None): [0.5, 0.9, 0.6]}
+    chosen = choose_settings(curves_of(trials, f1s, f1s), protocol="honest").set_index("method")["epochs"]
+    assert chosen.to_dict() == {"cross_entropy": 3, "ldam": 2}
 
 
 def test_honest_takes_the_best_macro_f1_and_of_equals_the_fewest_epochs():

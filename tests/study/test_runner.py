@@ -4,12 +4,13 @@ import dataclasses
 import errno
 import os
 
+import numpy as np
 import pandas as pd
 import pytest
 
 from rbcnb.evaluation.metrics import score_predictions
 from rbcnb.study import runner
-from rbcnb.study.runner import Outcome, StudyError, progress_line, run_study
+from rbcnb.study.runner import Outcome, StudyError, mixed_blocks, progress_line, run_study
 from rbcnb.study.store import load_curves, load_predictions, predictions_by_method, results_table
 from rbcnb.training.splits import assign_splits
 from rbcnb.training.trial import Trial, expand_grid
@@ -189,3 +190,35 @@ def test_predictions_pair_by_seed(split_data, tmp_path):
         pd.testing.assert_frame_equal(table, load_predictions(tmp_path, key))
     with pytest.raises(ValueError, match="several settings of one seed"):
         predictions_by_method(pd.concat([rows, rows]), tmp_path)
+
+
+def test_a_block_that_two_machines_computed_is_named():
+    rows = pd.DataFrame(
+        [
+            {"architecture": "small", "outer": outer, "seed": seed, "method": method, "engine": "cpu bf16"}
+            for outer in (0, 1) for seed in (0, 1) for method in ("focal", "cross_entropy")
+        ]
+    ).assign(processor="EPYC")  # fmt: skip
+    assert mixed_blocks(rows).empty
+    assert mixed_blocks(rows.assign(processor=np.nan)).empty  # of before it was written down
+    rows.loc[(rows["outer"] == 1) & (rows["seed"] == 0) & (rows["method"] == "focal"), "processor"] = "Xeon"
+    rows.loc[(rows["outer"] == 0) & (rows["seed"] == 1), "processor"] = "Xeon"  # a whole block elsewhere is fair
+    assert mixed_blocks(rows)[["outer", "seed", "kinds"]].to_numpy().tolist() == [[1, 0, 2]]
+    rows.loc[0, "engine"] = "cpu float32"
+    assert len(mixed_blocks(rows)) == 2
+
+
+def test_fits_of_a_block_are_computed_side_by_side(split_data, tmp_path, monkeypatch):
+    """So that a study that is stopped leaves no block half done, which another machine would then finish."""
+    order = []
+
+    def never(_work, items, **_):
+        order.extend(trial for trial, _ in items)
+        yield from ()
+
+    monkeypatch.setattr(runner, "run_all", never)
+    plain = expand_grid(FAST, seed=range(3))
+    focal = [dataclasses.replace(trial, loss="focal", alpha=1.0, gamma=2.0) for trial in plain]
+    with pytest.raises(KeyError):  # of results that nobody computed
+        run(plain + focal, split_data, tmp_path)
+    assert [trial.seed for trial in order] == [0, 0, 1, 1, 2, 2]

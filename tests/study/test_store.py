@@ -15,11 +15,15 @@ from rbcnb.study.store import (
     checkpoint_of,
     fold_predictions,
     load_curves,
+    load_predictions,
     load_record,
+    pack_trials,
     predictions_by_method,
     results_table,
     store_failure,
     store_result,
+    stored_keys,
+    unpack_trials,
 )
 from rbcnb.training.fit import TrialResult
 from rbcnb.training.trial import FIT_VERSION, LATER, Trial
@@ -63,8 +67,37 @@ def test_a_row_per_trial_with_numbers_where_there_are_any(store):
     assert rows["error"].str.contains("became nan").tolist() == [False, True, False]
     assert rows["alpha"].dtype == float
     assert set(rows["engine"]) == {"cpu float32", ""}
+    assert set(rows["processor"]) == {""}
     key = TRIAL.key("d")
     assert results_table(store, [key])["key"].tolist() == [key]
+
+
+def test_packed_trials_come_back_and_replace_nothing(store, tmp_path):
+    probs = pd.DataFrame({"smear": ["a.png"] * 2, "cell": [0, 1], "target": ["normal"] * 2, "pred": ["normal"] * 2})
+    probs = probs.assign(prob_codocyte=[0.0, 1e-30], prob_normal=[1.0, 1 - 1e-9])
+    other = dataclasses.replace(TRIAL, seed=1)
+    store_result(dataclasses.replace(result(other), predictions=probs), store, data="d")
+    packed, again = tmp_path / "packed", tmp_path / "again"
+    packed.mkdir()
+    keys = [other.key("d"), dataclasses.replace(TRIAL, fold=1).key("d")]
+    assert pack_trials(store, keys, packed) == ("predictions.parquet", "trials.parquet")
+    assert unpack_trials(packed, again) == 2
+    assert sorted(stored_keys(again)) == sorted(keys)
+    back = load_predictions(again, keys[0])
+    pd.testing.assert_frame_equal(back, probs, check_exact=False, rtol=1e-6, check_dtype=False)
+    assert back["prob_codocyte"].tolist() == [0.0, pytest.approx(1e-30, rel=1e-5)]
+    mine, theirs = (load_record(place, keys[0]) for place in (store, again))
+    assert theirs == {name: value for name, value in mine.items() if name != "digest"}
+    assert load_record(again, keys[1])["error"].startswith("the training loss became nan")
+    before = {path.name: path.stat().st_mtime_ns for path in store.iterdir()}
+    assert unpack_trials(packed, store) == 0
+    assert {path.name: path.stat().st_mtime_ns for path in store.iterdir()} == before
+    (again / f"{keys[0]}.json").unlink()
+    assert unpack_trials(packed, again) == 1
+    with pytest.raises(FileNotFoundError, match=r"no finished trial 0{16}"):
+        pack_trials(store, ["0" * 16], packed)
+    with pytest.raises(FileNotFoundError, match=r"no predictions.parquet and trials.parquet in it"):
+        unpack_trials(store, again)
 
 
 def test_folds_of_a_setting_are_put_together(store):

@@ -1,5 +1,6 @@
 """What the folds say about a choice: its curves, and how far its score flatters it."""
 
+import dataclasses
 from dataclasses import asdict
 
 import numpy as np
@@ -86,9 +87,14 @@ def test_what_was_best_at_the_last_epoch_allowed_is_told():
     changing = Trial(protocol="honest", loss="ldam_drw")
     curves = curves_of([rising, peaked, changing], np.concatenate([f1, f1[:1]]))
     chosen = choose_settings(curves, protocol="honest")
-    told = settings_at_last_epoch(chosen, epochs=3)
-    assert "allowed, 3" in told
+    chosen = chosen.assign(protocol="honest")
+    tried = {"honest": [dataclasses.replace(rising, epochs=3)]}
+    told = settings_at_last_epoch(chosen, tried)
+    assert "Best at the last epoch allowed" in told
     assert "cross entropy (lesson net, honest)" in told
     assert "over-sampling" not in told
     assert "LDAM" not in told  # judged at the last epoch alone
-    assert settings_at_last_epoch(chosen, epochs=4) == "No setting was best at its last epoch, 4."
+    longer = {"honest": [dataclasses.replace(rising, epochs=4)]}
+    assert settings_at_last_epoch(chosen, longer) == "No setting was best at its last epoch."
+    decayed = chosen[chosen["loss"] == "ldam_drw"]
+    assert settings_at_last_epoch(decayed, tried).startswith("No epoch was chosen")

@@ -12,9 +12,9 @@ from torch import nn
 
 from rbcnb.columns import CLASSES
 from rbcnb.study.runner import at_precision
-from rbcnb.training import learner as learner_module
+from rbcnb.training import engine as engine_module, learner as learner_module
 from rbcnb.training.dataloaders import CellDataLoaders, CellDataset, CellDL
-from rbcnb.training.engine import Engine, bare_model, choose_engine, out_of_memory, prepare
+from rbcnb.training.engine import Engine, bare_model, choose_engine, out_of_memory, prepare, processor_kind
 from rbcnb.training.fit import run_trial
 from rbcnb.training.learner import build_learner, fit_trial
 from rbcnb.training.models import build_model
@@ -169,3 +169,12 @@ def test_the_engine_is_recorded_and_part_of_the_trial(split_data):
     fit = run_trial(dataclasses.replace(FAST, precision="bf16", epochs=1), *split_data, device="cpu")
     assert fit.engine == "cpu bf16"
     assert dataclasses.replace(FAST, precision="bf16").key("d") != FAST.key("d")
+
+
+@pytest.mark.parametrize("fast", [True, False])
+def test_the_kind_of_processor_tells_what_numbers_depend_on(monkeypatch, fast):
+    monkeypatch.setattr(engine_module, "_fast_precision", lambda _: "bf16" if fast else "float32")
+    kind = processor_kind("cpu")
+    assert torch.backends.cpu.get_cpu_capability() in kind
+    assert kind.endswith("bfloat16") == fast
+    assert kind == processor_kind(torch.device("cpu"))

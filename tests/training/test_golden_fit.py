@@ -24,6 +24,8 @@ TRIALS = {
     "focal": replace(BASE, loss="focal", alpha=0.5, gamma=2.0, weight_decay=0.01),
     "over_sampling": replace(BASE, resample="over"),
     "rung": replace(BASE, dev_counts="8/9/90", label_smoothing=0.1),
+    "decayed": replace(BASE, schedule="cosine", augment="flips_turns"),
+    "pretrained": replace(BASE, architecture="efficientnet_lite0", pretrained=True, schedule="cosine"),
 }
 PROBS = [f"prob_{name}" for name in CLASSES]
 # Processors sum in other orders: with AVX-512, AVX2, SSE, one thread or two, probabilities differed by at most 1e-6.

@@ -91,6 +91,19 @@ def test_small_maps_are_convolved_as_torch_convolves_them(kernel, stride, paddin
         assert own < 0.02
 
 
+@pytest.mark.parametrize("gradient", [True, False])
+def test_no_weight_is_copied_once_for_every_row_of_pixels(gradient):
+    """Of maps that are strided and need no gradient torch would make a batch of products, each with its own weights."""
+    convolution = use_small_maps(nn.Sequential(nn.Conv2d(512, 512, 1, stride=2, bias=False)))
+    images = torch.randn(4, 512, 8, 8).to(memory_format=torch.channels_last)
+    with torch.set_grad_enabled(gradient), torch.profiler.profile() as profile:
+        found = convolution(images)
+    calls = {event.key for event in profile.key_averages()}
+    assert "aten::bmm" not in calls
+    assert "aten::mm" in calls
+    torch.testing.assert_close(found, F.conv2d(images, convolution[0].weight, stride=2), rtol=1e-4, atol=1e-5)
+
+
 def test_only_what_is_asked_for_is_replaced():
     model = nn.Sequential(
         nn.Conv2d(512, 512, 1, bias=True),

@@ -52,7 +52,7 @@ def test_grid_is_the_product_of_its_axes():
         ({"loss": "ldam", "label_smoothing": 0.1}, "label_smoothing belongs to cross_entropy and focal"),
         ({"dev_counts": "71/2691/"}, "dev_counts must be numbers like 71/71/2691"),
         ({"precision": "fp8"}, "precision must be one of"),
-        ({"schedule": "step"}, r"schedule must be one of \('constant', 'cosine'\)"),
+        ({"schedule": "step"}, r"schedule must be one of \('constant', 'cosine', 'warm_cosine'\)"),
         ({"augment": "mixup"}, r"augment must be one of \('none', 'flips_turns'\)"),
         ({"loss": "focal", "alpha": -1, "gamma": 2}, "alpha must be positive and finite, got -1.0"),
         ({"loss": "focal", "alpha": 1, "gamma": -2}, "gamma must be finite and at least 0"),

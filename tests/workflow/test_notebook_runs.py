@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from rbcnb.cli import main
+from rbcnb.paper import TABLE2
 from rbcnb.smears.images import SmearError
 from rbcnb.study.ladder import ladder_counts
 from rbcnb.study.protocols import METHODS, images_per_fit, in_folds, settings_of
@@ -27,7 +28,8 @@ VALUES = {
     "label_smoothings": [0.0], "methods": list(METHODS), "ladder_methods": ["focal", "cross_entropy"], "n_draws": 2,
     "rival_draws": 0,
     "arms": ["table2"], "n_outer": 3, "n_splits": 1, "leakage_repeats": 0, "learning_rate": 1e-3, "batch_size": 32,
-    "pretrained": False, "seed": 0,
+    "pretrained": False, "seed": 0, "schedule": "cosine", "augment": "flips_turns", "first_split_methods": [],
+    "small_epochs": 0, "precision": "float32", "rhos": TABLE2["rho"].tolist(), "ladder_splits": 0,
 }  # fmt: skip
 COUNTS = {"codocyte": 345, "hypochromia": 356, "normal": 2691}
 

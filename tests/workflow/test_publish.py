@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -13,14 +14,16 @@ from rbcnb.cli import main
 from rbcnb.evaluation.verdicts import adjust_for_families, judge_claims
 from rbcnb.study.classical import beside_networks, entry_of_choice, fit_classical, tune_classical
 from rbcnb.study.gaps import Gaps
-from rbcnb.study.ledger import open_test
+from rbcnb.study.ledger import LEDGER, open_test
 from rbcnb.study.protocols import in_folds
 from rbcnb.study.runner import run_study
-from rbcnb.study.store import load_predictions
+from rbcnb.study.store import load_predictions, load_record
 from rbcnb.study.tables import table1, table3, with_balanced
 from rbcnb.training.splits import assign_splits
+from rbcnb.training.trial import Trial
 from rbcnb.workflow.classical_fits import CLASSICAL, save_classical_fits
-from rbcnb.workflow.publish import publish_run, unpacked
+from rbcnb.workflow.notebooks import _resume
+from rbcnb.workflow.publish import publish_run, publish_unfinished, unpacked
 from rbcnb.workflow.run import MissingResultError, Run
 from rbcnb.workflow.run_tables import recomputed
 from rbcnb.workflow.verify import verify_run
@@ -219,3 +222,32 @@ def test_the_record_of_a_run_is_left_as_it_was(run, tmp_path):
     publish_run(run.folder, tmp_path / "out")
     assert (run.folder / "run.json").read_text() == before
     assert json.loads(before)["parameters"]["01_segmentation"]["data"] == "/somewhere/chula"
+
+
+def test_a_study_at_work_is_kept_and_goes_on_elsewhere(run, tmp_path, capsys):
+    """Nothing that was finished is trained again, the test sets stay opened once, and a finished stage stays whole."""
+    out, elsewhere = tmp_path / "results", Run.at(tmp_path / "elsewhere")
+    assert main(["publish", str(run.folder), str(out), "--unfinished"]) == 0
+    assert "reproduce --resume-from" in capsys.readouterr().out
+    assert "is not finished" in (out / "README.md").read_text()
+    final = run.load_csv("final_trials")
+    splits = run.load_csv("splits_honest")
+    trials = [Trial(**load_record(run.store, key)["trial"]) for key in final["key"]]
+    assert _resume(elsewhere, out) == len(list(run.store.glob("*.json")))
+    assert _resume(elsewhere, out) == 0
+    assert (elsewhere.folder / LEDGER).read_text() == (run.folder / LEDGER).read_text()
+    lines = []
+    again = run_study(trials, splits, run.load_crops(), elsewhere.store, jobs=1, say=lines.append)
+    assert f"{len(trials)} trials, 0 trained" in lines[-1]
+    assert again["key"].tolist() == final["key"].tolist()
+    publish_run(run.folder, out)
+    more = run_study([replace(trials[0], seed=77)], splits, run.load_crops(), run.store, jobs=1)["key"].tolist()
+    before = (out / "tables" / "verdict.csv").read_text()
+    publish_unfinished(run.folder, out)
+    assert more[0] in pd.read_parquet(out / "trials.parquet")["key"].tolist()
+    assert (out / "tables" / "verdict.csv").read_text() == before
+    assert not verify_run(out).findings
+    with pytest.raises(ValueError, match="another folder than the run's own"):
+        publish_unfinished(run.folder, run.folder)
+    with pytest.raises(FileNotFoundError, match="no finished fit in it yet"):
+        publish_unfinished(tmp_path / "nothing", out)
