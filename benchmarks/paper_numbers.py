@@ -1,9 +1,9 @@
 """The numbers that the paper prints, recomputed from the paper itself: python benchmarks/paper_numbers.py
 
 Writes ``checks.csv`` and ``spread.csv`` in ``rbcnb/paper_tables``, for `rbcnb.paper.load_checks` and `load_spread`, and
-the tables of ``docs/paper.md``. Their numbers follow from `rbcnb.paper`, the sizes of torchvision's networks and fits of
-a toy, so that they change only where a printed number, a claim, a reading or a check below is changed. Takes less than
-a minute.
+the tables of ``docs/paper.md``. Their numbers follow from `rbcnb.paper`, the sizes of torchvision's networks and fits
+of a toy, so that they change only where a printed number, a claim, a reading or a check below is changed. Takes less
+than a minute.
 
 What agrees:
 
@@ -931,7 +931,7 @@ def methods() -> Iterator[Check]:
     yield Check(
         "no_research",
         "sections 1 and 2.2",
-        "what the paper says of Qin et al. (2018), on human white blood cells",
+        "what the paper says of Qin et al. (2018), on white blood cells",
         "no research concerning class imbalance",
         OF_QIN,
         None,

@@ -4,15 +4,19 @@ import os
 import re
 import subprocess
 import sys
+from inspect import signature
 from pathlib import Path
 
 import pandas as pd
 import paper_numbers
 import pytest
 from test_references import is_there
+from torch.optim import Adam
 
 from rbcnb.columns import CLASSES, SCORES
 from rbcnb.paper import CLAIMS, CONFUSION, SETTINGS, TABLE1, TABLE2, TABLE3, TABLES, load_checks, load_readings
+from rbcnb.segmentation.segment import FinderSpec
+from rbcnb.training.trial import Trial
 
 ROOT = Path(__file__).parents[1]
 TEXT = Path(os.environ.get("RBCNB_PAPER", ROOT.parent / "shared" / "paper" / "pasupa-2020.md"))
@@ -99,6 +103,30 @@ def test_readings_are_whole_and_name_code_that_is_there():
     assert readings.map(lambda text: isinstance(text, str) and text == text.strip() != "").all(axis=None)
     assert not readings["our_reading"].duplicated().any()
     assert [name for name in readings["code"] if not is_there(name)] == []
+
+
+def test_readings_hold_the_numbers_of_the_code():
+    spec, trial = FinderSpec(), Trial()
+    betas, eps, decay = (signature(Adam).parameters[name].default for name in ("betas", "eps", "weight_decay"))
+    assert (decay, trial.weight_decay, trial.schedule, trial.pretrained) == (0, 0, "constant", False)
+    assert trial.learning_rate == SETTINGS["learning_rate"]
+    assert spec.clahe_tile == 4
+    readings = " ".join(load_readings()["our_reading"])
+    assert f"clip limit {spec.clahe_clip:g}), in tiles of four cell diameters" in readings
+    assert f"reduced to cells of {spec.working_px:g} px" in readings
+    assert f"betas {betas[0]} and {betas[1]}, eps {eps:.0e}".replace("e-0", "e-") + ", no weight decay" in readings
+    assert f"The learning rate stays {trial.learning_rate}." in readings
+    assert f"Of a square larger than {SETTINGS['size_px']} px" in readings
+
+
+def test_the_mean_of_the_classes_f1_fits_the_matrices_best():
+    """As the readings say: more of the four printed scores than the F1 of mean precision and mean recall."""
+    best = TABLE1.sort_values("macro_f1").groupby(["architecture", "method"])["macro_f1"].last()
+    fits = [
+        sum(paper_numbers.fits_print(measure(counts), best[key], 2) is not None for key, counts in CONFUSION.items())
+        for measure in (lambda counts: paper_numbers.scores_of_confusion(counts)["macro_f1"], paper_numbers.f1_of_means)
+    ]
+    assert fits == [3, 2]
 
 
 def plain(text: str) -> str:
