@@ -1,4 +1,4 @@
-"""The paper's settings, tables and claims as data, and what its printed numbers come to when they are recomputed.
+"""The paper's settings, tables and claims as data, what its numbers come to, and how this package reads its text.
 
 Source: K. Pasupa, S. Vatathanavaro, S. Tungjitnob, "Convolutional neural networks based focal loss for class imbalance
 problem: a case study of canine red blood cells morphology classification" (2020). Scores are fractions from 0 to 1 with
@@ -13,8 +13,9 @@ import pandas as pd
 
 from rbcnb.columns import CLASSES
 
-# table1.csv to table3.csv as printed; figure11.csv: counts; claims.csv; checks.csv and spread.csv, by
+# table1.csv to table3.csv as printed; figure11.csv: counts; claims.csv and readings.csv; checks.csv and spread.csv, by
 # benchmarks/paper_numbers.py.
+# In table1.csv and table3.csv "bold" names the scores of a row that are printed in bold type.
 # In table2.csv codocyte, hypochromia, normal and total count cells; percent_* are the "class distributions" as printed.
 TABLES = Path(__file__).with_name("paper_tables")
 CHECKS, SPREAD = TABLES / "checks.csv", TABLES / "spread.csv"
@@ -37,7 +38,7 @@ SETTINGS = MappingProxyType(
 
 def _table(name: str) -> pd.DataFrame:
     """A printed table as it lies in ``paper_tables``, its accuracies turned from percent into fractions."""
-    table = pd.read_csv(TABLES / f"{name}.csv")
+    table = pd.read_csv(TABLES / f"{name}.csv").fillna({"bold": ""})
     return table.assign(accuracy=(table["accuracy"] / 100).round(4)) if "accuracy" in table else table
 
 
@@ -61,6 +62,16 @@ class Claim:
 
 
 CLAIMS = tuple(Claim(*row) for row in pd.read_csv(TABLES / "claims.csv").itertuples(index=False))
+
+
+def load_readings() -> pd.DataFrame:
+    """Where the paper leaves open what was done, and how this package reads it under ``protocol: paper``.
+
+    Returns:
+        ``place`` in the paper; ``printed``, its words; ``our_reading``; ``other_reading``, what the words allow, too;
+        ``code``, the name in this package that decides it. All are text.
+    """
+    return pd.read_csv(TABLES / "readings.csv", keep_default_na=False)
 
 
 def load_checks() -> pd.DataFrame:
