@@ -119,7 +119,7 @@ def study_images(values: Mapping[str, Any], available: Mapping[str, int]) -> dic
             for (_, rho), trials in ladders[name].items():
                 if rungs[rho] != whole:
                     add("06", trials, rungs[rho])
-        else:
+        elif name in ladders:  # the ladder may be climbed on the first outer splits alone
             add("06", set(all_trials(ladders[name])) - set(final[name]), whole)
     plain = [Trial(architecture=name, epochs=values["epochs"]) for name in values["architectures"]]
     for seed in range(values["leakage_repeats"]):
