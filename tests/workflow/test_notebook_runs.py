@@ -177,6 +177,8 @@ def test_cost_adds_up_every_fit():
     thrice = study_images({**VALUES, "protocol": "honest", "n_splits": 3}, COUNTS)
     once = study_images({**VALUES, "protocol": "honest"}, COUNTS)
     assert all(thrice[name]["small"] == pytest.approx(3 * once[name]["small"]) for name in ("04", "05", "06"))
+    first = study_images({**VALUES, "protocol": "honest", "n_splits": 3, "ladder_splits": 1}, COUNTS)
+    assert first == {**thrice, "06": once["06"]}
     rivals = study_images({**VALUES, "protocol": "honest", "rival_draws": 1}, COUNTS)
     assert rivals["06"]["small"] > once["06"]["small"]  # under- and over-sampling climb as well
     alone = study_images({**VALUES, "protocol": "paper"}, COUNTS)
