@@ -18,13 +18,13 @@ import numpy as np
 import pandas as pd
 
 from rbcnb._utils.files import atomic_write, file_digest
-from rbcnb.columns import CELL, LABEL, PRIMARY_METHODS, PROB, SMEAR, readable
+from rbcnb.columns import CELL, LABEL, PRIMARY_METHODS, PROB, SIMULATED, SMEAR, readable
 from rbcnb.evaluation.verdicts import answer_text
 from rbcnb.study.classical import CLASSIFIERS, MAJORITY
 from rbcnb.study.ledger import HONEST, LEDGER, load_ledger
 from rbcnb.study.store import load_predictions, load_record
 from rbcnb.workflow.classical_fits import CLASSICAL
-from rbcnb.workflow.report import CAPTIONS, TABLES
+from rbcnb.workflow.report import CAPTIONS, TABLES, simulated_notices, simulated_words
 from rbcnb.workflow.run import MANIFEST, Run
 
 PREDICTIONS, RECORDS = "predictions.parquet", "trials.parquet"
@@ -43,7 +43,10 @@ FIGURES = (
     *("answer", "differences", "differences_ladder", "gaps_by_rho", "rivals", "scores_by_rho"),
     *("balanced_scores_by_rho", "fig10", "fig11", "fig12", "fig13", "alpha_sweep", "validation_curves", "reliability"),
 )
-LICENCES = {"chula": "Chula RBC-12 (Naruenatthanaset et al. 2021), MIT licence; get it with `rbcnb fetch chula`"}
+LICENCES = {
+    "chula": "Chula RBC-12 (Naruenatthanaset et al. 2021), MIT licence; get it with `rbcnb fetch chula`",
+    "synthetic": "rendered by rbcnb, MIT licence",
+}
 _PARTS_HOLD = {"labelled.parquet": "the cells of the study and their labels"}
 _VERSIONS = ("rbcnb", "python", "torch", "torchvision", "fastai", "scikit-learn", "numpy")
 _README = Path(__file__).with_name("published_readme.md").read_text(encoding="utf-8")
@@ -175,6 +178,8 @@ def _save_manifest(run: Run, there: Run, copied: Sequence[str], packed: Sequence
     told = run.load_manifest()
     entries = {name: told[name] for name in copied if name in told}
     common = {"data": run.data_hash(), "seed": run.load_record().get("seeds", {}).get("seed")}
+    if words := run.simulated(PREDICTIONS):
+        common[SIMULATED] = words
     for name in packed:
         entries[name] = {"digest": file_digest(there.folder / name), **common}
     with atomic_write(there.folder / MANIFEST) as part:
@@ -185,15 +190,19 @@ def _readme(run: Run, record: dict, figures: Sequence[str], tables: Sequence[str
     parameters = record.get("parameters", {})
     first, last = (parameters.get(name, {}) for name in ("01_segmentation", "06_imbalance_study"))
     smears, versions = str(first.get("smears", "?")), record.get("versions", {})
-    judged = run.load_table("verdict")
+    manifest = run.load_manifest()
     listed = [(CLASSICAL, "predictions of the classical baseline")] * (run.folder / CLASSICAL).exists()
     listed += [(name, _PARTS_HOLD[name]) for name in packed if name in _PARTS_HOLD]
-    listed += [(f"tables/{name}.csv", TABLES.get(name)) for name in tables]
-    listed += [(f"figures/{name}.png", CAPTIONS.get(name)) for name in figures]
+    shown = {f"tables/{name}.csv": TABLES.get(name) for name in tables}
+    shown |= {f"figures/{name}.png": CAPTIONS.get(name) for name in figures}
+    for name, what in shown.items():
+        words = (what, simulated_words(manifest.get(name, {})))
+        listed.append((name, " ".join(word for word in words if word)))
     return _README.format(
         name=run.folder.name,
+        notice="".join(f"**{text}**\n\n" for text in simulated_notices(run)),
         answer=answer_text(run.load_table("differences"), margin=float(last.get("margin", 0.02))),
-        verdicts="\n".join(f"| {row.claim} ({row.place}) | {row.verdict} |" for row in judged.itertuples()),
+        verdicts=_verdicts(run.load_table("verdict")),
         chosen=_chosen(run),
         smears=smears,
         source=smears + (" --data DATA" if first.get("data") else ""),
@@ -213,6 +222,14 @@ def _readme(run: Run, record: dict, figures: Sequence[str], tables: Sequence[str
         tuning=TUNING,
         tolerance=TOLERANCE,
     )
+
+
+def _verdicts(judged: pd.DataFrame) -> str:
+    """The verdict of each claim as a table in Markdown, with what is simulated where anything is."""
+    more = [SIMULATED] if SIMULATED in judged else []
+    rows = [["claim of the paper", "verdict of this run", *more], ["---"] * (2 + len(more))]
+    rows += [[f"{row['claim']} ({row['place']})", row["verdict"], *row[more]] for _, row in judged.iterrows()]
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 
 def _chosen(run: Run) -> str:
