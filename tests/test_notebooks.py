@@ -117,7 +117,8 @@ def test_what_is_simulated_says_so_wherever_it_is_shown(finished, tmp_path):
     readme = (out / "README.md").read_text()
     assert readme.index(notice) < readme.index("| claim of the paper | verdict of this run | simulated |")
     assert readme.count(" | smears |") == len(pd.read_csv(out / "tables" / "verdict.csv"))
-    assert "How far readers agree SIMULATED: readers and smears" in readme
+    assert "How far readers agree (SIMULATED: readers and smears)" in readme
+    assert "labels that no person gave: agreement, second look." in readme  # and of no file that is not published
     published = verify_run(out)
     assert published.same, "\n".join(published.lines)
 

@@ -196,11 +196,11 @@ def _readme(run: Run, record: dict, figures: Sequence[str], tables: Sequence[str
     shown = {f"tables/{name}.csv": TABLES.get(name) for name in tables}
     shown |= {f"figures/{name}.png": CAPTIONS.get(name) for name in figures}
     for name, what in shown.items():
-        words = (what, simulated_words(manifest.get(name, {})))
-        listed.append((name, " ".join(word for word in words if word)))
+        words = simulated_words(manifest.get(name, {}))
+        listed.append((name, " ".join(text for text in (what, f"({words})" * bool(words)) if text)))
     return _README.format(
         name=run.folder.name,
-        notice="".join(f"**{text}**\n\n" for text in simulated_notices(run)),
+        notice="".join(f"**{text}**\n\n" for text in simulated_notices(run, shown)),
         answer=answer_text(run.load_table("differences"), margin=float(last.get("margin", 0.02))),
         verdicts=_verdicts(run.load_table("verdict")),
         chosen=_chosen(run),

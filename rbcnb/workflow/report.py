@@ -6,7 +6,7 @@ What is simulated stands before everything else, and in the heading of each tabl
 import base64
 import html
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -89,12 +89,15 @@ def _origin(path: Path, entry: Mapping[str, Any]) -> str:
     return html.escape(f"{path.parent.name}/{path.name}{made_from}")
 
 
-def simulated_notices(run: Run) -> list[str]:
-    """That the smears of *run* are simulated, and where its readers are, a paragraph each, to go before all else."""
-    manifest = run.load_manifest()
-    found = {Path(name).stem for name, entry in manifest.items() if READERS in entry.get(SIMULATED, "")}
-    names = ", ".join(map(readable, sorted(found)))
-    told = [run.notice(), f"SIMULATED readers: these show labels that no person gave: {names}." if names else ""]
+def simulated_notices(run: Run, names: Collection[str] | None = None) -> list[str]:
+    """That the smears of *run* are simulated, and where its readers are, a paragraph each, to go before all else.
+
+    *names*: of the files that are shown, as in the manifest; all of the run unless told.
+    """
+    shown = {name: entry for name, entry in run.load_manifest().items() if names is None or name in names}
+    found = sorted({Path(name).stem for name, entry in shown.items() if READERS in entry.get(SIMULATED, "")})
+    of_readers = f"SIMULATED readers: these show labels that no person gave: {', '.join(map(readable, found))}."
+    told = [run.notice(), of_readers if found else ""]
     return [text for text in told if text]
 
 
