@@ -32,6 +32,9 @@ NO_FOLD = -1
 TARGET = "target"
 PRED = "pred"
 PROB = "prob_"  # prefix: one column of probabilities per class
+PUBLISHED = "published"  # in place of a protocol: a number that the paper prints
+SIMULATED = "simulated"  # what of a row is invented, in these words; a table of which nothing is has no such column
+READERS, SMEARS, TOY_CELLS = "readers", "smears", "toy cells"
 REPETITION = "repetition"  # of the outer folds, in predictions of a seed that has several; 0, 1, ...
 SCORES = ("accuracy", "macro_f1", "auroc")  # of Tables 1 and 3
 # The question of the paper, of methods: focal loss against cross entropy and against over-sampling, per architecture.

@@ -1,5 +1,6 @@
 """The whole path, small: every notebook on tiny smears, resumed after a kill, and read by people."""
 
+import html
 import json
 import os
 import shutil
@@ -12,14 +13,21 @@ from pathlib import Path
 import pandas as pd
 import psutil
 import pytest
+from marks import marks_of
 from PIL import Image
 from tiny_run import FIGURES, command, reproduce
 
 from rbcnb.labels.readings import append_readings
 from rbcnb.smears.sources import synthetic_smears
+from rbcnb.workflow.publish import publish_run
+from rbcnb.workflow.run import Run
 from rbcnb.workflow.verify import verify_run
 
 pytestmark = pytest.mark.slow
+# Tables and figures of a run on rendered smears that have no simulated reader in them, no smear, or neither.
+NOTHING_SIMULATED = {"fig01", "fig02", "fig03", "fig04", "winners_curse", "recomputation"}
+OF_A_TOY = {"alpha_lecture", "noise_training", "toy_losses", "loss_shares"}
+OF_READERS = {"agreement", "disagreement", "second_look", "suspects", "class_overlap", "to_read_again"}
 
 
 @pytest.fixture(scope="module")
@@ -81,6 +89,38 @@ def test_its_tables_follow_from_what_it_stored(finished):
     report = verify_run(finished)
     assert report.same, "\n".join(report.lines)
     assert {"choices", "table1", "table2", "table3", "differences", "mistakes", "verdict"} <= set(report.tables)
+
+
+def test_what_is_simulated_says_so_wherever_it_is_shown(finished, tmp_path):
+    marks = marks_of(finished)
+    of_no_smear = {name for name, words in marks.items() if words in ("", "toy cells")}
+    assert of_no_smear == NOTHING_SIMULATED | OF_A_TOY
+    assert {name for name, words in marks.items() if words == ""} == NOTHING_SIMULATED
+    assert {name for name, words in marks.items() if "readers" in words} == OF_READERS
+    assert {words for name, words in marks.items() if name not in of_no_smear} == {"smears", "readers and smears"}
+    manifest = json.loads((finished / "manifest.json").read_text())
+    bare = {name for name, entry in manifest.items() if "simulated" not in entry}
+    assert {name for name in bare if "/" not in name} == {"finder.json"}
+    assert pd.read_csv(finished / "label_issues.csv")["simulated"].unique() == ["readers and smears"]
+    page = html.unescape((finished / "report.html").read_text())
+    notice = Run.at(finished).notice()
+    assert 0 < page.index(notice) < page.index("<h2 id=verdict>")
+    heads = [line for line in (finished / "data_card.md").read_text().splitlines() if line.startswith("#")]
+    assert len(heads) > 6
+    assert all("SIMULATED" in head for head in heads)
+    assert "## Agreement (SIMULATED: readers and smears)" in heads
+    for path in (finished / "notebooks").glob("*.ipynb"):
+        printed = json.loads(path.read_text())["cells"]
+        shown = "".join(json.dumps(cell.get("outputs", "")) for cell in printed)
+        assert (notice in shown) == (path.stem != "03_loss_exploration")  # which has no smear
+    out = publish_run(finished, tmp_path / "out")
+    readme = (out / "README.md").read_text()
+    assert readme.index(notice) < readme.index("| claim of the paper | verdict of this run | simulated |")
+    assert readme.count(" | smears |") == len(pd.read_csv(out / "tables" / "verdict.csv"))
+    assert "How far readers agree (SIMULATED: readers and smears)" in readme
+    assert "labels that no person gave: agreement, second look." in readme  # and of no file that is not published
+    published = verify_run(out)
+    assert published.same, "\n".join(published.lines)
 
 
 def test_its_model_counts_new_smears(finished, tmp_path):

@@ -1,14 +1,17 @@
 """Notebooks on images that are not rendered for them, and what is said where one fails."""
 
+import json
 import os
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+from marks import marks_of
 from PIL import Image
 from tiny_run import FIGURES, reproduce
 
+from rbcnb.labels.readings import append_readings
 from rbcnb.smears.sources import synthetic_smears
 
 pytestmark = pytest.mark.slow
@@ -45,6 +48,24 @@ def test_a_folder_of_ones_own_smears_with_one_bad_file(tmp_path):
     assert again.returncode == 1  # what was left out stays so
     assert again.stderr.count("done already") == 3
     assert set(pd.read_csv(tmp_path / "run" / "tables" / "table1.csv")["protocol"]) == {"published", "honest"}
+    run = tmp_path / "run"
+    of_readers = {name for name, words in marks_of(run).items() if words}
+    assert {words for words in marks_of(run).values() if words} == {"readers"}  # nobody has read these cells
+    assert of_readers == {"agreement", "disagreement", "second_look"}
+    read = pd.read_csv(run / "labelled.csv").head(12)[["smear", "cell", "x_px", "y_px", "radius_px", "label"]]
+    for reader in ("anna", "bo"):
+        append_readings(run / "readings.csv", read.assign(reader=reader))
+    queue = pd.read_csv(run / "relabel_queue.csv").merge(pd.read_csv(run / "labelled.csv"))
+    append_readings(run / "second_look.csv", queue[[*read]].assign(reader="cy"))
+    assert reproduce(run, *once, "--only", "02").returncode == 1
+    assert set(marks_of(run).values()) == {""}
+    executed = json.loads((run / "notebooks" / "02_labelling_audit.ipynb").read_text())
+    outputs = [cell.get("outputs", "") for cell in executed["cells"]]
+    texts = [json.dumps(outputs), *((run / name).read_text() for name in ("data_card.md", "manifest.json"))]
+    texts.append((run / "report.html").read_text().split("</style>")[1])
+    assert "the readers anna and bo" in texts[1]
+    for text in texts:
+        assert "simulated" not in text.lower()
     (folder / "torn.png").unlink()
     (folder / "labels.csv").unlink()
     bare = reproduce(tmp_path / "bare", "--smears", str(folder))

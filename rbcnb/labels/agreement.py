@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from rbcnb.columns import AGREEMENT_COLUMNS, CELL, GROUP, KIND, LABEL, READER, SMEAR, class_names
+from rbcnb.columns import AGREEMENT_COLUMNS, CELL, GROUP, KIND, LABEL, READER, READERS, SMEAR, class_names
 from rbcnb.labels.assign import twin_readings
 from rbcnb.labels.consensus import standing_readings
 from rbcnb.labels.readings import NAMED
@@ -200,7 +200,7 @@ class Compared:
     """Ratings to be compared, and whose they are."""
 
     source: str  # a sentence's subject, such as "readers anna and bo"
-    simulated: bool
+    simulated: str  # ``columns.READERS`` where no person gave them, else ""
     ratings: pd.DataFrame  # a row per cell, a column per reader
     smears: np.ndarray  # of each row, the smear, or the group of identical ones
 
@@ -223,12 +223,12 @@ def compared_readers(
         group_of = cells.drop_duplicates(SMEAR).set_index(SMEAR)[GROUP]
         smears = ratings.index.get_level_values(SMEAR).to_series()
         source = "the readers " + " and ".join(map(str, ratings.columns))
-        return Compared(source, False, ratings, smears.map(group_of).fillna(smears).to_numpy())
+        return Compared(source, "", ratings, smears.map(group_of).fillna(smears).to_numpy())
     twins = twin_readings(truth)
     if len(twins):
         pairs = twins[["first", "second"]].rename(columns="{} reading".format)
         source = f"two readings of {twins[GROUP].nunique()} images, which lie in the data twice"
-        return Compared(source, False, pairs, twins[GROUP].to_numpy())
+        return Compared(source, "", pairs, twins[GROUP].to_numpy())
     ratings = simulated_readers(cells, error=error, spread=error, seed=seed, readers=("simulated 1", "simulated 2"))
     source = f"two SIMULATED readers, wrong on {error:.0%} of cells (sd from smear to smear {error:.0%})"
-    return Compared(source, True, ratings, cells[GROUP].to_numpy())
+    return Compared(source, READERS, ratings, cells[GROUP].to_numpy())

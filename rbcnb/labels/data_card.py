@@ -5,12 +5,26 @@ left to be filled in, and says so.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pandas as pd
 
-from rbcnb.columns import BORDER, CELL, GROUP, KIND, LABEL, READER, REVISION, SESSION, SMEAR, TIME, UNSURE, class_names
+from rbcnb.columns import (
+    BORDER,
+    CELL,
+    GROUP,
+    KIND,
+    LABEL,
+    READER,
+    REVISION,
+    SESSION,
+    SIMULATED,
+    SMEAR,
+    TIME,
+    UNSURE,
+    class_names,
+)
 from rbcnb.labels.agreement import Compared
 from rbcnb.labels.assign import MATCH_RADII, click_offsets, count_classes, imbalance_ratio, labels_per_smear, matched
 from rbcnb.labels.consensus import DISPUTED, current_labels
@@ -92,13 +106,20 @@ def known_flaws(
     return pd.DataFrame(rows, columns=list(FLAWS))
 
 
-def audit_text(pairs: pd.DataFrame, issues: pd.DataFrame | None = None, estimate: pd.DataFrame | None = None) -> str:
+def audit_text(
+    pairs: pd.DataFrame,
+    issues: pd.DataFrame | None = None,
+    estimate: pd.DataFrame | None = None,
+    *,
+    planted: bool = False,
+) -> str:
     """What the audit found among the drawn cells, in sentences.
 
     Args:
         pairs: of `rbcnb.labels.duplicate_cells`.
         issues: of `rbcnb.labels.find_label_issues`, unless errors were planted.
         estimate: of `rbcnb.labels.error_estimate`, if a reader took the second look.
+        planted: the reader looked at labels of which some had been made wrong.
     """
     identical = int(pairs["identical"].sum())
     told = [f"{len(pairs)} pairs of drawn cells look the same, {identical} of them to the byte (`duplicates.csv`)."]
@@ -114,6 +135,7 @@ def audit_text(pairs: pd.DataFrame, issues: pd.DataFrame | None = None, estimate
             f"{row['controls_changed']:.0f} of {row['controls']:.0f} controls: about {row['errors']:.0f} "
             f"({row['errors_low']:.0f} to {row['errors_high']:.0f}) of the doubted are wrong."
         )
+        told += ["Those are of a copy, with SIMULATED errors planted among its labels."] * planted
     return " ".join(told)
 
 
@@ -172,8 +194,11 @@ def data_card_text(
     agreement: pd.DataFrame,
     match_radii: float = MATCH_RADII,
     more: Mapping[str, pd.DataFrame | str] | None = None,
+    simulated: str = "",
 ) -> str:
     """The card as Markdown.
+
+    Headings and tables say what is simulated: *simulated*, and of agreement what its own column says.
 
     Args:
         title: what the card is of, such as the run and the digest of its data.
@@ -186,7 +211,12 @@ def data_card_text(
         compared: whose readings were compared, and *agreement* their `rbcnb.labels.agreement_table`.
         match_radii: as used to give found cells their labels.
         more: further sections, heading -> table or text.
+        simulated: what is invented of all there is, in words of `rbcnb.columns`; "" for nothing.
     """
+
+    def table_text(table: pd.DataFrame) -> str:
+        return _table(table.assign(**{SIMULATED: simulated}) if simulated else table)
+
     labelled, groups = cells.dropna(subset=[LABEL]), smears[GROUP].nunique()
     parts = {
         "Sources": source,
@@ -194,24 +224,26 @@ def data_card_text(
             f"{len(smears)} smears in {groups} groups; {len(cells)} cells found, {len(labelled)} of them labelled; "
             f"{len(drawn)} drawn for the study. Imbalance ratio, Eq. (5): {imbalance_ratio(labelled[LABEL]):.2f} of "
             f"the labelled, {imbalance_ratio(drawn[LABEL]):.2f} of the drawn cells.\n\n"
-            + _table(_class_table(truth, labelled, drawn))
+            + table_text(_class_table(truth, labelled, drawn))
         ),
-        "Labelled cells per smear": _smears_text(labels_per_smear(cells)),
+        "Labelled cells per smear": _smears_text(labels_per_smear(cells), table_text),
         "Readers": (
-            _table(readers_table(readings))
+            table_text(readers_table(readings))
             + f"\n\n{KINDS[0]} to {KINDS[-1]}: kinds of readings; again: of a cell that the reader had read before."
             if len(readings)
             else "Nobody has read cells in this run: its labels came with the smears."
         ),
         "Agreement": f"Of {compared.source}; 95 % intervals over smears.\n\n{_table(_agreement_text(agreement))}",
-        "Known flaws": _table(known_flaws(cells, truth, smears, readings, match_radii=match_radii)),
-        **{head: text if isinstance(text, str) else _table(text) for head, text in (more or {}).items()},
+        "Known flaws": table_text(known_flaws(cells, truth, smears, readings, match_radii=match_radii)),
+        **{head: text if isinstance(text, str) else table_text(text) for head, text in (more or {}).items()},
         "What this card cannot know": (
             "Which animals or patients the smears are of and who chose them, stain, microscope and pixel size, the "
             "readers' training, and consent. Tell these beside it."
         ),
     }
-    return "\n\n".join([f"# {title}", *(f"## {head}\n\n{text}" for head, text in parts.items())]) + "\n"
+    invented = dict.fromkeys(parts, simulated) | {"Agreement": agreement.get(SIMULATED, pd.Series([""])).iloc[0]}
+    marks = {head: f" (SIMULATED: {words})" if words else "" for head, words in invented.items()}
+    return "\n\n".join([f"# {title}", *(f"## {head}{marks[head]}\n\n{text}" for head, text in parts.items())]) + "\n"
 
 
 def _of(n: int, total: int) -> str:
@@ -234,12 +266,12 @@ def _class_table(truth: pd.DataFrame, labelled: pd.DataFrame, drawn: pd.DataFram
     )
 
 
-def _smears_text(per_smear: pd.DataFrame) -> str:
+def _smears_text(per_smear: pd.DataFrame, table_text: Callable[[pd.DataFrame], str]) -> str:
     if len(per_smear) <= LONGEST:
-        return _table(per_smear)
+        return table_text(per_smear)
     spread = per_smear.drop(columns=SMEAR).describe().loc[["min", "50%", "mean", "max"]].round(1)
     spread = spread.rename(index={"50%": "median"}).rename_axis("of all smears").reset_index()
-    return f"{len(per_smear)} smears; each one: `tables/labels_per_smear.csv`.\n\n{_table(spread)}"
+    return f"{len(per_smear)} smears; each one: `tables/labels_per_smear.csv`.\n\n{table_text(spread)}"
 
 
 def _agreement_text(agreement: pd.DataFrame) -> pd.DataFrame:
@@ -253,6 +285,7 @@ def _agreement_text(agreement: pd.DataFrame) -> pd.DataFrame:
             "interval": agreement.apply(interval, axis=1),
             "cells": agreement["n_cells"],
             "smears": agreement["n_smears"],
+            **agreement.filter([SIMULATED]),
         }
     )
 

@@ -22,7 +22,7 @@ SUSPECT, CONTROL = "suspect", "control"
 SECOND = "second"  # the label of the second look; missing where the reader was unsure or has not come that far
 ALL = "all"
 _COUNTS = ["suspects", "controls", "unread", "suspects_changed", "controls_changed"]
-SIMULATED = "simulated from the truth"  # name of a reader who is none
+SIMULATED_READER = "simulated from the truth"  # name of a reader who is none
 
 
 def relabel_queue(
@@ -82,7 +82,7 @@ def simulated_labels(key: pd.DataFrame, truth: pd.DataFrame, *, slip_rate: float
         str(rng.choice([name for name in names if name != label])) if slip else label
         for label, slip in zip(true[LABEL], slips, strict=True)
     ]
-    return true.assign(**{LABEL: said, X: np.nan, Y: np.nan, RADIUS: np.nan, KIND: NAMED, READER: SIMULATED})
+    return true.assign(**{LABEL: said, X: np.nan, Y: np.nan, RADIUS: np.nan, KIND: NAMED, READER: SIMULATED_READER})
 
 
 def compare_second_look(key: pd.DataFrame, labels: pd.DataFrame) -> pd.DataFrame:

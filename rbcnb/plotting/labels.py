@@ -9,18 +9,14 @@ from rbcnb.columns import AGREEMENT_COLUMNS, CELL, LABEL, SMEAR, readable
 from rbcnb.plotting.cells import plot_contact_sheet, show_image
 from rbcnb.plotting.style import BLUE, GREY, VERMILLION, bare, new_figure, rc, require
 
-_SIMULATED = "(SIMULATED readers)"
 
-
-def plot_disagreement(counts: pd.DataFrame, *, simulated: bool = False) -> Figure:
+def plot_disagreement(counts: pd.DataFrame) -> Figure:
     """Who calls what how: cells by the label of one reader (rows) and of another (columns).
 
     The same label is blue, another one vermillion, the deeper the more of the row's cells; so a class that one reader
     gives and the other does not shows as a row of vermillion. A cell without a number is none.
 
-    Args:
-        counts: as of `rbcnb.labels.disagreement_counts`; the names of its axes are the readers'.
-        simulated: no person read these cells, and the title says so.
+    *counts*: as of `rbcnb.labels.disagreement_counts`; the names of its axes are the readers'.
     """
     if list(counts.index) != list(counts.columns) or counts.empty:
         raise ValueError(f"rows and columns must be the same classes, got {list(counts.index)}, {list(counts.columns)}")
@@ -47,16 +43,12 @@ def plot_disagreement(counts: pd.DataFrame, *, simulated: bool = False) -> Figur
         ax.set_yticks(range(n), names)
         ax.tick_params(length=0)
         ax.set(xlabel=f"label by {counts.columns.name}", ylabel=f"label by {counts.index.name}")
-        title = f"{matrix.trace():,g} of {matrix.sum():,g} cells got the same label"
-        ax.set_title(title + f"\n{_SIMULATED}" * simulated)
+        ax.set_title(f"{matrix.trace():,g} of {matrix.sum():,g} cells got the same label")
     return figure
 
 
-def plot_agreement(table: pd.DataFrame, *, simulated: bool = False) -> Figure:
-    """Every statistic of an agreement table as a point with its interval; hollow where the interval is not known.
-
-    *simulated*: no person read these cells, and the title says so.
-    """
+def plot_agreement(table: pd.DataFrame) -> Figure:
+    """Every statistic of an agreement table as a point with its interval; hollow where the interval is not known."""
     require(table, list(AGREEMENT_COLUMNS), "an agreement table")
     places = np.arange(len(table))
     known = table["low"].notna().to_numpy()
@@ -72,7 +64,7 @@ def plot_agreement(table: pd.DataFrame, *, simulated: bool = False) -> Figure:
         ax.grid(visible=False, axis="y")
         ax.set_xlim(min(0.0, float(table["value"].min()) - 0.05), 1.02)
         ax.set_xlabel("value and 95 % interval over smears")
-        ax.set_title("Agreement of readers" + f" {_SIMULATED}" * simulated)
+        ax.set_title("Agreement of readers")
     return figure
 
 

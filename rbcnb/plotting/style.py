@@ -13,6 +13,8 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.text import Text
+from matplotlib.transforms import Bbox
 
 from rbcnb.columns import CODOCYTE, HYPOCHROMIA, NORMAL
 
@@ -68,6 +70,7 @@ _RC = {
 }
 DPI = 144
 CSS_DPI = 96  # pixels of a page to the inch
+HEADING_IN = 0.26  # height of the strip above a figure that has a heading
 
 
 def rc() -> AbstractContextManager:
@@ -77,6 +80,24 @@ def rc() -> AbstractContextManager:
 
 class SelfShowingFigure(Figure):
     """A matplotlib Figure that a notebook shows as it is returned, also when nothing has imported pyplot."""
+
+    _heading: Text | None = None
+
+    def set_heading(self, words: str) -> None:
+        """Puts *words* into a strip above the figure, of which its layout knows nothing."""
+        if self._heading is None:
+            self._heading = self.text(0, 0, "", transform=self.dpi_scale_trans, color=VERMILLION, size=9, weight="bold")
+        self._heading.set(text=words, position=(0.08, self.get_figheight() + 0.07))
+
+    def savefig(self, *args, **options):
+        """Saves the figure, and its heading with it."""
+        if self._heading is not None:
+            right = self._heading.get_window_extent().x1 / self.dpi + 0.08  # a picture may be narrower than words
+            # A strip of whole pixels, or the figure under it would come to lie between two rows of them.
+            height_px = self.bbox.height + round(HEADING_IN * self.dpi) + 1e-6
+            whole = Bbox.from_extents(0, 0, max(self.get_figwidth(), right), height_px / self.dpi)
+            options = {"bbox_inches": whole} | options
+        super().savefig(*args, **options)
 
     def draw(self, renderer):
         """Draw under the house's settings: ticks are made while drawing and would otherwise take the caller's."""

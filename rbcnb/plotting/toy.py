@@ -21,7 +21,7 @@ from rbcnb.plotting.style import BLACK, BLUE, CLASS_COLOURS, CYCLE, DASHES, ORAN
 if TYPE_CHECKING:
     from rbcnb.losses.toy_fits import ToyFits
 
-_X, _Y = "measurement 1 (SD)", "measurement 2 (SD)"
+_X, _Y = "toy measurement 1 (SD)", "toy measurement 2 (SD)"
 
 
 def alpha_lecture(
@@ -45,7 +45,7 @@ def alpha_lecture(
             for ax, (name, table) in zip(axes, scores.items(), strict=False):
                 runs.append([ax.plot(alphas, alphas, color=BLUE, lw=1, alpha=0.6)[0] for _ in range(table.shape[2])])
                 means += ax.plot(alphas, alphas, "o-", color=BLACK, lw=2.4)
-                ax.set(xlabel="α (no unit)", ylabel="macro F1 on new cells (0 to 1)", title=name)
+                ax.set(xlabel="α (no unit)", ylabel="macro F1 on new toy cells (0 to 1)", title=name)
                 ax.set_ylim(np.floor(lowest * 20) / 20, 0.85)
             axes[0].legend([means[0], runs[0][0]], ["mean", "one seed"], loc="lower left")
             gaps = []
@@ -95,7 +95,7 @@ def plot_noise_training(
             ends = [mean - score.min(axis=1), score.max(axis=1) - mean]
             axes[1].errorbar(aside, mean, ends, color=colour, ls=dash, marker="o", elinewidth=1.5, label=name)
         axes[0].set(xlabel="training (steps)", ylabel="share of the gradient from\nwrong labels (%)", ylim=(0, 100))
-        axes[1].set(xlabel="labels that are wrong (%)", ylabel="macro F1, clean new cells (0 to 1)")
+        axes[1].set(xlabel="labels that are wrong (%)", ylabel="macro F1, clean new toy cells (0 to 1)")
         n_samples = len(next(iter(scores.values()))[0])
         axes[1].set_title(f"mean and range of {n_samples} samples" if n_samples > 1 else "one sample")
         axes[0].legend()
@@ -128,7 +128,7 @@ def calibration_fits(probs: Mapping[float, np.ndarray], truth: np.ndarray) -> Dr
                 points += ax.plot([], [], "o-", color=colour, ms=7)
                 texts.append(ax.text(0.03, 0.95, "", transform=ax.transAxes, va="top", color=colour))
                 ax.set(xlim=(0, 1), ylim=(0, 1), xlabel="probability that the network says (0 to 1)", title=title)
-                ax.set_ylabel("true probability (0 to 1)")
+                ax.set_ylabel("true probability of toy cells (0 to 1)")
 
         def update(*, gamma: float) -> None:
             for point, text, said in zip(

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from rbcnb.columns import CLASSES, DEV, LABEL, SCORES, SPLIT, TEST, class_names, readable
+from rbcnb.columns import CLASSES, DEV, LABEL, PUBLISHED, SCORES, SPLIT, TEST, class_names, readable
 from rbcnb.evaluation.calibration import calibrate
 from rbcnb.evaluation.hypothesis_tests import ResampledT, corrected_resampled_t, mcnemar
 from rbcnb.evaluation.inference import interval_of_macro_f1
@@ -18,7 +18,6 @@ from rbcnb.study.ladder import TABLE2_ARM
 from rbcnb.study.protocols import method_rank
 from rbcnb.study.store import fold_predictions, load_predictions, predictions_by_method
 
-PUBLISHED = "published"
 BALANCED = "balanced_macro_f1"
 _NUMBERS = ("n_seeds", "n_splits")
 _SPREAD = ("macro_f1_sd", "macro_f1_low", "macro_f1_high")

@@ -17,7 +17,7 @@ from pathlib import Path
 import pandas as pd
 
 from rbcnb._utils.files import atomic_write, file_digest
-from rbcnb.columns import CELL, LABEL, PRIMARY_METHODS, SMEAR, readable
+from rbcnb.columns import CELL, LABEL, PRIMARY_METHODS, SIMULATED, SMEAR, readable
 from rbcnb.evaluation.verdicts import answer_text
 from rbcnb.study.classical import CLASSIFIERS, MAJORITY
 from rbcnb.study.ledger import HONEST, LEDGER, load_ledger
@@ -34,7 +34,7 @@ from rbcnb.study.store import (
 )
 from rbcnb.training.trial import FIT_VERSION
 from rbcnb.workflow.classical_fits import CLASSICAL
-from rbcnb.workflow.report import CAPTIONS, TABLES
+from rbcnb.workflow.report import CAPTIONS, TABLES, simulated_notices, simulated_words
 from rbcnb.workflow.run import MANIFEST, Run
 
 TUNING = "fold_trials"
@@ -48,7 +48,10 @@ FIGURES = (
     *("answer", "differences", "differences_ladder", "gaps_by_rho", "rivals", "scores_by_rho"),
     *("balanced_scores_by_rho", "fig10", "fig11", "fig12", "fig13", "alpha_sweep", "validation_curves", "reliability"),
 )
-LICENCES = {"chula": "Chula RBC-12 (Naruenatthanaset et al. 2021), MIT licence; get it with `rbcnb fetch chula`"}
+LICENCES = {
+    "chula": "Chula RBC-12 (Naruenatthanaset et al. 2021), MIT licence; get it with `rbcnb fetch chula`",
+    "synthetic": "rendered by rbcnb, MIT licence",
+}
 _PARTS_HOLD = {"labelled.parquet": "the cells of the study and their labels"}
 _VERSIONS = ("rbcnb", "python", "torch", "torchvision", "fastai", "scikit-learn", "numpy")
 _UNFINISHED = """# {name}, at work
@@ -186,6 +189,8 @@ def _save_manifest(
     told = before or run.load_manifest()
     entries = {name: told[name] for name in copied if name in told}
     common = {"data": run.data_hash(), "seed": run.load_record().get("seeds", {}).get("seed")}
+    if words := run.simulated(PREDICTIONS):
+        common[SIMULATED] = words
     for name in packed:
         entries[name] = {"digest": file_digest(there.folder / name), **common}
     with atomic_write(there.folder / MANIFEST) as part:
@@ -196,15 +201,19 @@ def _readme(run: Run, record: dict, figures: Sequence[str], tables: Sequence[str
     parameters = record.get("parameters", {})
     first, last = (parameters.get(name, {}) for name in ("01_segmentation", "06_imbalance_study"))
     smears, versions = str(first.get("smears", "?")), record.get("versions", {})
-    judged = run.load_table("verdict")
+    manifest = run.load_manifest()
     listed = [(CLASSICAL, "predictions of the classical baseline")] * (run.folder / CLASSICAL).exists()
     listed += [(name, _PARTS_HOLD[name]) for name in packed if name in _PARTS_HOLD]
-    listed += [(f"tables/{name}.csv", TABLES.get(name)) for name in tables]
-    listed += [(f"figures/{name}.png", CAPTIONS.get(name)) for name in figures]
+    shown = {f"tables/{name}.csv": TABLES.get(name) for name in tables}
+    shown |= {f"figures/{name}.png": CAPTIONS.get(name) for name in figures}
+    for name, what in shown.items():
+        words = simulated_words(manifest.get(name, {}))
+        listed.append((name, " ".join(text for text in (what, f"({words})" * bool(words)) if text)))
     return _README.format(
         name=run.folder.name,
+        notice="".join(f"**{text}**\n\n" for text in simulated_notices(run, shown)),
         answer=answer_text(run.load_table("differences"), margin=float(last.get("margin", 0.02))),
-        verdicts="\n".join(f"| {row.claim} ({row.place}) | {row.verdict} |" for row in judged.itertuples()),
+        verdicts=_verdicts(run.load_table("verdict")),
         chosen=_chosen(run),
         smears=smears,
         source=smears + (" --data DATA" if first.get("data") else ""),
@@ -225,6 +234,14 @@ def _readme(run: Run, record: dict, figures: Sequence[str], tables: Sequence[str
         tuning=TUNING,
         tolerance=TOLERANCE,
     )
+
+
+def _verdicts(judged: pd.DataFrame) -> str:
+    """The verdict of each claim as a table in Markdown, with what is simulated where anything is."""
+    more = [SIMULATED] if SIMULATED in judged else []
+    rows = [["claim of the paper", "verdict of this run", *more], ["---"] * (2 + len(more))]
+    rows += [[f"{row['claim']} ({row['place']})", row["verdict"], *row[more]] for _, row in judged.iterrows()]
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 
 def _chosen(run: Run) -> str:

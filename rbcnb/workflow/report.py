@@ -1,15 +1,21 @@
-"""One page that opens offline: the verdict, every table and every figure of a run, and where they came from."""
+"""One page that opens offline: the verdict, every table and every figure of a run, and where they came from.
+
+What is simulated stands before everything else, and in the heading of each table and figure.
+"""
 
 import base64
 import html
 import re
+from collections.abc import Collection, Mapping
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import yaml
 from PIL import Image
 
 from rbcnb._utils.files import atomic_write
+from rbcnb.columns import READERS, SIMULATED, readable
 from rbcnb.plotting.style import CSS_DPI, DPI
 from rbcnb.workflow.run import Run
 
@@ -22,6 +28,8 @@ h1{font-size:1.7rem}h2{font-size:1.25rem;margin-top:2.4rem;border-bottom:1px sol
 table{border-collapse:collapse;font-size:.86rem;display:block;overflow-x:auto}
 th,td{padding:.2rem .6rem;text-align:right;border-bottom:1px solid #e4e4e4;font-variant-numeric:tabular-nums}
 th{background:#f4f4f4;position:sticky;top:0}.text{text-align:left}td{vertical-align:top}
+.simulated{color:#b34700;font-weight:700}p.simulated{border:2px solid #d55e00;padding:.6rem .9rem;font-size:1.05rem}
+td.simulated{font-weight:400;white-space:nowrap}h2 .simulated{font-size:.95rem;margin-left:.4rem}
 figure{margin:1.6rem 0}img{max-width:100%;height:auto}figcaption,.note{color:#555;font-size:.9rem}
 """
 
@@ -31,17 +39,19 @@ def write_report(run: Run) -> Path:
     record = run.load_record()
     tables = _ordered(run.folder / "tables", "*.csv", list(TABLES))
     figures = _ordered(run.folder / "figures", "*.png", list(CAPTIONS))
-    origins = {name: _origin(entry) for name, entry in run.load_manifest().items()}
+    manifest = run.load_manifest()
+    entries = {path: manifest.get(f"{path.parent.name}/{path.name}", {}) for path in [*tables, *figures]}
     first = [path for path in tables if path.stem == "verdict"]
     parts = [
         "<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content='width=device-width'>",
         f"<title>rbcnb: {html.escape(run.folder.name)}</title><style>{STYLE}</style>",
         "<h1>Does focal loss help? Pasupa et al. (2020), run again</h1>",
+        *(f"<p class=simulated>{html.escape(text)}</p>" for text in simulated_notices(run)),
         f"<p class=note>{_provenance(run, record)}</p>",
-        *(_table(path, origins) for path in first),
+        *(_table(path, entries[path]) for path in first),
         "<h2>Figures</h2>",
-        *(_figure(path, origins) for path in figures),
-        *(_table(path, origins) for path in tables if path not in first),
+        *(_figure(path, entries[path]) for path in figures),
+        *(_table(path, entries[path]) for path in tables if path not in first),
         '<p class=note>About the labels: <a href="data_card.md">data_card.md</a></p>'
         * (run.folder / "data_card.md").exists(),
         "<h2>Notebooks</h2>",
@@ -70,16 +80,38 @@ def _provenance(run: Run, record: dict) -> str:
         **record.get("versions", {}),
     }
     told = ", ".join(f"{name} {value}" for name, value in facts.items() if value is not None)
-    source = "synthetic cells: figures of a rendering, not of dogs. " if parameters.get("smears") == "synthetic" else ""
-    return html.escape(f"{source}Run {run.folder.name}; {told}.")
+    return html.escape(f"Run {run.folder.name}; {told}.")
 
 
-def _origin(entry: dict) -> str:
-    """What a file of the manifest was made from."""
-    return f", data {entry['data']}, seed {entry['seed']}"
+def _origin(path: Path, entry: Mapping[str, Any]) -> str:
+    """Where a file lies, and what the manifest's *entry* says that it was made from."""
+    made_from = f", data {entry['data']}, seed {entry['seed']}" if entry else ""
+    return html.escape(f"{path.parent.name}/{path.name}{made_from}")
 
 
-def _table(path: Path, origins: dict[str, str]) -> str:
+def simulated_notices(run: Run, names: Collection[str] | None = None) -> list[str]:
+    """That the smears of *run* are simulated, and where its readers are, a paragraph each, to go before all else.
+
+    *names*: of the files that are shown, as in the manifest; all of the run unless told.
+    """
+    shown = {name: entry for name, entry in run.load_manifest().items() if names is None or name in names}
+    found = sorted({Path(name).stem for name, entry in shown.items() if READERS in entry.get(SIMULATED, "")})
+    of_readers = f"SIMULATED readers: these show labels that no person gave: {', '.join(map(readable, found))}."
+    told = [run.notice(), of_readers if found else ""]
+    return [text for text in told if text]
+
+
+def simulated_words(entry: Mapping[str, Any]) -> str:
+    """What a file's *entry* in the manifest says is simulated of it, as a heading has it; "" where nothing is."""
+    return f"SIMULATED: {entry[SIMULATED]}" if SIMULATED in entry else ""
+
+
+def _marked(entry: Mapping[str, Any]) -> str:
+    words = simulated_words(entry)
+    return f"<span class=simulated>{html.escape(words)}</span> " if words else ""
+
+
+def _table(path: Path, entry: Mapping[str, Any]) -> str:
     try:
         table = pd.read_csv(path)
     except pd.errors.EmptyDataError:
@@ -88,14 +120,14 @@ def _table(path: Path, origins: dict[str, str]) -> str:
     if table.empty:
         return ""
     kinds = [" class=text" if table[name].dtype.kind not in "iufb" else "" for name in table.columns]
+    kinds = [" class='text simulated'" if name == SIMULATED else kind for name, kind in zip(table, kinds, strict=True)]
     head = "".join(f"<th{kind}>{html.escape(name)}" for name, kind in zip(table.columns, kinds, strict=True))
     rows = (
         "<tr>" + "".join(f"<td{kind}>{_cell(value)}" for value, kind in zip(row, kinds, strict=True))
         for row in table.itertuples(index=False)
     )
     return (
-        f"<h2 id={path.stem}>{html.escape(title)}</h2><p class=note>tables/{path.name}"
-        f"{html.escape(origins.get(f'tables/{path.name}', ''))}</p>"
+        f"<h2 id={path.stem}>{html.escape(title)} {_marked(entry)}</h2><p class=note>{_origin(path, entry)}</p>"
         f"<table><tr>{head}{''.join(rows)}</table>"
     )
 
@@ -106,17 +138,16 @@ def _cell(value: object) -> str:
     return f"{value:.4g}" if isinstance(value, float) else html.escape(str(value))
 
 
-def _figure(path: Path, origins: dict[str, str]) -> str:
+def _figure(path: Path, entry: Mapping[str, Any]) -> str:
     image = base64.b64encode(path.read_bytes()).decode("ascii")
     name = re.sub(r"^fig0*(\d+)", r"Fig. \1", path.stem).replace("_", " ")
     caption = html.escape(f"{name}. {CAPTIONS.get(path.stem, '')}")
     with Image.open(path) as picture:
         width = round(picture.width * CSS_DPI / DPI)  # as large as it was drawn, not as many pixels as it has
-    alt = html.escape(CAPTIONS.get(path.stem, name), quote=True)
+    alt = html.escape(f"{CAPTIONS.get(path.stem, name)} {simulated_words(entry)}".rstrip(), quote=True)
     return (
         f'<figure id={path.stem}><img alt="{alt}" width={width} src="data:image/png;base64,{image}">'
-        f"<figcaption>{caption} figures/{path.name}"
-        f"{html.escape(origins.get(f'figures/{path.name}', ''))}</figcaption></figure>"
+        f"<figcaption>{_marked(entry)}{caption} {_origin(path, entry)}</figcaption></figure>"
     )
 
 

@@ -19,13 +19,13 @@ from typing import IO, Any
 
 import numpy as np
 import pandas as pd
-from matplotlib.figure import Figure
 from PIL import Image
 
 from rbcnb import __version__
 from rbcnb._utils.files import atomic_write, file_digest
-from rbcnb.columns import GROUP, LABEL, SMEAR
+from rbcnb.columns import GROUP, LABEL, PUBLISHED, SIMULATED, SMEAR, SMEARS, TOY_CELLS
 from rbcnb.labels.readings import READINGS_CSV, SECOND_LOOK_CSV
+from rbcnb.plotting.style import SelfShowingFigure
 from rbcnb.smears.images import Smear, read_image
 
 MANIFEST = "manifest.json"
@@ -46,6 +46,16 @@ _MADE_BY = {
     "tables/table3.csv": "06_imbalance_study",
     "tables/verdict.csv": "06_imbalance_study",
 }
+_FIRST = "01_segmentation"  # the notebook that knows where the smears come from
+# Files that no smear of the run has a part in, and what of them is simulated. All others are made of its smears.
+_OF_NO_SMEAR = {
+    **dict.fromkeys(("fig01", "fig02", "fig03", "fig04", "winners_curse", "recomputation", "finder"), ""),
+    **dict.fromkeys(("alpha_lecture", "noise_training", "toy_losses", "loss_shares"), TOY_CELLS),
+}
+_RENDERED = (
+    "SIMULATED smears: a computer drew every smear of this run, and no animal's cell is in it. What comes out shows "
+    "how the methods behave on such pictures, not what is true of dogs."
+)
 
 
 class MissingResultError(FileNotFoundError):
@@ -103,9 +113,50 @@ class Run:
             raise MissingResultError(f"{path}: not there; {mend}")
         return path
 
-    def save_csv(self, table: pd.DataFrame, name: str, *, index: bool = False) -> pd.DataFrame:
-        """Writes *table* to ``<name>.csv`` and returns it."""
-        with self._recorded(f"{name}.csv") as part:
+    @property
+    def rendered(self) -> bool:
+        """Whether the run's smears were rendered; all that is made of them is simulated then."""
+        return self.load_record().get("parameters", {}).get(_FIRST, {}).get("smears") == "synthetic"
+
+    def keep_source(self, smears: str) -> None:
+        """Notes in ``run.json`` where the smears come from, as a batch does before it runs the first notebook."""
+        record = self.load_record()
+        parameters = record.setdefault("parameters", {})
+        parameters[_FIRST] = parameters.get(_FIRST, {}) | {"smears": smears}
+        self.save_record(record)
+
+    def simulated(self, name: str, part: str = "") -> str:
+        """What of the file *name* is invented: *part* of it, and its smears where they were rendered; "" for nothing.
+
+        Args:
+            name: of a table, figure or other file, with or without its folder and ending.
+            part: what is invented beside the smears, a word of `rbcnb.columns` such as ``READERS``.
+        """
+        stem = Path(name).stem
+        return _OF_NO_SMEAR.get(stem, " and ".join(word for word in (part, SMEARS * self.rendered) if word))
+
+    def marked(self, table: pd.DataFrame, name: str, part: str = "") -> pd.DataFrame:
+        """*table* with what `simulated` says as a column, empty in rows of the paper's own numbers.
+
+        Where nothing is invented, and where there is no column at all, *table* itself.
+        """
+        words = self.simulated(name, part)
+        if not words or not len(table.columns):
+            return table
+        table = table.assign(**{SIMULATED: words})
+        if "protocol" in table:
+            table.loc[table["protocol"] == PUBLISHED, SIMULATED] = None
+        return table
+
+    def notice(self) -> str:
+        """That the smears were rendered, in a sentence that goes before all that is made of them; else ""."""
+        return _RENDERED if self.rendered else ""
+
+    def save_csv(self, table: pd.DataFrame, name: str, *, index: bool = False, simulated: str = "") -> pd.DataFrame:
+        """Writes *table* to ``<name>.csv`` and returns it, `marked` if something beside the smears is *simulated*."""
+        if simulated:
+            table = self.marked(table, name, simulated)
+        with self._recorded(f"{name}.csv", simulated) as part:
             table.to_csv(part, index=index)
         return table
 
@@ -113,9 +164,9 @@ class Run:
         """Reads ``<name>.csv``."""
         return read_table(self._path(f"{name}.csv"))
 
-    def save_table(self, table: pd.DataFrame, name: str) -> pd.DataFrame:
-        """Writes a result table to ``tables/<name>.csv`` and returns it, to be shown."""
-        return self.save_csv(table, f"tables/{name}")
+    def save_table(self, table: pd.DataFrame, name: str, *, simulated: str = "") -> pd.DataFrame:
+        """Writes a result table, `marked`, to ``tables/<name>.csv`` and returns it, to be shown."""
+        return self.save_csv(self.marked(table, name, simulated), f"tables/{name}", simulated=simulated)
 
     def load_table(self, name: str) -> pd.DataFrame:
         """Reads ``tables/<name>.csv``."""
@@ -136,9 +187,9 @@ class Run:
         crops = np.load(self._path("crops.npy"), mmap_mode="r")
         return np.array(crops if rows is None else crops[rows])
 
-    def save_text(self, text: str, name: str) -> str:
+    def save_text(self, text: str, name: str, *, simulated: str = "") -> str:
         """Writes *text* to the file *name* and returns it."""
-        with self._recorded(name) as part:
+        with self._recorded(name, simulated) as part:
             part.write_text(text, encoding="utf-8")
         return text
 
@@ -173,38 +224,45 @@ class Run:
         path = self.folder / "smears" / f"{name}.jpg"
         return read_image(path) if path.exists() else None
 
-    def save_figure(self, figure: Figure, name: str) -> Figure:
-        """Writes ``figures/<name>.png`` that tells in its text fields what it was drawn from; returns the figure."""
+    def save_figure(self, figure: SelfShowingFigure, name: str, *, simulated: str = "") -> SelfShowingFigure:
+        """Writes ``figures/<name>.png``, under a heading that says what is simulated, and returns the figure.
+
+        The file's text fields tell what it was drawn from.
+        """
         facts = {"Software": f"rbcnb {__version__}", "Source": self.provenance()}
-        with self._recorded(f"figures/{name}.png") as part:
+        if words := self.simulated(name, simulated):
+            facts["Simulated"] = words
+            figure.set_heading(f"SIMULATED: {words}")
+        with self._recorded(f"figures/{name}.png", simulated) as part:
             figure.savefig(part, metadata=facts)
         return figure
 
     def provenance(self) -> str:
         """What everything that is saved now comes from: run, data and seed, in words."""
-        return f"run {self.folder.name}, data {self.data_hash()}, seed {self._seed()}"
+        simulated = f", SIMULATED {SMEARS}" * self.rendered
+        return f"run {self.folder.name}, data {self.data_hash()}, seed {self._seed()}{simulated}"
 
     def _seed(self) -> int | None:
-        if self.seed is not None:
-            return self.seed
-        try:
-            return self.load_record().get("seeds", {}).get("seed")
-        except ValueError:
-            return None  # a record that cannot be read stops nobody from saving
+        return self.load_record().get("seeds", {}).get("seed") if self.seed is None else self.seed
 
     @contextmanager
-    def _recorded(self, name: str) -> Iterator[Path]:
+    def _recorded(self, name: str, simulated: str = "") -> Iterator[Path]:
         """`write_whole` of a file of the run, and its entry in the manifest."""
         path = self.folder / name
         with atomic_write(path) as part:
             yield part
         entry = {"digest": file_digest(path), "data": self.data_hash(), "seed": self._seed(), "rbcnb": __version__}
+        if words := self.simulated(name, simulated):
+            entry[SIMULATED] = words
         manifest = self.load_manifest() | {name: entry}
         with atomic_write(self.folder / MANIFEST) as part:
             part.write_text(json.dumps(manifest, indent=1, sort_keys=True) + "\n", encoding="utf-8")
 
     def load_manifest(self) -> dict[str, dict[str, Any]]:
-        """File, relative to the run -> its ``digest``, and the ``data``, ``seed`` and version that it was made with."""
+        """File, relative to the run -> its ``digest``, and the ``data``, ``seed`` and version that it was made with.
+
+        Where something of it is `simulated`, that stands there, too.
+        """
         try:
             return json.loads((self.folder / MANIFEST).read_text(encoding="utf-8"))
         except (FileNotFoundError, json.JSONDecodeError):

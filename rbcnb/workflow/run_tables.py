@@ -46,8 +46,8 @@ class RunTables:
     values: Mapping[str, Any]
 
     def make(self, name: str) -> pd.DataFrame:
-        """The table *name* of ``TABLES``, from what lies in the run now."""
-        return _MAKERS[name](self)
+        """The table *name* of ``TABLES``, from what lies in the run now, with what of it is simulated."""
+        return self.run.marked(_MAKERS[name](self), name)
 
     def save(self, name: str) -> pd.DataFrame:
         """Makes the table *name*, writes it to ``tables/<name>.csv`` and returns it; one without a column stays out."""

@@ -9,11 +9,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from rbcnb.columns import SIMULATED
 from rbcnb.workflow.run import read_table
 
 # Numbers that name a row, and words that are outcomes.
 _NAMING = ("alpha", "gamma", "rho", "outer")
-_OUTCOMES = ("verdict", "evidence", "contrast", "decided_by", "key", "engine", "processor", "data", "error")
+_OUTCOMES = (
+    *("verdict", "evidence", "contrast", "decided_by", "key", "engine", "processor", "data", "error"),
+    SIMULATED,
+)
 _LONGEST = 60  # of a text that is told
 MISSING, THERE = "missing", "there"
 

@@ -8,7 +8,13 @@ from conftest import make_cells
 from rbcnb.columns import CELL, DEV, FOLD, GROUP, LABEL, SMEAR, SPLIT, TEST
 from rbcnb.labels.planted_errors import plant_errors
 from rbcnb.labels.readings import Reading, append_readings
-from rbcnb.labels.second_look import SIMULATED, compare_second_look, error_estimate, relabel_queue, simulated_labels
+from rbcnb.labels.second_look import (
+    SIMULATED_READER,
+    compare_second_look,
+    error_estimate,
+    relabel_queue,
+    simulated_labels,
+)
 from rbcnb.study.label_audit import apply_corrections, correction_effect, load_corrections
 from rbcnb.training.splits import assign_splits
 from rbcnb.training.trial import Trial
@@ -138,7 +144,7 @@ def test_the_simulated_reader_slips_as_often_as_said():
     _, key = relabel_queue(issues, seed=0)
     truth = issues[[SMEAR, CELL, LABEL]]
     said = simulated_labels(key, truth, slip_rate=0.1, seed=1)
-    assert set(said["reader"]) == {SIMULATED}
+    assert set(said["reader"]) == {SIMULATED_READER}
     share = (said[LABEL] != key[LABEL]).mean()
     assert abs(share - 0.1) < 4 * np.sqrt(0.09 / len(key))
     with pytest.raises(ValueError, match="lacks"):
