@@ -41,12 +41,12 @@ def marks_of(folder: Path) -> dict[str, str]:
                 words = image.text.get("Simulated", "")
             assert has_heading(path) == bool(words), f"{name}: the picture's heading"
             shown = re.search(rf"<figure id={path.stem}>.*?<figcaption>(.*?)</figcaption>", page)
-        told = manifest[name].get(SIMULATED, "")
-        assert words in (told, None), f"{name}: {words!r} in the file, {told!r} in the manifest"
+        listed = manifest[name].get(SIMULATED, "")
+        assert words in (listed, None), f"{name}: {words!r} in the file, {listed!r} in the manifest"
         if shown:  # an empty table is not
             found = re.findall(r"SIMULATED: ([\w ]+)", html.unescape(shown[1]))
-            assert found == [told] * bool(told), f"{name}: {found} in the report, {told!r} in the manifest"
-        marks[path.stem] = told
+            assert found == [listed] * bool(listed), f"{name}: {found} in the report, {listed!r} in the manifest"
+        marks[path.stem] = listed
     return marks
 
 

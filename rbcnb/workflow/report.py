@@ -97,8 +97,7 @@ def simulated_notices(run: Run, names: Collection[str] | None = None) -> list[st
     shown = {name: entry for name, entry in run.load_manifest().items() if names is None or name in names}
     found = sorted({Path(name).stem for name, entry in shown.items() if READERS in entry.get(SIMULATED, "")})
     of_readers = f"SIMULATED readers: these show labels that no person gave: {', '.join(map(readable, found))}."
-    told = [run.notice(), of_readers if found else ""]
-    return [text for text in told if text]
+    return [text for text in (run.notice(), of_readers * bool(found)) if text]
 
 
 def simulated_words(entry: Mapping[str, Any]) -> str:

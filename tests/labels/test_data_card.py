@@ -98,6 +98,18 @@ def test_the_card_tells_who_was_compared_and_counts_every_class(tables, tmp_path
     simulated = compared_readers(readings, alone, labelled, error=0.1, seed=0)
     assert simulated.simulated
     assert "SIMULATED" in simulated.source
+    assert "simulated" not in card.lower()
+    agreement = agreement_table(simulated.ratings, simulated.smears).assign(simulated="readers and smears")
+    marked = data_card_text(
+        title="T", source="S", drawn=labelled, readings=readings, compared=simulated, agreement=agreement,
+        more={"Doubts": pd.DataFrame({"a": [1]})}, simulated="smears", **tables,
+    )  # fmt: skip
+    heads = [line for line in marked.splitlines() if line.startswith("## ")]
+    assert "## Agreement (SIMULATED: readers and smears)" in heads
+    assert all(head.endswith(" (SIMULATED: smears)") for head in heads if "Agreement" not in head)
+    rows = [line for line in marked.splitlines() if line.startswith("| ")]
+    assert all(row.endswith((" smears |", " simulated |", " :-- |")) for row in rows)
+    assert "| a | simulated |\n| --: | :-- |\n| 1 | smears |" in marked
 
 
 def test_what_the_audit_found_is_told_and_no_more():
@@ -113,6 +125,8 @@ def test_what_the_audit_found_is_told_and_no_more():
     told = audit_text(pairs, issues, error_estimate(compare_second_look(key, said)))
     assert "doubt 20 of 40 (50.0%) of the labels" in told
     assert "changed 10 of 20 doubted labels and 0 of 20 controls: about 10 (5 to 14) of the doubted" in told
+    planted = audit_text(pairs, issues, error_estimate(compare_second_look(key, said)), planted=True)
+    assert planted == f"{told} Those are of a copy, with SIMULATED errors planted among its labels."
     assert "Nobody has looked" in audit_text(pairs, issues, error_estimate(compare_second_look(key, said.head(0))))
 
 
