@@ -130,7 +130,7 @@ def plan_ladder(
         rungs: rho -> class -> cells of the rung, out of the whole data set.
         values: parameters of notebook 06 by name: ``arms`` (names in ``ARMS``) and ``seed`` (the first one);
             ``ladder_methods``, with ``n_draws`` seeds each, and ``rival_draws`` of the final fits' other methods.
-            Methods pair on the seeds that they share.
+            Methods are compared on the seeds that they share.
 
     Raises:
         ValueError: an arm is not known, or a method has no final fit.
