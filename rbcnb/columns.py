@@ -67,7 +67,13 @@ _NAMES = {
     "ldam_drw": "LDAM, deferred weights",
     "macro_f1": "macro F1",
     "balanced_macro_f1": "balanced macro F1",
+    "rung_macro_f1": "macro F1 at the rung's own prior",
     "auroc": "AUROC",
+    "auprc": "AUPRC",
+    "rare_called_majority": "share of rare cells called the majority class",
+    "train_ce": "cross entropy of training",
+    "relative_accuracy": "change of the relative improvement of accuracy",
+    "cross_entropy_priors_out": "cross entropy, priors divided out",
 }
 
 

@@ -48,6 +48,14 @@ def noisy(table: pd.DataFrame, right: float, seed: int) -> pd.DataFrame:
     return table.assign(pred=np.where(rng.random(len(table)) < right, table["target"], guess))
 
 
+def ranked(table: pd.DataFrame, right: float, seed: int) -> pd.DataFrame:
+    """A predictions *table* with probabilities that are drawn anew, some of them ties; *right*: logit of the target."""
+    rng = np.random.default_rng(seed)
+    logits = rng.normal(size=(len(table), 3)) + right * (table["target"].to_numpy()[:, None] == np.array(CLASSES))
+    values = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    return table.assign(**{f"prob_{name}": column for name, column in zip(CLASSES, values.round(2).T, strict=True)})
+
+
 @pytest.fixture
 def data() -> tuple[pd.DataFrame, np.ndarray]:
     """200 labelled cells of 10 smears at the paper's 10:10:80, and their crops."""

@@ -4,7 +4,11 @@ from .inference import Difference as Difference, paired_macro_f1 as paired_macro
 from .metrics import confusion_table as confusion_table, macro_f1 as macro_f1, score_predictions as score_predictions
 from .mistakes import confident_mistakes as confident_mistakes, examples_by_class as examples_by_class
 from .power import plan_seeds as plan_seeds
-from .prior_shift import focal_posterior as focal_posterior, shift_prior as shift_prior
+from .prior_shift import (
+    focal_posterior as focal_posterior,
+    shift_predictions as shift_predictions,
+    shift_prior as shift_prior,
+)
 from .relative_gain import relative_improvement as relative_improvement
 from .verdicts import (
     BASE as BASE,

@@ -1,4 +1,4 @@
-"""Two methods, fit by fit: tests and effect sizes of paired differences, and p values adjusted for many tests.
+"""Two methods, fit by fit: tests and effect sizes of their differences, and p values adjusted for many tests.
 
 Each test speaks of the chance that it names, and of nothing more: seeds on these smears (`sign_flip`, `win_share`),
 folds (`corrected_resampled_t`), cells (`mcnemar`). Seeds and smears together are `rbcnb.evaluation.inference`'s. `holm`
@@ -16,24 +16,24 @@ from scipy import stats
 from rbcnb.columns import PRED, TARGET
 from rbcnb.evaluation.inference import LEVEL, require_same_cells
 
-N_FLIPS = 2**16  # all signs of up to 16 pairs
+N_FLIPS = 2**16  # all signs of up to 16 differences
 
 
 def sign_flip(differences: Sequence[float], *, seed: int = 0) -> float:
-    """Two-sided p of a mean of paired differences under flips of their signs: exact where pairs are few.
+    """Two-sided p of a mean of differences, one per seed, under flips of their signs: exact where seeds are few.
 
     Valid where each difference is symmetric about 0 if the methods are equal, as it is when they may trade places; no
-    normality is asked for. With n pairs p cannot be below 2 / 2^n: 0.25 with three, 0.0625 with five, so that fewer
+    normality is asked for. With n seeds p cannot be below 2 / 2^n: 0.25 with three, 0.0625 with five, so that fewer
     than six seeds never reach 0.05. Over seeds it speaks of other seeds on *these* smears: meant for other smears it is
     far too sure, and calls equal methods different in 11 to 54 % with ten seeds (benchmarks/coverage.py).
 
     Args:
-        differences: one per pair. Up to 16 all signs are tried; beyond, `N_FLIPS` random ones, and the observed one
+        differences: one per seed. Up to 16 all signs are tried; beyond, `N_FLIPS` random ones, and the observed one
             counted with them.
         seed: of the random signs.
 
     Returns:
-        p; NaN for fewer than two pairs, or where a difference is NaN.
+        p; NaN for fewer than two seeds, or where a difference is NaN.
     """
     d = np.asarray(differences, dtype=float)
     if len(d) < 2 or np.isnan(d).any():
@@ -83,7 +83,7 @@ def mcnemar(first: pd.DataFrame, second: pd.DataFrame) -> McNemar:
 
 
 def d_z(differences: Sequence[float]) -> float:
-    """Cohen's d_z: mean of paired differences over their sd (n - 1). NaN for one pair, or for differences all 0."""
+    """Cohen's d_z: mean of differences, one per seed, over their sd (n - 1). NaN for one, or for differences all 0."""
     d = np.asarray(differences, dtype=float)
     if len(d) < 2 or not d.any():
         return math.nan
@@ -96,7 +96,7 @@ def _alike(d: np.ndarray) -> bool:
 
 
 def win_share(differences: Sequence[float]) -> tuple[float, float, float]:
-    """P(A > B): how often a fit of A beats the paired fit of B, a tie as half, with its exact 95 % interval.
+    """P(A > B): how often A beats B with the same seed, a tie as half, with its exact 95 % interval.
 
     Clopper and Pearson's: the lower limit counts ties as lost, the upper one as won, so that it holds its level with
     ties, too. Over seeds, on these smears: five wins of five are [0.48, 1].
@@ -120,7 +120,7 @@ class ResampledT:
 
 
 def corrected_resampled_t(differences: Sequence[float], *, n_train: float, n_test: float) -> ResampledT:
-    """Nadeau and Bengio's t (2003) of paired differences on the folds of a (repeated) cross-validation.
+    """Nadeau and Bengio's t (2003) of differences on the folds of a (repeated) cross-validation.
 
     Training sets of folds overlap, so that differences go together and their plain variance over J is too small; theirs
     is (1/J + n_test/n_train) times the sample variance, on J - 1 degrees of freedom. On ten times five folds equal

@@ -5,6 +5,8 @@ the held-out cells leave undefined, such as the recall of a class without cells 
 and left out of means over classes: it is never a 0.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 import pandas as pd
 from sklearn.metrics import (
@@ -17,9 +19,9 @@ from sklearn.metrics import (
     recall_score,
     roc_auc_score,
 )
-from sklearn.utils.class_weight import compute_sample_weight
 
 from rbcnb.columns import PRED, PROB, TARGET, classes_of_predictions, prob_columns
+from rbcnb.evaluation.prior_shift import NATURAL, Prior, class_shares
 
 N_BINS = 15
 # The least probability that counts as told: what float32 rounds to 0 costs 87 nats, not infinitely many.
@@ -35,14 +37,27 @@ def macro_f1(targets: np.ndarray, preds: np.ndarray, *, weights: np.ndarray | No
     return float(f1_score(targets, preds, average="macro", zero_division=0, sample_weight=weights))
 
 
-def score_predictions(predictions: pd.DataFrame, *, balance: bool = False) -> dict[str, float]:
+def cell_weights(targets: np.ndarray, classes: Sequence[str], prior: Prior) -> np.ndarray | None:
+    """Weights of cells, [N], that give the classes of *targets* the shares of *prior*; None leaves all cells alike.
+
+    A class without cells has no share; the others keep theirs towards each other.
+    """
+    shares = class_shares(prior, classes)
+    if shares is None:
+        return None
+    is_class = targets[:, None] == np.array(classes)
+    return is_class @ (shares / np.maximum(is_class.sum(axis=0), 1))
+
+
+def score_predictions(predictions: pd.DataFrame, *, prior: Prior = NATURAL) -> dict[str, float]:
     """Scores of decisions (argmax), of rankings and of probabilities, overall and per class.
 
     Args:
         predictions: see the module docstring.
-        balance: weight the cells so that every class that is there counts alike, as on a class-balanced test set; no
-            cell is thrown away. Of decisions this is exactly what the row-normalised confusion matrix scores: accuracy
-            becomes balanced accuracy, precision is that at equal prevalence. ``support_<class>`` stays a count.
+        prior: "natural", or what shares of the cells the classes are weighted to have, as on a test set of that
+            prevalence; no cell is thrown away. "balanced": every class that is there counts alike. Of decisions that
+            is exactly what the row-normalised confusion matrix scores: accuracy becomes balanced accuracy, precision is
+            that at equal prevalence. Or class -> share, or count. ``support_<class>`` stays a count.
 
     Returns:
         Of decisions: ``accuracy``, ``macro_f1`` (`macro_f1`), ``balanced_accuracy`` (mean recall), ``mcc`` (Matthews's
@@ -71,7 +86,7 @@ def score_predictions(predictions: pd.DataFrame, *, balance: bool = False) -> di
     targets, preds = predictions[TARGET].to_numpy(), predictions[PRED].to_numpy()
     probs = predictions[prob_columns(classes)].to_numpy(dtype=float)
     is_class = targets[:, None] == np.array(classes)
-    weights = compute_sample_weight("balanced", targets) if balance else None
+    weights = cell_weights(targets, classes, prior)
     options = {"labels": classes, "average": None, "zero_division": np.nan, "sample_weight": weights}
     per_class = {
         "recall": recall_score(targets, preds, **options),

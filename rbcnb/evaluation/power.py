@@ -6,9 +6,8 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from rbcnb.evaluation.inference import EQUIVALENCE_SIZE, Difference, freedom
+from rbcnb.evaluation.inference import ALIKE, EQUIVALENCE_SIZE, GAIN, Difference, freedom
 
-GAIN, ALIKE = "gain", "alike"
 POWER = 0.8  # that is planned for
 CAUTION = 0.8  # about a pilot's variances, see `power_of`
 MOST_SEEDS = 200

@@ -1,12 +1,59 @@
-"""What to do with predicted probabilities when the classes are unequal: after training, on arrays alone.
+"""What to do when the classes are unequal: with predicted probabilities after training, and with a test set's cells.
 
 probabilities are float [N, C] with rows that sum to 1; priors are [C], positive, and are scaled to sum to 1.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
+import pandas as pd
 from scipy.special import softmax
+
+from rbcnb.columns import PRED, classes_of_predictions, prob_columns
+
+# Prevalence of the classes in a test set: as its cells are, every class alike, or as where the network was trained.
+NATURAL, BALANCED, RUNG = "natural", "balanced", "rung"
+Prior = str | Mapping[str, float]  # NATURAL, BALANCED, or class -> share; counts will do
+
+
+def class_shares(prior: Prior, classes: Sequence[str]) -> np.ndarray | None:
+    """Shares of the classes, float [C] that sum to 1, in the order of *classes*; None where cells stay as they are.
+
+    Raises:
+        ValueError: *prior* is another word, or has other classes, or a share that is not positive.
+    """
+    if not isinstance(prior, str):
+        if set(prior) != set(classes):
+            raise ValueError(f"a prior of {', '.join(prior)} for the classes {', '.join(classes)}")
+        return _check_prior([prior[name] for name in classes], len(classes))
+    if prior not in (NATURAL, BALANCED):
+        raise ValueError(f"a prior must be {NATURAL}, {BALANCED} or shares of the classes, got {prior!r}")
+    return None if prior == NATURAL else np.full(len(classes), 1 / len(classes))
+
+
+def shift_predictions(
+    predictions: pd.DataFrame, *, old_prior: Prior, new_prior: Prior, gamma: float | None = None
+) -> pd.DataFrame:
+    """*predictions* under another prior: probabilities by `shift_prior`, and the most probable class called anew.
+
+    Args:
+        predictions: a predictions table.
+        old_prior: of the cells that the network was trained on.
+        new_prior: of the cells that are predicted; not "natural", as the table's own cells may be some of them only.
+        gamma: of a network trained with focal loss and one alpha for all classes; its probabilities are mapped back
+            first (`focal_posterior`). What label smoothing did to probabilities is not undone.
+    """
+    classes = classes_of_predictions(predictions.columns)
+    columns = prob_columns(classes)
+    probabilities = predictions[columns].to_numpy(dtype=float)
+    if gamma is not None:
+        probabilities = focal_posterior(probabilities, gamma=gamma)
+    old, new = (class_shares(prior, classes) for prior in (old_prior, new_prior))
+    if old is None or new is None:
+        raise ValueError("to shift predictions both priors must be known; give counts of the classes")
+    probabilities = shift_prior(probabilities, old_prior=old, new_prior=new)
+    called = np.array(classes)[probabilities.argmax(axis=1)]
+    return predictions.assign(**{PRED: called}, **dict(zip(columns, probabilities.T, strict=True)))
 
 
 def shift_prior(probabilities: np.ndarray, *, old_prior: Sequence[float], new_prior: Sequence[float]) -> np.ndarray:
@@ -22,8 +69,8 @@ def shift_prior(probabilities: np.ndarray, *, old_prior: Sequence[float], new_pr
     Returns:
         float64 [N, C].
     """
-    p = np.asarray(probabilities, dtype=float)
-    shifted = p * (_check_prior(new_prior, p) / _check_prior(old_prior, p))
+    p = _check_probabilities(probabilities)
+    shifted = p * (_check_prior(new_prior, p.shape[1]) / _check_prior(old_prior, p.shape[1]))
     return shifted / shifted.sum(axis=1, keepdims=True)
 
 
@@ -48,8 +95,8 @@ def focal_posterior(probabilities: np.ndarray, *, gamma: float, alpha: float | S
     """
     if not gamma >= 0:
         raise ValueError(f"gamma must be >= 0, got {gamma}")
-    p = np.asarray(probabilities, dtype=float)
-    log_weights = np.log(_check_prior(np.broadcast_to(alpha, p.shape[1:]), p))
+    p = _check_probabilities(probabilities)
+    log_weights = np.log(_check_prior(np.broadcast_to(alpha, p.shape[1:]), p.shape[1]))
     # 1 - p as the sum of the others: no cancellation next to 1.
     q = p @ (1 - np.eye(p.shape[1]))
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -59,10 +106,15 @@ def focal_posterior(probabilities: np.ndarray, *, gamma: float, alpha: float | S
     return softmax(log_eta, axis=1)
 
 
-def _check_prior(prior: Sequence[float], probabilities: np.ndarray) -> np.ndarray:
-    if probabilities.ndim != 2:
-        raise ValueError(f"probabilities must be [N, C], got shape {probabilities.shape}")
+def _check_probabilities(probabilities: np.ndarray) -> np.ndarray:
+    p = np.asarray(probabilities, dtype=float)
+    if p.ndim != 2:
+        raise ValueError(f"probabilities must be [N, C], got shape {p.shape}")
+    return p
+
+
+def _check_prior(prior: Sequence[float], n_classes: int) -> np.ndarray:
     pi = np.asarray(prior, dtype=float)
-    if pi.shape != probabilities.shape[1:] or not (pi > 0).all():
-        raise ValueError(f"expected {probabilities.shape[1]} positive numbers, one per class, got {pi.tolist()}")
+    if pi.shape != (n_classes,) or not (pi > 0).all():
+        raise ValueError(f"expected {n_classes} positive numbers, one per class, got {pi.tolist()}")
     return pi / pi.sum()

@@ -1,7 +1,7 @@
 """The paper's claims against this run's intervals: supported, not supported or inconclusive; computed, never typed."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import pandas as pd
@@ -9,19 +9,27 @@ import pandas as pd
 from rbcnb.columns import PRIMARY_CONTRASTS, readable
 from rbcnb.evaluation.hypothesis_tests import benjamini_hochberg, d_z, holm, sign_flip, win_share
 from rbcnb.evaluation.inference import (
+    ALIKE,
+    GAIN,
     INCONCLUSIVE,
+    LESS,
     NOT_JUDGED,
     NOT_SUPPORTED,
     SUPPORTED,
     Difference,
     judge_alike,
     judge_gain,
-    paired_macro_f1,
+    judge_less,
+    paired_difference,
 )
+from rbcnb.evaluation.prior_shift import NATURAL, RUNG, Prior
 from rbcnb.paper import CLAIMS, load_checks
 
 SIZE = 0.05  # of a family of tests, after adjustment
 PRIMARY, REST = "primary", "rest"
+LATER = "judged among all tests of the run"  # which are not there yet
+JUDGES = {GAIN: judge_gain, ALIKE: judge_alike, LESS: judge_less}
+MACRO_F1 = "macro_f1"
 # Which p a row's verdict hangs on, in words that follow "p".
 OF_NO_DIFFERENCE, OF_TOST = "of no difference", "of TOST"
 AGAINST_A_GAIN, AGAINST_ALIKE = "against a gain", "against alike"
@@ -30,23 +38,31 @@ Predictions = Mapping[tuple[str, str], Sequence[pd.DataFrame]]  # (architecture,
 
 @dataclass(frozen=True)
 class Comparison:
-    """A claim that two methods' macro F1 can judge: *first* minus *second*."""
+    """What is asked of two methods: *first* minus *second* in a score."""
 
-    claim: str  # an id in rbcnb.paper.CLAIMS
+    claim: str  # an id in rbcnb.paper.CLAIMS; "" for what is shown and judges none
     first: str
     second: str
-    judge: Callable[..., str] = judge_gain
+    question: str = GAIN  # or ALIKE, or LESS of a score that is better where it is lower
+    score: str = MACRO_F1
+
+    def margin(self, margin: float) -> float:
+        """What the answer is judged by: *margin* in macro F1, which it is declared for, and in other scores 0.
+
+        There a claim names a direction and no size: it is supported by an interval on its side of 0, and not supported
+        by one on the other.
+        """
+        return margin if self.score == MACRO_F1 else 0.0
 
 
 BASE = (
     Comparison("focal_beats_ce", "focal", "cross_entropy"),
-    Comparison("over_sampling_in_line", "over_sampling", "focal", judge_alike),
+    Comparison("over_sampling_in_line", "over_sampling", "focal", ALIKE),
     Comparison("under_sampling_worst", "cross_entropy", "under_sampling"),
     Comparison("under_sampling_worst", "focal", "under_sampling"),
 )
 LADDER = (Comparison("f1_at_every_rho", "focal", "cross_entropy"),)
 SLOPES = (Comparison("gain_grows_with_rho", "focal", "cross_entropy"),)  # judged by the gap's change along the ladder
-ALIKE_CLAIMS = frozenset(one.claim for one in (*BASE, *LADDER, *SLOPES) if one.judge is judge_alike)
 PRIMARY_CLAIMS = frozenset(one.claim for one in BASE)
 
 
@@ -56,29 +72,26 @@ def compare_methods(
     *,
     margin: float,
     seed: int,
-    protocol: str,
-    rho: float | None = None,
-    balance: bool = False,
+    prior: Prior = NATURAL,
+    **place: object,
 ) -> pd.DataFrame:
-    """Paired differences in macro F1 with intervals, tests and verdicts, one row per comparison and architecture.
+    """Differences with intervals, tests and verdicts, one row per comparison and architecture.
 
     Args:
-        predictions: of the final fits; comparisons whose methods are not there are left out.
-        comparisons: which methods, and the claim they bear on.
+        predictions: of the final fits, a table per seed of all cells that are tested; comparisons whose methods are not
+            there are left out.
+        comparisons: which methods, in which score of `rbcnb.evaluation.inference.OF_COUNTS`, and the claim they bear
+            on.
         margin: the smallest difference worth having, in macro F1.
         seed: of the bootstrap.
-        protocol: stands in the rows.
-        rho: rung of the ladder; stands in the rows.
-        balance: every class weighted alike (`paired_macro_f1`).
+        prior: prevalence of the classes that cells are weighted to; shares of classes are those of a rung.
+        **place: ``protocol``, and where it is one the ``rho`` of a rung of the ladder and its ``arm``.
 
     Returns:
-        What is compared; ``mean``, ``low``, ``high`` (`Difference`); over smears and seeds: ``p`` of no difference,
-        ``p_tost`` of a difference beyond the margin, ``p_against`` (one-sided) of the claim itself, a gain of the
-        margin or methods alike; of seeds on these smears: ``p_flip`` (`sign_flip`), ``d_z``, ``wins`` with ``wins_low``
-        and ``wins_high`` (`win_share`); and the ``verdict`` of this row by itself. All p are NaN for a single run.
-        `adjust_for_families` goes over all rows of a study together.
+        Rows of `difference_row`; `adjust_for_families` goes over all rows of a study together.
     """
     rows = []
+    prevalence = prior if isinstance(prior, str) else RUNG
     architectures = dict.fromkeys(architecture for architecture, _ in predictions)
     for comparison in comparisons:
         for architecture in architectures:
@@ -86,10 +99,9 @@ def compare_methods(
             second = predictions.get((architecture, comparison.second))
             if first is None or second is None:
                 continue
-            difference = paired_macro_f1(first, second, seed=seed, balance=balance)
-            where = "" if rho is None else f", ρ = {rho:g}"
-            place = {"architecture": architecture, "protocol": protocol, "rho": rho, "where": where}
-            rows.append(difference_row(comparison, difference, margin=margin, **place))
+            difference = paired_difference(first, second, score=comparison.score, seed=seed, prior=prior)
+            where = {"architecture": architecture, "prevalence": prevalence, **place}
+            rows.append(difference_row(comparison, difference, margin=margin, **where))
     return pd.DataFrame(rows)
 
 
@@ -101,28 +113,62 @@ def difference_row(
     architecture: str,
     protocol: str,
     rho: float | None = None,
+    arm: str = "",
+    prevalence: str = NATURAL,
     where: str = "",
 ) -> dict[str, object]:
-    """A row of `compare_methods`; *where* ends the words of its ``contrast``."""
+    """A difference as a row of a table.
+
+    Args:
+        comparison: what it is asked for.
+        difference: of its first minus its second method.
+        margin: in macro F1.
+        architecture, protocol, rho, arm, prevalence: stand in the row.
+        where: ends the words of its ``contrast``.
+
+    Returns:
+        What is compared; ``mean``, ``low``, ``high`` (`Difference`); over smears and seeds: ``p`` of no difference,
+        ``p_tost`` of a difference beyond the margin, ``p_against`` (one-sided) of the claim itself, a gain of the
+        margin or methods alike; of seeds on these smears: ``p_flip`` (`sign_flip`), ``d_z``, ``wins`` with ``wins_low``
+        and ``wins_high`` (`win_share`); and the ``verdict`` of this row by itself. All p are NaN for a single run.
+        ``margin`` is the one that the row is judged by (`Comparison.margin`); ``p_tost`` is NaN where it is 0.
+    """
     names = f"{readable(comparison.first)} − {readable(comparison.second)}"
+    names += "" if comparison.score == MACRO_F1 else f", {score_name(comparison.score)}"
+    where = f", ρ = {rho:g}{where}" if rho is not None else where
+    where += "" if prevalence == NATURAL else f", {_TEST_SETS[prevalence]}"
     return {
         "claim": comparison.claim,
+        "question": comparison.question,
+        "score": comparison.score,
         "protocol": protocol,
+        "arm": arm,
         "rho": math.nan if rho is None else rho,
+        "prevalence": prevalence,
         "architecture": architecture,
         "first": comparison.first,
         "second": comparison.second,
-        "contrast": f"{names}\n{readable(architecture)}, {protocol}{where}",
-        **_figures_of(difference, margin, alike=comparison.judge is judge_alike),
-        "verdict": comparison.judge(difference, margin=margin),
+        "contrast": f"{names}\n{', '.join(filter(None, (readable(architecture), protocol)))}{where}",
+        **_figures_of(difference, comparison.question, comparison.margin(margin)),
+        "verdict": JUDGES[comparison.question](difference, margin=comparison.margin(margin)),
     }
 
 
-def _figures_of(difference: Difference, margin: float, *, alike: bool) -> dict[str, object]:
+_TEST_SETS = {"balanced": "classes alike", RUNG: "the rung's own prior"}
+
+
+def score_name(score: str) -> str:
+    """The printed form of a score: ``"auroc_codocyte"`` -> ``"AUROC of codocyte"``."""
+    name, _, label = score.partition("_")
+    return f"{readable(name)} of {readable(label)}" if name in ("auroc", "auprc") and label else readable(score)
+
+
+def _figures_of(difference: Difference, question: str, margin: float) -> dict[str, object]:
     names = ("mean", "low", "high", "level", "n_seeds", "unit", "n_groups")
-    row = {name: getattr(difference, name) for name in names}
-    row |= {"p": difference.p_value, "p_tost": difference.p_alike(margin)}
-    row["p_against"] = difference.p_apart(margin) if alike else difference.p_short(margin)
+    row = {name: getattr(difference, name) for name in names} | {"margin": margin}
+    row |= {"p": difference.p_value, "p_tost": difference.p_alike(margin) if margin else math.nan}
+    against = {ALIKE: difference.p_apart, GAIN: difference.p_short, LESS: difference.times(-1).p_short}
+    row["p_against"] = against[question](margin)
     row |= {"p_flip": sign_flip(difference.by_seed), "d_z": d_z(difference.by_seed)}
     return row | dict(zip(("wins", "wins_low", "wins_high"), win_share(difference.by_seed), strict=True))
 
@@ -131,14 +177,15 @@ def adjust_for_families(differences: pd.DataFrame) -> pd.DataFrame:
     """*differences* with ``family``, adjusted p values, and verdicts that allow for many tests.
 
     Under each protocol there are at most two families: primary, the paper's question on the whole data set (focal loss
-    against cross entropy and against over-sampling on every architecture), by Holm; and the rest, every rung of the
-    ladder and its slope among it, by Benjamini and Hochberg. A gain whose ``p_adjusted`` is not below 0.05 is
-    inconclusive, whatever its own interval says; so is a claim that is not supported, unless twice its ``p_against``,
-    adjusted in the same way, is below 0.05. That methods are alike stands by ``p_tost`` alone: all contrasts of a claim
-    must pass it, and that needs no adjustment.
+    against cross entropy and against over-sampling on every architecture, in macro F1), by Holm; and the rest, whatever
+    else a run shows, by Benjamini and Hochberg. A gain whose ``p_adjusted`` is not below 0.05 is inconclusive, whatever
+    its own interval says; so is a claim that is not supported, unless twice its ``p_against``, adjusted in the same
+    way, is below 0.05. That methods are alike stands by ``p_tost`` alone: all contrasts of a claim must pass it, and
+    that needs no adjustment.
 
     Args:
-        differences: all rows of `compare_methods` that one statement is made from: families are those of this table.
+        differences: rows of `difference_row`, *all* that a run shows: families are those of this table, so that a part
+            of it must not be adjusted by itself (`rbcnb.study.gaps.Gaps.rows` has them all).
 
     Returns:
         The rows with ``p_adjusted`` and ``against_adjusted``, and with the p that the verdict hangs on, ``p_deciding``,
@@ -148,24 +195,62 @@ def adjust_for_families(differences: pd.DataFrame) -> pd.DataFrame:
         pd.isna(row.rho) and row.claim in PRIMARY_CLAIMS and {row.first, row.second} in PRIMARY_CONTRASTS
         for row in differences.itertuples(index=False)
     ]
-    table = differences.assign(family=[PRIMARY if one else REST for one in primary])
+    table = differences.assign(family=[PRIMARY if asked else REST for asked in primary])
     table[["p_adjusted", "against_adjusted"]] = float("nan")
     for (_, family), rows in table.groupby(["protocol", "family"]):
         adjust = holm if family == PRIMARY else benjamini_hochberg
         table.loc[rows.index, "p_adjusted"] = adjust(rows["p"])
         table.loc[rows.index, "against_adjusted"] = adjust((2 * rows["p_against"]).clip(upper=1))
-    alike = table["claim"].isin(ALIKE_CLAIMS)
+    alike = table["question"] == ALIKE
     if "decided_by" not in table:  # else the verdicts are no longer those of the rows by themselves
         held = alike.map({True: OF_TOST, False: OF_NO_DIFFERENCE})
         fell = alike.map({True: AGAINST_ALIKE, False: AGAINST_A_GAIN})
         table["decided_by"] = held.mask(table["verdict"] == NOT_SUPPORTED, fell).mask(table["p"].isna(), "")
     deciding = {OF_NO_DIFFERENCE: "p_adjusted", OF_TOST: "p_tost"}
-    names = table["decided_by"].map(lambda told: deciding.get(told, "against_adjusted"))
+    names = table["decided_by"].map(lambda words: deciding.get(words, "against_adjusted"))
     table["p_deciding"] = [table.loc[row, name] for row, name in names.items()]
     gain = (table["verdict"] == SUPPORTED) & ~alike
     against = table["verdict"] == NOT_SUPPORTED
     unsure = (gain | against) & ~(table["p_deciding"] < SIZE)
     return table.assign(verdict=table["verdict"].mask(unsure, INCONCLUSIVE))
+
+
+def without_rest(adjusted: pd.DataFrame) -> pd.DataFrame:
+    """*adjusted* (`adjust_for_families`) before all tests of the run are there: only the primary family is judged.
+
+    The rest keeps its intervals; its verdicts and adjusted p would be those of a smaller family than it is judged in.
+    """
+    later = (adjusted["family"] == REST) & (adjusted["verdict"] != NOT_JUDGED)
+    table = adjusted.assign(verdict=adjusted["verdict"].mask(later, LATER))
+    table["decided_by"] = table["decided_by"].mask(later, "")
+    numbers = ["p_adjusted", "against_adjusted", "p_deciding"]
+    return table.assign(**{name: table[name].mask(later) for name in numbers})
+
+
+def hold_to_checks(adjusted: pd.DataFrame, checks: pd.DataFrame) -> pd.DataFrame:
+    """*adjusted* with slopes that are supported only where they survive every one of their checks.
+
+    All checks must pass, so that none needs an adjustment. A slope whose own interval is not above 0 needs no check.
+
+    Args:
+        adjusted: `adjust_for_families`.
+        checks: of slopes, rows of `rbcnb.study.gaps.Gaps.slope_checks`: ``first``, ``second``, ``architecture``,
+            ``arm``, ``prevalence``, ``check`` and ``survives``.
+
+    Returns:
+        The rows with ``failed_checks``, in words; empty where none failed, or none is asked for.
+    """
+    by = ["first", "second", "architecture", "arm", "prevalence"]
+    failed = {}
+    if len(checks):
+        failed = checks[~checks["survives"].astype(bool)].groupby(by)["check"].agg("; ".join).to_dict()
+    slopes = adjusted["doublings"].notna() if "doublings" in adjusted else pd.Series(False, index=adjusted.index)
+    places = adjusted[by].itertuples(index=False, name=None)
+    grows = slopes & (adjusted["low"] > 0)
+    words = [failed.get(place, "") if asked else "" for place, asked in zip(places, grows, strict=True)]
+    table = adjusted.assign(failed_checks=words)
+    fell = (table["verdict"] == SUPPORTED) & (table["failed_checks"] != "")
+    return table.assign(verdict=table["verdict"].mask(fell, INCONCLUSIVE))
 
 
 def combine(verdicts: Sequence[str]) -> str:
@@ -177,23 +262,23 @@ def combine(verdicts: Sequence[str]) -> str:
     return SUPPORTED if set(verdicts) == {SUPPORTED} else INCONCLUSIVE
 
 
-def _believed(differences: pd.DataFrame) -> pd.DataFrame:
-    """The rows of the honest protocol where it was run, else all, adjusted."""
-    honest = differences[differences["protocol"] == "honest"]
-    return adjust_for_families((honest if len(honest) else differences).reset_index(drop=True))
+def _believed(adjusted: pd.DataFrame) -> pd.DataFrame:
+    """The rows of the honest protocol where it was run, else all."""
+    honest = adjusted[adjusted["protocol"] == "honest"]
+    return (honest if len(honest) else adjusted).reset_index(drop=True)
 
 
-def judge_claims(differences: pd.DataFrame, *, margin: float) -> pd.DataFrame:
-    """One row per claim that *differences* bear on: the claim, where it stands, its verdict and the evidence.
+def judge_claims(adjusted: pd.DataFrame) -> pd.DataFrame:
+    """One row per claim that a run's differences bear on: the claim, where it stands, its verdict and the evidence.
 
-    Verdicts allow for the number of tests (`adjust_for_families`, of the believed rows; to adjust twice is to adjust
-    once). A claim that needs several contrasts needs all of them.
+    A claim that needs several contrasts needs all of them.
 
     Args:
-        differences: rows of `compare_methods`, of one protocol or several; the honest one is believed if there.
-        margin: the one that the rows were judged with; told in the table.
+        adjusted: rows of `adjust_for_families`, of one protocol or several; the honest one is believed if there. Rows
+            that are judged later, or bear on no claim, are left out.
     """
-    believed = _believed(differences)
+    believed = _believed(adjusted)
+    believed = believed[believed["claim"].fillna("").ne("") & believed["verdict"].ne(LATER)]
     quotes = {claim.id: claim for claim in CLAIMS}
     rows = []
     for claim, evidence in believed.groupby("claim", sort=False):
@@ -205,7 +290,7 @@ def judge_claims(differences: pd.DataFrame, *, margin: float) -> pd.DataFrame:
                 "verdict": combine(list(evidence["verdict"])),
                 "evidence": "; ".join(texts),
                 "protocol": ", ".join(dict.fromkeys(evidence["protocol"])),
-                "margin": margin,
+                "margin": evidence["margin"].max(),
             }
         )
     return pd.DataFrame(rows)
@@ -228,37 +313,47 @@ def claims_in_print() -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def answer_text(differences: pd.DataFrame, *, margin: float) -> str:
+def answer_text(adjusted: pd.DataFrame, *, margin: float) -> str:
     """The answer in a few sentences: the primary contrasts of the believed protocol, with what is unsure about them.
 
-    After them the change of the gap along the ladder, and what the published protocol makes of the same data, where
-    *differences* hold these.
+    Where there are several outer splits, the interval of Nadeau and Bengio over them stands beside each. After them the
+    change of the gap along the ladder, and what the published protocol makes of the same data, where *adjusted* holds
+    these.
 
     Args:
-        differences: as `judge_claims` takes them.
+        adjusted: as `judge_claims` takes it.
         margin: the one that the rows were judged with.
     """
-    rows = _believed(differences)
-    parts = []
+    rows = _believed(adjusted)
+    parts, split = [], False
     for row in rows[rows["family"] == PRIMARY].itertuples():
-        sign = -1 if row.first != "focal" else 1  # always told as focal loss minus its rival
+        sign = -1 if row.first != "focal" else 1  # always as focal loss minus its rival
+        beside = ""
+        if not pd.isna(getattr(row, "split_low", math.nan)):
+            low, high = sorted((sign * row.split_low, sign * row.split_high))
+            beside = f"; over the {row.n_splits:.0f} outer splits, Nadeau and Bengio: [{low:+.3f}, {high:+.3f}]"
+            split = True
         parts.append(
             f"{_focal_minus(row, sign)} (n = {row.n_seeds} {row.unit}, {row.n_groups} test smears; "
-            f"“{'a gain' if sign > 0 else 'alike'}”: {row.verdict})"
+            f"“{'a gain' if sign > 0 else 'alike'}”: {row.verdict}{beside})"
         )
     levels = {f"{level:.0%}" for level in rows["level"]}
-    told = f"Macro F1, {', '.join(sorted(levels))} intervals, margin ±{margin:g}. " + "; ".join(parts) + "."
-    for row in rows[rows["claim"].isin([one.claim for one in SLOPES])].itertuples():
-        change = f"{row.mean:+.3f} [{row.low:+.3f}, {row.high:+.3f}] (“grows”: {row.verdict})"
-        told += f" {readable(row.architecture)}, {row.contrast.splitlines()[-1]}: the gap changes by {change}."
-    published = differences[(differences["protocol"] == "paper") & (differences["claim"] == BASE[0].claim)]
-    if set(differences["protocol"]) > {"paper"} and len(published):
+    text = f"Macro F1, {', '.join(sorted(levels))} intervals, margin ±{margin:g}. " + "; ".join(parts) + "."
+    if split:
+        text += (
+            " The interval over smears and seeds decides; the one over splits lets the division of smears vary, too."
+        )
+    for row in rows[rows["claim"].isin([slope.claim for slope in SLOPES])].itertuples():
+        change = f"{row.mean:+.3f} [{row.low:+.3f}, {row.high:+.3f}] (“grows”: {row.verdict}{_failed(row)})"
+        text += f" {readable(row.architecture)}, {row.contrast.splitlines()[-1]}: the gap changes by {change}."
+    published = adjusted[(adjusted["protocol"] == "paper") & (adjusted["claim"] == BASE[0].claim)]
+    if set(adjusted["protocol"]) > {"paper"} and len(published):
         single = "; ".join(_focal_minus(row, 1) for row in published.itertuples())
-        told += (
+        text += (
             " The paper's protocol on the same data, one run with alpha chosen on its test set, intervals over smears "
             f"alone: {single}; not judged."
         )
-    return told
+    return text
 
 
 def _focal_minus(row: tuple, sign: int) -> str:
@@ -268,12 +363,20 @@ def _focal_minus(row: tuple, sign: int) -> str:
     return f"{readable(row.architecture)}, focal loss minus {rival}: {sign * row.mean:+.3f} [{low:+.3f}, {high:+.3f}]"
 
 
+def _failed(row: tuple) -> str:
+    """The checks that a slope fails, as the end of a sentence."""
+    words = getattr(row, "failed_checks", "")
+    return "" if pd.isna(words) or not words else f", does not hold: {words}"
+
+
 def _evidence(row: tuple) -> str:
-    told = f"{row.contrast.replace(chr(10), ', ')}: {row.mean:+.3f} [{row.low:+.3f}, {row.high:+.3f}]"
+    text = f"{row.contrast.replace(chr(10), ', ')}: {row.mean:+.3f} [{row.low:+.3f}, {row.high:+.3f}]"
     if pd.isna(row.p):
-        return told
+        return text + _failed(row)
     law = "Holm" if row.family == PRIMARY else "BH"
-    told += f", p {row.p:.2g} ({law} {row.p_adjusted:.2g}), d_z {row.d_z:+.1f}, wins {row.wins:.0%}"
+    text += "" if row.n_groups else f" over {row.unit} alone"
+    text += f", p {row.p:.2g} ({law} {row.p_adjusted:.2g}), d_z {row.d_z:+.1f}, wins {row.wins:.0%}"
     if row.decided_by in (AGAINST_A_GAIN, AGAINST_ALIKE):
-        told += f", p {row.decided_by} {2 * row.p_against:.2g} ({law} {row.against_adjusted:.2g})"
-    return f"{told}, TOST p {row.p_tost:.2g}" if row.claim in ALIKE_CLAIMS else told
+        text += f", p {row.decided_by} {2 * row.p_against:.2g} ({law} {row.against_adjusted:.2g})"
+    text += f", TOST p {row.p_tost:.2g}" if row.question == ALIKE else ""
+    return text + _failed(row)

@@ -1,4 +1,4 @@
-"""Figures that compare methods: alpha and rho sweeps, Fig. 13, paired differences and gaps, and the answer in one."""
+"""Figures that compare methods: alpha and rho sweeps, Fig. 13, differences and gaps, and the answer in one."""
 
 from collections.abc import Mapping, Sequence
 from textwrap import fill
@@ -11,10 +11,27 @@ from matplotlib.ticker import MaxNLocator, NullLocator
 
 from rbcnb.columns import PRIMARY_METHODS, SCORES, readable
 from rbcnb.plotting.cells import class_legend, draw_circles, draw_class_strip, show_image
-from rbcnb.plotting.style import BLUE, CYCLE, DASHES, THIN, VERMILLION, colours_of, cycle, new_figure, rc, require
+from rbcnb.plotting.style import (
+    BLUE,
+    CYCLE,
+    DASHES,
+    GREEN,
+    THIN,
+    VERMILLION,
+    colours_of,
+    cycle,
+    new_figure,
+    rc,
+    require,
+)
 
 _ASIDE = (0.96, 1.0, 1.04)  # of rho, on its log scale
-_COLOURS = {"natural": BLUE, "balanced": VERMILLION}
+_COLOURS = {"natural": BLUE, "balanced": VERMILLION, "rung": GREEN}
+_TEST_SETS = {
+    "natural": "natural test set",
+    "balanced": "balanced test set",
+    "rung": "test set at the rung's own prior",
+}
 _NEEDED = ["rho", "architecture", "first", "second", "arm", "prevalence", "mean", "low", "high"]
 
 
@@ -143,7 +160,7 @@ def _draw_scores_by_rho(ax: Axes, rows: pd.DataFrame, score: str) -> None:
 
 
 def plot_differences(rows: pd.DataFrame, margin: float) -> Figure:
-    """Forest plot: paired differences with intervals, a row per contrast, the margin of practical equality shaded.
+    """Forest plot: differences with intervals, a row per contrast, the margin of practical equality shaded.
 
     *rows*: contrast, mean, low, high, verdict, and if they were adjusted (`verdicts.adjust_for_families`) the p that
     the verdict hangs on, p_deciding and decided_by.
@@ -181,7 +198,7 @@ def draw_differences(ax: Axes, rows: pd.DataFrame, margin: float) -> None:
     ax.set_ylim(len(rows) - 0.4, -0.6)
     ax.grid(visible=False, axis="y")
     ax.xaxis.set_major_locator(MaxNLocator(5))
-    ax.set_xlabel(f"paired difference in macro F1 (grey: within ±{margin:g})")
+    ax.set_xlabel(f"difference in macro F1 (grey: within ±{margin:g})")
 
 
 def _verdict(row: tuple) -> str:
@@ -244,7 +261,7 @@ def plot_summary(
 def plot_gaps_by_rho(rows: pd.DataFrame, slopes: pd.DataFrame, margin: float) -> Figure:
     """The gap between two methods on every rung with its interval, and its slope: a panel per architecture and arm.
 
-    *rows*: `rbcnb.study.gaps.Gaps.ladder`; *slopes*: `rbcnb.study.gaps.Gaps.slopes`; within ±*margin* is shaded. The
+    *rows*: `rbcnb.study.gaps.Gaps.rungs`; *slopes*: `rbcnb.study.gaps.Gaps.slopes`; within ±*margin* is shaded. The
     lines are the least-squares ones that the slopes speak of, through rungs that share smears and seeds: their own
     intervals, not the bars, say how sure the slope is.
     """
@@ -275,14 +292,14 @@ def draw_gaps(ax: Axes, rows: pd.DataFrame, slopes: pd.DataFrame, margin: float)
         own, colour = rows[rows["prevalence"] == prevalence].sort_values("rho"), _COLOURS[prevalence]
         aside = own["rho"] * 1.05 ** (2 * i - len(prevalences) + 1)  # so that bars do not hide each other
         ax.vlines(aside, own["low"], own["high"], color=colour, lw=1.6)
-        label = f"{prevalence} test set"
+        label = _TEST_SETS[prevalence]
         for slope in slopes[slopes["prevalence"] == prevalence].itertuples() if len(slopes) else ():
             x = np.log2(own["rho"])
             line = own["mean"].mean() + slope.per_doubling * (x - x.mean())
             ax.plot(own["rho"], line, color=colour, lw=1.2, ls="--")
             change = f"{slope.mean:+.3f} [{slope.low:+.3f}, {slope.high:+.3f}]".replace("-", "−")
             label += f": {change} from ρ {own['rho'].min():.4g} to {own['rho'].max():.4g}"
-        ax.plot(aside, own["mean"], "os"[i % 2], color=colour, label=label)
+        ax.plot(aside, own["mean"], "os^"[i], color=colour, label=label)
     rho_axis(ax, sorted(rows["rho"].unique()))
     first, second = rows[["first", "second"]].iloc[0]
     ax.set_ylabel(f"macro F1: {readable(first)} − {readable(second)}")
@@ -299,14 +316,14 @@ def plot_answer(
 
     Args:
         differences: adjusted (`rbcnb.evaluation.adjust_for_families`), the primary family.
-        rows: `rbcnb.study.gaps.Gaps.ladder`, whose first arm is drawn, of the first architecture; may be empty.
+        rows: `rbcnb.study.gaps.Gaps.rungs`, whose first arm is drawn, of the first architecture; may be empty.
         slopes: `rbcnb.study.gaps.Gaps.slopes`.
         margin: half width of what counts as equal.
         title: of the left panel.
     """
     for name in ("architecture", "arm") if len(rows) else ():
         first = rows[name].iloc[0]
-        rows, slopes = rows[rows[name] == first], slopes[slopes[name] == first]
+        rows, slopes = rows[rows[name] == first], slopes[slopes[name] == first] if len(slopes) else slopes
     with rc():
         figure, _ = new_figure(13.5 if len(rows) else 8.6, max(3.9, 0.55 * len(differences) + 1.6))
         figure.clear()

@@ -24,7 +24,13 @@ ORANGE, SKY, BLACK, GREY = "#E69F00", "#56B4E9", "#000000", "#7F7F7F"
 CYCLE = (BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY, BLACK)
 DASHES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (8, 2)), (0, (1, 1)))
 THIN = {"lw": 1, "ms": 4}  # lines of methods that stand beside those of the question
-VERDICT_COLOURS = {"supported": BLUE, "not supported": VERMILLION, "inconclusive": GREY, "one run, not judged": SKY}
+VERDICT_COLOURS = {
+    "supported": BLUE,
+    "not supported": VERMILLION,
+    "inconclusive": GREY,
+    "one run, not judged": SKY,
+    "judged among all tests of the run": "#BBBBBB",
+}
 METHOD_COLOURS = {
     "focal": BLUE,
     "cross_entropy": VERMILLION,

@@ -182,7 +182,7 @@ def classical_table(fits: Sequence[ClassicalFit]) -> pd.DataFrame:
     for fit in fits:
         choice = fit.choice
         row = {"architecture": choice.classifier, "method": choice.resampling, "settings": choice.told}
-        balanced = score_predictions(fit.predictions, balance=True)["macro_f1"]
+        balanced = score_predictions(fit.predictions, prior="balanced")["macro_f1"]
         interval = interval_of_macro_f1([fit.predictions], seed=fit.seed)
         limits = {"macro_f1_low": interval.low, "macro_f1_high": interval.high}
         scores = score_predictions(fit.predictions) | {"balanced_macro_f1": balanced} | limits

@@ -130,8 +130,8 @@ def plan_ladder(
         rungs: rho -> class -> cells of the rung, out of the whole data set.
         values: parameters of notebook 06 by name: ``arms`` (names in ``ARMS``), ``rhos`` (the rungs to climb), ``seed``
             (the first one); ``ladder_methods``, with ``n_draws`` seeds each, and ``rival_draws`` of the final fits'
-            other methods. Methods pair on the seeds that they share. ``ladder_splits``: of the honest protocol, on how
-            many outer splits the ladder is climbed; 0 for all.
+            other methods. Methods are compared on the seeds that they share. ``ladder_splits``: of the honest protocol,
+            on how many outer splits the ladder is climbed; 0 for all.
 
     Raises:
         ValueError: an arm or a rung is not known, or a method has no final fit.

@@ -1,24 +1,47 @@
-"""Tables 1 to 3 in one shape for the published numbers, the paper's protocol and the honest one."""
+"""Tables 1 to 3 in one shape for the published numbers, the paper's protocol and the honest one.
+
+A score of several outer splits is always that of a seed's pooled cells, all splits together, as differences between
+methods are; a mean of scores per split is another number, and stands nowhere but in `resampled_t`.
+"""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from rbcnb.columns import CLASSES, DEV, LABEL, PUBLISHED, SCORES, SPLIT, TEST, class_names, readable
+from rbcnb.columns import (
+    CLASSES,
+    DEV,
+    GROUP,
+    LABEL,
+    PRED,
+    PUBLISHED,
+    SCORES,
+    SPLIT,
+    TARGET,
+    TEST,
+    class_names,
+    classes_of_predictions,
+    readable,
+)
 from rbcnb.evaluation.calibration import calibrate
 from rbcnb.evaluation.hypothesis_tests import ResampledT, corrected_resampled_t, mcnemar
 from rbcnb.evaluation.inference import interval_of_macro_f1
-from rbcnb.evaluation.metrics import macro_f1, score_predictions
+from rbcnb.evaluation.metrics import cell_weights, macro_f1, score_predictions
+from rbcnb.evaluation.prior_shift import Prior
 from rbcnb.paper import TABLE1, TABLE2, TABLE3
 from rbcnb.study.ladder import TABLE2_ARM
 from rbcnb.study.protocols import method_rank
 from rbcnb.study.store import fold_predictions, load_predictions, predictions_by_method
+from rbcnb.training.splits import split_name
 
 BALANCED = "balanced_macro_f1"
+AT_RUNG = "rung_macro_f1"
+RungPriors = Mapping[tuple[str, float], Mapping[str, int]]  # (arm, rho) -> class -> training cells
 _NUMBERS = ("n_seeds", "n_splits")
 _SPREAD = ("macro_f1_sd", "macro_f1_low", "macro_f1_high")
 _RUNG = ("protocol", "arm", "rho", "rho_here")
@@ -42,31 +65,85 @@ _NO_TEST = (
 _NO_DEV = f"nothing can learn it, and each of its test cells is a mistake. {_MEND}"
 
 
-def over_seeds(results: pd.DataFrame, by: list[str], *, store: str | Path, seed: int) -> pd.DataFrame:
-    """Means of the scores over fits (seeds, outer splits) and the numbers of these; of macro F1 its spread.
+def seed_scores(
+    results: pd.DataFrame, by: Sequence[str], *, store: str | Path, rung_priors: RungPriors | None = None
+) -> pd.DataFrame:
+    """Scores of every seed's pooled cells: a row per group of *by* and seed (and repetition of the outer splits).
 
-    ``macro_f1_sd`` is over fits; ``macro_f1_low`` and ``macro_f1_high`` are the 95 % interval over smears and seeds of
-    `rbcnb.evaluation.inference.interval_of_macro_f1`, of the cells of all outer splits together.
+    Args:
+        results: rows of `rbcnb.study.run_study`.
+        by: columns that tell one method with its setting, or its rung, from another.
+        store: where the predictions lie.
+        rung_priors: (arm, rho) -> class -> training cells; of the ladder.
+
+    Returns:
+        *by*, `rbcnb.columns.SCORES`, of the ladder's fits ``balanced_macro_f1``, where every class counts alike, and
+        where the prior of a rung is known ``rung_macro_f1``, where test cells are weighted to it.
     """
-    grouped = results.groupby(by, dropna=False, sort=False)
-    means = grouped[[name for name in (*SCORES, BALANCED) if name in results]].mean()
-    means["macro_f1_sd"] = grouped["macro_f1"].std(ddof=1)
-    limits = []
-    for _, own in grouped:
-        (tables,) = predictions_by_method(own, store).values()
+    parts = [
+        _scores_of(tables, _priors(place, BALANCED in results, rung_priors)).assign(**place)
+        for place, _, tables in _pooled(results, by, store)
+    ]
+    return pd.concat(parts, ignore_index=True)
+
+
+def over_seeds(
+    results: pd.DataFrame, by: Sequence[str], *, store: str | Path, seed: int, rung_priors: RungPriors | None = None
+) -> pd.DataFrame:
+    """Means over seeds of `seed_scores`, the numbers of seeds and outer splits, and the spread of macro F1.
+
+    One estimand throughout: what a seed's networks score on all cells that they did not see, then the mean over seeds.
+    ``macro_f1_sd`` is over seeds; ``macro_f1_low`` and ``macro_f1_high`` are the 95 % interval over smears and seeds of
+    `rbcnb.evaluation.inference.interval_of_macro_f1`, of the same scores.
+    """
+    rows = []
+    for place, fits, tables in _pooled(results, by, store):
+        scores = _scores_of(tables, _priors(place, BALANCED in results, rung_priors))
         interval = interval_of_macro_f1(tables, seed=seed)
-        limits.append((interval.low, interval.high))
-    means[["macro_f1_low", "macro_f1_high"]] = np.array(limits).reshape(-1, 2)
-    means["n_seeds"] = grouped["seed"].nunique()
-    means["n_splits"] = grouped["outer"].nunique()
-    return means.reset_index()
+        spread = {"macro_f1_sd": scores["macro_f1"].std(ddof=1)}
+        spread |= {"macro_f1_low": interval.low, "macro_f1_high": interval.high}
+        numbers = {"n_seeds": fits["seed"].nunique(), "n_splits": fits["outer"].nunique()}
+        rows.append(place | scores.mean().to_dict() | spread | numbers)
+    return pd.DataFrame(rows)
+
+
+def _pooled(
+    results: pd.DataFrame, by: Sequence[str], store: str | Path
+) -> Iterator[tuple[dict[str, Any], pd.DataFrame, list[pd.DataFrame]]]:
+    """Per group of *by*: its values, its fits, and the predictions of each seed."""
+    for values, fits in results.groupby(list(by), dropna=False, sort=False):
+        (tables,) = predictions_by_method(fits, store).values()
+        yield dict(zip(by, values, strict=True)), fits, tables
+
+
+def _priors(place: Mapping[str, Any], on_ladder: bool, rung_priors: RungPriors | None) -> dict[str, Prior]:
+    """Column -> prevalence at which macro F1 is shown beside the natural one."""
+    priors: dict[str, Prior] = {BALANCED: "balanced"} if on_ladder else {}
+    rung = place.get("arm"), place.get("rho")
+    return priors | ({AT_RUNG: rung_priors[rung]} if rung_priors and rung in rung_priors else {})
+
+
+def _scores_of(tables: Sequence[pd.DataFrame], priors: Mapping[str, Prior]) -> pd.DataFrame:
+    """A row per table: its scores, and its macro F1 at other prevalences."""
+    rows = []
+    for table in tables:
+        scores = score_predictions(table)
+        weighted = {name: _weighted_f1(table, prior) for name, prior in priors.items()}
+        rows.append({score: scores[score] for score in SCORES} | weighted)
+    return pd.DataFrame(rows)
+
+
+def _weighted_f1(table: pd.DataFrame, prior: Prior) -> float:
+    """Macro F1 of a predictions *table* whose cells are weighted to the shares of *prior*."""
+    targets, preds = (table[name].to_numpy() for name in (TARGET, PRED))
+    return macro_f1(targets, preds, weights=cell_weights(targets, classes_of_predictions(table.columns), prior))
 
 
 def table1(results: Mapping[str, pd.DataFrame], store: str | Path, *, seed: int) -> pd.DataFrame:
     """Table 1: one row per protocol, architecture, method and alpha; the published rows first.
 
-    The honest protocol's row of a method is the mean over its outer splits, which choose their settings each for
-    itself; a setting that they do not share is left empty.
+    The honest protocol's row of a method is of the pooled cells of its outer splits, which choose their settings each
+    for itself; a setting that they do not share is left empty.
 
     Args:
         results: protocol -> final fits of `rbcnb.study.run_study`.
@@ -116,24 +193,48 @@ def _shared(values: pd.Series) -> float:
     return values.iloc[0] if (values == values.iloc[0]).all() else float("nan")
 
 
-def resampled_t(results: pd.DataFrame, *, n_outer: int) -> pd.DataFrame:
-    """Nadeau and Bengio's interval of every method's macro F1 minus cross entropy's, over the outer splits.
+def over_splits(
+    fits: pd.DataFrame, first: str, second: str, splits: Mapping[str, pd.DataFrame]
+) -> dict[str, float] | None:
+    """Nadeau and Bengio's interval of a difference in macro F1 over the outer splits that both methods were fitted on.
+
+    Args:
+        fits: final fits of one network, one setting per method and outer split, with ``macro_f1``.
+        first, second: methods.
+        splits: name of each outer split -> its cells; as folds are of smears, smears are what is counted.
+
+    Returns:
+        ``n_splits`` and the fields of `rbcnb.evaluation.hypothesis_tests.ResampledT`, of the first minus the second;
+        None with fewer than two splits.
+    """
+    means = fits.pivot_table("macro_f1", index="method", columns=["protocol", "outer"])
+    if not {first, second} <= set(means.index):
+        return None
+    gaps = (means.loc[first] - means.loc[second]).dropna()
+    if len(gaps) < 2:
+        return None
+    cells = [splits[split_name(*place)] for place in gaps.index]
+    sizes = {
+        part: float(np.mean([own.loc[own[SPLIT] == part, GROUP].nunique() for own in cells])) for part in (DEV, TEST)
+    }
+    test = corrected_resampled_t(gaps, n_train=sizes[DEV], n_test=sizes[TEST])
+    return {"n_splits": len(gaps), **asdict(test)}
+
+
+def resampled_t(results: pd.DataFrame, splits: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+    """`over_splits` of every method's macro F1 minus cross entropy's.
 
     Args:
         results: final fits of the honest protocol, one setting per method and outer split; of one split there is
             nothing to tell.
-        n_outer: outer folds; a test set is to its training set as 1 to n_outer - 1.
+        splits: name of each outer split -> its cells.
     """
-    means = results.pivot_table("macro_f1", index=["architecture", "method"], columns="outer", sort=False)
     rows = []
-    for (architecture, method), scores in means.iterrows():
-        if method == "cross_entropy" or (architecture, "cross_entropy") not in means.index:
-            continue
-        gaps = (scores - means.loc[(architecture, "cross_entropy")]).dropna()  # of the splits that both were fitted on
-        if len(gaps) < 2:
-            continue
-        test = corrected_resampled_t(gaps, n_train=n_outer - 1, n_test=1)
-        rows.append({"architecture": architecture, "method": method, "n_splits": len(gaps), **asdict(test)})
+    for (architecture, method), _ in results.groupby(["architecture", "method"], sort=False):
+        own = results[results["architecture"] == architecture]
+        test = None if method == "cross_entropy" else over_splits(own, method, "cross_entropy", splits)
+        if test is not None:
+            rows.append({"architecture": architecture, "method": method, **test})
     names = ["architecture", "method", "n_splits", *(field.name for field in fields(ResampledT))]
     return pd.DataFrame(rows, columns=names)
 
@@ -179,20 +280,28 @@ def table2(ladders: Mapping[tuple[str, str], Mapping[float, Mapping[str, int]]])
     return table.assign(total=table.drop(columns=list(_RUNG)).sum(axis=1).astype(int))
 
 
-def table3(results: Mapping[str, pd.DataFrame], store: str | Path, *, seed: int) -> pd.DataFrame:
+def table3(
+    results: Mapping[str, pd.DataFrame],
+    store: str | Path,
+    *,
+    seed: int,
+    rung_priors: RungPriors | None = None,
+) -> pd.DataFrame:
     """Table 3: the methods on every rung of every arm; the published rows first.
 
     Args:
         results: protocol -> fits of every rung, with ``arm``, ``rho`` and (`with_balanced`) ``balanced_macro_f1``.
         store: where their predictions lie.
         seed: of the intervals' bootstrap.
+        rung_priors: (arm, rho) -> class -> training cells of the honest protocol, for ``rung_macro_f1``: under the
+            paper's protocol test cells are of the rung, and its macro F1 is that already.
     """
     by = ["arm", "rho", "architecture", "method"]
     parts = [TABLE3.assign(protocol=PUBLISHED, arm=TABLE2_ARM, n_seeds=1, n_splits=1)]
-    parts += [
-        over_seeds(rows, by, store=store, seed=seed).assign(protocol=protocol) for protocol, rows in results.items()
-    ]
-    columns = ["protocol", *by, *SCORES, BALANCED, *_SPREAD, *_NUMBERS]
+    for protocol, rows in results.items():
+        priors = rung_priors if protocol == "honest" else None
+        parts.append(over_seeds(rows, by, store=store, seed=seed, rung_priors=priors).assign(protocol=protocol))
+    columns = ["protocol", *by, *SCORES, BALANCED, AT_RUNG, *_SPREAD, *_NUMBERS]
     return pd.concat(parts, ignore_index=True).reindex(columns=columns)
 
 
@@ -202,7 +311,7 @@ def with_balanced(results: pd.DataFrame, store: str | Path) -> pd.DataFrame:
     Training cells differ from rung to rung, the test set does not: at its natural prevalence a rare class taken for
     a common one costs little precision, here as much as any other mistake.
     """
-    scores = [score_predictions(load_predictions(store, key), balance=True)["macro_f1"] for key in results["key"]]
+    scores = [_weighted_f1(load_predictions(store, key), "balanced") for key in results["key"]]
     return results.assign(**{BALANCED: scores})
 
 

@@ -14,16 +14,25 @@ from rbcnb.columns import readable
 from rbcnb.evaluation.calibration import calibration_table
 from rbcnb.evaluation.metrics import score_predictions
 from rbcnb.evaluation.mistakes import confident_mistakes
-from rbcnb.evaluation.verdicts import adjust_for_families, judge_claims
+from rbcnb.evaluation.verdicts import adjust_for_families, judge_claims, without_rest
 from rbcnb.labels.assign import count_classes, detection_table
 from rbcnb.paper import load_checks, load_spread
 from rbcnb.study.classical import beside_networks
-from rbcnb.study.gaps import BALANCED, Gaps
+from rbcnb.study.gaps import Gaps
 from rbcnb.study.ladder import ARMS, TABLE2_ARM, dev_rungs
 from rbcnb.study.leakage import leakage_gap
 from rbcnb.study.protocols import best_settings, choose_settings, protocol_names
 from rbcnb.study.store import load_curves, load_predictions, predictions_by_method
-from rbcnb.study.tables import forecasts_of, mcnemar_table, resampled_t, table1, table2, table3, with_balanced
+from rbcnb.study.tables import (
+    forecasts_of,
+    mcnemar_table,
+    resampled_t,
+    seed_scores,
+    table1,
+    table2,
+    table3,
+    with_balanced,
+)
 from rbcnb.training.splits import split_name
 from rbcnb.training.trial import Trial
 from rbcnb.workflow.classical_fits import load_classical_fits
@@ -153,7 +162,15 @@ class RunTables:
 
     def _gaps(self, ladder: pd.DataFrame) -> Gaps:
         final = pd.concat(list(self.final.values()), ignore_index=True)
-        return Gaps(final, ladder, self.run.store, margin=self.value("margin"), seed=self.value("seed"))
+        judging = {"margin": self.value("margin"), "seed": self.value("seed")}
+        return Gaps(final, ladder, self.run.store, splits=self.fitted_splits, **judging)
+
+    @cached_property
+    def fitted_splits(self) -> dict[str, pd.DataFrame]:
+        """Name of each outer split that has final fits -> its cells."""
+        places = pd.concat(list(self.final.values()))[["protocol", "outer"]].drop_duplicates()
+        names = [split_name(*place) for place in places.itertuples(index=False)]
+        return {name: self.run.load_csv(f"splits_{name}") for name in names}
 
     @cached_property
     def gaps(self) -> Gaps:
@@ -161,14 +178,19 @@ class RunTables:
         return self._gaps(pd.concat(list(self.climbed.values()), ignore_index=True))
 
     @cached_property
-    def compared(self) -> pd.DataFrame:
-        """All that the claims are judged by once the ladder is climbed, not adjusted."""
-        return self.gaps.together()
+    def climbed_seeds(self) -> dict[str, pd.DataFrame]:
+        """Protocol -> the scores of every seed's pooled cells on every rung, as Table 3 has their means."""
+        by = ["arm", "rho", "architecture", "method"]
+        priors = {"honest": self.gaps.rung_priors}
+        return {
+            name: seed_scores(rows, by, store=self.run.store, rung_priors=priors.get(name))
+            for name, rows in self.climbed.items()
+        }
 
     @cached_property
     def differences_base(self) -> pd.DataFrame:
-        """Differences on the whole data set, adjusted among themselves: what can be judged before the ladder."""
-        return adjust_for_families(self._gaps(pd.DataFrame()).base())
+        """Differences on the whole data set; only the primary contrasts are judged before the ladder."""
+        return without_rest(adjust_for_families(self._gaps(pd.DataFrame()).base()))
 
     def table2(self) -> pd.DataFrame:
         ladders = {}
@@ -178,6 +200,9 @@ class RunTables:
             kept = dev_rungs(self.run.load_csv("splits_honest"), self.rungs)
             ladders |= {("honest", arm): ARMS[arm](kept) for arm in self.value("arms")}
         return table2(ladders)
+
+    def table3(self) -> pd.DataFrame:
+        return table3(self.climbed, self.run.store, seed=self.value("seed"), rung_priors=self.gaps.rung_priors)
 
     def classical(self) -> pd.DataFrame:
         """The baseline's predictions scored again beside the last protocol's networks; seconds as they were stored."""
@@ -201,24 +226,24 @@ TABLES: dict[str, dict[str, Callable[[RunTables], pd.DataFrame]]] = {
         "mcnemar": lambda it: mcnemar_table(predictions_by_method(it.best[it.protocols[0]], it.run.store)),
         "calibration": lambda it: calibration_table(it.forecasts),
         "differences_base": lambda it: it.differences_base,
-        "splits_t": lambda it: resampled_t(it.best[it.protocols[-1]], n_outer=it.value("n_outer")),
+        "splits_t": lambda it: resampled_t(it.best[it.protocols[-1]], it.fitted_splits),
         "leakage": lambda it: leakage_gap(it.run.load_csv("leakage_trials"), it.run.store),
         "recomputation": lambda _: load_checks(),
         "mistakes": lambda it: confident_mistakes(it.judged),
-        "verdict_base": lambda it: judge_claims(it.differences_base, margin=it.value("margin")),
+        "verdict_base": lambda it: judge_claims(it.differences_base),
     },
     "06_imbalance_study": {
         "table2": RunTables.table2,
-        "table3": lambda it: table3(it.climbed, it.run.store, seed=it.value("seed")),
+        "table3": RunTables.table3,
         "fig13": lambda it: it.gaps.relative(it.protocols[-1]),
-        "differences": lambda it: adjust_for_families(it.compared),
-        "differences_balanced": lambda it: adjust_for_families(it.gaps.together(prevalence=BALANCED)),
-        "ladder_gaps": lambda it: it.gaps.ladder(),
-        "slopes": lambda it: it.gaps.slopes(),
-        "rivals": lambda it: it.gaps.rivals(),
+        "differences": lambda it: it.gaps.table("differences"),
+        "slopes": lambda it: it.gaps.slope_rows(),
+        "slope_checks": lambda it: it.gaps.slope_checks(),
+        "rivals": lambda it: it.gaps.table("rivals"),
+        "secondary": lambda it: it.gaps.table("secondary"),
         "plan": lambda it: it.gaps.plan(),
         "classical": RunTables.classical,
-        "verdict": lambda it: judge_claims(it.compared, margin=it.value("margin")),
+        "verdict": lambda it: judge_claims(it.gaps.rows),
     },
 }
 _MAKERS = {name: maker for tables in TABLES.values() for name, maker in tables.items()}

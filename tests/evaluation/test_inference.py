@@ -23,7 +23,9 @@ from rbcnb.evaluation.inference import (
     interval_of,
     judge_alike,
     judge_gain,
+    judge_less,
     macro_f1_of_counts,
+    paired_difference,
     paired_macro_f1,
 )
 from rbcnb.evaluation.metrics import score_predictions
@@ -182,10 +184,61 @@ def test_a_balanced_difference_is_that_of_the_balanced_scores(predictions):
     first = [noisy(predictions, 0.9, seed) for seed in range(2)]
     second = [noisy(predictions, 0.5, 10 + seed) for seed in range(2)]
     by_seed = [
-        score_predictions(a, balance=True)["macro_f1"] - score_predictions(b, balance=True)["macro_f1"]
+        score_predictions(a, prior="balanced")["macro_f1"] - score_predictions(b, prior="balanced")["macro_f1"]
         for a, b in zip(first, second, strict=True)
     ]
-    assert paired_macro_f1(first, second, seed=0, balance=True).by_seed == pytest.approx(tuple(by_seed))
+    assert paired_macro_f1(first, second, seed=0, prior="balanced").by_seed == pytest.approx(tuple(by_seed))
+
+
+def test_another_prevalence_is_that_of_weighted_scores_and_of_drawn_cells(predictions):
+    """In every bootstrap, too: its classes are weighted to the prior, whatever the drawn smears hold."""
+    first, second = noisy(predictions, 0.9, 1), noisy(predictions, 0.5, 2)
+    prior = {"codocyte": 1, "hypochromia": 2, "normal": 5}
+    ours = paired_macro_f1([first], [second], seed=5, n_bootstrap=20, prior=prior)
+    groups, drawn = np.unique(predictions[GROUP]), []
+    for row in draw_groups(len(groups), seed=5, n_bootstrap=20).astype(int):
+        times = predictions.index.repeat(predictions[GROUP].map(dict(zip(groups, row, strict=True))))
+        one, other = (score_predictions(table.loc[times], prior=prior)["macro_f1"] for table in (first, second))
+        drawn.append(one - other)
+    one, other = (score_predictions(table, prior=prior)["macro_f1"] for table in (first, second))
+    assert ours.mean == pytest.approx(one - other)
+    assert ours.of_groups == pytest.approx(np.var(drawn) * 12 / 11)
+
+
+@pytest.mark.parametrize("score", ["accuracy", "balanced_accuracy"])
+def test_scores_of_counts_are_those_of_predictions(predictions, score):
+    tables = [noisy(predictions, right, seed) for right, seed in ((0.9, 1), (0.4, 2))]
+    one, other = (score_predictions(table)[score] for table in tables)
+    assert paired_difference(tables[:1], tables[1:], seed=0, score=score).mean == pytest.approx(one - other)
+
+
+def test_share_of_rare_cells_called_the_majority_is_counted(predictions):
+    tables = [noisy(predictions, right, seed) for right, seed in ((0.9, 1), (0.4, 2))]
+    one, other = ((table.loc[table["target"] != "normal", "pred"] == "normal").mean() for table in tables)
+    found = paired_difference(tables[:1], tables[1:], seed=0, score="rare_called_majority")
+    assert found.mean == pytest.approx(one - other)
+    assert one < other
+    renamed = [table.replace({"normal": "codocyte", "codocyte": "normal"}) for table in tables]
+    again = paired_difference(renamed[:1], renamed[1:], seed=0, score="rare_called_majority")
+    assert again.mean == pytest.approx(one - other)  # whichever class has most cells
+
+
+def test_less_is_a_gain_turned_round(predictions):
+    tables = [noisy(predictions, 0.9, seed) for seed in range(3)], [noisy(predictions, 0.5, seed) for seed in range(3)]
+    gain, back = paired_macro_f1(*tables, seed=0), paired_macro_f1(*tables[::-1], seed=0)
+    turned = gain.times(-1)
+    for name in ("mean", "low", "high", "of_seeds", "of_groups", "by_seed", "p_value"):
+        assert getattr(turned, name) == pytest.approx(getattr(back, name)), name
+    assert judge_less(back, margin=0.02) == judge_gain(gain, margin=0.02) == SUPPORTED
+    assert judge_less(gain, margin=0.02) == NOT_SUPPORTED
+
+
+def test_without_smears_the_interval_is_students_over_seeds():
+    by_seed = np.array([0.1, 0.3, 0.2, 0.5])
+    ours = interval_of(by_seed, np.zeros(1), n_groups=0)
+    low, high = stats.t.interval(0.95, 3, loc=by_seed.mean(), scale=stats.sem(by_seed))
+    assert (ours.low, ours.high) == pytest.approx((low, high))
+    assert ours.p_value == pytest.approx(stats.ttest_1samp(by_seed, 0).pvalue)
 
 
 def test_tables_that_do_not_pair_are_refused(predictions):

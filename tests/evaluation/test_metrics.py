@@ -129,7 +129,7 @@ def test_a_true_forecast_is_calibrated_and_a_false_certainty_is_not_infinitely_w
 
 @pytest.mark.filterwarnings("error")
 def test_a_balanced_view_scores_the_row_normalised_confusion(predictions):
-    scores = score_predictions(predictions, balance=True)
+    scores = score_predictions(predictions, prior="balanced")
     rates = sk.confusion_matrix(predictions["target"], predictions["pred"], labels=CLASSES, normalize="true")
     recall, precision = np.diag(rates), np.diag(rates) / rates.sum(axis=0)
     assert scores["accuracy"] == pytest.approx(recall.mean()) == pytest.approx(scores["balanced_accuracy"])
@@ -144,17 +144,43 @@ def test_a_balanced_view_is_what_repeating_the_rare_classes_scores(predictions):
     by_class = {"codocyte": 10, "hypochromia": 15, "normal": 30}
     few = pd.concat([predictions[predictions["target"] == name].head(n) for name, n in by_class.items()])
     copies = few.loc[few.index.repeat(few["target"].map({name: 30 // n for name, n in by_class.items()}))]
-    weighted, plain = score_predictions(few, balance=True), score_predictions(copies)
+    weighted, plain = score_predictions(few, prior="balanced"), score_predictions(copies)
     for name, value in plain.items():
         if not name.startswith("support_"):
             assert weighted[name] == pytest.approx(value, abs=1e-12), name
 
 
+def test_any_prior_is_what_repeating_cells_to_its_counts_scores(predictions):
+    """10, 15 and 30 cells, weighted to 1 : 3 : 6, score as 10, 30 and 60 of them do; counts are as good as shares."""
+    by_class = {"codocyte": 10, "hypochromia": 15, "normal": 30}
+    few = pd.concat([predictions[predictions["target"] == name].head(n) for name, n in by_class.items()])
+    times = {"codocyte": 1, "hypochromia": 2, "normal": 2}
+    plain = score_predictions(few.loc[few.index.repeat(few["target"].map(times))])
+    for prior in (
+        {"normal": 0.6, "hypochromia": 0.3, "codocyte": 0.1},
+        {"codocyte": 7, "hypochromia": 21, "normal": 42},
+    ):
+        weighted = score_predictions(few, prior=prior)
+        for name, value in plain.items():
+            if not name.startswith("support_"):
+                assert weighted[name] == pytest.approx(value, abs=1e-12), name
+    natural = score_predictions(few, prior=by_class)
+    assert natural == pytest.approx(score_predictions(few))
+
+
+@pytest.mark.parametrize(
+    "prior", ["rung", {"codocyte": 1, "normal": 2}, {"codocyte": 0, "hypochromia": 1, "normal": 2}]
+)
+def test_a_prior_that_is_not_one_is_refused(predictions, prior):
+    with pytest.raises(ValueError, match=r"prior|positive"):
+        score_predictions(predictions, prior=prior)
+
+
 @pytest.mark.filterwarnings("error")
 def test_cells_of_one_class_leave_rankings_undefined(predictions):
     one = predictions[predictions["target"] == "normal"]
-    for balance in (False, True):
-        scores = score_predictions(one, balance=balance)
+    for prior in ("natural", "balanced"):
+        scores = score_predictions(one, prior=prior)
         undefined = {name for name, value in scores.items() if math.isnan(value)}
         of_class = {f"{score}_{name}" for score in ("auroc", "auprc") for name in CLASSES}
         assert undefined == {"mcc", "auroc", "auprc", "recall_codocyte", "recall_hypochromia"} | of_class

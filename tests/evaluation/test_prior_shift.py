@@ -4,10 +4,12 @@ import subprocess
 import sys
 
 import numpy as np
+import pandas as pd
 import pytest
 from scipy.optimize import minimize
 
-from rbcnb.evaluation.prior_shift import focal_posterior, shift_prior
+from rbcnb.evaluation.metrics import score_predictions
+from rbcnb.evaluation.prior_shift import focal_posterior, shift_predictions, shift_prior
 
 PRIOR = [0.1, 0.1, 0.8]
 
@@ -72,6 +74,33 @@ def test_focal_posterior_at_its_ends(probabilities):
         assert near[0, 2] == 1
         mapped = focal_posterior(probabilities, gamma=gamma)
         assert (mapped.argsort(axis=1) == probabilities.argsort(axis=1)).all()
+
+
+def test_shifted_predictions_are_those_of_a_network_of_the_other_prior():
+    """Gaussian classes: predictions made under one prior, shifted, are those made under the other."""
+    rng = np.random.default_rng(0)
+    names = np.array(["a", "b", "c"])
+    targets = rng.integers(0, 3, 600)
+    x = rng.normal(np.array([0.0, 1.0, 3.0])[targets])[:, None]
+
+    def predicted(prior, n=600, gamma=None):
+        joint = np.exp(-0.5 * (x[:n] - np.array([0.0, 1.0, 3.0])) ** 2) * list(prior.values())
+        probs = joint / joint.sum(axis=1, keepdims=True)
+        if gamma is not None:  # what focal loss says of this posterior
+            probs = np.array([minimiser(eta, gamma, 1.0) for eta in probs])
+        table = pd.DataFrame({"target": names[targets[:n]], "pred": names[probs.argmax(axis=1)]})
+        return table.assign(**{f"prob_{name}": p for name, p in zip(names, probs.T, strict=True)})
+
+    trained, tested = {"a": 25, "b": 25, "c": 50}, {"c": 0.8, "b": 0.1, "a": 0.1}
+    shifted = shift_predictions(predicted(trained), old_prior=trained, new_prior=tested)
+    pd.testing.assert_frame_equal(shifted, predicted(dict(sorted(tested.items()))))
+    equal = shift_predictions(predicted(trained), old_prior=trained, new_prior="balanced")
+    assert score_predictions(equal)["balanced_accuracy"] > score_predictions(shifted)["balanced_accuracy"]
+    few = predicted(trained, 20, gamma=2.0)
+    mapped = shift_predictions(few, old_prior=trained, new_prior=trained, gamma=2.0)
+    pd.testing.assert_frame_equal(mapped, predicted(trained, 20), atol=1e-4)
+    with pytest.raises(ValueError, match="both priors must be known"):
+        shift_predictions(few, old_prior=trained, new_prior="natural")
 
 
 @pytest.mark.parametrize("prior", [[0.5, 0.5], [0.5, 0.5, 0.0], [1.0, np.nan, 1.0]])

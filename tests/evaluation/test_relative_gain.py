@@ -3,13 +3,18 @@
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import noisy
+from conftest import noisy, ranked
 from sklearn.metrics import roc_auc_score
 
 from rbcnb.columns import CLASSES
 from rbcnb.evaluation.inference import draw_groups
 from rbcnb.evaluation.metrics import macro_f1, score_predictions
-from rbcnb.evaluation.relative_gain import MacroAuroc, concordant_pairs, relative_gain, relative_improvement
+from rbcnb.evaluation.relative_gain import interval_of_gains, relative_gain, relative_improvement
+
+
+def gain_of(pairs, **options):
+    """The improvement with its interval."""
+    return relative_gain(pairs, **options).interval()
 
 
 def table3_of(**scores):
@@ -46,7 +51,7 @@ def test_relative_improvement_wants_both_methods_everywhere():
 def test_a_rival_that_never_varies_leaves_the_seeds_variance_of_the_scores(predictions):
     first = [noisy(predictions, 0.8, seed) for seed in range(4)]
     second = [noisy(predictions, 0.6, 9)] * 4
-    gain = relative_gain([(first, second)], score="macro_f1", seed=0, n_bootstrap=100)
+    gain = gain_of([(first, second)], score="macro_f1", seed=0, n_bootstrap=100)
     ratios = [
         macro_f1(a["target"], a["pred"]) / macro_f1(b["target"], b["pred"]) for a, b in zip(first, second, strict=True)
     ]
@@ -59,7 +64,7 @@ def test_the_linear_part_is_the_delta_method(predictions):
     first, second = (
         [noisy(predictions, right, seed) for seed in seeds] for right, seeds in ((0.8, (0, 1, 2)), (0.5, (3, 4, 5)))
     )
-    gain = relative_gain([(first, second)], score="accuracy", seed=0, n_bootstrap=50)
+    gain = gain_of([(first, second)], score="accuracy", seed=0, n_bootstrap=50)
     a, b = (np.array([(t["pred"] == t["target"]).mean() for t in side]) for side in (first, second))
     step = 1e-6
     for s, value in enumerate(gain.by_seed):
@@ -71,7 +76,7 @@ def test_the_linear_part_is_the_delta_method(predictions):
 
 def test_equal_methods_gain_nothing_for_sure(predictions):
     same = [noisy(predictions, 0.7, seed) for seed in range(3)]
-    gain = relative_gain([(same, same)] * 2, score="macro_f1", seed=0, n_bootstrap=50)
+    gain = gain_of([(same, same)] * 2, score="macro_f1", seed=0, n_bootstrap=50)
     assert (gain.mean, gain.low, gain.high) == pytest.approx((0, 0, 0))
 
 
@@ -81,57 +86,20 @@ def test_architectures_must_pair(predictions):
         relative_gain([(same, same), (same[:2], same[:2])], score="accuracy", seed=0)
 
 
-def told_by(table, right, seed):
-    """*table* with probabilities that are drawn anew, some of them ties."""
-    rng = np.random.default_rng(seed)
-    probs = [f"prob_{name}" for name in CLASSES]
-    logits = rng.normal(size=(len(table), 3)) + right * (table["target"].to_numpy()[:, None] == np.array(CLASSES))
-    values = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
-    return table.assign(**dict(zip(probs, values.round(2).T, strict=True)))
-
-
 def macro_auroc(table) -> float:
     """By scikit-learn."""
     return np.mean([roc_auc_score(table["target"] == name, table[f"prob_{name}"]) for name in CLASSES])
 
 
-def test_pairs_are_counted_as_one_by_one():
-    rng = np.random.default_rng(0)
-    score, is_class, groups = rng.integers(0, 4, 30) / 4, rng.random(30) < 0.4, rng.integers(0, 3, 30)
-    expected = np.zeros((3, 3))
-    for i in np.flatnonzero(is_class):
-        for j in np.flatnonzero(~is_class):
-            expected[groups[i], groups[j]] += (score[i] > score[j]) + (score[i] == score[j]) / 2
-    np.testing.assert_array_equal(concordant_pairs(score, is_class, groups, n_groups=3), expected)
-
-
-def test_auroc_of_drawn_smears_is_scikit_learns_on_the_drawn_cells(predictions):
-    tables = [told_by(predictions, 1.0, seed) for seed in range(2)]
-    weights = draw_groups(12, seed=3, n_bootstrap=6)
-    codocytes = predictions.loc[predictions["target"] == "codocyte", "group"].unique()
-    weights[-1] = ~np.isin(np.unique(predictions["group"]), codocytes[:-1])  # a class may be rare in a draw
-    found = MacroAuroc(tables)(weights)
-    for b, row in enumerate(weights):
-        times = dict(zip(np.unique(predictions["group"]), row.astype(int), strict=True))
-        drawn = predictions.index.repeat(predictions["group"].map(times))
-        for s, table in enumerate(tables):
-            assert found[b, s] == pytest.approx(score_predictions(table.loc[drawn])["auroc"], abs=1e-12)
-
-
-def test_a_class_or_all_others_may_be_missing_in_a_draw(predictions):
-    own = predictions[(predictions["group"] != "00.png") | (predictions["target"] == "normal")]
-    own = own[(own["group"] != "01.png") | (own["target"] != "codocyte")].reset_index(drop=True)
-    weights = np.eye(12)[:2]  # the first smear alone, then the second
-    first, second = MacroAuroc([own])(weights)[:, 0]
-    assert np.isnan(first)  # nothing but normal cells
-    assert second == pytest.approx(score_predictions(own[own["group"] == "01.png"])["auroc"])
-    gain = relative_gain([([own] * 2, [told_by(own, 0.5, seed) for seed in (1, 2)])], score="auroc", seed=0)
+def test_a_draw_without_the_ranking_of_a_class_is_left_out(predictions):
+    own = predictions[(predictions["group"] != "00.png") | (predictions["target"] == "normal")].reset_index(drop=True)
+    gain = gain_of([([own] * 2, [ranked(own, 0.5, seed) for seed in (1, 2)])], score="auroc", seed=0)
     assert np.isfinite([gain.mean, gain.low, gain.high]).all()
 
 
 def test_auroc_has_the_interval_of_the_bootstrap_done_slowly(predictions):
-    first, second = ([told_by(predictions, right, seed) for seed in (1, 2, 3)] for right in (1.2, 0.9))
-    gain = relative_gain([(first, second)], score="auroc", seed=5, n_bootstrap=15)
+    first, second = ([ranked(predictions, right, seed) for seed in (1, 2, 3)] for right in (1.2, 0.9))
+    gain = gain_of([(first, second)], score="auroc", seed=5, n_bootstrap=15)
     groups = np.unique(predictions["group"])
     slow = []
     for row in draw_groups(12, seed=5, n_bootstrap=15).astype(int):
@@ -143,3 +111,33 @@ def test_auroc_has_the_interval_of_the_bootstrap_done_slowly(predictions):
     assert gain.of_groups == pytest.approx(np.var(slow) * 12 / 11)
     with pytest.raises(ValueError, match="no relative improvement of 'mcc'"):
         relative_gain([(first, second)], score="mcc", seed=0)
+
+
+def test_a_sum_of_gains_is_that_of_their_seeds_and_draws(predictions):
+    """F1's gain minus accuracy's, against the bootstrap done slowly."""
+    first, second = (
+        [noisy(predictions, right, seed + add) for seed in range(3)] for right, add in ((0.8, 0), (0.6, 9))
+    )
+    gains = [
+        relative_gain([(first, second)], score=score, seed=5, n_bootstrap=15) for score in ("macro_f1", "accuracy")
+    ]
+    both = interval_of_gains([(0.5, gains[0]), (-2.0, gains[1])])
+
+    def summed(tables):
+        scores = [
+            np.mean([[score_predictions(t)[s] for s in ("macro_f1", "accuracy")] for t in side], axis=0)
+            for side in tables
+        ]
+        return 100 * (scores[0] / scores[1] - 1) @ [0.5, -2.0]
+
+    groups, slow = np.unique(predictions["group"]), []
+    for row in draw_groups(12, seed=5, n_bootstrap=15).astype(int):
+        drawn = predictions.index.repeat(predictions["group"].map(dict(zip(groups, row, strict=True))))
+        slow.append(summed([[t.loc[drawn] for t in side] for side in (first, second)]))
+    assert both.mean == pytest.approx(summed([first, second]))
+    assert both.of_groups == pytest.approx(np.var(slow) * 12 / 11)
+    by_seed = 0.5 * np.array(gains[0].interval().by_seed) - 2 * np.array(gains[1].interval().by_seed)
+    assert both.by_seed == pytest.approx(tuple(by_seed))
+    fewer = relative_gain([(first[:2], second[:2])], score="accuracy", seed=5, n_bootstrap=15)
+    with pytest.raises(ValueError, match="same seeds"):
+        interval_of_gains([(1.0, gains[0]), (-1.0, fewer)])

@@ -11,11 +11,12 @@ from rbcnb.evaluation.inference import (
     contrast_of,
     differences_of_counts,
     draw_groups,
+    gaps_on_ladder,
     interval_of,
     paired_macro_f1,
     slope_on_log_rho,
 )
-from rbcnb.evaluation.metrics import macro_f1
+from rbcnb.evaluation.metrics import macro_f1, score_predictions
 
 
 @pytest.fixture
@@ -50,7 +51,26 @@ def test_two_rungs_are_a_difference_of_differences(ladder):
     assert slope.of_seeds == pytest.approx(np.var(gaps, ddof=1) / 3)
 
 
-def test_rungs_that_do_not_pair_are_refused(ladder, predictions):
+def test_without_a_rung_the_slope_is_that_of_the_rungs_left(ladder):
+    gaps = gaps_on_ladder(*ladder, seed=3, n_bootstrap=80)
+    for rho in gaps.rhos:
+        left = ({r: tables for r, tables in side.items() if r != rho} for side in ladder)
+        assert gaps.without(rho).slope() == slope_on_log_rho(*left, seed=3, n_bootstrap=80)
+    assert gaps.without(2.03).doublings == pytest.approx(np.log2(37.9 / 7.8))
+
+
+def test_a_slope_at_other_prevalences_is_that_of_weighted_scores(ladder):
+    priors = {2.03: {"codocyte": 1, "hypochromia": 1, "normal": 2}, 7.8: "natural", 37.9: "balanced"}
+    points = [
+        (np.log2(rho), np.subtract(*(score_predictions(table, prior=priors[rho])["macro_f1"] for table in pair)))
+        for rho in priors
+        for pair in zip(ladder[0][rho], ladder[1][rho], strict=True)
+    ]
+    slope = slope_on_log_rho(*ladder, seed=0, n_bootstrap=20, priors=priors)
+    assert slope.mean == pytest.approx(stats.linregress(*zip(*points, strict=True)).slope, rel=1e-9)
+
+
+def test_other_rungs_cells_or_seeds_are_refused(ladder, predictions):
     first, second = ladder
     with pytest.raises(ValueError, match="same two or more rungs"):
         slope_on_log_rho(first, {2.03: second[2.03]}, seed=0)

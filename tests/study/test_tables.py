@@ -1,5 +1,6 @@
 """Tables 1 to 3: the published rows as printed, ours beside them, and the majority baseline by scikit-learn."""
 
+import numpy as np
 import pandas as pd
 import pytest
 from conftest import make_cells, noisy
@@ -8,10 +9,21 @@ from sklearn.metrics import f1_score
 
 from rbcnb.evaluation.hypothesis_tests import corrected_resampled_t
 from rbcnb.evaluation.inference import interval_of_macro_f1, paired_macro_f1
+from rbcnb.evaluation.metrics import score_predictions
 from rbcnb.evaluation.relative_gain import relative_improvement
 from rbcnb.paper import TABLE1, TABLE2, TABLE3
 from rbcnb.study.ladder import dev_rungs, ladder_counts
-from rbcnb.study.tables import absent_classes, beside_published, majority_baseline, resampled_t, table1, table2, table3
+from rbcnb.study.tables import (
+    absent_classes,
+    beside_published,
+    majority_baseline,
+    over_splits,
+    resampled_t,
+    seed_scores,
+    table1,
+    table2,
+    table3,
+)
 from rbcnb.training.splits import assign_splits
 
 
@@ -41,6 +53,12 @@ def stored(predictions, tmp_path):
     return store
 
 
+def macro_f1_of(tmp_path, rows: pd.DataFrame) -> float:
+    """By scikit-learn, of the cells of all *rows* together."""
+    cells = pd.concat([pd.read_parquet(tmp_path / f"{key}.parquet") for key in rows["key"]])
+    return f1_score(cells["target"], cells["pred"], average="macro")
+
+
 def test_table_1_averages_over_seeds_and_keeps_the_published_rows(stored, tmp_path):
     rows = [fit("cross_entropy", None, 0, 0.6), fit("cross_entropy", None, 1, 0.8), fit("focal", 0.5, 0, 0.5)]
     rows = stored(rows)
@@ -50,8 +68,9 @@ def test_table_1_averages_over_seeds_and_keeps_the_published_rows(stored, tmp_pa
     assert len(published) == 20
     ours = table[table["protocol"] == "honest"].set_index("method")
     assert list(ours.index) == ["focal", "cross_entropy"]
-    assert ours.loc["cross_entropy", "macro_f1"] == pytest.approx(0.7)
-    assert ours.loc["cross_entropy", "macro_f1_sd"] == pytest.approx(0.02**0.5)
+    both = [macro_f1_of(tmp_path, rows.iloc[[i]]) for i in (0, 1)]
+    assert ours.loc["cross_entropy", "macro_f1"] == pytest.approx(np.mean(both))
+    assert ours.loc["cross_entropy", "macro_f1_sd"] == pytest.approx(np.std(both, ddof=1))
     assert ours.loc["cross_entropy", "n_seeds"] == 2
     assert pd.isna(ours.loc["focal", "macro_f1_sd"])
     both = [pd.read_parquet(tmp_path / f"{key}.parquet") for key in rows["key"][:2]]
@@ -62,9 +81,33 @@ def test_table_1_averages_over_seeds_and_keeps_the_published_rows(stored, tmp_pa
     beside = beside_published(table, ["method", "alpha"])
     assert list(beside.columns) == [("published", "DenseNet-121"), ("published", "ResNet-50"), ("honest", "lesson net")]
     assert beside.loc[("focal loss", 0.5)].tolist()[:2] == ["0.72", "0.71"]
-    told = f"0.700 [{interval.low:.2f}, {interval.high:.2f}]"
+    told = f"{interval.mean:.3f} [{interval.low:.2f}, {interval.high:.2f}]"
     assert beside.loc[("cross entropy", "–")].tolist() == ["0.84", "0.85", told]
     assert beside.loc[("focal loss", 0.25), ("honest", "lesson net")] == ""
+
+
+def test_scores_of_outer_splits_are_those_of_each_seeds_pooled_cells(predictions, tmp_path):
+    """A mean of scores per split is another number: here one split has all codocytes but two."""
+    first = (predictions["target"] == "codocyte") & (np.arange(300) > 20)
+    rows = []
+    for seed in range(3):
+        for outer, own in enumerate((first, ~first)):
+            rows.append(fit("focal", 1.0, seed, 0.0, outer=outer) | {"fold": None, "key": f"{seed}{outer}"})
+            noisy(predictions, 0.5 + 0.1 * seed, seed)[own].to_parquet(tmp_path / f"{seed}{outer}.parquet")
+    rows = pd.DataFrame(rows)
+    row = table1({"honest": rows}, tmp_path, seed=0).query("protocol == 'honest'").iloc[0]
+    whole = [noisy(predictions, 0.5 + 0.1 * seed, seed) for seed in range(3)]
+    pooled = [score_predictions(table) for table in whole]
+    for score in ("accuracy", "macro_f1", "auroc"):
+        assert row[score] == pytest.approx(np.mean([scores[score] for scores in pooled]))
+    assert row["macro_f1_sd"] == pytest.approx(np.std([scores["macro_f1"] for scores in pooled], ddof=1))
+    per_split = np.mean([macro_f1_of(tmp_path, rows.iloc[[i]]) for i in range(6)])
+    assert abs(per_split - row["macro_f1"]) > 0.05
+    # One estimand: the score and its interval, and what a difference is of.
+    assert row["macro_f1"] == pytest.approx((row["macro_f1_low"] + row["macro_f1_high"]) / 2)
+    rival = [all_wrong(table) for table in whole]
+    assert row["macro_f1"] == pytest.approx(paired_macro_f1(whole, rival, seed=0).mean)
+    assert row[["n_seeds", "n_splits"]].tolist() == [3, 2]
 
 
 def test_the_interval_of_a_score_is_that_of_its_difference_from_all_wrong(predictions):
@@ -98,13 +141,32 @@ def test_table_3_feeds_figure_13(stored, tmp_path):
     published = table[table["protocol"] == "published"]
     assert len(published) == len(TABLE3) == 28
     ours = table[table["protocol"] == "paper"]
-    assert relative_improvement(ours)["macro_f1"].tolist() == pytest.approx([20.0, 20.0])
+    assert ours["rung_macro_f1"].isna().all()
+    assert relative_improvement(ours)["macro_f1"].notna().all()
 
 
-def test_outer_splits_with_their_own_settings_are_one_row(stored, tmp_path):
+def test_table_3_has_the_same_cells_at_three_prevalences(stored, tmp_path):
+    rows = stored([fit("focal", 1.0, seed, 0.6, rho=2.03, balanced_macro_f1=0.0) for seed in range(2)])
+    prior = {"codocyte": 230, "hypochromia": 235, "normal": 469}
+    priors = {("table2", 2.03): prior}
+    row = table3({"honest": rows}, tmp_path, seed=0, rung_priors=priors).query("protocol == 'honest'").iloc[0]
+    tables = [pd.read_parquet(tmp_path / f"{key}.parquet") for key in rows["key"]]
+    for column, weighted in (("balanced_macro_f1", "balanced"), ("rung_macro_f1", prior), ("macro_f1", "natural")):
+        scores = [score_predictions(table, prior=weighted)["macro_f1"] for table in tables]
+        assert row[column] == pytest.approx(np.mean(scores)), column
+    assert len({round(row[name], 9) for name in ("macro_f1", "balanced_macro_f1", "rung_macro_f1")}) == 3
+    seeds = seed_scores(rows, ["arm", "rho", "architecture", "method"], store=tmp_path, rung_priors=priors)
+    assert seeds["rung_macro_f1"].mean() == pytest.approx(row["rung_macro_f1"])
+    assert seeds[["arm", "rho", "method"]].to_numpy().tolist() == [["table2", 2.03, "focal"]] * 2
+
+
+def test_outer_splits_with_their_own_settings_are_one_row(predictions, tmp_path):
     rows = [fit("focal", 0.5, 0, 0.6, outer=0), fit("focal", 1.5, 0, 0.8, outer=1)]
-    row = table1({"honest": stored(rows)}, tmp_path, seed=0).query("protocol == 'honest'")
-    assert row["macro_f1"].tolist() == [pytest.approx(0.7)]
+    for i, row in enumerate(rows):
+        row |= {"fold": None, "key": f"{i}"}
+        noisy(predictions, 0.7, 0).iloc[150 * i : 150 * (i + 1)].to_parquet(tmp_path / f"{i}.parquet")
+    row = table1({"honest": pd.DataFrame(rows)}, tmp_path, seed=0).query("protocol == 'honest'")
+    assert row["macro_f1"].tolist() == [pytest.approx(score_predictions(noisy(predictions, 0.7, 0))["macro_f1"])]
     assert row["alpha"].isna().all()
     assert row[["gamma", "n_splits"]].to_numpy().tolist() == [[2.0, 2]]
 
@@ -113,16 +175,22 @@ def test_resampled_t_is_over_splits_of_means_over_seeds():
     scores = {0: (0.6, 0.8), 1: (0.5, 0.7), 2: (0.9, 0.9)}
     rows = [fit("focal", 1.0, seed, f + 0.1, outer=outer) for outer, fs in scores.items() for seed, f in enumerate(fs)]
     rows += [fit("cross_entropy", None, seed, 0.5, outer=outer) for outer in scores for seed in (0, 1)]
-    assert list(resampled_t(pd.DataFrame(rows).query("outer == 0"), n_outer=3).columns)[:2] == [
-        "architecture",
-        "method",
-    ]
-    table = resampled_t(pd.DataFrame(rows), n_outer=3)
+    fits = pd.DataFrame(rows).assign(protocol="honest")
+    smears = [f"{i}.png" for i in range(12)]
+    splits = {
+        name: pd.DataFrame({"group": smears, "split": ["test" if i % 3 == k else "dev" for i in range(12)]})
+        for k, name in enumerate(("honest", "honest_1", "honest_2"))
+    }
+    assert list(resampled_t(fits.query("outer == 0"), splits).columns)[:2] == ["architecture", "method"]
+    table = resampled_t(fits, splits)
     expected = corrected_resampled_t([0.3, 0.2, 0.5], n_train=2, n_test=1)
     assert table["method"].tolist() == ["focal"]
-    fewer = pd.DataFrame(rows).query("outer < 2 or method == 'cross_entropy'")  # focal loss lacks a split
-    assert resampled_t(fewer, n_outer=3).loc[0, ["n_splits", "mean"]].tolist() == pytest.approx([2, 0.25])
+    fewer = fits.query("outer < 2 or method == 'cross_entropy'")  # focal loss lacks a split
+    assert resampled_t(fewer, splits).loc[0, ["n_splits", "mean"]].tolist() == pytest.approx([2, 0.25])
     assert table.loc[0, ["mean", "low", "high"]].tolist() == pytest.approx([expected.mean, expected.low, expected.high])
+    turned = over_splits(fits, "cross_entropy", "focal", splits)
+    assert (turned["low"], turned["high"]) == pytest.approx((-expected.high, -expected.low))
+    assert over_splits(fits, "focal", "over_sampling", splits) is None
 
 
 def test_majority_baseline_is_the_dummy_classifier(data):

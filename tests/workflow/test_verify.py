@@ -9,7 +9,7 @@ from small_run import METHODS, small_run
 from rbcnb.cli import main
 from rbcnb.counting.model_file import ModelCard, save_model
 from rbcnb.evaluation.mistakes import confident_mistakes
-from rbcnb.evaluation.verdicts import BASE, adjust_for_families, compare_methods
+from rbcnb.evaluation.verdicts import BASE, adjust_for_families, compare_methods, without_rest
 from rbcnb.labels.assign import count_classes
 from rbcnb.paper import load_checks
 from rbcnb.plotting.comparisons import plot_differences
@@ -39,7 +39,8 @@ def made(tmp_path_factory):
     chosen = choose_trial(choices, protocol="honest", seed=0)
     here.save_table(confident_mistakes(stored_predictions(chosen, final, here.store)), "mistakes")
     predictions = predictions_by_method(final, here.store)
-    differences = adjust_for_families(compare_methods(predictions, BASE, margin=0.02, seed=0, protocol="honest"))
+    compared = compare_methods(predictions, BASE, margin=0.02, seed=0, protocol="honest")
+    differences = without_rest(adjust_for_families(compared))
     here.save_table(differences, "differences_base")
     here.save_figure(plot_differences(differences, 0.02), "differences")
     return here.folder
