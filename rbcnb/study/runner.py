@@ -80,7 +80,7 @@ def mixed_blocks(rows: pd.DataFrame) -> pd.DataFrame:
         ``architecture``, ``outer``, ``seed``, ``kinds``: how many; a contrast within such a block is not within one
         machine.
     """
-    kinds = rows["processor"].fillna("").astype(str) + rows["engine"].astype(str)
+    kinds = rows["processor"].astype(object).fillna("") + rows["engine"]
     table = rows.assign(kinds=kinds).groupby(["architecture", "outer", "seed"])["kinds"].nunique().reset_index()
     return table[table["kinds"] > 1].reset_index(drop=True)
 
