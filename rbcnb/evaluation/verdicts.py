@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from rbcnb.columns import PRIMARY_CONTRASTS, readable
+from rbcnb.columns import PRIMARY_METHODS, readable
 from rbcnb.evaluation.hypothesis_tests import benjamini_hochberg, d_z, holm, sign_flip, win_share
 from rbcnb.evaluation.inference import (
     ALIKE,
@@ -177,8 +177,8 @@ def adjust_for_families(differences: pd.DataFrame) -> pd.DataFrame:
     """*differences* with ``family``, adjusted p values, and verdicts that allow for many tests.
 
     Under each protocol there are at most two families: primary, the paper's question on the whole data set (focal loss
-    against cross entropy and against over-sampling on every architecture, in macro F1), by Holm; and the rest, whatever
-    else a run shows, by Benjamini and Hochberg. A gain whose ``p_adjusted`` is not below 0.05 is inconclusive, whatever
+    against cross entropy on every architecture, in macro F1), by Holm; and the rest, whatever else a run shows, by
+    Benjamini and Hochberg. A gain whose ``p_adjusted`` is not below 0.05 is inconclusive, whatever
     its own interval says; so is a claim that is not supported, unless twice its ``p_against``, adjusted in the same
     way, is below 0.05. That methods are alike stands by ``p_tost`` alone: all contrasts of a claim must pass it, and
     that needs no adjustment.
@@ -192,7 +192,7 @@ def adjust_for_families(differences: pd.DataFrame) -> pd.DataFrame:
         in words ``decided_by``. To adjust twice is to adjust once.
     """
     primary = [
-        pd.isna(row.rho) and row.claim in PRIMARY_CLAIMS and {row.first, row.second} in PRIMARY_CONTRASTS
+        pd.isna(row.rho) and row.claim in PRIMARY_CLAIMS and {row.first, row.second} == PRIMARY_METHODS
         for row in differences.itertuples(index=False)
     ]
     table = differences.assign(family=[PRIMARY if asked else REST for asked in primary])
@@ -327,15 +327,14 @@ def answer_text(adjusted: pd.DataFrame, *, margin: float) -> str:
     rows = _believed(adjusted)
     parts, split = [], False
     for row in rows[rows["family"] == PRIMARY].itertuples():
-        sign = -1 if row.first != "focal" else 1  # always as focal loss minus its rival
         beside = ""
         if not pd.isna(getattr(row, "split_low", math.nan)):
-            low, high = sorted((sign * row.split_low, sign * row.split_high))
-            beside = f"; over the {row.n_splits:.0f} outer splits, Nadeau and Bengio: [{low:+.3f}, {high:+.3f}]"
+            interval = f"[{row.split_low:+.3f}, {row.split_high:+.3f}]"
+            beside = f"; over the {row.n_splits:.0f} outer splits, Nadeau and Bengio: {interval}"
             split = True
         parts.append(
-            f"{_focal_minus(row, sign)} (n = {row.n_seeds} {row.unit}, {row.n_groups} test smears; "
-            f"“{'a gain' if sign > 0 else 'alike'}”: {row.verdict}{beside})"
+            f"{_focal_minus(row)} (n = {row.n_seeds} {row.unit}, {row.n_groups} test smears; “a gain”: "
+            f"{row.verdict}{beside})"
         )
     levels = {f"{level:.0%}" for level in rows["level"]}
     text = f"Macro F1, {', '.join(sorted(levels))} intervals, margin ±{margin:g}. " + "; ".join(parts) + "."
@@ -348,7 +347,7 @@ def answer_text(adjusted: pd.DataFrame, *, margin: float) -> str:
         text += f" {readable(row.architecture)}, {row.contrast.splitlines()[-1]}: the gap changes by {change}."
     published = adjusted[(adjusted["protocol"] == "paper") & (adjusted["claim"] == BASE[0].claim)]
     if set(adjusted["protocol"]) > {"paper"} and len(published):
-        single = "; ".join(_focal_minus(row, 1) for row in published.itertuples())
+        single = "; ".join(_focal_minus(row) for row in published.itertuples())
         text += (
             " The paper's protocol on the same data, one run with alpha chosen on its test set, intervals over smears "
             f"alone: {single}; not judged."
@@ -356,11 +355,10 @@ def answer_text(adjusted: pd.DataFrame, *, margin: float) -> str:
     return text
 
 
-def _focal_minus(row: tuple, sign: int) -> str:
-    """Focal loss minus its rival with the interval; *sign*: -1 turns a row that tells it the other way round."""
-    low, high = sorted((sign * row.low, sign * row.high))
-    rival = readable(row.second if sign > 0 else row.first)
-    return f"{readable(row.architecture)}, focal loss minus {rival}: {sign * row.mean:+.3f} [{low:+.3f}, {high:+.3f}]"
+def _focal_minus(row: tuple) -> str:
+    """Focal loss minus cross entropy with its interval."""
+    rival = readable(row.second)
+    return f"{readable(row.architecture)}, focal loss minus {rival}: {row.mean:+.3f} [{row.low:+.3f}, {row.high:+.3f}]"
 
 
 def _failed(row: tuple) -> str:

@@ -59,7 +59,9 @@ def secondary_rows(
 
 
 def of_shared_seeds(fits: pd.DataFrame, by: str, names: tuple[str, str]) -> pd.DataFrame | None:
-    """The fits of two methods, or networks, with the seeds that both have, the first's first; None where there is none.
+    """The fits of two methods, or networks, of the seeds and outer splits that both have; None where there are none.
+
+    The first's first. A method that was fitted on one outer split alone is compared there.
 
     Args:
         fits: rows of `rbcnb.study.run_study`.
@@ -67,9 +69,10 @@ def of_shared_seeds(fits: pd.DataFrame, by: str, names: tuple[str, str]) -> pd.D
         names: the two.
     """
     sides = [fits[fits[by] == name] for name in names]
-    shared = set(sides[0]["seed"]) & set(sides[1]["seed"])
     both = pd.concat(sides)
-    return both[both["seed"].isin(shared)] if shared else None
+    for place in ("outer", "seed"):
+        both = both[both[place].isin(set(sides[0][place]) & set(sides[1][place]))]
+    return both if len(both) else None
 
 
 def training_gap(fits: pd.DataFrame, store: str | Path) -> Difference:
