@@ -4,7 +4,7 @@ The unit of chance is the smear (its cells share stain, focus and reader) and th
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -12,6 +12,7 @@ import pandas as pd
 from scipy import stats
 
 from rbcnb.columns import CELL, GROUP, PRED, REPETITION, SMEAR, TARGET, classes_of_predictions
+from rbcnb.evaluation.prior_shift import NATURAL, Prior, class_shares
 
 N_BOOTSTRAP = 2000
 LEVEL = 0.95
@@ -117,6 +118,20 @@ def macro_f1_of_counts(counts: np.ndarray) -> np.ndarray:
         return np.nanmean(np.where(total > 0, 2 * hits / np.where(total > 0, total, 1), np.nan), axis=-1)
 
 
+def balanced_accuracy_of_counts(counts: np.ndarray) -> np.ndarray:
+    """Mean recall [...] of confusion counts [..., C, C], over the classes that have cells."""
+    cells = counts.sum(axis=-1)
+    with np.errstate(invalid="ignore"):
+        return np.nanmean(np.diagonal(counts, axis1=-2, axis2=-1) / np.where(cells > 0, cells, np.nan), axis=-1)
+
+
+# Scores that confusion counts are enough for.
+OF_COUNTS: Mapping[str, Callable[[np.ndarray], np.ndarray]] = {
+    "macro_f1": macro_f1_of_counts,
+    "balanced_accuracy": balanced_accuracy_of_counts,
+}
+
+
 def require_same_cells(tables: Sequence[pd.DataFrame]) -> None:
     """Raise a ValueError unless all predictions *tables* hold the same cells, labelled alike, in the same order."""
     named = [name for name in (SMEAR, CELL, TARGET) if name in tables[0]]
@@ -160,6 +175,23 @@ def differences_of_counts(
         return macro_f1_of_counts(counts)
 
     return scores(one) - scores(other)
+
+
+def weighted_score(
+    stack: np.ndarray, weights: np.ndarray, *, score: str = "macro_f1", shares: np.ndarray | None = None
+) -> np.ndarray:
+    """A score [B, S] of confusion counts *stack* [S, G, C, C] on groups weighted by *weights* [B, G].
+
+    Args:
+        stack, weights: as above.
+        score: a name in `OF_COUNTS`.
+        shares: of the classes, [C], which the cells of every draw are weighted to have; None leaves cells alike.
+    """
+    counts = np.tensordot(weights, stack, axes=(1, 1))
+    if shares is not None:
+        cells = counts.sum(axis=-1, keepdims=True)
+        counts = counts / np.where(cells > 0, cells, 1) * shares[:, None]
+    return OF_COUNTS[score](counts)
 
 
 def repetitions_of(tables: Sequence[pd.DataFrame]) -> np.ndarray:
@@ -239,6 +271,35 @@ def paired_macro_f1(
     weights = draw_groups(n_groups, seed=seed, n_bootstrap=n_bootstrap)
     drawn = differences_of_counts(one, other, weights, balance=balance).mean(axis=1)
     return interval_of(by_seed, drawn, n_groups=n_groups, level=level, repetitions=repetitions_of(first))
+
+
+def paired_difference(
+    first: Sequence[pd.DataFrame],
+    second: Sequence[pd.DataFrame],
+    *,
+    seed: int,
+    score: str = "macro_f1",
+    prior: Prior = NATURAL,
+    level: float = LEVEL,
+    n_bootstrap: int = N_BOOTSTRAP,
+) -> Difference:
+    """A score of *first* minus that of *second*, as `paired_macro_f1` has it for macro F1.
+
+    Args:
+        first, second, seed, level, n_bootstrap: as there.
+        score: a name in `OF_COUNTS`.
+        prior: prevalence of the classes that cells are weighted to; none is thrown away.
+
+    Raises:
+        ValueError: the tables do not speak of the same cells, the seeds do not pair, or there is one group only.
+    """
+    counts = paired_counts(first, second)
+    n_groups = counts[0].shape[1]
+    shares = class_shares(prior, classes_of_predictions(first[0].columns))
+    weights = np.vstack([np.ones(n_groups), draw_groups(n_groups, seed=seed, n_bootstrap=n_bootstrap)])
+    gaps = np.subtract(*(weighted_score(stack, weights, score=score, shares=shares) for stack in counts))
+    options = {"n_groups": n_groups, "level": level, "repetitions": repetitions_of(first)}
+    return interval_of(gaps[0], gaps[1:].mean(axis=1), **options)
 
 
 def interval_of_macro_f1(tables: Sequence[pd.DataFrame], *, seed: int) -> Difference:

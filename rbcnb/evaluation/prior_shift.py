@@ -3,10 +3,28 @@
 probabilities are float [N, C] with rows that sum to 1; priors are [C], positive, and are scaled to sum to 1.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from scipy.special import softmax
+
+NATURAL = "natural"  # prevalence of the classes in a test set: as its cells are
+Prior = str | Mapping[str, float]  # NATURAL, or class -> share; counts will do
+
+
+def class_shares(prior: Prior, classes: Sequence[str]) -> np.ndarray | None:
+    """Shares of the classes, float [C] that sum to 1, in the order of *classes*; None where cells stay as they are.
+
+    Raises:
+        ValueError: *prior* is another word, or has other classes, or a share that is not positive.
+    """
+    if isinstance(prior, str):
+        if prior != NATURAL:
+            raise ValueError(f"a prior must be {NATURAL} or shares of the classes, got {prior!r}")
+        return None
+    if set(prior) != set(classes):
+        raise ValueError(f"a prior of {', '.join(prior)} for the classes {', '.join(classes)}")
+    return _check_prior([prior[name] for name in classes], np.empty((0, len(classes))))
 
 
 def shift_prior(probabilities: np.ndarray, *, old_prior: Sequence[float], new_prior: Sequence[float]) -> np.ndarray:
