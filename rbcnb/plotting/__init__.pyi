@@ -27,6 +27,7 @@ from .diagrams import (
     plot_resnet as plot_resnet,
 )
 from .evaluation import plot_confusion as plot_confusion, plot_reliability as plot_reliability, plot_roc as plot_roc
+from .imbalance_lesson import plot_imbalance_lesson as plot_imbalance_lesson
 from .labels import (
     plot_agreement as plot_agreement,
     plot_disagreement as plot_disagreement,

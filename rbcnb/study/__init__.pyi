@@ -1,4 +1,5 @@
 # The public names of this folder, each loaded when it is first used.
+from .imbalance_lesson import imbalance_lesson as imbalance_lesson, lesson_text as lesson_text
 from .label_audit import (
     apply_corrections as apply_corrections,
     audit_splits as audit_splits,

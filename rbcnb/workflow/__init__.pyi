@@ -4,6 +4,7 @@ from .final_fits import (
     fit_final as fit_final,
     fit_ladder as fit_ladder,
     fit_leakage as fit_leakage,
+    fit_lesson as fit_lesson,
 )
 from .model_export import export_model as export_model, fit_networks as fit_networks
 from .notebooks import reproduce as reproduce

@@ -13,6 +13,7 @@ import pandas as pd
 from rbcnb.columns import CLASSES, DEV, LABEL, SPLIT
 from rbcnb.smears.images import SmearError
 from rbcnb.smears.sources import load_smears
+from rbcnb.study.imbalance_lesson import NETWORK, plan_lesson
 from rbcnb.study.ladder import BASE_RHO, all_trials, ladder_counts, plan_ladder
 from rbcnb.study.leakage import GROUPED, RANDOM, leakage_trials
 from rbcnb.study.protocols import COMPARED, images_per_fit, in_folds, plan_final, plan_folds, protocol_names
@@ -98,7 +99,8 @@ def study_images(values: Mapping[str, Any], available: Mapping[str, int]) -> dic
     """
     n_folds, rungs = values["n_folds"], ladder_counts(available)
     whole = rungs[BASE_RHO]
-    images = {name: dict.fromkeys(values["architectures"], 0.0) for name in ("04", "05", "06")}
+    networks = [*values["architectures"], *([NETWORK] if values["imbalance_seeds"] else [])]
+    images = {name: dict.fromkeys(networks, 0.0) for name in ("04", "05", "06")}
 
     def add(notebook: str, trials: Iterable[Trial], counts: Mapping[str, int]) -> None:
         for trial in trials:
@@ -121,6 +123,11 @@ def study_images(values: Mapping[str, Any], available: Mapping[str, int]) -> dic
                     add("06", trials, rungs[rho])
         elif name in ladders:  # the ladder may be climbed on the first outer splits alone
             add("06", set(all_trials(ladders[name])) - set(final[name]), whole)
+    if "honest" in protocol_names(values["protocol"]):
+        dev_cells = next(iter(splits.values()))
+        lesson = plan_lesson(dict.fromkeys(range(values["n_outer"]), dev_cells), rungs, values)
+        for trials in lesson.values():
+            add("06", trials, whole)
     plain = [Trial(architecture=name, epochs=values["epochs"]) for name in values["architectures"]]
     for seed in range(values["leakage_repeats"]):
         for scheme in (RANDOM, GROUPED):
@@ -229,14 +236,19 @@ def estimate(values: Mapping[str, Any], *, notebooks: Collection[str], jobs: int
         train_s = audit_images(values, expected.n_cells) / measure_throughput("small", values["size_px"]) / jobs
         seconds["02"] += _WORKER_S + train_s
     if training:
-        speed = {
-            name: measure_throughput(
-                name, values["size_px"], pretrained=values["pretrained"], precision=values["precision"]
-            )
-            for name in values["architectures"]
-        }
         images = study_images(values, expected.n_cells)
+        needed = dict.fromkeys(name for notebook in training for name, n in images[notebook].items() if n)
+        speed = {
+            # The lesson's network, where the study has others, is trained from the start.
+            name: measure_throughput(
+                name,
+                values["size_px"],
+                pretrained=values["pretrained"] and name in values["architectures"],
+                precision=values["precision"],
+            )
+            for name in needed
+        }
         for notebook in training:
-            train_s = sum(n / speed[name] for name, n in images[notebook].items()) / jobs
+            train_s = sum(n / speed[name] for name, n in images[notebook].items() if n) / jobs
             seconds[notebook] += _WORKER_S + train_s
     return seconds

@@ -8,9 +8,10 @@ import pandas as pd
 from rbcnb.columns import CROP
 from rbcnb.study.classical import entry_of_choice, fit_classical, tune_classical
 from rbcnb.study.features import cell_features
+from rbcnb.study.imbalance_lesson import lesson_entry, lesson_splits, plan_lesson
 from rbcnb.study.ladder import Plan, all_trials, label_fits, paper_rung
 from rbcnb.study.leakage import leakage_fits
-from rbcnb.study.ledger import open_test, record_refits
+from rbcnb.study.ledger import HONEST, open_test, record_refits
 from rbcnb.study.protocols import chosen_trials
 from rbcnb.study.runner import run_study
 from rbcnb.study.tables import with_balanced
@@ -90,6 +91,36 @@ def fit_leakage(tables: RunTables, *, repeats: int, **options: Any) -> pd.DataFr
         record_refits(run.folder, trials, cells, crops, reason=LEAKAGE)
     repeated = {"n_outer": tables.value("n_outer"), "seeds": range(seed, seed + repeats)}
     return leakage_fits(trials, cells, crops, run.store, **repeated, **options)
+
+
+def fit_lesson(tables: RunTables, values: Mapping[str, Any], *, reopen: str, **options: Any) -> pd.DataFrame:
+    """The fits of the lesson on imbalance (`rbcnb.study.imbalance_lesson`), each outer split's entered into the ledger.
+
+    Args:
+        tables: of notebook 06.
+        values: of `rbcnb.study.imbalance_lesson.plan_lesson`, and ``n_outer``.
+        reopen: of `rbcnb.study.open_test`.
+        **options: of `rbcnb.study.run_study`.
+
+    Returns:
+        Rows of `rbcnb.study.run_study`; none, and a line that says why, without the honest protocol or without seeds.
+
+    Raises:
+        rbcnb.study.TestSetError: the lesson opened a test set before, with other settings or other cells.
+    """
+    if not values["imbalance_seeds"] or HONEST not in tables.protocols:
+        why = "needs the honest protocol's splits by smear" if values["imbalance_seeds"] else "has no seeds"
+        print(f"The lesson on imbalance is left out: it {why}.")
+        return pd.DataFrame()
+    run, seed = tables.run, values["seed"]
+    labelled = run.load_csv("labelled")
+    crops = run.load_crops(labelled[CROP])
+    splits = lesson_splits(labelled, seed=seed, n_outer=values["n_outer"])
+    fits = []
+    for outer, trials in plan_lesson(splits, tables.rungs, values).items():
+        open_test(run.folder, [lesson_entry(trial) for trial in trials], splits[outer], crops, reopen=reopen)
+        fits.append(run_study(trials, splits[outer], crops, run.store, **options))
+    return pd.concat(fits, ignore_index=True)
 
 
 def fit_classical_baseline(tables: RunTables, *, n_tries: int, jobs: int | None, reopen: str) -> None:

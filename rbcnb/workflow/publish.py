@@ -1,10 +1,9 @@
 """What is kept of a finished run when the run itself is too large to keep: its numbers, and all that checks them.
 
-``rbcnb publish RUN DIR`` fills DIR with ``tables/``, the rows of the fits (``final_trials.csv``, ``ladder_trials.csv``,
-``leakage_trials.csv``, ``fold_trials.csv``), their curves and held-out predictions in one file each, those of the
-classical baseline as the run has them, the splits, what the counts of cells and of hits follow from (`PARTS`), the
-ledger of test sets, ``run.json``, ``manifest.json``, figures of numbers, a README.md. No picture of a cell is among
-them. ``rbcnb verify DIR`` recomputes the tables from all this.
+``rbcnb publish RUN DIR`` fills DIR with ``tables/``, the rows of the fits (`TRIAL_LISTS`), their curves and held-out
+predictions in one file each, those of the classical baseline as the run has them, the splits, what the counts of cells
+and of hits follow from (`PARTS`), the ledger of test sets, ``run.json``, ``manifest.json``, figures of numbers, a
+README.md. No picture of a cell is among them. ``rbcnb verify DIR`` recomputes the tables from all this.
 """
 
 import json
@@ -38,7 +37,7 @@ from rbcnb.workflow.report import CAPTIONS, TABLES, simulated_notices, simulated
 from rbcnb.workflow.run import MANIFEST, Run
 
 TUNING = "fold_trials"
-TRIAL_LISTS = ("final_trials", "ladder_trials", "leakage_trials", TUNING)
+TRIAL_LISTS = ("final_trials", "ladder_trials", "lesson_trials", "leakage_trials", TUNING)
 # Table -> what it follows from beside fits and splits: file of the run, columns that are kept of it. Places of cells
 # are the data set's own, and not given away.
 PARTS = {"class_counts": {"labelled": (SMEAR, CELL, LABEL)}}
@@ -46,7 +45,17 @@ TOLERANCE = 1e-5  # what single precision may move a score by
 # Figures of numbers alone: no crop, no smear.
 FIGURES = (
     *("answer", "differences", "differences_ladder", "gaps_by_rho", "rivals", "scores_by_rho"),
-    *("balanced_scores_by_rho", "fig10", "fig11", "fig12", "fig13", "alpha_sweep", "validation_curves", "reliability"),
+    *(
+        "balanced_scores_by_rho",
+        "imbalance_lesson",
+        "fig10",
+        "fig11",
+        "fig12",
+        "fig13",
+        "alpha_sweep",
+        "validation_curves",
+        "reliability",
+    ),
 )
 LICENCES = {
     "chula": "Chula RBC-12 (Naruenatthanaset et al. 2021), MIT licence; get it with `rbcnb fetch chula`",

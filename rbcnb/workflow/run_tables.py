@@ -19,6 +19,7 @@ from rbcnb.labels.assign import count_classes, detection_table
 from rbcnb.paper import load_checks, load_spread
 from rbcnb.study.classical import beside_networks
 from rbcnb.study.gaps import Gaps
+from rbcnb.study.imbalance_lesson import imbalance_lesson
 from rbcnb.study.ladder import ARMS, TABLE2_ARM, dev_rungs
 from rbcnb.study.leakage import leakage_gap
 from rbcnb.study.protocols import best_settings, choose_settings, protocol_names
@@ -244,6 +245,9 @@ TABLES: dict[str, dict[str, Callable[[RunTables], pd.DataFrame]]] = {
         "plan": lambda it: it.gaps.plan(),
         "classical": RunTables.classical,
         "verdict": lambda it: judge_claims(it.gaps.rows),
+        "imbalance_lesson": lambda it: imbalance_lesson(
+            it.run.load_csv("lesson_trials"), it.run.store, seed=it.value("seed")
+        ),
     },
 }
 _MAKERS = {name: maker for tables in TABLES.values() for name, maker in tables.items()}

@@ -17,6 +17,7 @@ from rbcnb.columns import CROP, LABEL, TARGET
 from rbcnb.counting.model_file import ModelFileError, load_model
 from rbcnb.evaluation.metrics import score_predictions
 from rbcnb.study.classical import entry_of_choice
+from rbcnb.study.imbalance_lesson import lesson_entry
 from rbcnb.study.ledger import LEDGER, Entry, digest_cells, entry_of, load_ledger
 from rbcnb.study.store import is_packed, load_predictions, load_record
 from rbcnb.training.fit import hash_data
@@ -29,7 +30,8 @@ from rbcnb.workflow.run import MANIFEST, Run
 from rbcnb.workflow.run_tables import recomputed
 from rbcnb.workflow.table_diff import MISSING, THERE, Finding, compare_tables, same_value
 
-_SCORED_ON_TEST = ("final_trials", "ladder_trials")
+# List of fits that were scored on test cells -> what the ledger says of them.
+_SCORED_ON_TEST = {"final_trials": entry_of, "ladder_trials": entry_of, "lesson_trials": lesson_entry}
 _TRIAL_LISTS = ("fold_trials", *_SCORED_ON_TEST, "leakage_trials")
 IN_PERCENT = ("fig13",)  # tables whose numbers are percent
 # What a run stores too little of, and why; of these tables the digest alone is checked.
@@ -204,10 +206,10 @@ def _ledger_findings(run: Run) -> list[Finding]:
     """Fits that were scored on a test set of which the ledger does not say that it was opened with their settings."""
     entered = set(load_ledger(run.folder)[list(Entry._fields)].itertuples(index=False, name=None))
     missing: dict[tuple[str, ...], None] = {}
-    for name in _SCORED_ON_TEST:
+    for name, entry_for in _SCORED_ON_TEST.items():
         keys = run.load_csv(name)["key"] if (run.folder / f"{name}.csv").exists() else []
         records = [record for key in keys if (record := load_record(run.store, key))]
-        missing |= {entry: None for record in records if (entry := entry_of(Trial(**record["trial"]))) not in entered}
+        missing |= {entry: None for record in records if (entry := entry_for(Trial(**record["trial"]))) not in entered}
     return [Finding(LEDGER, ", ".join(entry), "", MISSING, THERE) for entry in missing]
 
 

@@ -30,6 +30,7 @@ VALUES = {
     "arms": ["table2"], "n_outer": 3, "n_splits": 1, "leakage_repeats": 0, "learning_rate": 1e-3, "batch_size": 32,
     "pretrained": False, "seed": 0, "schedule": "cosine", "augment": "flips_turns", "first_split_methods": [],
     "small_epochs": 0, "precision": "float32", "rhos": TABLE2["rho"].tolist(), "ladder_splits": 0,
+    "imbalance_methods": ["focal"], "imbalance_seeds": 0, "imbalance_epochs": 1,
 }  # fmt: skip
 COUNTS = {"codocyte": 345, "hypochromia": 356, "normal": 2691}
 
