@@ -11,19 +11,20 @@ since the test smears of one are too few to see a loss of macro F1.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from rbcnb.columns import CELL, PRED, SMEAR, class_names, classes_of_predictions, prob_columns, readable
+from rbcnb.columns import PRED, class_names, classes_of_predictions, prob_columns, readable
 from rbcnb.evaluation.inference import confusion_stack, paired_difference, weighted_score
 from rbcnb.evaluation.prior_shift import BALANCED, NATURAL, class_shares, shift_predictions
 from rbcnb.study.ladder import dev_rungs
 from rbcnb.study.ledger import Entry, entry_of
 from rbcnb.study.protocols import method_trial
-from rbcnb.study.store import load_predictions
+from rbcnb.study.store import load_predictions, predictions_by_method
 from rbcnb.training.splits import assign_splits
 from rbcnb.training.trial import Trial, expand_grid
 
@@ -162,14 +163,11 @@ def pooled_tables(fits: pd.DataFrame, store: str | Path, *, correction: str = NO
         correction: "none"; "priors divided out", as if all classes were equally frequent; or the same after focal
             loss's probabilities were mapped back to the posterior that they stand for.
     """
-    found = []
-    for _, own in fits.groupby("seed"):
-        parts = [_corrected(load_predictions(store, fit.key), fit, correction) for fit in own.itertuples()]
-        found.append(pd.concat(parts).sort_values([SMEAR, CELL], ignore_index=True))
-    return found
+    (tables,) = predictions_by_method(fits, store, change=partial(_corrected, correction=correction)).values()
+    return tables
 
 
-def _corrected(table: pd.DataFrame, fit: Any, correction: str) -> pd.DataFrame:
+def _corrected(fit: Any, table: pd.DataFrame, *, correction: str) -> pd.DataFrame:
     if correction == NONE:
         return table
     prior = dict(zip(classes_of_predictions(table.columns), _counts(fit.dev_counts), strict=True))

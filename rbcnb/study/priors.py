@@ -1,14 +1,14 @@
 """Class priors of fits: the cells of each class that a fit was trained on, and its predictions without that prior."""
 
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
 from rbcnb.columns import DEV, LABEL, SPLIT, class_names
 from rbcnb.evaluation.prior_shift import BALANCED, shift_predictions
-from rbcnb.study.store import load_predictions, predictions_by_method
+from rbcnb.study.store import predictions_by_method
 from rbcnb.training.splits import split_name
 from rbcnb.training.trial import ALL_CELLS
 
@@ -48,11 +48,10 @@ def priors_divided_out(
         splits: with their outer splits.
         store: where they lie.
     """
-    with tempfile.TemporaryDirectory() as place:  # they are pooled as those of a store
-        for fit in fits.itertuples():
-            prior = training_counts(fit.protocol, fit.outer, fit.dev_counts, splits)
-            gamma = fit.gamma if fit.loss == "focal" else None
-            table = load_predictions(store, fit.key)
-            shifted = shift_predictions(table, old_prior=prior, new_prior=BALANCED, gamma=gamma)
-            shifted.to_parquet(Path(place) / f"{fit.key}.parquet", index=False)
-        return predictions_by_method(fits, place)
+
+    def divided(fit: Any, table: pd.DataFrame) -> pd.DataFrame:
+        prior = training_counts(fit.protocol, fit.outer, fit.dev_counts, splits)
+        gamma = fit.gamma if fit.loss == "focal" else None
+        return shift_predictions(table, old_prior=prior, new_prior=BALANCED, gamma=gamma)
+
+    return predictions_by_method(fits, store, change=divided)

@@ -12,9 +12,10 @@ tried again by the next study that asks for the trial.
 
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -160,7 +161,12 @@ def load_predictions(store: str | Path, key: str) -> pd.DataFrame:
     return pd.read_parquet(Path(store) / f"{key}.parquet")
 
 
-def predictions_by_method(results: pd.DataFrame, store: str | Path) -> dict[tuple[str, str], list[pd.DataFrame]]:
+def predictions_by_method(
+    results: pd.DataFrame,
+    store: str | Path,
+    *,
+    change: Callable[[Any, pd.DataFrame], pd.DataFrame] = lambda _, table: table,
+) -> dict[tuple[str, str], list[pd.DataFrame]]:
     """(architecture, method) -> the predictions of its fits, one table per seed, seeds ascending.
 
     Fits of one seed that hold out different cells (the outer splits or folds of one repetition) make one table: every
@@ -170,6 +176,8 @@ def predictions_by_method(results: pd.DataFrame, store: str | Path) -> dict[tupl
     Args:
         results: rows of `rbcnb.study.run_study`, one setting per architecture, method and outer split.
         store: the store they lie in.
+        change: what is done to the predictions of each fit, a row of *results* as `itertuples` gives it, before they
+            are put together; nothing by default.
 
     Raises:
         ValueError: a method has several fits of one seed on the same cells, so that seeds would not pair.
@@ -180,7 +188,9 @@ def predictions_by_method(results: pd.DataFrame, store: str | Path) -> dict[tupl
             raise ValueError(f"{architecture}, {method}: several settings of one seed; choose one (best_settings)")
         found[architecture, method] = []
         for _, own in rows.sort_values(["outer", "fold"]).groupby("seed"):
-            found[architecture, method] += _pool([load_predictions(store, key) for key in own["key"]])
+            found[architecture, method] += _pool(
+                [change(fit, load_predictions(store, fit.key)) for fit in own.itertuples()]
+            )
     return found
 
 

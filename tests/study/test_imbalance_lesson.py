@@ -94,7 +94,14 @@ def stored(fits: dict[tuple[str, str], list[np.ndarray]], targets: pd.DataFrame,
                 key = f"{schedule}{method}{seed}{outer}"
                 table[table[SMEAR] % 2 == outer].to_parquet(folder / f"{key}.parquet", index=False)
                 counts = PRIOR if schedule == "cosine" else (6, 6, 228)
-                place = {"seed": seed, "outer": outer, "dev_counts": "/".join(map(str, counts)), "key": key}
+                place = {
+                    "architecture": "small",
+                    "fold": np.nan,
+                    "seed": seed,
+                    "outer": outer,
+                    "dev_counts": "/".join(map(str, counts)),
+                    "key": key,
+                }
                 gamma = 2.0 if method == "focal" else np.nan
                 rows.append({"method": method, "schedule": schedule, "gamma": gamma, **place})
     return pd.DataFrame(rows)
