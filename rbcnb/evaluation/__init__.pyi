@@ -1,8 +1,13 @@
 # The public names of this folder, each loaded when it is first used.
 from .calibration import calibration_table as calibration_table
 from .inference import Difference as Difference, paired_macro_f1 as paired_macro_f1
-from .metrics import confusion_table as confusion_table, macro_f1 as macro_f1, score_predictions as score_predictions
-from .mistakes import confident_mistakes as confident_mistakes, examples_by_class as examples_by_class
+from .metrics import (
+    confident_mistakes as confident_mistakes,
+    confusion_table as confusion_table,
+    examples_by_class as examples_by_class,
+    macro_f1 as macro_f1,
+    score_predictions as score_predictions,
+)
 from .power import plan_seeds as plan_seeds
 from .prior_shift import (
     focal_posterior as focal_posterior,

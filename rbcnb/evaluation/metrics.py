@@ -184,3 +184,38 @@ def confusion_table(predictions: pd.DataFrame) -> pd.DataFrame:
     names = list(classes_of_predictions(predictions.columns))
     counts = confusion_matrix(predictions[TARGET], predictions[PRED], labels=names).T
     return pd.DataFrame(counts, index=pd.Index(names, name=PRED), columns=pd.Index(names, name=TARGET))
+
+
+PROBABILITY = "probability"  # of the predicted class
+ROW = "row"  # in the predictions table, and so in the held-out crops
+
+
+def confident_mistakes(predictions: pd.DataFrame, *, n: int = 24) -> pd.DataFrame:
+    """The *n* wrong calls with the highest probability, surest first; of equals in the table's order.
+
+    Returns:
+        ``row`` (of *predictions*), ``target``, ``pred``, ``probability``, and *predictions*' other columns but
+        probabilities.
+    """
+    judged = _judged(predictions)
+    wrong = judged[judged[PRED] != judged[TARGET]]
+    return wrong.sort_values(PROBABILITY, ascending=False, kind="stable").head(n).reset_index(drop=True)
+
+
+def examples_by_class(predictions: pd.DataFrame, *, n: int = 4) -> pd.DataFrame:
+    """Per true class the *n* surest right and the *n* surest wrong calls: rows as of `confident_mistakes`."""
+    judged = _judged(predictions).sort_values(PROBABILITY, ascending=False, kind="stable")
+    judged["right"] = judged[PRED] == judged[TARGET]
+    parts = [
+        judged[(judged[TARGET] == name) & (judged["right"] == right)].head(n)
+        for name in classes_of_predictions(predictions.columns)
+        for right in (True, False)
+    ]
+    return pd.concat(parts, ignore_index=True)
+
+
+def _judged(predictions: pd.DataFrame) -> pd.DataFrame:
+    columns = prob_columns(classes_of_predictions(predictions.columns))
+    table = predictions.drop(columns=columns).assign(**{PROBABILITY: predictions[columns].max(axis=1)})
+    table.insert(0, ROW, np.arange(len(table)))
+    return table

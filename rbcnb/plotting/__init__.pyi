@@ -16,6 +16,7 @@ from .comparisons import (
     plot_class_counts as plot_class_counts,
     plot_differences as plot_differences,
     plot_gaps_by_rho as plot_gaps_by_rho,
+    plot_imbalance_lesson as plot_imbalance_lesson,
     plot_relative_improvement as plot_relative_improvement,
     plot_scores_by_rho as plot_scores_by_rho,
     plot_summary as plot_summary,
@@ -27,7 +28,6 @@ from .diagrams import (
     plot_resnet as plot_resnet,
 )
 from .evaluation import plot_confusion as plot_confusion, plot_reliability as plot_reliability, plot_roc as plot_roc
-from .imbalance_lesson import plot_imbalance_lesson as plot_imbalance_lesson
 from .labels import (
     plot_agreement as plot_agreement,
     plot_disagreement as plot_disagreement,

@@ -15,7 +15,7 @@ from matplotlib.patches import Circle
 from matplotlib.transforms import blended_transform_factory
 
 from rbcnb.columns import LABEL, PRED, RADIUS, TARGET, X, Y, class_names, readable
-from rbcnb.evaluation.mistakes import PROBABILITY
+from rbcnb.evaluation.metrics import PROBABILITY
 from rbcnb.plotting.style import BLACK, BLUE, GREY, ORANGE, PURPLE, VERMILLION, bare, colours_of, new_figure, rc
 from rbcnb.segmentation.matching import FALSE, FOUND, MERGED, MISSED, SPLIT, classify_matches
 

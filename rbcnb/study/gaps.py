@@ -28,8 +28,7 @@ from rbcnb.evaluation.verdicts import (
     difference_row,
     hold_to_checks,
 )
-from rbcnb.study.ladder import TABLE2_ARM
-from rbcnb.study.priors import Splits, priors_divided_out, training_prior
+from rbcnb.study.ladder import TABLE2_ARM, Splits, priors_divided_out, training_prior
 from rbcnb.study.protocols import best_settings
 from rbcnb.study.secondary import of_shared_seeds, secondary_rows
 from rbcnb.study.store import predictions_by_method

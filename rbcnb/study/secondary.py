@@ -11,7 +11,7 @@ import pandas as pd
 from rbcnb.evaluation.inference import LESS, Difference, interval_of, paired_difference
 from rbcnb.evaluation.rankings import ranking_differences
 from rbcnb.evaluation.verdicts import MACRO_F1, Comparison, difference_row
-from rbcnb.study.priors import Splits, priors_divided_out
+from rbcnb.study.ladder import Splits, priors_divided_out
 from rbcnb.study.store import load_curves, predictions_by_method
 
 FOCAL, CROSS_ENTROPY = "focal", "cross_entropy"

@@ -12,8 +12,7 @@ import pandas as pd
 
 from rbcnb.columns import readable
 from rbcnb.evaluation.calibration import calibration_table
-from rbcnb.evaluation.metrics import score_predictions
-from rbcnb.evaluation.mistakes import confident_mistakes
+from rbcnb.evaluation.metrics import confident_mistakes, score_predictions
 from rbcnb.evaluation.verdicts import adjust_for_families, judge_claims, without_rest
 from rbcnb.labels.assign import count_classes, detection_table
 from rbcnb.paper import load_checks, load_spread

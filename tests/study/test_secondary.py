@@ -12,7 +12,7 @@ from sklearn.metrics import average_precision_score, balanced_accuracy_score, f1
 from rbcnb.columns import CLASSES
 from rbcnb.evaluation.metrics import score_predictions
 from rbcnb.evaluation.prior_shift import focal_posterior
-from rbcnb.study.priors import priors_divided_out, training_counts, training_prior
+from rbcnb.study.ladder import priors_divided_out, training_counts, training_prior
 from rbcnb.study.secondary import secondary_rows, training_gap
 from rbcnb.study.store import store_result
 from rbcnb.training.fit import TrialResult

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from rbcnb.columns import CLASSES
-from rbcnb.evaluation.mistakes import confident_mistakes, examples_by_class
+from rbcnb.evaluation.metrics import confident_mistakes, examples_by_class
 from rbcnb.plotting.cells import plot_heat, plot_mistakes
 from rbcnb.training.gradcam import class_maps, grad_cam
 from rbcnb.training.models import ARCHITECTURES, build_model

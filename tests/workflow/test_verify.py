@@ -8,7 +8,7 @@ from small_run import METHODS, small_run
 
 from rbcnb.cli import main
 from rbcnb.counting.model_file import ModelCard, save_model
-from rbcnb.evaluation.mistakes import confident_mistakes
+from rbcnb.evaluation.metrics import confident_mistakes
 from rbcnb.evaluation.verdicts import BASE, adjust_for_families, compare_methods, without_rest
 from rbcnb.labels.assign import count_classes
 from rbcnb.paper import load_checks
