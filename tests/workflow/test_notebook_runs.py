@@ -11,6 +11,7 @@ import pytest
 from rbcnb.cli import main
 from rbcnb.paper import TABLE2
 from rbcnb.smears.images import SmearError
+from rbcnb.study.imbalance_lesson import SURE_FACTOR, SURE_SHARE
 from rbcnb.study.ladder import ladder_counts
 from rbcnb.study.protocols import METHODS, images_per_fit, in_folds, settings_of
 from rbcnb.training.splits import SplitError
@@ -30,7 +31,7 @@ VALUES = {
     "arms": ["table2"], "n_outer": 3, "n_splits": 1, "leakage_repeats": 0, "learning_rate": 1e-3, "batch_size": 32,
     "pretrained": False, "seed": 0, "schedule": "cosine", "augment": "flips_turns", "first_split_methods": [],
     "small_epochs": 0, "precision": "float32", "rhos": TABLE2["rho"].tolist(), "ladder_splits": 0,
-    "imbalance_methods": ["focal"], "imbalance_seeds": 0, "imbalance_epochs": 1,
+    "imbalance_methods": ["focal", "ldam"], "imbalance_seeds": 0, "imbalance_epochs": 5,
 }  # fmt: skip
 COUNTS = {"codocyte": 345, "hypochromia": 356, "normal": 2691}
 
@@ -193,6 +194,18 @@ def test_cost_adds_up_every_fit():
     more = study_images({**VALUES, "protocol": "honest", "n_draws": 3}, COUNTS)
     whole = 0.7 * sum(COUNTS.values()) * 4  # a third draw has not been fitted on the whole data set
     assert more["06"]["small"] == pytest.approx(1.5 * once["06"]["small"] + 2 * whole)
+
+
+def test_cost_counts_the_lesson_on_imbalance_in_its_own_network():
+    values = {**VALUES, "architectures": ["resnet18"], "protocol": "honest"}
+    without, images = (study_images({**values, "imbalance_seeds": n}, COUNTS) for n in (0, 4))
+    assert "small" not in without["06"]
+    assert {name: images[name].pop("small") for name in ("04", "05")} == {"04": 0, "05": 0}
+    rung = 71 / 345 * 0.7 * (345 + 356) + 0.7 * 2691  # Table 2's last, of the training cells
+    sure = SURE_FACTOR * SURE_SHARE * 5  # of one method, in epochs of the rung
+    assert images["06"].pop("small") == pytest.approx(4 * 3 * (3 * 5 + sure) * rung, rel=2e-3)
+    assert images == without
+    assert study_images({**values, "protocol": "paper", "imbalance_seeds": 4}, COUNTS)["06"]["small"] == 0
 
 
 def test_the_report_opens_offline_and_holds_everything(tmp_path):
