@@ -99,7 +99,9 @@ def _reproduce(options: Namespace) -> int:
             print(f"{name}: about {duration(cost)} on this machine, if nothing of it is done", file=sys.stderr)
         for name, profile in zip(names, profiles, strict=True):
             out = f"{options.out}/{name}" if several and options.out else options.out
-            from_ = options.resume_from / name if several and options.resume_from else options.resume_from
+            from_ = options.resume_from
+            if several and from_ is not None:
+                from_ = from_ / name if (from_ / name).is_dir() else None  # a profile of which nothing is kept begins
             out = out or f"{DEFAULT_OUT}/{name}-{source}"
             skipped += skipped_files(reproduce(out=out, profile=profile, resume_from=from_, **chosen))
     for message in dict.fromkeys(skipped):

@@ -12,7 +12,8 @@ from rbcnb.cli import main
 from rbcnb.segmentation import waifu2x
 from rbcnb.smears.sources import synthetic_smears
 
-PROFILES = ("course", "paper", "replication", "replication_all_smears", "replication_resnet18", "smoke")
+PROFILES = ("course", "paper", "replication", "replication_all_smears", "replication_resnet18", "smoke", "study",
+            "study_pretrained", "study_published")  # fmt: skip
 
 
 def test_help_imports_nothing_heavy():
@@ -138,3 +139,32 @@ def test_segment_refuses_impossible_settings(tmp_path, capsys):
     with pytest.raises(SystemExit, match="2"):
         main([*where, "--method", "magic"])
     assert "choose from 'learned', 'paper'" in capsys.readouterr().err
+
+
+def test_several_profiles_are_run_one_after_the_other_each_in_its_folder(tmp_path, capsys, monkeypatch):
+    """What each costs is said before the first begins; a folder of publish is looked for by the profile's name."""
+    done = []
+
+    def reproduce(**options):
+        done.append((options["profile"], options["out"], options["resume_from"]))
+        print("runs", options["profile"], file=sys.stderr)
+
+    monkeypatch.setattr("rbcnb.workflow.notebooks.reproduce", reproduce)
+    monkeypatch.setattr(
+        "rbcnb.workflow.notebooks.expected_cost", lambda profile, **_: {"smoke": 60, "course": 720}[profile]
+    )
+    monkeypatch.setattr("rbcnb.workflow.notebooks.skipped_files", lambda _: ["a.tif: is empty"])
+    out, results = str(tmp_path / "runs"), tmp_path / "results"
+    (results / "course").mkdir(parents=True)
+    assert main(["reproduce", "--profile", "smoke, course", "--out", out, "--resume-from", str(results)]) == 1
+    assert done == [("smoke", f"{out}/smoke", None), ("course", f"{out}/course", results / "course")]
+    lines = capsys.readouterr().err.splitlines()
+    assert lines == [
+        "smoke: about 60 s on this machine, if nothing of it is done",
+        "course: about 12 min on this machine, if nothing of it is done",
+        "runs smoke",
+        "runs course",
+        "rbcnb reproduce: left out: a.tif: is empty",
+    ]
+    assert main(["reproduce", "--profile", "smoke", "--resume-from", str(results)]) == 1
+    assert done[-1] == ("smoke", "runs/smoke-synthetic", results)

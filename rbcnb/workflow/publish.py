@@ -9,6 +9,7 @@ README.md. No picture of a cell is among them. ``rbcnb verify DIR`` recomputes t
 import json
 import shutil
 import tempfile
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -193,6 +194,8 @@ def _save_manifest(
 ) -> None:
     """What the published files were made from, as the run's manifest tells it; of what was packed, its digest.
 
+    Of the trials also ``fits``: how many each network has, those on folds included.
+
     before : entries that stay.
     """
     told = before or run.load_manifest()
@@ -202,6 +205,8 @@ def _save_manifest(
         common[SIMULATED] = words
     for name in packed:
         entries[name] = {"digest": file_digest(there.folder / name), **common}
+    records = map(json.loads, pd.read_parquet(there.folder / RECORDS)["record"])
+    entries[RECORDS]["fits"] = dict(sorted(Counter(record["trial"]["architecture"] for record in records).items()))
     with atomic_write(there.folder / MANIFEST) as part:
         part.write_text(json.dumps(entries, indent=1, sort_keys=True) + "\n", encoding="utf-8")
 

@@ -247,7 +247,9 @@ def test_a_study_at_work_is_kept_and_goes_on_elsewhere(run, tmp_path, capsys):
     more = run_study([replace(trials[0], seed=77)], splits, run.load_crops(), run.store, jobs=1)["key"].tolist()
     before = (out / "tables" / "verdict.csv").read_text()
     publish_unfinished(run.folder, out)
-    assert more[0] in pd.read_parquet(out / "trials.parquet")["key"].tolist()
+    keys = pd.read_parquet(out / "trials.parquet")["key"].tolist()
+    assert more[0] in keys
+    assert json.loads((out / "manifest.json").read_text())["trials.parquet"]["fits"] == {"small": len(keys)}
     assert (out / "tables" / "verdict.csv").read_text() == before
     assert not verify_run(out).findings
     with pytest.raises(ValueError, match="another folder than the run's own"):
