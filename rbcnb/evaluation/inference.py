@@ -164,20 +164,23 @@ def require_same_cells(tables: Sequence[pd.DataFrame]) -> None:
         raise ValueError("the predictions tables do not hold the same cells with the same labels in the same order")
 
 
-def paired_counts(first: Sequence[pd.DataFrame], second: Sequence[pd.DataFrame]) -> tuple[np.ndarray, np.ndarray]:
-    """Confusion counts [S, G, C, C] of two methods that predicted the same cells, with as many seeds.
+def require_comparable(first: Sequence[pd.DataFrame], second: Sequence[pd.DataFrame]) -> None:
+    """Raise a ValueError unless two methods' predictions can be compared, with an interval over smears.
 
-    Raises:
-        ValueError: the tables do not speak of the same cells, the numbers of seeds differ, or there is one group only.
+    That is unless they have as many seeds, and speak of the same cells, of two groups at least.
     """
     if len(first) != len(second) or not first:
         raise ValueError(f"both methods need the same seeds: {len(first)} tables against {len(second)}")
     require_same_cells([*first, *second])
-    classes = classes_of_predictions(first[0].columns)
-    one, other = confusion_stack(first, classes), confusion_stack(second, classes)
-    if one.shape[1] < 2:
+    if first[0][GROUP].nunique() < 2:
         raise ValueError("the held-out cells are of one smear: no interval over smears; add smears")
-    return one, other
+
+
+def paired_counts(first: Sequence[pd.DataFrame], second: Sequence[pd.DataFrame]) -> tuple[np.ndarray, np.ndarray]:
+    """Confusion counts [S, G, C, C] of two methods that can be compared (`require_comparable`)."""
+    require_comparable(first, second)
+    classes = classes_of_predictions(first[0].columns)
+    return confusion_stack(first, classes), confusion_stack(second, classes)
 
 
 def draw_groups(n_groups: int, *, seed: int, n_bootstrap: int) -> np.ndarray:

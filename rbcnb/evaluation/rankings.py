@@ -15,7 +15,7 @@ from rbcnb.evaluation.inference import (
     Difference,
     interval_of_draws,
     repetitions_of,
-    require_same_cells,
+    require_comparable,
     whole_and_draws,
 )
 
@@ -118,11 +118,9 @@ def ranking_differences(
     `rbcnb.evaluation.inference.paired_difference`, which has the scores of decisions.
 
     Raises:
-        ValueError: the tables do not speak of the same cells, or the numbers of seeds differ.
+        ValueError: as `rbcnb.evaluation.inference.require_comparable`.
     """
-    if len(first) != len(second) or not first:
-        raise ValueError(f"both methods need the same seeds: {len(first)} tables against {len(second)}")
-    require_same_cells([*first, *second])
+    require_comparable(first, second)
     sides = Rankings(first), Rankings(second)
     weights = whole_and_draws(sides[0].n_groups, seed=seed, n_bootstrap=n_bootstrap)
     gaps = {}

@@ -87,7 +87,7 @@ def relative_gain(pairs: Sequence[Sides], *, score: str, seed: int, n_bootstrap:
         n_bootstrap: draws.
 
     Raises:
-        ValueError: as `rbcnb.evaluation.inference.paired_counts`, or architectures have other numbers of seeds.
+        ValueError: as `rbcnb.evaluation.inference.require_comparable`, or architectures have other numbers of seeds.
     """
     if score not in SCORES:
         raise ValueError(f"no relative improvement of {score!r}; known: {', '.join(SCORES)}")

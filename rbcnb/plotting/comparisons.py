@@ -31,7 +31,7 @@ _COLOURS = {"natural": BLUE, "balanced": VERMILLION, "rung": GREEN}
 _TEST_SETS = {
     "natural": "natural test set",
     "balanced": "balanced test set",
-    "rung": "test set at the rung's own prior",
+    "rung": "test set at rung's prior",
 }
 _NEEDED = ["rho", "architecture", "first", "second", "arm", "prevalence", "mean", "low", "high"]
 

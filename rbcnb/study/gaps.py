@@ -217,7 +217,8 @@ class Gaps:
         In percent.
         """
         rows = []
-        for (rho, score), gain in self._gains(protocol).items():
+        gains = self._honest_gains if protocol == HONEST else self._gains(protocol)
+        for (rho, score), gain in gains.items():
             interval = gain.interval()
             figures = {name: getattr(interval, name) for name in ("mean", "low", "high", "n_seeds", "n_groups")}
             rows.append({"rho": rho, "score": score, **figures})

@@ -96,3 +96,6 @@ def test_differences_have_the_interval_of_the_bootstrap_done_slowly(predictions)
         ranking_differences(first[:1], second[:2], seed=0)
     with pytest.raises(ValueError, match="same cells"):
         ranking_differences(first[:1], [noisy(predictions.iloc[::-1], 0.5, 0)], seed=0)
+    alone = [predictions[predictions["group"] == "00.png"]]
+    with pytest.raises(ValueError, match="of one smear"):
+        ranking_differences(alone, alone, seed=0)
