@@ -358,16 +358,19 @@ def plot_imbalance_lesson(table: pd.DataFrame) -> Figure:
     last.
     """
     require(table, ["training", "method", "correction", "against", "rho"], "table")
+    table = table.assign(against=table["against"].fillna(""))  # as a file gives back what is compared with nothing
     rows = table[table["against"] == _BASELINE]
     require(rows, [f"{score}_{end}" for score in _PANELS for end in ("difference", "low", "high")], "table")
     trainings = list(dict.fromkeys(rows["training"]))
     y = np.arange(len(rows)) + 0.7 * rows["training"].map(trainings.index).to_numpy()  # a gap before another training
     with rc():
-        figure, axes = new_figure(11.0, 0.66 * (y[-1] + 1) + 1.9, 1, len(_PANELS), sharex=True, sharey=True)
+        figure, axes = new_figure(11.0, 0.66 * (y[-1] + 1) + 2.2, 1, len(_PANELS), sharex=True, sharey=True)
+        ends = rows[[f"{score}_{end}" for score in _PANELS for end in ("low", "high")]]
+        reach = 1.12 * float(ends.abs().max(axis=None))
         for ax, (score, where) in zip(axes.flat, _PANELS.items(), strict=True):
-            _draw(ax, rows, y, score)
+            _draw(ax, rows, y, score, reach)
             base = table.loc[(table["against"] == "") & (table["training"] == trainings[0]), score].iloc[0]
-            ax.set_title(f"{readable(score)}: {where.format(rho=rows['rho'].iloc[0])}", fontsize=13)
+            ax.set_title(f"{readable(score)}\n{where.format(rho=rows['rho'].iloc[0])}", fontsize=13)
             ax.set_xlabel(f"difference from cross entropy ({base:.2f})", fontsize=12)
         axes[0, 0].set_yticks(y, [_name(row) for row in rows.itertuples()], fontsize=12)
         axes[0, 0].set_ylim(y[-1] + 0.6, -0.95)
@@ -375,7 +378,7 @@ def plot_imbalance_lesson(table: pd.DataFrame) -> Figure:
     return figure
 
 
-def _draw(ax: Axes, rows: pd.DataFrame, y: np.ndarray, score: str) -> None:
+def _draw(ax: Axes, rows: pd.DataFrame, y: np.ndarray, score: str, reach: float) -> None:
     mean, low, high = (rows[f"{score}_{end}"].to_numpy() for end in ("difference", "low", "high"))
     retrained = (rows["correction"] == "none").to_numpy()
     for label, (colour, marker) in _LOOKS.items():
@@ -383,9 +386,9 @@ def _draw(ax: Axes, rows: pd.DataFrame, y: np.ndarray, score: str) -> None:
         ax.hlines(y[own], low[own], high[own], color=colour, lw=3)
         ax.plot(mean[own], y[own], marker, color=colour, ms=9, ls="", label=label)
     ax.axvline(0, color="#222222", lw=1.5)
-    reach = 1.12 * max(abs(low.min()), abs(high.max()), *map(abs, ax.get_xlim()))
     ax.axvspan(-reach, 0, color=_WORSE, zorder=0, lw=0)
     ax.axvspan(0, reach, color=_BETTER, zorder=0, lw=0)
+    ax.set_xlim(-reach, reach)
     for value, place in zip(mean, y, strict=True):
         ax.annotate(f"{value:+.2f}".replace("-", "−"), (value, place), (0, 7), textcoords="offset points",
                     ha="center", va="bottom", fontsize=11)  # fmt: skip

@@ -4,6 +4,7 @@ import time
 import warnings
 from pathlib import Path
 
+import numpy as np
 import torch
 from fastai.callback.core import Callback
 from fastai.learner import Learner
@@ -38,7 +39,7 @@ class CheckpointCallback(Callback):
             "origin": _origin(self.learn),
             "epochs": done,
             "model": self.learn.model.state_dict(),
-            "optimiser": self.learn.opt.opt.state_dict(),
+            "optimiser": _bare_numbers(self.learn.opt.opt.state_dict()),
             "draws": [generator.torch.get_state() for generator in self.dls.train.generators],
             "cpu": torch.get_rng_state(),
             "cuda": torch.cuda.get_rng_state() if torch.cuda.is_available() else None,
@@ -80,6 +81,15 @@ def resume(learner: Learner, path: str | Path) -> int:
         torch.cuda.set_rng_state(state["cuda"])
     learner.curve.rows = state["curves"]
     return state["epochs"]
+
+
+def _bare_numbers(state: dict) -> dict:
+    """An optimiser's state with Python's numbers for numpy's, which a schedule sets and which `resume` would not read."""
+    groups = [
+        {name: value.item() if isinstance(value, np.generic) else value for name, value in group.items()}
+        for group in state["param_groups"]
+    ]
+    return state | {"param_groups": groups}
 
 
 def _origin(learner: Learner) -> list:

@@ -12,6 +12,7 @@ from sklearn.metrics import balanced_accuracy_score, f1_score
 
 from rbcnb.columns import CELL, CLASSES, GROUP, SMEAR, prob_columns
 from rbcnb.losses.focal import focal_loss
+from rbcnb.plotting.comparisons import plot_imbalance_lesson
 from rbcnb.study.imbalance_lesson import (
     DECAYED,
     DIVIDED,
@@ -256,3 +257,26 @@ def test_the_sentences_follow_the_numbers(known):
     assert "a gain by balanced accuracy and neither gain nor loss by macro F1" in lesson_text(unclear)
     alone = known[(known["method"] == "cross_entropy")]
     assert [line[3:12] for line in lesson_text(alone).splitlines()] == ["Cross ent", "The same ", "A network"]
+
+
+def test_a_figure_is_drawn_again_from_the_saved_table(tmp_path):
+    rng = np.random.default_rng(1)
+    targets = targets_of(rng, n_smears=4, n=30)
+    right = targets["target"].to_numpy()[:, None] == np.array(CLASSES)
+    names = [("cosine", "cross_entropy"), ("cosine", "focal"), ("constant", "cross_entropy")]
+    fits = {}
+    for name in names:
+        weights = [np.exp(2 * right + rng.normal(size=right.shape)) for _ in range(2)]
+        fits[name] = [one / one.sum(axis=1, keepdims=True) for one in weights]
+    table = imbalance_lesson(stored(fits, targets, tmp_path), tmp_path, seed=0)
+    table.to_csv(tmp_path / "lesson.csv", index=False)
+    figures = [plot_imbalance_lesson(one) for one in (table, pd.read_csv(tmp_path / "lesson.csv"))]
+    drawn = [[np.asarray(line.get_xdata()) for line in figure.axes[0].lines] for figure in figures]
+    shown = table[table["against"] == PLAIN]
+    np.testing.assert_allclose(drawn[0][0], shown.query("correction == 'none'")["macro_f1_difference"])
+    assert np.allclose(np.concatenate(drawn[0]), np.concatenate(drawn[1]))
+    for figure in figures:
+        low, high = figure.axes[1].get_xlim()
+        assert low == -high
+        ends = [f"{score}_{end}" for score in ("macro_f1", "balanced_accuracy") for end in ("low", "high")]
+        assert (shown[ends].abs() < high).all(axis=None)

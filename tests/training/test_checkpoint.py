@@ -15,7 +15,16 @@ from rbcnb.training.fit import hash_data, run_trial
 from rbcnb.training.splits import assign_splits
 from rbcnb.training.trial import Trial
 
-TRIAL = Trial(loss="focal", alpha=0.5, gamma=2.0, epochs=5, fold=0, precision="float32")
+TRIAL = Trial(
+    loss="focal",
+    alpha=0.5,
+    gamma=2.0,
+    epochs=5,
+    fold=0,
+    precision="float32",
+    schedule="warm_cosine",
+    augment="flips_turns",
+)
 
 
 class Stopped(BaseException):
