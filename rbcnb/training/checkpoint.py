@@ -84,7 +84,7 @@ def resume(learner: Learner, path: str | Path) -> int:
 
 
 def _bare_numbers(state: dict) -> dict:
-    """An optimiser's state with numbers of Python for those of numpy, which a schedule sets and `resume` does not read."""
+    """An optimiser's state with Python's numbers: a schedule sets numpy's, which `resume` does not read."""
     groups = [
         {name: value.item() if isinstance(value, np.generic) else value for name, value in group.items()}
         for group in state["param_groups"]
