@@ -8,13 +8,14 @@ import numpy as np
 from scipy.special import ndtr
 
 # Gauss and Hermite's rule for means over a standard normal: within 1e-8 of adaptive quadrature up to k = 20.
-_NODES, _WEIGHTS = np.polynomial.hermite_e.hermegauss(80)
-_WEIGHTS = _WEIGHTS / _WEIGHTS.sum()
+NODES, WEIGHTS = np.polynomial.hermite_e.hermegauss(80)
+WEIGHTS = WEIGHTS / WEIGHTS.sum()
+NODES, WEIGHTS = NODES[WEIGHTS > 1e-14], WEIGHTS[WEIGHTS > 1e-14]  # the rest is below rounding
 
 
 def expected_best_of(k: int, sd: float = 1.0) -> float:
     """Expected gain of the best of *k* equal normal runs over one, exactly: sd times the mean of the largest of k."""
-    return sd * float(k * _WEIGHTS @ (_NODES * ndtr(_NODES) ** (k - 1)))
+    return sd * float(k * WEIGHTS @ (NODES * ndtr(NODES) ** (k - 1)))
 
 
 def chance_of_gain(gain: float | np.ndarray, k: int, sd: float) -> float | np.ndarray:
@@ -22,4 +23,4 @@ def chance_of_gain(gain: float | np.ndarray, k: int, sd: float) -> float | np.nd
 
     At 0 it is k / (k + 1), for any distribution without ties: the rival must be the best of k + 1.
     """
-    return 1 - ndtr(_NODES + np.asarray(gain)[..., None] / sd) ** k @ _WEIGHTS
+    return 1 - ndtr(NODES + np.asarray(gain)[..., None] / sd) ** k @ WEIGHTS

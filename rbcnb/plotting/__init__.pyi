@@ -28,6 +28,7 @@ from .diagrams import (
     plot_resnet as plot_resnet,
 )
 from .evaluation import plot_confusion as plot_confusion, plot_reliability as plot_reliability, plot_roc as plot_roc
+from .explorers import Explorer as Explorer
 from .labels import (
     plot_agreement as plot_agreement,
     plot_disagreement as plot_disagreement,
@@ -38,18 +39,19 @@ from .labels import (
 from .lesson import (
     best_of as best_of,
     calibration_map as calibration_map,
+    focal_curves as focal_curves,
     loss_budget as loss_budget,
+    loss_share_bars as loss_share_bars,
     loss_terms as loss_terms,
     noise_budget as noise_budget,
-    plot_focal_curves as plot_focal_curves,
-    plot_loss_shares as plot_loss_shares,
     prior_shift as prior_shift,
 )
-from .sliders import choice as choice, explore as explore, slider as slider, stills as stills, toggle as toggle
+from .sliders import choice as choice, explore as explore, slider as slider
 from .toy import (
     alpha_lecture as alpha_lecture,
     calibration_fits as calibration_fits,
-    plot_noise_training as plot_noise_training,
+    noise_training as noise_training,
     toy_boundaries as toy_boundaries,
+    toy_frames as toy_frames,
 )
 from .training import plot_training_loss as plot_training_loss, plot_tuning as plot_tuning

@@ -1,31 +1,25 @@
-"""The lesson's figures that are plain arithmetic: drawings that move under sliders, and two that stand still.
+"""The lesson's pictures that are plain arithmetic: explorers, which a browser computes and draws, and two figures.
 
-See `rbcnb.plotting.sliders`: ``loss_terms(alpha=1.0, gamma=2.0, ...)`` is a figure, ``explore(loss_terms, ...)`` moves
-it.
+The explorers' formulas are Vega's expressions (`rbcnb.plotting.explorers`). Tests hold them, in a browser, against the
+Python functions that their docstrings name.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
+import altair as alt
 import matplotlib as mpl
-import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import PercentFormatter
-from scipy.special import ndtr
 
 from rbcnb.columns import LABEL, readable
-from rbcnb.evaluation.prior_shift import focal_posterior
-from rbcnb.evaluation.winners_curse import chance_of_gain, expected_best_of
-from rbcnb.losses.focal_curves import focal_curve, focal_gradient, group_shares, modulating_factor
+from rbcnb.evaluation.winners_curse import NODES, WEIGHTS
 from rbcnb.paper import load_spread
-from rbcnb.plotting.sliders import Drawing
+from rbcnb.plotting.explorers import Axis, Curve, Explorer, number, panel, percent, sentence, steps, switch
 from rbcnb.plotting.style import (
-    BLACK,
     BLUE,
     CYCLE,
-    DASHES,
     GREEN,
     GREY,
     ORANGE,
@@ -41,10 +35,10 @@ from rbcnb.plotting.style import (
 _TEXT = 13
 _LARGE = {"axes.labelsize": _TEXT, "axes.titlesize": _TEXT, "font.size": _TEXT, "legend.fontsize": 11.5}
 _LARGE |= {"lines.linewidth": 2.4}
-P_T = np.concatenate([np.geomspace(1e-4, 0.05, 120, endpoint=False), np.linspace(0.05, 1, 280)])
-GAMMAS = np.linspace(0, 6, 121)
-P_T_NAME = "$p_t$ of the true class (0 to 1)"
-RATIOS = (1 / 3, 0.8, 0.98)  # share of the majority: balanced, the paper's 10:10:80, and worse
+RATIOS = {"33:33:33": "1 / 3", "10:10:80, the paper's": "0.8", "1:1:98": "0.98"}  # share of the majority
+_DASHED, _DOTTED, _MIXED = (8, 4), (2, 3), (8, 3, 2, 3)
+_GAMMA = Axis("focusing parameter γ (no unit)", 0, 6)
+_GAMMA_AT = "6 * datum.t"
 
 
 @contextmanager
@@ -57,275 +51,359 @@ def panels(columns: int, *, rows: int = 1, height_in: float = 4.0) -> Iterator[t
         yield figure, list(axes.flat)
 
 
-@Drawing
-def loss_terms() -> tuple[Figure, list, Callable[..., None]]:
-    """Loss, gradient and modulating factor against p_t. Values: alpha, gamma, log_p_t, log_y (axes)."""
+def _loss(p: str, gamma: str = "gamma") -> str:
+    """`rbcnb.losses.focal_curves.focal_curve` at alpha 1."""
+    return f"(pow(1 - {p}, {gamma}) * -log({p}))"
+
+
+def _gradient(p: str, gamma: str = "gamma") -> str:
+    """`rbcnb.losses.focal_curves.focal_gradient` at alpha 1."""
+    return f"(pow(1 - {p}, {gamma}) * (1 - {p} - {gamma} * {p} * log({p})))"
+
+
+def loss_terms(*, alpha: float = 1.0, gamma: float = 2.0) -> Explorer:
+    """What one cell costs and how hard it pulls, by its p_t, beside cross entropy.
+
+    As `rbcnb.losses.focal_curves` has them: `focal_curve`, `focal_gradient`, `modulating_factor`.
+    """
+    p = "(datum.t < 0.3 ? 1e-4 * pow(500, datum.t / 0.3) : 0.05 + 0.95 * (datum.t - 0.3) / 0.7)"  # dense near 0
+
+    def scaled(value: str, axis: str) -> str:
+        return f"{axis} ? log(max({value}, 1e-9)) / LN10 : {value}"
+
+    def labels(axis: str) -> str:
+        return f"{axis} ? format(pow(10, datum.value), '~g') : datum.label"
+
+    x = Axis(
+        "p_t of the true class (0 to 1)",
+        "log_p_t ? -4 : 0",
+        "log_p_t ? 0 : 1",
+        values="log_p_t ? [-4, -3, -2, -1, 0] : [0, 0.2, 0.4, 0.6, 0.8, 1]",
+        labels=labels("log_p_t"),
+    )
     terms = {
-        "loss (nats)": focal_curve,
-        "gradient |dL/d$x_t$| (nats per logit)": focal_gradient,
-        "factor $(1 - p_t)^γ$ (no unit)": lambda p_t, gamma, **_: modulating_factor(p_t, gamma=gamma),
+        "loss (nats)": (f"alpha * {_loss(p)}", f"-log({p})", 5),
+        "gradient (nats per logit)": (f"alpha * {_gradient(p)}", f"1 - {p}", 2.4),
+        "factor (1 - p_t)^γ (no unit)": (f"pow(1 - {p}, gamma)", "1", 1.05),
     }
-    with panels(3) as (figure, axes):
-        lines = []
-        for ax, (name, of) in zip(axes, terms.items(), strict=True):
-            ax.plot(P_T, of(P_T, alpha=1, gamma=0), color=VERMILLION, ls="--", label="cross entropy")
-            lines += ax.plot(P_T, of(P_T, alpha=1, gamma=2), color=BLUE, label="focal loss, yours")
-            ax.set(xlabel=P_T_NAME, ylabel=name, xlim=(0, 1))
-        figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper left", ncols=2)
-    tops = (5.0, 2.4, 1.05)
-
-    def update(*, alpha: float, gamma: float, log_p_t: bool = False, log_y: bool = False) -> None:
-        for ax, line, top, of in zip(axes, lines, tops, terms.values(), strict=True):
-            line.set_ydata(of(P_T, alpha=alpha, gamma=gamma))
-            if (ax.get_xscale() == "log") != log_p_t:
-                ax.set_xscale("log" if log_p_t else "linear")
-                ax.set_xlim((1e-4, 1) if log_p_t else (0, 1))
-            if (ax.get_yscale() == "log") != log_y:
-                ax.set_yscale("log" if log_y else "linear")
-            ax.set_ylim((1e-4, 20) if log_y else (0, top))
-
-    return figure, lines, update
-
-
-def _share_axes(axes: list[Axes], whose: str) -> None:
-    for ax, what in zip(axes, ("loss", "gradient"), strict=True):
-        ax.set(xlim=(GAMMAS[0], GAMMAS[-1]), ylim=(0, 1), xlabel="focusing parameter γ (no unit)")
-        ax.set_ylabel(f"share of the total {what} from\n{whose} (%)")
-        ax.yaxis.set_major_formatter(PercentFormatter(1, symbol=""))
-
-
-def _markers(axes: list[Axes]) -> tuple[list, list]:
-    """On each axes a point on a curve and the text that reads it off: few letters, for they are what a frame costs."""
-    points = [ax.plot(0, 0, "o", color=BLUE, ms=10, clip_on=False)[0] for ax in axes]
-    texts = [ax.text(0.97, 0.95, "", transform=ax.transAxes, ha="right", va="top", color=BLUE) for ax in axes]
-    return points, texts
-
-
-@Drawing
-def loss_budget() -> tuple[Figure, list, Callable[..., None]]:
-    """Share of loss and gradient that easy majority cells bring, against gamma.
-
-    Values: gamma, majority (share of the batch's cells), p_easy and p_hard (p_t of majority and of rare cells).
-    """
-    with panels(2) as (figure, axes):
-        _share_axes(axes, "the easy majority")
-        styles = zip(RATIOS, (":", "-.", "--"), ("33:33:33", "10:10:80, the paper's", "1:1:98"), strict=True)
-        fixed = [
-            [ax.plot(GAMMAS, GAMMAS, ls, color=GREY, lw=1.8, label=name)[0] for ax in axes] for _, ls, name in styles
+    drawn = []
+    for title, (focal, cross_entropy, top) in terms.items():
+        curves = [
+            Curve("cross entropy", scaled(p, "log_p_t"), scaled(cross_entropy, "log_y"), VERMILLION, _DASHED),
+            Curve("focal loss, yours", scaled(p, "log_p_t"), scaled(focal, "log_y"), BLUE),
         ]
-        own = [ax.plot(GAMMAS, GAMMAS, color=BLUE, label="yours")[0] for ax in axes]
-        points, texts = _markers(axes)
-        axes[0].legend(loc="upper right", bbox_to_anchor=(1, 0.82), title="rare : rare : majority")
+        y = Axis(title, "log_y ? -4 : 0", f"log_y ? 1.3 : {top}", labels=labels("log_y"))
+        drawn.append(panel(curves, x, y, legend=not drawn))
+    easy, hard = (number(f"alpha * {_loss(at)}", 3) for at in ("0.9", "0.4"))
+    return Explorer(
+        "loss-terms",
+        "Loss, gradient and modulating factor against the probability of the true class: focal loss, cross entropy.",
+        [
+            steps("alpha", "α", alpha, 0.25, 1.75, 0.25),
+            steps("gamma", "γ", gamma, 0, 5, 0.1),
+            switch("log_p_t", "p_t on a log axis"),
+            switch("log_y", "heights on a log axis"),
+        ],
+        drawn,
+        sentence(
+            "A cell at p_t = 0.9 costs {easy} nats (cross entropy: 0.105), one at 0.4 costs {hard} (0.916).",
+            easy=easy,
+            hard=hard,
+        ),
+    )
 
-    def update(*, gamma: float, majority: float, p_easy: float, p_hard: float) -> None:
-        p_t = (p_easy, p_hard)
-        for lines, share in zip([*fixed, own], (*RATIOS, majority), strict=True):
-            for line, shares in zip(lines, group_shares((share, 1 - share), p_t, GAMMAS), strict=True):
-                line.set_ydata(shares[:, 0])
-        now = group_shares((majority, 1 - majority), p_t, [gamma])
-        for point, text, shares in zip(points, texts, now, strict=True):
-            point.set_data([gamma], shares[:, 0])
-            text.set_text(f"{shares[0, 0]:.1%} from {majority:.0%} of the cells")
 
-    return figure, [*np.ravel(fixed), *own, *points, *texts], update
+def _shares(cells: str, p_t: tuple[str, str], gamma: str) -> dict[str, str]:
+    """Shares of loss and gradient that the first of two groups brings: `rbcnb.losses.focal_curves.group_shares`.
 
-
-@Drawing
-def noise_budget() -> tuple[Figure, list, Callable[..., None]]:
-    """Share of loss and gradient that wrongly labelled cells bring, against gamma.
-
-    Values: gamma, noise (share of labels that are wrong), p_right and p_wrong (p_t where the label is right, or wrong).
+    *cells*: the group's share of the cells; *p_t*: of both groups.
     """
-    with panels(2) as (figure, axes):
-        _share_axes(axes, "wrongly labelled cells")
-        own = [ax.plot(GAMMAS, GAMMAS, color=BLUE, label="of loss or gradient")[0] for ax in axes]
-        level = [ax.plot(GAMMAS, GAMMAS, "--", color=VERMILLION, label="of cells")[0] for ax in axes]
-        points, texts = _markers(axes)
-        for text in texts:
-            text.set(y=0.3)
-        axes[0].legend(loc="center right")
-
-    def update(*, gamma: float, noise: float, p_right: float, p_wrong: float) -> None:
-        cells, p_t = (noise, 1 - noise), (p_wrong, p_right)
-        for line, flat, shares in zip(own, level, group_shares(cells, p_t, GAMMAS), strict=True):
-            line.set_ydata(shares[:, 0])
-            flat.set_ydata(np.full_like(GAMMAS, noise))
-        for point, text, shares in zip(points, texts, group_shares(cells, p_t, [gamma]), strict=True):
-            point.set_data([gamma], shares[:, 0])
-            text.set_text(f"{shares[0, 0]:.0%} from {noise:.0%} of the cells")
-
-    return figure, [*own, *level, *points, *texts], update
+    shares = {}
+    for what, of in (("loss", _loss), ("gradient", _gradient)):
+        first, second = f"{cells} * {of(p_t[0], gamma)}", f"(1 - {cells}) * {of(p_t[1], gamma)}"
+        shares[what] = f"({first} / ({first} + {second}))"
+    return shares
 
 
-@Drawing
-def calibration_map() -> tuple[Figure, list, Callable[..., None]]:
-    """Two classes: what a network that minimises focal loss perfectly says, against the truth. Value: gamma."""
-    said = np.linspace(1e-4, 1 - 1e-4, 400)
-    both = np.stack([said, 1 - said], axis=1)
-    with panels(2) as (figure, axes):
-        for ax in axes:
-            ax.set(xlim=(0, 1), xlabel="true probability of the class (0 to 1)")
-        axes[0].set(ylim=(0, 1), ylabel="probability it says (0 to 1)")
-        axes[1].set(ylim=(-0.4, 0.4), ylabel="said minus true (probability)")
-        axes[0].plot([0, 1], [0, 1], "--", color=VERMILLION, label="cross entropy: says the truth")
-        axes[1].axhline(0, ls="--", color=VERMILLION)
-        own = [ax.plot(said, said, color=BLUE, label="focal loss: says less than it knows")[0] for ax in axes]
-        back = [ax.plot([], [], "o", color=ORANGE, ms=7, label="the same, mapped back")[0] for ax in axes]
-        axes[0].legend(loc="upper left")
+def _share_panels(
+    lines: Mapping[str, tuple[str, str, Sequence[int]]], p_t: tuple[str, str], whose: str, others: Sequence[Curve] = ()
+) -> list[alt.LayerChart]:
+    """Against gamma, the shares of loss and gradient that *whose* cells bring; a point on the last line at gamma.
 
-    def update(*, gamma: float) -> None:
-        true = focal_posterior(both, gamma=gamma)[:, 0]
-        own[0].set_data(true, said)
-        own[1].set_data(true, said - true)
-        known = np.linspace(0.05, 0.95, 13)  # a network that knows these says `heard`, from which the map finds them
-        heard = np.interp(known, true, said)
-        mapped = focal_posterior(np.stack([heard, 1 - heard], axis=1), gamma=gamma)[:, 0]
-        back[0].set_data(known, mapped)
-        back[1].set_data(known, mapped - known)
-
-    return figure, [*own, *back], update
+    Args:
+        lines: name -> share of the cells, colour, dashes.
+        p_t: of these cells and of the others.
+        whose: which cells, for the axis.
+        others: curves to draw as they are.
+    """
+    drawn = []
+    for what in ("loss", "gradient"):
+        curves = [
+            Curve(name, _GAMMA_AT, f"100 * {_shares(cells, p_t, f'({_GAMMA_AT})')[what]}", colour, dash)
+            for name, (cells, colour, dash) in lines.items()
+        ]
+        cells, colour, _ = list(lines.values())[-1]
+        point = Curve("", "gamma", f"100 * {_shares(cells, p_t, 'gamma')[what]}", colour, mark="point")
+        y = Axis(f"share of the {what} (%)", 0, 100)
+        drawn.append(panel([*curves, *others, point], _GAMMA, y, legend=not drawn, title=f"{what} from {whose}"))
+    return drawn
 
 
-@Drawing
-def prior_shift() -> tuple[Figure, list, Callable[..., None]]:
+def loss_budget(*, gamma: float = 2.0, majority: float = 0.8, p_easy: float = 0.9, p_hard: float = 0.4) -> Explorer:
+    """Which share of a batch's loss and gradient the easy majority brings, against gamma: `group_shares`.
+
+    Args:
+        gamma: where the slider starts, as all of these.
+        majority: share of the batch's cells.
+        p_easy, p_hard: p_t of cells of the majority and of rare cells.
+    """
+    looks = zip(RATIOS.items(), (_DOTTED, _MIXED, _DASHED), strict=True)
+    lines = {name: (cells, GREY, dash) for (name, cells), dash in looks} | {"yours": ("majority", BLUE, ())}
+    shares = _shares("majority", ("p_easy", "p_hard"), "gamma")
+    return Explorer(
+        "loss-budget",
+        "The share of a batch's loss and gradient that the easy majority brings, against gamma, at four ratios.",
+        [
+            steps("gamma", "γ", gamma, 0, 6, 0.1),
+            steps("majority", "share of majority", majority, 0.34, 0.99, 0.01, percent=True),
+            steps("p_easy", "p_t of majority", p_easy, 0.05, 0.99, 0.01),
+            steps("p_hard", "p_t of rare cells", p_hard, 0.05, 0.99, 0.01),
+        ],
+        _share_panels(lines, ("p_easy", "p_hard"), "the easy majority"),
+        sentence(
+            "The majority is {cells} of the cells and brings {loss} of the loss and {gradient} of the gradient.",
+            cells=percent("majority"),
+            **{what: percent(share, 1) for what, share in shares.items()},
+        ),
+    )
+
+
+def noise_budget(*, gamma: float = 2.0, noise: float = 0.05, p_right: float = 0.9, p_wrong: float = 0.05) -> Explorer:
+    """Which share of loss and gradient wrongly labelled cells bring, against gamma: `group_shares`.
+
+    Args:
+        gamma: where the slider starts, as all of these.
+        noise: share of the labels that are wrong.
+        p_right, p_wrong: p_t of rightly and of wrongly labelled cells.
+    """
+    flat = Curve("their share of the cells", _GAMMA_AT, "100 * noise", VERMILLION, _DASHED)
+    p_t = ("p_wrong", "p_right")
+    shares = _shares("noise", p_t, "gamma")
+    return Explorer(
+        "noise-budget",
+        "The share of loss and gradient that wrong labels bring, against gamma, and their share of the cells.",
+        [
+            steps("gamma", "γ", gamma, 0, 6, 0.1),
+            steps("noise", "wrong labels", noise, 0, 0.3, 0.01, percent=True),
+            steps("p_right", "p_t if label right", p_right, 0.05, 0.99, 0.01),
+            steps("p_wrong", "p_t if label wrong", p_wrong, 0.01, 0.95, 0.01),
+        ],
+        _share_panels({"their share of loss or gradient": ("noise", BLUE, ())}, p_t, "wrong labels", [flat]),
+        sentence(
+            "Of the labels {cells} are wrong; they bring {loss} of the loss and {gradient} of the gradient.",
+            cells=percent("noise"),
+            **{what: percent(share) for what, share in shares.items()},
+        ),
+    )
+
+
+def _true(said: str) -> str:
+    """`rbcnb.evaluation.prior_shift.focal_posterior` of two classes, one of which has the probability *said*."""
+
+    def h(p: str, q: str) -> str:
+        return f"({p} * pow({q}, 1 - gamma) / ({q} - gamma * {p} * log({p})))"
+
+    other = f"(1 - {said})"
+    return f"({h(said, other)} / ({h(said, other)} + {h(other, said)}))"
+
+
+def calibration_map(*, gamma: float = 2.0) -> Explorer:
+    """Two classes: what a network that minimises focal loss perfectly says, against the truth (`focal_posterior`)."""
+    said = "(1e-4 + (1 - 2e-4) * datum.t)"
+    x = Axis("true probability of the class (0 to 1)", 0, 1)
+    truth = Curve("cross entropy: says the truth", "datum.t", "datum.t", VERMILLION, _DASHED)
+    heard = Curve("focal loss: sounds less sure", _true(said), said, BLUE)
+    gap = heard._replace(y=f"{said} - {_true(said)}")
+    return Explorer(
+        "calibration-map",
+        "What a network trained with focal loss says against the true probability: nearer to one half for every gamma "
+        "above 0.",
+        [steps("gamma", "γ", gamma, 0, 6, 0.1)],
+        [
+            panel([truth, heard], x, Axis("probability it says (0 to 1)", 0, 1)),
+            panel([truth._replace(y="0"), gap], x, Axis("said minus true (probability)", -0.4, 0.4), legend=False),
+        ],
+        sentence(
+            "Where the network says 0.8 the truth is {sure}; where it says 0.6 it is {unsure}.",
+            sure=number(_true("0.8"), 3),
+            unsure=number(_true("0.6"), 3),
+        ),
+    )
+
+
+def prior_shift(*, rare_train: float = 0.1, rare_use: float = 0.3, separation: float = 2.0) -> Explorer:
     """One measurement, two classes: where to cut, when the network was trained at one share and is used at another.
 
-    Values: rare_train and rare_use (share of rare cells), separation (of the classes, standard deviations).
+    Args:
+        rare_train, rare_use: share of rare cells, where the sliders start.
+        separation: of the classes, in standard deviations.
     """
-    x = np.linspace(-4, 7, 500)
-    cuts = np.linspace(-4, 7, 240)
+    at = "(-4 + 11 * datum.t)"
+    hit, false = f"(1 - cumulativeNormal({at}, separation))", f"(1 - cumulativeNormal({at}))"
 
-    def normal(at: np.ndarray) -> np.ndarray:
-        return np.exp(-(at**2) / 2) / np.sqrt(2 * np.pi)
+    def cut(rare: str) -> str:
+        # Log odds of rare at x: separation x - separation^2 / 2 + log(rare / majority); a cut is where they are 0.
+        return f"(separation / 2 - log({rare} / (1 - {rare})) / separation)"
 
-    names = {"F1 of the rare class": BLUE, "balanced accuracy": ORANGE}
-    with panels(2) as (figure, axes):
-        axes[0].set(xlim=(-4, 7), ylim=(0, 0.42), ylabel="density where it is used (per SD)")
-        axes[1].set(xlim=(-4, 7), ylim=(0, 1), ylabel="score (0 to 1)")
-        axes[0].set_xlabel("measurement (standard deviations)")
-        axes[1].set_xlabel("cut, rare cells above it (SD)")
-        densities = [
-            axes[0].plot(x, x, color=colour, ls=dash, label=name)[0]
-            for name, colour, dash in (("majority", GREY, "-"), ("rare", BLUE, "-"))
-        ]
-        scores = [
-            axes[1].plot(cuts, cuts, color=colour, ls=dash, label=name)[0]
-            for (name, colour), dash in zip(names.items(), ("-", "-."), strict=True)
-        ]
-        kinds = (
-            ("cut as trained", VERMILLION, "--"),
-            ("cut after the shift of the prior", BLACK, ":"),
-            ("cut for equal priors", GREEN, "-."),
+    cuts = [
+        Curve(name, cut(rare), "0", colour, dash, mark="rule")
+        for name, rare, colour, dash in (
+            ("cut as trained", "rare_train", VERMILLION, _DASHED),
+            ("cut after the shift of the prior", "rare_use", "currentColor", _DOTTED),
+            ("cut for equal priors", "0.5", GREEN, _MIXED),
         )
-        lines = [[ax.axvline(0, color=c, ls=ls, label=name) for ax in axes] for name, c, ls in kinds]
-        figure.legend(handles=[*densities, *(pair[0] for pair in lines), *scores], loc="outside upper left", ncols=4)
+    ]
+    densities = [
+        Curve("majority", at, f"(1 - rare_use) * densityNormal({at})", GREY),
+        Curve("rare", at, f"rare_use * densityNormal({at}, separation)", BLUE),
+    ]
+    f1 = f"2 * rare_use * {hit} / (rare_use * (1 + {hit}) + (1 - rare_use) * {false})"
+    scores = [
+        Curve("F1 of the rare class", at, f1, BLUE),
+        Curve("balanced accuracy", at, f"({hit} + 1 - {false}) / 2", ORANGE, _MIXED),
+    ]
+    return Explorer(
+        "prior-shift",
+        "Left: the densities of two classes and three places to cut between them. Right: the score of every cut.",
+        [
+            steps("rare_train", "rare in training", rare_train, 0.01, 0.99, 0.01, percent=True),
+            steps("rare_use", "rare in use", rare_use, 0.01, 0.99, 0.01, percent=True),
+            steps("separation", "separation (SD)", separation, 0.5, 4, 0.1),
+        ],
+        [
+            panel([*densities, *cuts], Axis("measurement (SD)", -4, 7), Axis("density in use (per SD)", 0, 0.42)),
+            panel([*scores, *cuts], Axis("cut, rare cells above it (SD)", -4, 7), Axis("score (0 to 1)", 0, 1)),
+        ],
+        sentence(
+            "Trained at {train} rare cells it cuts at {old} SD; where {use} are rare, {new} SD is right most often.",
+            train=percent("rare_train"),
+            old=number(cut("rare_train"), 2),
+            use=percent("rare_use"),
+            new=number(cut("rare_use"), 2),
+        ),
+    )
 
-    def update(*, rare_train: float, rare_use: float, separation: float) -> None:
-        densities[0].set_ydata((1 - rare_use) * normal(x))
-        densities[1].set_ydata(rare_use * normal(x - separation))
-        # log odds of rare at x: separation * x - separation^2 / 2 + log(rare / majority); each cut is where they are 0.
-        for pair, rare in zip(lines, (rare_train, rare_use, 0.5), strict=True):
-            cut = separation / 2 - np.log(rare / (1 - rare)) / separation
-            for line in pair:
-                line.set_xdata([cut, cut])
-        hit, false = 1 - ndtr(cuts - separation), 1 - ndtr(cuts)
-        scores[0].set_ydata(2 * rare_use * hit / (rare_use * (1 + hit) + (1 - rare_use) * false))
-        scores[1].set_ydata((hit + 1 - false) / 2)
 
-    return figure, [*densities, *np.ravel(lines), *scores], update
+def best_of(*, k: int = 7, sd: float = 0.11) -> Explorer:
+    """One run and the best of k equal ones, and the gain of choosing; published gains marked.
 
-
-@Drawing
-def best_of() -> tuple[Figure, list, Callable[..., None]]:
-    """One run and the best of k equal ones, and the gain of choosing; published gains marked. Values: k, sd."""
-    x = np.linspace(-0.5, 0.5, 401)
+    As `rbcnb.evaluation.winners_curse` has them: `expected_best_of`, `chance_of_gain`.
+    """
     published = load_spread()
-    with rc():
-        figure, axes = new_figure(10.4, 4.2, 1, 2)
-        left, right = axes[0]
-        one = left.fill_between(x, x, color=GREY, alpha=0.35, lw=0)
-        (best,) = left.plot(x, x, color=BLUE)
-        means = [
-            left.axvline(0, ymax=0.8, color=colour, ls=dash, lw=1.4) for colour, dash in ((GREY, "-"), (BLUE, "--"))
-        ]
-        left.set(xlim=(-0.5, 0.5), ylim=(0, 1.3), yticks=[], title="what a run scores, all equally good")
-        left.set(xlabel="macro F1 above what every run is worth", ylabel="density, of its own peak")
-        left.legend([one, best, means[1]], ["one run", "best of k", "its mean"], loc="upper left")
-        gains = np.linspace(-0.1, 0.7, 161)
-        (curve,) = right.plot(gains, gains, color=BLUE)
-        marks, colours = [], (BLUE, VERMILLION)
-        for (row, colour), height in zip(zip(published.itertuples(), colours, strict=True), (0.93, 0.81), strict=True):
-            right.axvline(row.gain, color=colour, lw=1.2, ls=":")
-            text = f"published, {readable(row.architecture)}: +{row.gain:.2f}"
-            right.text(0.98, height, text, transform=right.transAxes, color=colour, ha="right")
-            told = right.text(0.98, height - 0.05, "", transform=right.transAxes, color=colour, ha="right", fontsize=9)
-            marks += [(row.gain, told, *right.plot(row.gain, 0, "o", color=colour))]
-        right.set(xlim=(-0.1, 0.7), ylim=(0, 1.02), title="best of k against one run of an equal rival")
-        right.set(xlabel="gain in macro F1", ylabel="chance of a gain this large or larger")
-        said = left.text(0.98, 0.95, "", transform=left.transAxes, ha="right", va="top", color=BLUE)
+    z, gain = "((datum.t - 0.5) / sd)", "(-0.1 + 0.8 * datum.t)"
 
-    def update(*, k: int, sd: float) -> None:
-        z = x / sd
-        density = np.exp(-(z**2) / 2)
-        one.set_data(x, 0, density)
-        top = density * ndtr(z) ** (k - 1)
-        best.set_ydata(top / top.max())
-        gain = expected_best_of(k, sd)
-        means[1].set_xdata([gain, gain])
-        said.set_text(f"best of {k}: {gain:+.3f} on average")
-        curve.set_ydata(chance_of_gain(gains, k, sd))
-        for place, told, point in marks:
-            chance = float(chance_of_gain(place, k, sd))
-            told.set_text(f"equal methods reach it: chance {chance:.2f}")
-            point.set_ydata([chance])
+    def chance(of: str) -> str:
+        terms = (
+            f"{w:.12g} * pow(cumulativeNormal({n:.12g} + {of} / sd), k)" for n, w in zip(NODES, WEIGHTS, strict=True)
+        )
+        return f"(1 - ({' + '.join(terms)}))"
 
-    return figure, [one, best, means[1], said, curve, *(part for mark in marks for part in mark[1:])], update
+    mean = " + ".join(
+        f"{w * n:.12g} * pow(cumulativeNormal({n:.12g}), k - 1)" for n, w in zip(NODES, WEIGHTS, strict=True)
+    )
+    mean = f"(sd * k * ({mean}))"
+    runs = [
+        Curve("one run", "datum.t - 0.5", f"exp(-pow({z}, 2) / 2)", GREY),
+        Curve("best of k", "datum.t - 0.5", f"k * exp(-pow({z}, 2) / 2) * pow(cumulativeNormal({z}), k - 1)", BLUE),
+        Curve("mean of the best", mean, "0", BLUE, _DASHED, mark="rule"),
+    ]
+    chances = [Curve("chance, all being equal", gain, chance(gain), BLUE)]
+    for row, colour in zip(published.itertuples(), (GREEN, VERMILLION), strict=True):
+        name = f"published, {readable(row.architecture)}: +{row.gain:.2f}"
+        chances.append(Curve(name, f"{row.gain:.12g}", "0", colour, _DOTTED, mark="rule"))
+        chances.append(Curve("", f"{row.gain:.12g}", chance(f"{row.gain:.12g}"), colour, mark="point"))
+    told = [
+        f"'+{row.gain:.2f} with chance ' + {number(chance(f'{row.gain:.12g}'), 2)}" for row in published.itertuples()
+    ]
+    words = " + ', ' + ".join(told)
+    return Explorer(
+        "best-of",
+        "Left: scores of one run and of the best of k equal ones. Right: the chance that choosing alone gains as much.",
+        [steps("k", "k", k, 1, 20, 1), steps("sd", "SD of a run", sd, 0.01, 0.2, 0.01)],
+        [
+            panel(
+                runs,
+                Axis("macro F1 above what every run is worth", -0.5, 0.5),
+                Axis("density (one run's peak = 1)", 0, 2.2),
+            ),
+            panel(chances, Axis("gain in macro F1", -0.1, 0.7), Axis("chance of a gain as large (0 to 1)", 0, 1)),
+        ],
+        sentence(
+            "The best of {k} equal runs gains {mean} on average; {chances}.", k="k", mean=number(mean, 3), chances=words
+        ),
+    )
 
 
-def plot_focal_curves(gammas: Sequence[float] = (0, 0.5, 1, 2, 5)) -> Figure:
+def focal_curves(gammas: Sequence[float] = (0, 0.5, 1, 2, 5)) -> Explorer:
     """Fig. 1: focal loss -(1 - p_t)^gamma log p_t, Eq. (4) at alpha 1, against p_t; gamma 0 is cross entropy."""
-    p_t = np.linspace(1e-3, 1.0, 1000)
-    with rc():
-        figure, axes = new_figure(6.4, 4.4)
-        ax = axes[0, 0]
-        ax.axvspan(0.5, 1.0, color="#F0F0F0", zorder=0)
-        ax.text(0.75, 0.985, "well-classified\nexamples", ha="center", va="top", transform=ax.get_xaxis_transform())
-        # Cross entropy is the solid line, as in the paper, wherever it stands in the list.
-        dashes = iter(cycle(DASHES[1:], len(gammas)))
-        for gamma, colour in zip(gammas, cycle(CYCLE, len(gammas)), strict=True):
-            dash = DASHES[0] if gamma == 0 else next(dashes)
-            label = f"γ = {gamma:g}" + (" (cross entropy)" if gamma == 0 else "")
-            ax.plot(p_t, focal_curve(p_t, alpha=1.0, gamma=gamma), color=colour, ls=dash, label=label)
-        ax.set(xlim=(0, 1), ylim=(0, 5), xlabel="probability of the true class $p_t$", ylabel="loss (nats)")
-        ax.set_title("focal loss, α = 1")
-        # Inside the shaded half, where every curve lies low.
-        ax.legend(loc="upper right", bbox_to_anchor=(1.0, 0.84))
-    return figure
+    # Cross entropy is the solid line, as in the paper, wherever it stands in the list.
+    dashes = iter(cycle((_DASHED, _MIXED, _DOTTED, (14, 4), (3, 6)), len(gammas)))
+    p = "(1e-3 + (1 - 1e-3) * datum.t)"
+    curves = [
+        Curve(
+            f"γ = {gamma:g}" + (" (cross entropy)" if gamma == 0 else ""),
+            p,
+            _loss(p, f"{gamma:g}"),
+            colour,
+            () if gamma == 0 else next(dashes),
+        )
+        for gamma, colour in zip(gammas, cycle(CYCLE[:-1], len(gammas)), strict=True)
+    ]
+    x, y = Axis("probability of the true class p_t (0 to 1)", 0, 1), Axis("loss (nats)", 0, 5)
+    easy = alt.Chart(alt.Data(values=[{"x": 0.5, "to": 1, "name": "well-classified examples"}])).encode(
+        x=alt.X("x", **x.options())
+    )
+    shade = easy.mark_rect(color="#7F7F7F", opacity=0.12).encode(x2="to")
+    words = easy.mark_text(align="left", dx=6, dy=8, baseline="top", fontSize=13, fill="currentColor")
+    words = words.encode(text="name:N", y=alt.value(0))
+    chart = alt.layer(shade, words, *panel(curves, x, y).layer, title="focal loss, α = 1")
+    return Explorer(
+        "fig-1", "Fig. 1: focal loss against the probability of the true class, a curve for each gamma.", [], [chart]
+    )
 
 
-def plot_loss_shares(shares: pd.DataFrame) -> Figure:
-    """Which class brings which share of a batch's loss, a bar per gamma.
+def loss_share_bars(shares: pd.DataFrame) -> Explorer:
+    """Which class brings which share of a batch's loss, a bar for each gamma.
 
-    *shares*: gamma, label, n_cells, p_t and share, as from ``curves.loss_shares``.
+    *shares*: of `rbcnb.losses.loss_shares`.
     """
     require(shares, ["gamma", LABEL, "n_cells", "p_t", "share"], "shares")
-    gammas = sorted(shares["gamma"].unique())
-    with rc():
-        figure, axes = new_figure(7.6, 0.5 * len(gammas) + 1.6)
-        ax = axes[0, 0]
-        left = np.zeros(len(gammas))
-        colours = colours_of(shares[LABEL])
-        for label, rows in shares.groupby(LABEL, sort=False):
-            rows = rows.set_index("gamma").loc[gammas]
-            told = f"{label}: {rows['n_cells'].iloc[0]} cells at $p_t$ = {rows['p_t'].iloc[0]:g}"
-            bars = ax.barh(
-                [f"γ = {gamma:g}" for gamma in gammas], rows["share"], left=left, color=colours[label], label=told
-            )
-            texts = [f"{share:.0%}" if share > 0.04 else "" for share in rows["share"]]
-            ax.bar_label(bars, texts, label_type="center", color="white", fontsize=9)
-            left += rows["share"].to_numpy()
-        ax.invert_yaxis()
-        ax.grid(visible=False, axis="y")
-        ax.set(xlim=(0, 1), xlabel="share of the batch's total loss (0 to 1)")
-        figure.legend(loc="outside lower center", ncols=len(colours))
-    return figure
+    colours = colours_of(shares[LABEL])
+    names = {
+        row.label: f"{row.label}: {row.n_cells} cells at p_t = {row.p_t:g}"
+        for row in shares.drop_duplicates(LABEL).itertuples()
+    }
+    rows = pd.DataFrame(
+        {
+            "line": "γ = " + shares["gamma"].map("{:g}".format),
+            "share": 100 * shares["share"],
+            "name": shares[LABEL].map(names),
+            "place": range(len(shares)),
+        }
+    )
+    scale = alt.Scale(domain=list(names.values()), range=[colours[label] for label in names])
+    x = {"title": "share of the batch's total loss (%)", "scale": alt.Scale(domain=[0, 100]), "stack": "zero"}
+    bars = alt.Chart(alt.Data(values=rows.round(3).to_dict("records"))).encode(
+        y=alt.Y("line:N", sort=list(dict.fromkeys(rows["line"])), title=None, axis=alt.Axis(grid=False)),
+        order="place:Q",
+        detail="name:N",
+    )
+    colour = alt.Color("name:N", scale=scale, legend=alt.Legend(symbolType="square"))
+    words = bars.mark_text(color="white", fontSize=13).encode(
+        x=alt.X("share:Q", bandPosition=0.5, **x),
+        text=alt.condition("datum.share > 4", alt.Text("share:Q", format=".0f"), alt.value("")),
+    )
+    chart = bars.mark_bar().encode(x=alt.X("share:Q", **x), color=colour) + words
+    return Explorer(
+        "loss-shares", "The share of a batch's loss that each class brings, a bar for each gamma.", [], [chart]
+    )

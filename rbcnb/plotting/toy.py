@@ -1,22 +1,27 @@
-"""The lesson's drawings of fits of the toy: functions of what `rbcnb.losses.toy` made; nothing is trained here.
+"""The lesson's pictures of fits of the toy: of what `rbcnb.losses.toy_fits` made; nothing is trained here.
 
-Those that move take their results first and return a `rbcnb.plotting.sliders.Drawing` of the values that sliders set.
+Those of a table of results are explorers (`rbcnb.plotting.explorers`), which need no kernel.
 """
 
+import base64
+import io
 from collections.abc import Callable, Mapping, Sequence
-from itertools import chain
+from itertools import product
 from typing import TYPE_CHECKING
 
+import altair as alt
 import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
 from rbcnb.columns import CLASSES, readable
 from rbcnb.evaluation.prior_shift import focal_posterior
 from rbcnb.losses.toy import EXTENT
+from rbcnb.plotting.explorers import Axis, Control, Explorer, number, sentence, table_panel
 from rbcnb.plotting.lesson import panels
-from rbcnb.plotting.sliders import Drawing
-from rbcnb.plotting.style import BLACK, BLUE, CLASS_COLOURS, CYCLE, DASHES, ORANGE, VERMILLION
+from rbcnb.plotting.style import BLACK, BLUE, CLASS_COLOURS, CYCLE, ORANGE, SKY, VERMILLION, rc
 
 if TYPE_CHECKING:
     from rbcnb.losses.toy_fits import ToyFits
@@ -26,8 +31,8 @@ _X, _Y = "toy measurement 1 (SD)", "toy measurement 2 (SD)"
 
 def alpha_lecture(
     scores: Mapping[str, np.ndarray], distances: Mapping[str, np.ndarray], alphas: Sequence[float], steps: Sequence[int]
-) -> Drawing:
-    """Why a scalar alpha changes next to nothing under Adam. Value: step, one of *steps*.
+) -> Explorer:
+    """Why a scalar alpha changes next to nothing under Adam; the slider is the step of training.
 
     Args:
         scores: optimiser -> macro F1 [T, alphas, seeds]; two of them, a panel each.
@@ -35,48 +40,45 @@ def alpha_lecture(
         alphas: scalar weights of the loss.
         steps: [T] of training.
     """
-    alphas = np.asarray(alphas)
-
-    @Drawing
-    def drawing() -> tuple[Figure, list, Callable[..., None]]:
-        with panels(3, height_in=4.6) as (figure, axes):
-            lowest = min(table[1:].min() for table in scores.values())
-            runs, means = [], []
-            for ax, (name, table) in zip(axes, scores.items(), strict=False):
-                runs.append([ax.plot(alphas, alphas, color=BLUE, lw=1, alpha=0.6)[0] for _ in range(table.shape[2])])
-                means += ax.plot(alphas, alphas, "o-", color=BLACK, lw=2.4)
-                ax.set(xlabel="α (no unit)", ylabel="macro F1 on new toy cells (0 to 1)", title=name)
-                ax.set_ylim(np.floor(lowest * 20) / 20, 0.85)
-            axes[0].legend([means[0], runs[0][0]], ["mean", "one seed"], loc="lower left")
-            gaps = []
-            for (name, _), colour, dash in zip(distances.items(), CYCLE, DASHES, strict=False):
-                gaps += axes[2].plot(alphas, alphas, color=colour, ls=dash, marker="o", ms=5, label=name)
-            axes[2].set(yscale="log", ylim=(1e-17, 10), xlabel="α (no unit)", title="away from α = 1")
-            axes[2].set_ylabel("distance of the weights\n(share of their norm)")
-            figure.legend(handles=gaps, loc="outside lower right", ncols=len(gaps))
-
-        def update(*, step: int) -> None:
-            t = list(steps).index(step)
-            for lines, mean, table in zip(runs, means, scores.values(), strict=True):
-                mean.set_ydata(table[t].mean(axis=1))
-                for line, own in zip(lines, table[t].T, strict=True):
-                    line.set_ydata(own)
-            for line, gap in zip(gaps, distances.values(), strict=True):
-                # The run itself is left out; another that is equal to the last bit lies on the floor of a log axis.
-                line.set_ydata(np.where(alphas == 1, np.nan, np.maximum(gap[t], 2e-17)))
-
-        return figure, [*chain.from_iterable(runs), *means, *gaps], update
-
-    return drawing
+    x, at = Axis("α (no unit)", 0, max(alphas) + 0.25), "datum.step == step"
+    looks = {"mean": ("currentColor", ()), "one seed": (SKY, ())}
+    lowest = min(float(table[1:].min()) for table in scores.values())
+    y = Axis("macro F1 on new toy cells (0 to 1)", np.floor(lowest * 20) / 20, 0.85)
+    drawn = []
+    for name, table in scores.items():
+        seeds = _rows(table, "one seed", steps, alphas)
+        means = _rows(table.mean(axis=2, keepdims=True), "mean", steps, alphas).assign(part=-1)
+        drawn.append(table_panel(pd.concat([seeds, means]), looks, x, y, where=at, title=name, legend=not drawn))
+    gaps = [
+        # The run itself is left out; another that is equal to the last bit lies on the floor of a log axis.
+        _rows(np.where(np.asarray(alphas) == 1, np.nan, np.maximum(table, 2e-17))[..., None], name, steps, alphas)
+        for name, table in distances.items()
+    ]
+    rows = pd.concat(gaps).dropna()
+    rows["y"] = np.log10(rows["y"])
+    looks = dict(zip(distances, zip(CYCLE, ((), (8, 4), (8, 3, 2, 3), (2, 3)), strict=False), strict=False))
+    y = Axis("distance (share of the weights' norm)", -17, 1, labels="'1e' + datum.value")
+    drawn.append(table_panel(rows, looks, x, y, where=at, title="away from α = 1"))
+    control = Control("step", "step of training", list(steps), list(steps)[-1])
+    words = (
+        "Macro F1 of small networks at seven alphas under SGD and Adam, and how far their weights lie from those at 1."
+    )
+    return Explorer("alpha", words, [control], drawn)
 
 
-def plot_noise_training(
+def _rows(values: np.ndarray, name: str, steps: Sequence[int], alphas: Sequence[float]) -> pd.DataFrame:
+    """[T, alphas, parts] as rows for `table_panel`."""
+    index = pd.MultiIndex.from_product([steps, alphas, range(values.shape[2])], names=["step", "x", "part"])
+    return pd.DataFrame({"y": values.ravel(), "name": name}, index=index).reset_index()
+
+
+def noise_training(
     shares: Mapping[float, np.ndarray],
     scores: Mapping[float, np.ndarray],
     *,
     steps: Sequence[int],
     noises: Sequence[float],
-) -> Figure:
+) -> Explorer:
     """What wrong labels do in real fits.
 
     Args:
@@ -85,25 +87,46 @@ def plot_noise_training(
         steps: [T] of training.
         noises: shares of labels that are wrong.
     """
-    with panels(2) as (figure, axes):
-        for i, ((gamma, share), colour, dash) in enumerate(zip(shares.items(), CYCLE, DASHES, strict=False)):
-            name = f"γ = {gamma:g}" + (" (cross entropy)" if gamma == 0 else "")
-            axes[0].plot(steps, 100 * share, color=colour, ls=dash, label=name)
-            score = np.asarray(scores[gamma])
-            aside = 100 * np.asarray(noises) + 0.45 * (i - (len(shares) - 1) / 2)  # or the bars would hide each other
-            mean = score.mean(axis=1)
-            ends = [mean - score.min(axis=1), score.max(axis=1) - mean]
-            axes[1].errorbar(aside, mean, ends, color=colour, ls=dash, marker="o", elinewidth=1.5, label=name)
-        axes[0].set(xlabel="training (steps)", ylabel="share of the gradient from\nwrong labels (%)", ylim=(0, 100))
-        axes[1].set(xlabel="labels that are wrong (%)", ylabel="macro F1, clean new toy cells (0 to 1)")
-        n_samples = len(next(iter(scores.values()))[0])
-        axes[1].set_title(f"mean and range of {n_samples} samples" if n_samples > 1 else "one sample")
-        axes[0].legend()
-    return figure
+    names = {gamma: f"γ = {gamma:g}" + (" (cross entropy)" if gamma == 0 else "") for gamma in shares}
+    looks = dict(zip(names.values(), zip(CYCLE, ((), (8, 4), (8, 3, 2, 3), (2, 3)), strict=False), strict=False))
+    left = pd.concat(
+        [
+            pd.DataFrame({"x": list(steps), "y": 100 * np.asarray(shares[gamma]), "name": name})
+            for gamma, name in names.items()
+        ]
+    )
+    right = []
+    for i, (gamma, name) in enumerate(names.items()):
+        table = np.asarray(scores[gamma])
+        aside = 0.45 * (i - (len(names) - 1) / 2)  # or the bars would hide each other
+        places = {"x": 100 * np.asarray(noises) + aside, "y": table.mean(axis=1), "name": name}
+        right.append(pd.DataFrame({**places, "low": table.min(axis=1), "high": table.max(axis=1)}))
+    right = pd.concat(right)
+    n_samples = len(next(iter(scores.values()))[0])
+    title = f"mean and range of {n_samples} samples" if n_samples > 1 else "one sample"
+    low = np.floor(10 * right["low"].min()) / 10
+    return Explorer(
+        "noise-training",
+        "Left: the gradient from wrong labels as training goes. Right: macro F1 by the share of wrong labels.",
+        [],
+        [
+            table_panel(
+                left, looks, Axis("training (steps)", 0, max(steps)), Axis("gradient from wrong labels (%)", 0, 100)
+            ),
+            table_panel(
+                right,
+                looks,
+                Axis("labels that are wrong (%)", -2, 100 * max(noises) + 2),
+                Axis("macro F1, clean new toy cells (0 to 1)", low, 1),
+                legend=False,
+                title=title,
+            ),
+        ],
+    )
 
 
-def calibration_fits(probs: Mapping[float, np.ndarray], truth: np.ndarray) -> Drawing:
-    """Fits of the toy against its true posterior, as they are and mapped back. Value: gamma, a key of *probs*.
+def calibration_fits(probs: Mapping[float, np.ndarray], truth: np.ndarray) -> Explorer:
+    """Fits of the toy against its true posterior, as they are and mapped back; the slider is gamma, a key of *probs*.
 
     Args:
         probs: gamma -> [N, 3] probabilities of a network trained at that gamma.
@@ -111,35 +134,31 @@ def calibration_fits(probs: Mapping[float, np.ndarray], truth: np.ndarray) -> Dr
     """
     edges = np.linspace(0, 1, 16)
 
-    def binned(said: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def binned(said: np.ndarray) -> pd.DataFrame:
         """Mean said and mean true probability of the majority of the bins' cells."""
         bins = np.clip(np.digitize(said.ravel(), edges) - 1, 0, len(edges) - 2)
-        n = np.bincount(bins, minlength=len(edges) - 1)
-        keep = n >= 20
-        sums = (np.bincount(bins, values.ravel(), minlength=len(edges) - 1)[keep] for values in (said, truth))
-        return tuple(total / n[keep] for total in sums)
+        table = pd.DataFrame({"x": said.ravel(), "y": truth.ravel()}).groupby(bins)
+        return table.mean()[table.size() >= 20]
 
-    @Drawing
-    def drawing() -> tuple[Figure, list, Callable[..., None]]:
-        with panels(2) as (figure, axes):
-            points, texts = [], []
-            for ax, title, colour in zip(axes, ("as it comes", "mapped back"), (BLUE, ORANGE), strict=True):
-                ax.plot([0, 1], [0, 1], "--", color=VERMILLION)
-                points += ax.plot([], [], "o-", color=colour, ms=7)
-                texts.append(ax.text(0.03, 0.95, "", transform=ax.transAxes, va="top", color=colour))
-                ax.set(xlim=(0, 1), ylim=(0, 1), xlabel="probability that the network says (0 to 1)", title=title)
-                ax.set_ylabel("true probability of toy cells (0 to 1)")
-
-        def update(*, gamma: float) -> None:
-            for point, text, said in zip(
-                points, texts, (probs[gamma], focal_posterior(probs[gamma], gamma=gamma)), strict=True
-            ):
-                point.set_data(*binned(said))
-                text.set_text(f"γ = {gamma:g}\nmean error {np.abs(said - truth).mean():.3f}")
-
-        return figure, [*points, *texts], update
-
-    return drawing
+    mapped = {gamma: focal_posterior(said, gamma=gamma) for gamma, said in probs.items()}
+    x, y = Axis("probability it says (0 to 1)", 0, 1), Axis("true probability (0 to 1)", 0, 1)
+    line = pd.DataFrame({"x": [0, 1], "y": [0, 1], "name": "says the truth", "gamma": -1})
+    drawn, errors = [], []
+    for title, colour, said in (("as it comes", BLUE, probs), ("mapped back", ORANGE, mapped)):
+        rows = pd.concat([binned(table).assign(name=title, gamma=gamma) for gamma, table in said.items()])
+        looks = {"says the truth": (VERMILLION, (8, 4)), title: (colour, ())}
+        where = "datum.gamma == gamma || datum.gamma == -1"
+        drawn.append(table_panel(pd.concat([line, rows]), looks, x, y, where=where))
+        errors.append([round(float(np.abs(table - truth).mean()), 4) for table in said.values()])
+    gammas = list(probs)
+    here = [number(f"{values}[indexof({gammas}, gamma)]", 3) for values in errors]
+    return Explorer(
+        "calibration-fits",
+        "What networks say of toy cells against the true probability, as it comes and mapped back.",
+        [Control("gamma", "γ", gammas, 2.0 if 2.0 in gammas else gammas[0])],
+        drawn,
+        sentence("Mean distance from the truth: {raw} as it comes, {mapped} mapped back.", raw=here[0], mapped=here[1]),
+    )
 
 
 def decision_map(probs: np.ndarray) -> np.ndarray:
@@ -152,52 +171,81 @@ def decision_map(probs: np.ndarray) -> np.ndarray:
     return (255 * picture).astype(np.uint8).reshape(side, side, 3)
 
 
-def toy_boundaries(fits: "Callable[[float], ToyFits]", names: Sequence[str], *, columns: int = 5) -> Drawing:
-    """Every loss's decisions over the toy, and where the truth's change. Values: majority (a share), step (a state).
+def toy_boundaries(fits: "ToyFits", names: Sequence[str], *, step: int, columns: int = 5) -> Figure:
+    """Every loss's decisions over the toy, and where the truth's change.
 
     In a corner its macro F1 and its balanced accuracy (BA) on new cells.
 
     Args:
-        fits: majority -> `rbcnb.losses.toy_fits.ToyFits`. Called whenever a slider moves, so it had better remember.
+        fits: of the toy.
         names: losses, a panel each.
+        step: which state of the training.
         columns: of panels.
     """
     rows = -(-len(names) // columns)
+    with panels(columns, rows=rows, height_in=2.75 * rows) as (figure, axes):
+        for i, (ax, name) in enumerate(zip(axes, names, strict=False)):
+            _draw_toy(ax, fits, name, step)
+            ax.set_title(readable(name), fontsize=10.5)
+            words = f"F1 {fits.scores[name][step]:.2f}\nBA {fits.balanced[name][step]:.2f}"
+            ax.text(0.97, 0.03, words, transform=ax.transAxes, ha="right", fontsize=11)
+            ax.set(xlabel=_X if i // columns == rows - 1 else "", ylabel=_Y if i % columns == 0 else "")
+            ax.xaxis.label.set_size(10.5)
+            ax.yaxis.label.set_size(10.5)
+        for ax in axes[len(names) :]:
+            ax.set_visible(False)
+    return figure
 
-    @Drawing
-    def drawing() -> tuple[Figure, list, Callable[..., None]]:
-        with panels(columns, rows=rows, height_in=2.75 * rows) as (figure, axes):
-            images, points, edges, texts = [], [], [], []
-            for i, (ax, name) in enumerate(zip(axes, names, strict=False)):
-                ax.set_title(readable(name), fontsize=10.5)
-                ax.grid(False)
-                ax.set(xlim=EXTENT[:2], ylim=EXTENT[2:])
-                blank = np.zeros((2, 2, 3), np.uint8)
-                images.append(ax.imshow(blank, origin="lower", extent=EXTENT, aspect="auto", interpolation="nearest"))
-                points.append(
-                    [ax.plot([], [], ".", color=CLASS_COLOURS[c], ms=6, mec="white", mew=0.4)[0] for c in CLASSES]
-                )
-                edges += ax.plot([], [], ".", color=BLACK, ms=1.4)
-                texts.append(ax.text(0.97, 0.03, "", transform=ax.transAxes, ha="right", fontsize=11))
-                ax.set(xlabel=_X if i // columns == rows - 1 else "", ylabel=_Y if i % columns == 0 else "")
-                ax.xaxis.label.set_size(10.5)
-                ax.yaxis.label.set_size(10.5)
-            for ax in axes[len(names) :]:
-                ax.set_visible(False)
 
-        def update(*, majority: float, step: int) -> None:
-            fit = fits(majority)
-            edge = _edges(fit.truth)
-            for i, name in enumerate(names):
-                images[i].set_data(decision_map(fit.maps[name][step]))
-                for k, line in enumerate(points[i]):
-                    line.set_data(*fit.x[fit.targets == k].T)
-                edges[i].set_data(*edge)
-                texts[i].set_text(f"F1 {fit.scores[name][step]:.2f}\nBA {fit.balanced[name][step]:.2f}")
+def _draw_toy(ax: Axes, fits: "ToyFits", name: str, step: int) -> None:
+    ax.grid(False)
+    picture = decision_map(fits.maps[name][step])
+    ax.imshow(picture, origin="lower", extent=EXTENT, aspect="auto", interpolation="nearest")
+    for k, label in enumerate(CLASSES):
+        ax.plot(*fits.x[fits.targets == k].T, ".", color=CLASS_COLOURS[label], ms=6, mec="white", mew=0.4)
+    ax.plot(*_edges(fits.truth), ".", color=BLACK, ms=1.4)
+    ax.set(xlim=EXTENT[:2], ylim=EXTENT[2:])
 
-        return figure, [*images, *chain.from_iterable(points), *edges, *texts], update
 
-    return drawing
+def toy_frames(
+    fits: "Callable[[float], ToyFits]", names: Sequence[str], *, majorities: Sequence[float], steps: Sequence[int]
+) -> Explorer:
+    """`toy_boundaries` as recorded pictures, for a page without a kernel.
+
+    Args:
+        fits: majority -> fits of the toy.
+        names: losses, a panel each.
+        majorities, steps: that are recorded.
+    """
+    drawn, side_px = [], 220
+    with rc():
+        figure = Figure(figsize=(side_px / 100, side_px / 100), dpi=100)
+        ax = figure.add_axes((0, 0, 1, 1))
+        for name in names:
+            rows = []
+            for majority, step in product(majorities, steps):
+                fit = fits(majority)
+                ax.clear()
+                _draw_toy(ax, fit, name, step)
+                ax.axis("off")
+                stream = io.BytesIO()
+                figure.savefig(stream, format="webp", pil_kwargs={"quality": 60})
+                picture = "data:image/webp;base64," + base64.b64encode(stream.getvalue()).decode("ascii")
+                words = f"F1 {fit.scores[name][step]:.2f}, BA {fit.balanced[name][step]:.2f}"
+                rows.append({"majority": majority, "step": step, "picture": picture, "words": words})
+            base = alt.Chart(alt.Data(values=rows)).transform_filter("datum.majority == majority && datum.step == step")
+            sides = {side: alt.ExprRef(side) for side in ("width", "height")}
+            middle = {place: alt.value({"expr": f"{side} / 2"}) for place, side in (("x", "width"), ("y", "height"))}
+            picture = base.mark_image(**sides, aspect=False).encode(url="picture:N", **middle)
+            words = base.mark_text(fontSize=13, fill="currentColor", align="left", baseline="bottom", dy=-4)
+            words = words.encode(text="words:N", x=alt.value(0), y=alt.value(0))
+            drawn.append(alt.layer(picture, words, title=alt.Title(readable(name), offset=20)))
+    controls = [
+        Control("majority", "share of majority", list(majorities), 0.8, percent=True),
+        Control("step", "twelfth of training", list(steps), steps[-1]),
+    ]
+    words = "The decisions of a small model over two measurements of toy cells, a picture for each loss."
+    return Explorer("toy-losses", words, controls, drawn)
 
 
 def _edges(truth: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

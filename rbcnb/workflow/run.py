@@ -13,9 +13,9 @@ import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -28,6 +28,10 @@ from rbcnb.labels.readings import READINGS_CSV, SECOND_LOOK_CSV
 from rbcnb.plotting.style import SelfShowingFigure
 from rbcnb.smears.images import Smear, read_image
 
+if TYPE_CHECKING:
+    from rbcnb.plotting.explorers import Explorer
+
+AnyFigure = TypeVar("AnyFigure", SelfShowingFigure, "Explorer")
 MANIFEST = "manifest.json"
 # What each result is made by, so that a missing one can say which notebook to run.
 _MADE_BY = {
@@ -224,17 +228,21 @@ class Run:
         path = self.folder / "smears" / f"{name}.jpg"
         return read_image(path) if path.exists() else None
 
-    def save_figure(self, figure: SelfShowingFigure, name: str, *, simulated: str = "") -> SelfShowingFigure:
+    def save_figure(self, figure: AnyFigure, name: str, *, simulated: str = "") -> AnyFigure:
         """Writes ``figures/<name>.png``, under a heading that says what is simulated, and returns the figure.
 
-        The file's text fields tell what it was drawn from.
+        Of an explorer it is the still picture. The file's text fields tell what it was drawn from.
         """
         facts = {"Software": f"rbcnb {__version__}", "Source": self.provenance()}
+        explorer = hasattr(figure, "still")
+        still = figure.still() if explorer else figure
         if words := self.simulated(name, simulated):
             facts["Simulated"] = words
-            figure.set_heading(f"SIMULATED: {words}")
+            still.set_heading(f"SIMULATED: {words}")
+            if explorer:
+                figure = replace(figure, heading=f"SIMULATED: {words}")
         with self._recorded(f"figures/{name}.png", simulated) as part:
-            figure.savefig(part, metadata=facts)
+            still.savefig(part, metadata=facts)
         return figure
 
     def provenance(self) -> str:

@@ -1,0 +1,331 @@
+"""Charts that move in the browser: sliders over Vega-Lite charts, with no kernel behind them.
+
+An `Explorer` is written with Altair and shown by a notebook, by Voila and by a page from a USB stick alike: everything
+that it needs, Vega's scripts included, is in its HTML. Whatever runs no script shows its picture.
+"""
+
+import base64
+import functools
+import gzip
+import html
+import io
+import json
+import re
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from importlib.resources import files
+from typing import Any, NamedTuple
+
+import altair as alt
+import numpy as np
+import pandas as pd
+import vl_convert
+from PIL import Image
+
+from rbcnb.plotting.style import CSS_DPI, DPI, GREY, SelfShowingFigure, png, rc
+
+MIME = "application/vnd.rbcnb.explorer+json"  # what a page needs that brings Vega's scripts itself
+N_POINTS = 401  # of a line
+PANEL_PX = (300, 260)  # of a still; in a page a panel is as wide as its place
+# "currentColor" is the colour of the text around the chart, so that charts follow a dark page.
+_CONFIG = {
+    "autosize": {"type": "fit-x", "contains": "padding"},
+    "aria": False,  # the explorer says what its charts show, in one sentence
+    "background": "transparent",
+    "font": "system-ui, sans-serif",
+    "view": {"stroke": None},
+    "axis": {
+        **dict.fromkeys(("labelColor", "titleColor", "domainColor", "tickColor", "gridColor"), "currentColor"),
+        "gridOpacity": 0.15,
+        "labelFontSize": 12,
+        "titleFontSize": 13,
+        "titleFontWeight": "normal",
+    },
+    "legend": {
+        "columns": 1,
+        "labelColor": "currentColor",
+        "labelFontSize": 13,
+        "labelLimit": 0,
+        "orient": "top",
+        "symbolSize": 400,
+        "symbolStrokeWidth": 2.4,
+        "title": None,
+    },
+    "line": {"strokeWidth": 2.4},
+    "title": {"anchor": "start", "color": "currentColor", "fontSize": 14, "fontWeight": "normal"},
+}
+
+
+@dataclass(frozen=True)
+class Control:
+    """A slider; a box to tick where *values* are False and True.
+
+    Attributes:
+        name: of the charts' parameter that it sets.
+        label: what the reader sees.
+        values: that it can stand at, low to high.
+        value: where it stands first, one of *values*.
+        percent: shares, 0 to 1, that are printed as percent.
+    """
+
+    name: str
+    label: str
+    values: Sequence[Any]
+    value: Any
+    percent: bool = False
+
+    def text(self, value: Any = None) -> str:
+        """*value*, or where it stands, as it is printed."""
+        value = self.value if value is None else value
+        if isinstance(value, bool):
+            return "on" if value else "off"
+        return f"{100 * value:g} %" if self.percent else f"{value:g}"
+
+    def at(self, value: Any) -> "Control":
+        """The same, first at *value* or the nearest to it that it can stand at."""
+        return replace(self, value=min(self.values, key=lambda one: abs(one - value)))
+
+    def as_dict(self) -> dict[str, Any]:
+        """What the page makes a slider of."""
+        texts = [self.text(value) for value in self.values]
+        return {"name": self.name, "label": self.label, "values": self.values, "texts": texts, "value": self.value}
+
+
+def steps(name: str, label: str, value: float, low: float, high: float, step: float, **options: bool) -> Control:
+    """A `Control` from *low* to *high* in steps of *step*, first at the one nearest to *value*; *options* as of it."""
+    values = [round(low + i * step, 9) for i in range(round((high - low) / step) + 1)]
+    return Control(name, label, values, low, **options).at(value)
+
+
+def switch(name: str, label: str) -> Control:
+    """A box to tick."""
+    return Control(name, label, [False, True], False)
+
+
+@dataclass(frozen=True)
+class Axis:
+    """Of a panel; *low*, *high*, *values* (of the ticks) and *labels* may be expressions of the sliders' values."""
+
+    title: str
+    low: float | str
+    high: float | str
+    values: str = ""
+    labels: str = ""
+    log: bool = False
+
+    def options(self) -> dict[str, Any]:
+        """For `altair.X` or `altair.Y`."""
+        ends = {"domainMin": self.low, "domainMax": self.high}
+        ends = {name: alt.ExprRef(end) if isinstance(end, str) else end for name, end in ends.items()}
+        scale = alt.Scale(nice=False, **({"type": "log"} if self.log else {"zero": False}), **ends)
+        ticks = {"values": alt.ExprRef(self.values)} if self.values else {"tickCount": 6}
+        labels = {"labelExpr": self.labels} if self.labels else {}
+        return {"type": "quantitative", "title": self.title, "scale": scale, "axis": alt.Axis(**ticks, **labels)}
+
+
+class Curve(NamedTuple):
+    """One curve of a panel.
+
+    Attributes:
+        name: in the legend; a curve without one is not there.
+        x, y: Vega expressions of the sliders' values and of ``datum.t``, which runs from 0 to 1.
+        colour, dash: of the line; no dashes draw it through.
+        mark: "line", or "point" or "rule" (a vertical line) at *x*.
+    """
+
+    name: str
+    x: str
+    y: str
+    colour: str
+    dash: Sequence[int] = ()
+    mark: str = "line"
+
+
+def panel(curves: Sequence[Curve], x: Axis, y: Axis, *, legend: bool = True, title: str = "") -> alt.LayerChart:
+    """A chart of *curves*."""
+    named = [curve for curve in curves if curve.name]
+    names = [curve.name for curve in named]
+    colours = alt.Scale(domain=names, range=[curve.colour for curve in named])
+    dashes = alt.Scale(domain=names, range=[list(curve.dash) or [1, 0] for curve in named])
+    key = alt.Legend(symbolType="stroke") if legend else None
+    layers = []
+    for curve in curves:
+        n_points = N_POINTS if curve.mark == "line" else 1
+        chart = (
+            alt.Chart(alt.sequence(0, n_points, as_="i"))
+            .transform_calculate(t=f"datum.i / {N_POINTS - 1}", name=json.dumps(curve.name))
+            .transform_calculate(x=curve.x, y=curve.y)
+        )
+        if curve.mark == "point":
+            chart = chart.mark_point(filled=True, size=120, opacity=1, clip=True)
+        elif curve.mark == "rule":
+            chart = chart.mark_rule(strokeWidth=2, clip=True)
+        else:
+            chart = chart.mark_line(clip=True)
+        places = {"x": alt.X("x", **x.options())}
+        if curve.mark != "rule":  # it goes from the bottom to the top
+            places["y"] = alt.Y("y", **y.options())
+        look = (
+            {
+                "color": alt.Color("name:N", scale=colours, legend=key),
+                "strokeDash": alt.StrokeDash("name:N", scale=dashes, legend=key),
+            }
+            if curve.name
+            else {"color": alt.value(curve.colour)}
+        )
+        layers.append(chart.encode(**places, **look))
+    return alt.layer(*layers, **({"title": title} if title else {}))
+
+
+def table_panel(
+    rows: pd.DataFrame,
+    looks: Mapping[str, tuple[str, Sequence[int]]],
+    x: Axis,
+    y: Axis,
+    *,
+    where: str = "true",
+    legend: bool = True,
+    title: str = "",
+) -> alt.LayerChart:
+    """A chart of lines through the points of a table.
+
+    Args:
+        rows: ``x``, ``y`` and ``name`` of the line. A column ``part`` parts a name into several lines; ``low`` and
+            ``high`` are the ends of a bar.
+        looks: name -> colour and dashes, in the legend's order.
+        x, y: axes.
+        where: expression of ``datum`` and the sliders: which rows are drawn.
+        legend, title: of the chart.
+    """
+    colours = alt.Scale(domain=list(looks), range=[colour for colour, _ in looks.values()])
+    dashes = alt.Scale(domain=list(looks), range=[list(dash) or [1, 0] for _, dash in looks.values()])
+    key = alt.Legend(symbolType="stroke") if legend else None
+    records = json.loads(rows.to_json(orient="records", double_precision=6))
+    base = alt.Chart(alt.Data(values=records)).transform_filter(where).encode(x=alt.X("x", **x.options()))
+    colour = alt.Color("name:N", scale=colours, legend=key)
+    lines = base.mark_line(clip=True, point={"filled": True, "size": 45}).encode(
+        y=alt.Y("y", **y.options()), color=colour, strokeDash=alt.StrokeDash("name:N", scale=dashes, legend=key)
+    )
+    layers = [lines.encode(detail="part:N") if "part" in rows else lines]
+    if "low" in rows:
+        bars = base.mark_rule(strokeWidth=1.5, clip=True)
+        layers.append(bars.encode(y=alt.Y("low", **y.options()), y2="high", color=colour))
+    return alt.layer(*layers, **({"title": title} if title else {}))
+
+
+def sentence(template: str, **parts: str) -> str:
+    """The expression of the sentence *template*, in which ``{name}`` stands for the expression of that name."""
+    pieces = re.split(r"\{(\w+)\}", template)
+    return " + ".join(parts[piece] if i % 2 else json.dumps(piece) for i, piece in enumerate(pieces))
+
+
+def number(value: str, digits: int) -> str:
+    """The expression that prints the expression *value*."""
+    return f"format({value}, '.{digits}f')"
+
+
+def percent(share: str, digits: int = 0) -> str:
+    """The expression that prints the expression *share*, 0 to 1, as percent."""
+    return f"format(100 * {share}, '.{digits}f') + ' %'"
+
+
+@dataclass(frozen=True)
+class Explorer:
+    """Sliders and the charts that follow them.
+
+    Attributes:
+        name: of the subject, for a page's anchors.
+        alt: what the charts show, in a sentence or two.
+        controls: each is a parameter of every chart, by its name.
+        panels: charts, beside each other, or below each other on a phone.
+        reading: a Vega expression of the same parameters, a sentence that is printed below the charts.
+        heading: printed above all, of what is simulated.
+    """
+
+    name: str
+    alt: str
+    controls: Sequence[Control]
+    panels: Sequence[alt.Chart | alt.LayerChart]
+    reading: str = "''"
+    heading: str = ""
+
+    def as_dict(self) -> dict[str, Any]:
+        """What ``explorer.js`` shows; JSON can hold it."""
+        given = [{"name": control.name, "value": control.value} for control in self.controls]
+        given.append({"name": "reading", "expr": self.reading})
+        panels = [panel.properties(width="container", height=PANEL_PX[1]).to_dict() for panel in self.panels]
+        panels = [{**panel, "config": _CONFIG, "params": given + panel.get("params", [])} for panel in panels]
+        controls = [control.as_dict() for control in self.controls]
+        told = {"name": self.name, "alt": self.alt, "heading": self.heading}
+        return {**told, "controls": controls, "panels": panels}
+
+    def at(self, **values: Any) -> "Explorer":
+        """The same, its sliders first at *values*, each the nearest that the slider can stand at."""
+        return replace(self, controls=[c.at(values[c.name]) if c.name in values else c for c in self.controls])
+
+    def still(self) -> SelfShowingFigure:
+        """The charts as a figure, under the values of the sliders."""
+        scale = DPI / CSS_DPI
+        panels = [{**panel, "width": PANEL_PX[0], "background": "white"} for panel in self.as_dict()["panels"]]
+        pictures = [
+            np.asarray(Image.open(io.BytesIO(vl_convert.vegalite_to_png(panel, scale=scale))).convert("RGB"))
+            for panel in panels
+        ]
+        head_px = round(0.3 * DPI)
+        size_px = sum(p.shape[1] for p in pictures), head_px + max(len(p) for p in pictures)
+        with rc():
+            figure = SelfShowingFigure(figsize=(size_px[0] / DPI, size_px[1] / DPI), dpi=DPI)
+            left = 0
+            for picture in pictures:
+                figure.figimage(picture, left, size_px[1] - head_px - len(picture))
+                left += picture.shape[1]
+            words = ",  ".join(f"{control.label} = {control.text()}" for control in self.controls)
+            figure.text(0.1 * DPI / size_px[0], 1 - head_px / 2 / size_px[1], words, va="center", color=GREY)
+        return figure
+
+    def html(self) -> str:
+        """A piece of a page that needs nothing else; a picture where no script may run."""
+        place = f"rbcnb-{uuid.uuid4().hex[:12]}"
+        picture = base64.b64encode(png(self.still())).decode("ascii")
+        data = json.dumps(self.as_dict()).replace("</", "<\\/")
+        return (
+            f'<div id="{place}" class="rbcnb-explorer"><img alt="{html.escape(self.alt)}" '
+            f'style="max-width:100%" src="data:image/png;base64,{picture}"></div><style>{asset("explorer.css")}</style>'
+            f"<script>(async () => {{\n{asset('explorer.js')}\n{_LOAD_VEGA % packed_vega()}\n"
+            f"showExplorer(document.getElementById('{place}'), {data}, window.rbcnbVega);\n}})();</script>"
+        )
+
+    def _repr_mimebundle_(self, **_: Any) -> dict[str, Any]:
+        return {
+            MIME: self.as_dict(),
+            "text/html": self.html(),
+            "image/png": base64.b64encode(png(self.still())).decode("ascii"),
+            "text/plain": f"{self.alt} (It moves in JupyterLab, in Voila and in a browser.)",
+        }
+
+
+# A page of many charts unpacks Vega once.
+_LOAD_VEGA = """
+if (!window.rbcnbVega) {
+  const packed = Uint8Array.from(atob("%s"), (letter) => letter.charCodeAt(0));
+  const stream = new Blob([packed]).stream().pipeThrough(new DecompressionStream("gzip"));
+  new Function(await new Response(stream).text())();
+}"""
+
+
+@functools.cache
+def vega() -> str:
+    """Vega, Vega-Lite and vega-embed as one script, which sets ``window.rbcnbVega`` to vega-embed's function."""
+    return vl_convert.javascript_bundle("window.rbcnbVega = vegaEmbed;")
+
+
+@functools.cache
+def packed_vega() -> str:
+    """`vega`, packed by gzip, as base64."""
+    return base64.b64encode(gzip.compress(vega().encode("utf-8"), mtime=0)).decode("ascii")
+
+
+def asset(name: str) -> str:
+    """The text of ``explorer.js`` or ``explorer.css``."""
+    return files("rbcnb.plotting").joinpath(name).read_text(encoding="utf-8")
