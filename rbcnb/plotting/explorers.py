@@ -14,6 +14,7 @@ import re
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from importlib.resources import files
 from typing import Any, NamedTuple
 
@@ -25,8 +26,8 @@ from PIL import Image
 
 from rbcnb.plotting.style import CSS_DPI, DPI, GREY, SelfShowingFigure, png, rc
 
-MIME = "application/vnd.rbcnb.explorer+json"  # what a page needs that brings Vega's scripts itself
 N_POINTS = 401  # of a line
+MIME = "application/vnd.rbcnb.explorer+json"  # of what the scripts are given, in a page
 PANEL_PX = (300, 260)  # of a still; in a page a panel is as wide as its place
 # "currentColor" is the colour of the text around the chart, so that charts follow a dark page.
 _CONFIG = {
@@ -265,42 +266,50 @@ class Explorer:
         return replace(self, controls=[c.at(values[c.name]) if c.name in values else c for c in self.controls])
 
     def still(self) -> SelfShowingFigure:
-        """The charts as a figure, under the values of the sliders."""
-        scale = DPI / CSS_DPI
+        """The charts as a figure, three to a row, under the values of the sliders."""
         panels = [{**panel, "width": PANEL_PX[0], "background": "white"} for panel in self.as_dict()["panels"]]
-        pictures = [
-            np.asarray(Image.open(io.BytesIO(vl_convert.vegalite_to_png(panel, scale=scale))).convert("RGB"))
-            for panel in panels
-        ]
-        head_px = round(0.3 * DPI)
-        size_px = sum(p.shape[1] for p in pictures), head_px + max(len(p) for p in pictures)
+        files = [vl_convert.vegalite_to_png(panel, scale=DPI / CSS_DPI) for panel in panels]
+        pictures = [np.asarray(Image.open(io.BytesIO(file)).convert("RGB")) for file in files]
+        rows = [pictures[i : i + 3] for i in range(0, len(pictures), 3)]
+        head_px = round(0.3 * DPI) if self.controls else 0
+        width_px = max(sum(picture.shape[1] for picture in row) for row in rows)
+        height_px = head_px + sum(max(map(len, row)) for row in rows)
         with rc():
-            figure = SelfShowingFigure(figsize=(size_px[0] / DPI, size_px[1] / DPI), dpi=DPI)
-            left = 0
-            for picture in pictures:
-                figure.figimage(picture, left, size_px[1] - head_px - len(picture))
-                left += picture.shape[1]
+            figure = SelfShowingFigure(figsize=(width_px / DPI, height_px / DPI), dpi=DPI)
+            bottom = height_px - head_px
+            for row in rows:
+                bottom, left = bottom - max(map(len, row)), 0
+                for picture in row:
+                    figure.figimage(picture, left, bottom)  # axes of a row stand on one line, as in a page
+                    left += picture.shape[1]
             words = ",  ".join(f"{control.label} = {control.text()}" for control in self.controls)
-            figure.text(0.1 * DPI / size_px[0], 1 - head_px / 2 / size_px[1], words, va="center", color=GREY)
+            figure.text(0.1 * DPI / width_px, 1 - head_px / 2 / height_px, words, va="center", color=GREY)
         return figure
 
     def html(self) -> str:
         """A piece of a page that needs nothing else; a picture where no script may run."""
         place = f"rbcnb-{uuid.uuid4().hex[:12]}"
-        picture = base64.b64encode(png(self.still())).decode("ascii")
         data = json.dumps(self.as_dict()).replace("</", "<\\/")
         return (
             f'<div id="{place}" class="rbcnb-explorer"><img alt="{html.escape(self.alt)}" '
-            f'style="max-width:100%" src="data:image/png;base64,{picture}"></div><style>{asset("explorer.css")}</style>'
+            f'style="max-width:100%" src="data:image/png;base64,{self.picture}"></div>'
+            f'<script type="{MIME}" id="{place}-data">{data}</script><style>{asset("explorer.css")}</style>'
             f"<script>(async () => {{\n{asset('explorer.js')}\n{_LOAD_VEGA % packed_vega()}\n"
-            f"showExplorer(document.getElementById('{place}'), {data}, window.rbcnbVega);\n}})();</script>"
+            f"const [root, data] = ['{place}', '{place}-data'].map((id) => document.getElementById(id));\n"
+            "showExplorer(root, JSON.parse(data.textContent), window.rbcnbVega);\n})();</script>"
         )
+
+    @cached_property
+    def picture(self) -> str:
+        """`still` as a PNG file of few colours, as base64."""
+        stream = io.BytesIO()
+        Image.open(io.BytesIO(png(self.still()))).convert("RGB").quantize(128).save(stream, "PNG", optimize=True)
+        return base64.b64encode(stream.getvalue()).decode("ascii")
 
     def _repr_mimebundle_(self, **_: Any) -> dict[str, Any]:
         return {
-            MIME: self.as_dict(),
             "text/html": self.html(),
-            "image/png": base64.b64encode(png(self.still())).decode("ascii"),
+            "image/png": self.picture,
             "text/plain": f"{self.alt} (It moves in JupyterLab, in Voila and in a browser.)",
         }
 

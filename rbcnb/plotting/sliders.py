@@ -63,7 +63,7 @@ def explore(
         "text/plain": f"sliders over a picture: {', '.join(controls)}; they need a kernel",
     }
     if without_kernel is not None:
-        still |= without_kernel._repr_mimebundle_()
+        still["text/html"] = without_kernel.html()
     return Sliders([widgets.HBox(list(controls.values()), layout=row), image], still=still)
 
 
