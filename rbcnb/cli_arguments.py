@@ -177,6 +177,9 @@ def build_parser() -> argparse.ArgumentParser:
     )
 
     lesson = commands.add_parser("lesson", help="open the loss lesson, notebook 3, as a page", allow_abbrev=False)
+    lesson.add_argument(
+        "--html", metavar="FILE", type=Path, help="write it as one file to hand out, which needs no Python, and end"
+    )
 
     label = commands.add_parser("label", help="open the labeller over found cells, as a page", allow_abbrev=False)
     label.add_argument("folder", metavar="DIR", type=Path, help="what rbcnb segment filled, or a run's folder")
