@@ -1,0 +1,140 @@
+"""The lesson as one file, in a real browser: complete, offline, readable on a phone, by keyboard and by ear."""
+
+import re
+import time
+
+import browser
+import papermill
+import pytest
+
+from rbcnb import cli
+from rbcnb.workflow import lesson_page
+from rbcnb.workflow.lesson_page import LESSON, write_lesson
+from rbcnb.workflow.notebooks import notebooks_folder
+
+SMALL = {"toy_cells": 60, "toy_steps": 60, "lesson_steps": 60, "lesson_seeds": 1}
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(bool(browser.missing()), reason=f"needs a browser: {browser.missing()}"),
+]
+
+
+@pytest.fixture(scope="module")
+def page_file(tmp_path_factory):
+    """The lesson, fitted with as little as it takes, as a file."""
+    folder = tmp_path_factory.mktemp("lesson")
+    parameters = {"run": str(folder / "run"), **SMALL}
+    notebook = papermill.execute_notebook(notebooks_folder() / LESSON, folder / LESSON, parameters, progress_bar=False)
+    target = folder / "lesson.html"
+    target.write_text(lesson_page.lesson_page(notebook), encoding="utf-8")
+    return target
+
+
+@pytest.fixture(scope="module")
+def phone(page_file):
+    """The page at a phone's width, all drawn, and what it asked of other hosts."""
+    with browser.chromium_page(width_px=390, height_px=800) as (page, strangers):
+        asked = []
+        page.on("request", lambda request: asked.append(request.url))
+        page.goto(page_file.as_uri())
+        page.wait_for_selector("html[data-ready]", timeout=120_000)
+        yield page, [url for url in [*strangers, *asked] if not url.startswith(("file:", "data:", "blob:"))]
+
+
+def test_it_is_one_small_file_that_asks_nobody(page_file, phone):
+    assert page_file.stat().st_size < 4e6
+    text = page_file.read_text(encoding="utf-8")
+    assert not re.search(r"<(script|link|img|iframe)[^>]+(src|href)=[\"']?(https?:|//)", text)
+    assert phone[1] == []
+
+
+def test_it_holds_every_section_drawing_and_exercise(phone):
+    page, _ = phone
+    assert page.locator("h2").all_inner_texts() == [
+        text for text in page.locator("h2").all_inner_texts() if re.match(r"[1-9] of 9\. ", text)
+    ]
+    assert page.locator("section").count() == 10
+    drawings = page.locator(".rbcnb-explorer")
+    assert drawings.count() == 12
+    assert page.locator(".rbcnb-explorer svg").count() == page.locator(".rbcnb-panels > div").count()
+    assert page.locator("form.exercise").count() == 4
+    assert page.locator("math").count() > 40
+    assert page.locator("text=$").count() == 0  # no formula is left as it was typed
+    assert page.locator("blockquote").count() == 8  # what to take home; the last section is that as a whole
+
+
+def test_nothing_runs_over_the_edge_of_a_phone(phone):
+    page, _ = phone
+    assert page.evaluate("document.scrollingElement.scrollWidth") == 390
+    wide = """[...document.querySelectorAll('main *')].filter(element => {
+      const box = element.getBoundingClientRect();
+      return box.width && box.right > 391 && !element.closest('.table, .formula, pre');
+    }).map(element => element.outerHTML.slice(0, 100))"""
+    assert page.evaluate(wide) == []
+    formulas = "[...document.querySelectorAll('.formula')].map(place => place.scrollWidth - place.clientWidth)"
+    assert max(page.evaluate(formulas)) <= 0
+
+
+def test_no_letter_is_smaller_than_12_px(phone):
+    page, _ = phone
+    small = """[...document.querySelectorAll('body, body *')].filter(element =>
+      [...element.childNodes].some(node => node.nodeType === 3 && node.data.trim()) &&
+      !element.closest('script, style, math') && parseFloat(getComputedStyle(element).fontSize) < 12
+    ).map(element => element.outerHTML.slice(0, 100))"""
+    assert page.evaluate(small) == []
+
+
+def test_a_screen_reader_hears_names_of_everything(phone):
+    page, _ = phone
+    assert page.evaluate("[...document.images].filter(image => !image.alt.trim()).length") == 0
+    nameless = """[...document.querySelectorAll('input, button, nav, [role=img]')].filter(element =>
+      !(element.labels?.length || element.ariaLabel || element.innerText?.trim())).map(element => element.outerHTML)"""
+    assert page.evaluate(nameless) == []
+    assert page.evaluate("document.documentElement.lang") == "en"
+    texts = page.evaluate("[...document.querySelectorAll('input[type=range]')].map(input => input.ariaValueText)")
+    assert len(texts) > 20
+    assert all(re.fullmatch(r"-?[\d.]{1,5}( %)?", text) for text in texts)
+
+
+def test_the_first_drawing_is_there_within_a_second_of_work(page_file):
+    with browser.chromium_page() as (page, _):
+        start = time.monotonic()
+        page.goto(page_file.as_uri())
+        page.wait_for_selector(".rbcnb-explorer svg")
+        print(f"first drawing after {time.monotonic() - start:.2f} s")  # told, not judged: machines differ
+
+
+def test_the_section_that_is_read_is_marked(phone):
+    page, _ = phone
+    for number in (3, 9, 1):
+        page.locator("nav a").nth(number - 1).click()
+        page.wait_for_selector(f'nav a[aria-current][href="#section-{number}"]')
+        assert page.locator("nav a[aria-current]").count() == 1
+
+
+def test_on_paper_there_are_drawings_and_no_buttons(phone):
+    page, _ = phone
+    page.emulate_media(media="print")
+    try:
+        assert not page.locator("nav").is_visible()
+        assert not page.locator("form.exercise button").first.is_visible()
+        assert page.locator(".rbcnb-explorer svg").first.is_visible()
+    finally:
+        page.emulate_media(media="screen")
+
+
+def test_the_command_writes_the_file_whole(tmp_path, monkeypatch, capsys):
+    target = tmp_path / "hand" / "out.html"
+
+    def failing(_notebook):
+        raise ValueError("no page")
+
+    monkeypatch.setattr(papermill, "execute_notebook", lambda *_, **__: None)
+    monkeypatch.setattr(lesson_page, "lesson_page", failing)
+    with pytest.raises(ValueError, match="no page"):
+        write_lesson(target, say=print)
+    assert not list((tmp_path / "hand").iterdir())
+    monkeypatch.setattr(lesson_page, "lesson_page", lambda _: "<!doctype html>")
+    assert cli.main(["lesson", "--html", str(target)]) == 0
+    assert target.read_text() == "<!doctype html>"
+    assert str(target) in capsys.readouterr().out
