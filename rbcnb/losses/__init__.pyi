@@ -1,14 +1,12 @@
 # The public names of this folder, each loaded when it is first used.
 from .exercises import (
-    BUDGET as BUDGET,
     check_eps as check_eps,
     check_focal as check_focal,
     check_gamma as check_gamma,
     check_prior as check_prior,
-    least_gamma as least_gamma,
 )
 from .focal import FocalLoss as FocalLoss, focal_loss as focal_loss
-from .focal_curves import focal_curve as focal_curve, loss_shares as loss_shares
+from .focal_curves import focal_curve as focal_curve, group_shares as group_shares, loss_shares as loss_shares
 from .imbalanced import (
     LOSSES as LOSSES,
     ClassLoss as ClassLoss,

@@ -1,21 +1,35 @@
-"""The lesson's exercises: each takes a student's answer and says whether it is right, and where to look if not.
+"""The lesson's exercises: each says whether an answer is right, or gives a hint that depends on the mistake.
 
-A check never raises and waits for nothing, so a notebook with its exercises unsolved runs through.
+A check never raises, waits for nothing, and never says the right answer. What is asked and said stands in
+``exercises.yaml``; the lesson's page checks by the same file, see `exercise_data`.
 """
 
+import ast
 import functools
+import itertools
+import operator
+import sys
 import textwrap
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from importlib.resources import files
+from types import FrameType
+from typing import Any
 
 import numpy as np
+import yaml
 
-from rbcnb.losses.focal_curves import focal_curve, group_shares
-from rbcnb.losses.toy import sample_toy, toy_posterior, toy_prior
+from rbcnb.losses.focal_curves import group_shares
+from rbcnb.losses.toy import sample_toy
 
-_TOLERANCE = 1e-6  # an answer computed in float32 is right too
-_NO_ANSWER = "there is no answer yet; replace the None. A wrong answer gets a hint."
-BUDGET = {"majority": 0.98, "p_easy": 0.9, "p_hard": 0.4, "share": 0.05}  # of exercise 2
+NO_ANSWER = "there is no answer yet; replace the None. A wrong answer gets a hint."
+TOLERANCE = 1e-5  # relative: an answer computed in float32 is right, too
+SHOWN_AT = 3  # the wrong try from which on more of the way is shown
+_ALIKE = {"majority": 0.98, "p_easy": 0.9, "p_hard": 0.4, "share": 0.05}  # of exercise 2
+_OPERATORS = {ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul, ast.Div: operator.truediv}
+_FUNCTIONS = {"pow": np.power, "log": np.log, "exp": np.exp, "sqrt": np.sqrt}
+_wrong_tries: Counter[str] = Counter()  # exercise -> wrong answers of this session
 
 
 @dataclass(frozen=True)
@@ -23,99 +37,258 @@ class Verdict:
     """Whether an answer is right; printed as what to do next."""
 
     passed: bool
-    told: str
+    message: str
 
     def __bool__(self) -> bool:
         return self.passed
 
     def __repr__(self) -> str:
-        return textwrap.fill(f"{'Right' if self.passed else 'Not yet'}: {self.told}", width=90)
+        return textwrap.fill(f"{'Right' if self.passed else 'Not yet'}: {self.message}", width=90)
 
 
-def _checked(hint: str) -> Callable[[Callable], Callable[..., Verdict]]:
-    """Turns a function that returns what is wrong with an answer (or "") into one that returns a `Verdict`."""
+class _WrongAnswerError(Exception):
+    """An answer that cannot be right; its message is the hint."""
 
-    def decorate(check: Callable) -> Callable[..., Verdict]:
-        @functools.wraps(check)
-        def verdict(answer: object) -> Verdict:
+
+@functools.cache
+def _exercises() -> dict[str, dict[str, Any]]:
+    text = files("rbcnb.losses").joinpath("exercises.yaml").read_text(encoding="utf-8")
+    return yaml.safe_load(text)
+
+
+def exercise_data() -> dict[str, dict[str, Any]]:
+    """What the page needs to check answers as Python does; JSON can hold it.
+
+    Returns:
+        Per exercise ``question``, ``hint``, ``way``, ``right`` and ``mistakes``: pairs of a mistake and what is said
+        to it. These are expressions of ``names``, to be compared at ``points``; without names they are numbers.
+    """
+    data = {}
+    for key, exercise in _exercises().items():
+        if "names" in exercise:
+            grid = itertools.product(*(exercise["points"][name] for name in exercise["names"]))
+            points = [dict(zip(exercise["names"], values, strict=True)) for values in grid]
+            data[key] = exercise | {"points": points, "tolerance": TOLERANCE, "shown_at": SHOWN_AT}
+        else:
+            said = exercise["mistakes"]
+            mistakes = [[_least_gamma(0.98, what=0), said["loss"]], [_least_gamma(0.8, what=1), said["ratio"]]]
+            told = {"low": said["low"], "high": said["high"], "mistakes": mistakes}
+            data[key] = (
+                exercise | told | {"right": _least_gamma(0.98, what=1)} | {"tolerance": 0.049, "shown_at": SHOWN_AT}
+            )
+    return data
+
+
+def _least_gamma(majority: float, *, what: int) -> float:
+    """The least gamma, to one decimal, at which *majority* brings under 5 % of the loss (*what* 0) or gradient (1)."""
+    gammas = np.arange(61) / 10
+    shares = group_shares((majority, 1 - majority), (_ALIKE["p_easy"], _ALIKE["p_hard"]), gammas)[what]
+    return float(gammas[shares[:, 0] < _ALIKE["share"]].min())
+
+
+def evaluate(text: str, names: Mapping[str, np.ndarray]) -> np.ndarray:
+    """The expression *text* at the values of *names*; nothing but arithmetic is done.
+
+    Raises:
+        ValueError: there is something else in it; the message says what to write.
+    """
+    if "^" in text or "**" in text:
+        raise ValueError("write a power as pow(a, b)")
+    try:
+        tree = ast.parse(text.strip(), mode="eval").body
+    except SyntaxError:
+        raise ValueError("this is no formula: is a bracket or an operator missing?") from None
+
+    def value(node: ast.expr) -> Any:
+        match node:
+            case ast.Constant(value=float() | int() as number):
+                return number
+            case ast.Name(id=name) if name in names:
+                return names[name]
+            case ast.UnaryOp(op=ast.USub(), operand=operand):
+                return -value(operand)
+            case ast.BinOp(left=left, op=op, right=right) if type(op) in _OPERATORS:
+                return _OPERATORS[type(op)](value(left), value(right))
+            case ast.Call(func=ast.Name(id=name), args=arguments) if name in _FUNCTIONS:
+                return _FUNCTIONS[name](*map(value, arguments))
+        known = ", ".join([*names, *_FUNCTIONS])
+        raise ValueError(f"what does {ast.unparse(node)} mean? Known are {known}, numbers, + - * / and brackets")
+
+    try:
+        with np.errstate(all="ignore"):
+            return np.broadcast_to(np.asarray(value(tree), dtype=float), np.shape(next(iter(names.values()))))
+    except TypeError:
+        raise ValueError("a function has too many values in its brackets, or too few") from None
+
+
+def check_expression(key: str, text: str) -> Verdict:
+    """What the page says of the answer *text* to the exercise *key*, on the first wrong try."""
+    exercise = exercise_data()[key]
+    if not text.strip():
+        return Verdict(False, NO_ANSWER)
+    try:
+        if "names" not in exercise:
+            return _number_verdict(exercise, text)
+        return _judged(exercise, evaluate(text, _points(exercise)))
+    except ValueError as error:
+        return Verdict(False, f"{error}.")
+
+
+def _points(exercise: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    return {name: np.array([point[name] for point in exercise["points"]]) for name in exercise["names"]}
+
+
+def _judged(exercise: Mapping[str, Any], found: np.ndarray) -> Verdict:
+    """The verdict on values at the exercise's points."""
+    points = _points(exercise)
+    if not np.isfinite(found).all():
+        return Verdict(False, "at some points this is no finite number: is there a logarithm or a division of 0?")
+    for expression, message in [[exercise["right"], ""], *exercise["mistakes"]]:
+        if np.allclose(found, evaluate(expression, points), rtol=exercise["tolerance"], atol=1e-9):
+            return Verdict(not message, message or "go on.")
+    return Verdict(False, exercise["hint"])
+
+
+def _number_verdict(exercise: Mapping[str, Any], answer: object) -> Verdict:
+    try:
+        number = float(answer.replace(",", ".") if isinstance(answer, str) else answer)
+    except (TypeError, ValueError):
+        return Verdict(False, "this is no number.")
+    if abs(number - exercise["right"]) <= exercise["tolerance"]:
+        return Verdict(True, "go on.")
+    for value, message in exercise["mistakes"]:
+        if abs(number - value) <= exercise["tolerance"]:
+            return Verdict(False, message)
+    if 0 <= number <= 6:
+        return Verdict(False, exercise["low" if number < exercise["right"] else "high"])
+    return Verdict(False, exercise["hint"])
+
+
+def _checks(key: str) -> Callable[[Callable], Callable[[object], Verdict]]:
+    """Makes a check of a function from one that returns the values of an answer, or a verdict on it."""
+
+    def decorate(measure: Callable[[Callable, dict], Any]) -> Callable[[object], Verdict]:
+        @functools.wraps(measure)
+        def check(answer: object) -> Verdict:
+            exercise = exercise_data()[key]
             try:
-                wrong = check(answer)
+                verdict = measure(answer, exercise)
+            except _WrongAnswerError as error:
+                verdict = Verdict(False, str(error))
+            except NameError as error:
+                verdict = Verdict(False, f"{error}. The names that your function is given stand in its first line.")
             except Exception as error:  # the student's code, whatever it does
-                wrong = f"your answer ended in {type(error).__name__}: {error}"
-            if wrong and wrong != _NO_ANSWER:  # who has not tried yet is not told how
-                wrong = f"{wrong} Hint: {hint}"
-            return Verdict(not wrong, wrong or "go on.")
+                verdict = Verdict(False, f"your answer ended in {type(error).__name__}: {error}.")
+            if verdict.passed or verdict.message == NO_ANSWER:
+                return verdict
+            _wrong_tries[key] += 1
+            return Verdict(False, f"{verdict.message} {exercise['way'] * (_wrong_tries[key] >= SHOWN_AT)}".rstrip())
 
-        return verdict
+        return check
 
     return decorate
 
 
-def _differs(found: object, wanted: np.ndarray, *, where: str, tolerance: float = _TOLERANCE) -> str:
-    """What is wrong with *found*, or nothing."""
+def forget_tries() -> None:
+    """Begins to count wrong tries anew."""
+    _wrong_tries.clear()
+
+
+def _call(answer: Callable[..., Any], *arguments: Any, shape: tuple[int, ...]) -> np.ndarray:
+    """What *answer* makes of *arguments*, as numbers of *shape*; it must not leave the work to this package."""
+    if not callable(answer):
+        raise _WrongAnswerError(f"the check wants the function itself, and was given {answer!r}.")
+    asked: list[str] = []
+
+    def listen(frame: FrameType, event: str, _argument: object) -> None:
+        module = frame.f_globals.get("__name__", "")
+        if event == "call" and module.startswith("rbcnb.") and module != __name__:
+            asked.append(frame.f_code.co_name)
+
+    before = sys.getprofile()
+    sys.setprofile(listen)
+    try:
+        found = answer(*arguments)
+    finally:
+        sys.setprofile(before)
+    if asked:
+        raise _WrongAnswerError(f"this leaves the work to {asked[0]} of rbcnb. Write the formula yourself.")
     if found is None:
-        return _NO_ANSWER
+        raise _WrongAnswerError(NO_ANSWER)
+    if isinstance(found, str):
+        raise _WrongAnswerError(f"the answer is text, {found!r}. Write the formula as code, without quotation marks.")
     found = np.asarray(found, dtype=float)
-    if found.shape != wanted.shape:
-        return f"{where}: the shape is {found.shape}, it should be {wanted.shape}."
-    gap = np.abs(found - wanted)
-    if not np.all(gap <= tolerance):
-        at = np.unravel_index(np.argmax(np.where(np.isnan(gap), np.inf, gap)), gap.shape)
-        return f"{where}: got {found[at]:.10g} where {wanted[at]:.10g} is right."
-    return ""
+    if found.shape != shape:
+        raise _WrongAnswerError(f"the answer has the shape {found.shape}, and {shape} is asked for: a value for each.")
+    return found
 
 
-@_checked("Eq. (4) has three factors besides its sign: alpha, (1 - p_t) to the power gamma, and log p_t (np.log).")
-def check_focal(answer: Callable[..., np.ndarray]) -> str:
+@_checks("focal")
+def check_focal(answer: Callable[..., np.ndarray], exercise: Mapping[str, Any]) -> Verdict:
     """*answer(p_t, alpha, gamma)* is Eq. (4)."""
-    p_t = np.linspace(0.05, 0.95, 19)
-    for alpha, gamma in ((1.0, 0.0), (1.0, 2.0), (0.25, 0.5), (1.75, 5.0)):
-        where = f"alpha = {alpha:g}, gamma = {gamma:g}"
-        if wrong := _differs(answer(p_t, alpha, gamma), focal_curve(p_t, alpha=alpha, gamma=gamma), where=where):
-            return wrong
-    return ""
+    p = np.array(sorted({point["p"] for point in exercise["points"]}))
+    settings = dict.fromkeys((point["alpha"], point["gamma"]) for point in exercise["points"])
+    found = {pair: _call(answer, p.copy(), *pair, shape=p.shape) for pair in settings}
+    place = {value: i for i, value in enumerate(p)}
+    return _judged(exercise, np.array([found[q["alpha"], q["gamma"]][place[q["p"]]] for q in exercise["points"]]))
 
 
-def least_gamma(gammas: Sequence[float]) -> float:
-    """The least of *gammas* at which the easy majority brings under 5 % of the gradient at 1:1:98."""
-    shares = group_shares((BUDGET["majority"], 1 - BUDGET["majority"]), (BUDGET["p_easy"], BUDGET["p_hard"]), gammas)[1]
-    return float(np.asarray(gammas)[shares[:, 0] < BUDGET["share"]].min())
+@_checks("gamma")
+def check_gamma(answer: float | None, exercise: Mapping[str, Any]) -> Verdict:
+    """*answer* is the least gamma at which the majority brings under 5 % of the gradient at 1:1:98, to one decimal."""
+    return Verdict(False, NO_ANSWER) if answer is None else _number_verdict(exercise, answer)
 
 
-@_checked("it is the right panel, the gradient, that counts; set the share of the majority to 0.98 and move gamma.")
-def check_gamma(answer: float | None) -> str:
-    """*answer* is `least_gamma` to one decimal."""
-    return _differs(answer, np.array(least_gamma(np.arange(61) / 10)), where="the least gamma", tolerance=0.05)
+@_checks("prior")
+def check_prior(answer: Callable[..., np.ndarray], exercise: Mapping[str, Any]) -> Verdict:
+    """*answer(probs, old_prior, new_prior)* is Bayes' rule for any number of classes."""
+    values = []
+    for point in exercise["points"]:
+        probs = np.array([[point["p"], 1 - point["p"]], [0.5, 0.5]])
+        given = probs.copy()
+        found = _call(answer, given, *(np.array([s, 1 - s]) for s in (point["old"], point["new"])), shape=(2, 2))
+        if not np.array_equal(given, probs):
+            raise _WrongAnswerError("your function changes the probabilities that it is given. Make a new array.")
+        odds = probs * [point["new"] / point["old"], (1 - point["new"]) / (1 - point["old"])]
+        if np.allclose(found, odds / odds.sum(axis=0)):
+            raise _WrongAnswerError("the sum is taken down the columns. Whose probabilities must sum to 1?")
+        values.append(found[0, 0])
+    verdict = _judged(exercise, np.array(values))
+    if verdict.passed:
+        x, _ = sample_toy(50, seed=3)
+        probs, old, new = np.abs(x[:, [0, 1, 0]]) + 0.1, np.array([0.1, 0.1, 0.8]), np.array([0.3, 0.2, 0.5])
+        probs /= probs.sum(axis=1, keepdims=True)
+        wanted = probs * new / old / (probs @ (new / old))[:, None]
+        if not np.allclose(_call(answer, probs, old, new, shape=probs.shape), wanted, rtol=TOLERANCE):
+            raise _WrongAnswerError("with two classes it is right, with three it is not. Is a class left out?")
+    return verdict
 
 
-@_checked("multiply each column by new prior over old prior, then divide each row by its sum, so that it sums to 1.")
-def check_prior(answer: Callable[..., np.ndarray]) -> str:
-    """*answer(probs, old_prior, new_prior)* is Bayes' rule: on the toy the truth at the new prior is known."""
-    x, _ = sample_toy(200, seed=3)
-    for old, new in ((0.8, 0.4), (0.8, 1 / 3), (0.5, 0.95)):
-        found = answer(toy_posterior(x, majority=old), toy_prior(old), toy_prior(new))
-        where = f"majority {old:.0%} in training, {new:.0%} in use"
-        if wrong := _differs(found, toy_posterior(x, majority=new), where=where):
-            return wrong
-    return ""
+@_checks("eps")
+def check_eps(answer: Callable[[float, float], float], exercise: Mapping[str, Any]) -> Verdict:
+    """*answer(alpha, eps)* is the eps at which alpha = 1 trains as alpha does at eps."""
+    points = [(point["alpha"], point["eps"]) for point in exercise["points"]]
+    mine = [float(_call(answer, *point, shape=())) for point in points]
+    verdict = _judged(exercise, np.array(mine))
+    if not verdict.passed:
+        return verdict
+    pairs = zip(points, mine, strict=True)
+    gap = max(np.abs(_adam_weights(alpha, eps) - _adam_weights(1.0, own)).max() for (alpha, eps), own in pairs)
+    return Verdict(
+        True, f"go on. Two models trained with it for 50 steps of Adam have weights that differ by {gap:.0e}."
+    )
 
 
-@_checked(
-    "Adam steps by m / (sqrt(v) + eps). With alpha, m and sqrt(v) are both alpha times as large: divide above and "
-    "below by alpha and read off what stands where eps stood."
-)
-def check_eps(answer: Callable[[float, float], float]) -> str:
-    """*answer(alpha, eps)* is the eps at which alpha = 1 trains as alpha does at eps: two networks are trained."""
-    from rbcnb.losses.toy_fits import fit_alphas
-
+def _adam_weights(alpha: float, eps: float) -> np.ndarray:
+    """[3, 3] weights of softmax regression on the toy after 50 steps of Adam on alpha times cross entropy."""
     x, targets = sample_toy(100, seed=0)
-    for alpha, eps in ((0.25, 1e-2), (1.75, 1e-1)):
-        mine = answer(alpha, eps)
-        if mine is None:
-            return _NO_ANSWER
-        options = {"optimiser": "adam", "seeds": [0], "steps": 20, "every": 20, "learning_rate": 0.01}
-        with_alpha = fit_alphas(x, targets, alphas=[alpha], eps=eps, **options)[-1]
-        without = fit_alphas(x, targets, alphas=[1.0], eps=float(mine), **options)[-1]
-        if not (gap := np.abs(with_alpha - without).max()) <= _TOLERANCE:  # not >, for a gap may be NaN
-            return f"alpha = {alpha:g}, eps = {eps:g}: with your eps the weights end {gap:.1e} apart, and not at 0."
-    return ""
+    x = np.column_stack([x, np.ones(len(x))])
+    weights, m, v = np.zeros((3, 3)), 0.0, 0.0
+    for step in range(1, 51):
+        logits = x @ weights
+        probs = np.exp(logits - logits.max(axis=1, keepdims=True))
+        probs /= probs.sum(axis=1, keepdims=True)
+        gradient = alpha * x.T @ (probs - np.eye(3)[targets]) / len(x)
+        m, v = 0.9 * m + 0.1 * gradient, 0.999 * v + 0.001 * gradient**2
+        weights = weights - 0.01 * (m / (1 - 0.9**step)) / (np.sqrt(v / (1 - 0.999**step)) + eps)
+    return weights

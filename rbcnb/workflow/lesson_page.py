@@ -90,7 +90,7 @@ def _cell(cell: nbformat.NotebookNode) -> str:
         return ""
     code = f"<details><summary>Code</summary><pre><code>{html.escape(cell.source)}</code></pre></details>"
     if keys := [tag.removeprefix(_EXERCISE) for tag in tags if tag.startswith(_EXERCISE)]:
-        return f'<form class="exercise" data-key="{keys[0]}"></form>'
+        return f'<form class="exercise" data-key="{keys[0]}"></form>{code}'
     return "".join(map(_output, cell.outputs)) + code
 
 

@@ -8,6 +8,7 @@ import papermill
 import pytest
 
 from rbcnb import cli
+from rbcnb.losses.exercises import check_expression, exercise_data
 from rbcnb.workflow import lesson_page
 from rbcnb.workflow.lesson_page import LESSON, write_lesson
 from rbcnb.workflow.notebooks import notebooks_folder
@@ -55,7 +56,7 @@ def test_it_holds_every_section_drawing_and_exercise(phone):
     ]
     assert page.locator("section").count() == 10
     drawings = page.locator(".rbcnb-explorer")
-    assert drawings.count() == 12
+    assert drawings.count() == 11
     assert page.locator(".rbcnb-explorer svg").count() == page.locator(".rbcnb-panels > div").count()
     assert page.locator("form.exercise").count() == 4
     assert page.locator("math").count() > 40
@@ -92,16 +93,19 @@ def test_a_screen_reader_hears_names_of_everything(phone):
     assert page.evaluate(nameless) == []
     assert page.evaluate("document.documentElement.lang") == "en"
     texts = page.evaluate("[...document.querySelectorAll('input[type=range]')].map(input => input.ariaValueText)")
-    assert len(texts) > 20
+    assert len(texts) == 18
     assert all(re.fullmatch(r"-?[\d.]{1,5}( %)?", text) for text in texts)
 
 
-def test_the_first_drawing_is_there_within_a_second_of_work(page_file):
-    with browser.chromium_page() as (page, _):
+def test_the_first_drawing_is_there_at_once(page_file, phone):
+    page = phone[0].context.browser.new_page()
+    try:
         start = time.monotonic()
         page.goto(page_file.as_uri())
         page.wait_for_selector(".rbcnb-explorer svg")
         print(f"first drawing after {time.monotonic() - start:.2f} s")  # told, not judged: machines differ
+    finally:
+        page.close()
 
 
 def test_the_section_that_is_read_is_marked(phone):
@@ -138,3 +142,43 @@ def test_the_command_writes_the_file_whole(tmp_path, monkeypatch, capsys):
     assert cli.main(["lesson", "--html", str(target)]) == 0
     assert target.read_text() == "<!doctype html>"
     assert str(target) in capsys.readouterr().out
+
+
+ANSWERS = [(key, text) for key, data in exercise_data().items() if "names" in data for text, _ in data["mistakes"]]
+ANSWERS += [(key, str(data["right"])) for key, data in exercise_data().items()]
+ANSWERS += [("gamma", text) for text in ("2.7", "1.6", "2.9", "3.1", "-1", "9", "two", "2,9")]
+ANSWERS += [
+    ("focal", text)
+    for text in ("p + 1", "-alpha * p ** gamma", "-alpha * ln(p)", "-alpha * (1 - p", "log(0 * p)", "p; alert(1)")
+]
+
+
+def test_the_page_says_what_python_says(phone):
+    page, _ = phone
+    for key, text in ANSWERS:
+        wanted = check_expression(key, text)
+        found = page.evaluate("([key, text]) => judge(JSON.parse(exercises.textContent)[key], text)", [key, text])
+        assert found[0] == wanted.passed, (key, text, found)
+        same = found[1].split("?")[0][:20] == wanted.message.split("?")[0][:20]
+        assert same, (key, text, found[1], wanted.message)
+
+
+def test_an_exercise_is_checked_in_the_page_and_a_third_try_is_shown_more(phone):
+    page, _ = phone
+    way = exercise_data()["eps"]["way"]
+    form = page.locator('form[data-key="eps"]')
+    form.locator("input").fill("")
+    form.locator("input").press("Enter")
+    assert "no answer yet" in form.locator("output").inner_text()
+    for number in range(1, 4):
+        form.locator("input").fill("eps * alpha")
+        form.locator("input").press("Enter")
+        page.wait_for_function("!document.querySelector('form[data-key=eps] output').textContent.includes('no answer')")
+        page.wait_for_timeout(200)
+        text = form.locator("output").inner_text()
+        assert text.startswith("Not yet: This is the way back")
+        assert (way in text) == (number == 3)
+    form.locator("input").fill("eps/alpha")
+    form.locator("button").click()
+    page.wait_for_selector("form[data-key=eps][data-passed=true]")
+    assert form.locator("output").inner_text() == "Right: go on."
