@@ -112,7 +112,8 @@ def evaluate(text: str, names: Mapping[str, np.ndarray]) -> np.ndarray:
             case ast.Call(func=ast.Name(id=name), args=arguments) if name in _FUNCTIONS:
                 return _FUNCTIONS[name](*map(value, arguments))
         known = ", ".join([*names, *_FUNCTIONS])
-        raise ValueError(f"what does {ast.unparse(node)} mean? Known are {known}, numbers, + - * / and brackets")
+        stranger = ast.unparse(node.func if isinstance(node, ast.Call) else node)
+        raise ValueError(f"what does {stranger} mean? Known are {known}, numbers, + - * / and brackets")
 
     try:
         with np.errstate(all="ignore"):

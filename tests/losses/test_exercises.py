@@ -215,7 +215,7 @@ def test_no_check_keeps_anybody_waiting_and_none_needs_torch():
         ("-alpha * (1 - p) ^ gamma * log(p)", "pow(a, b)"),
         ("-alpha * (1 - p) ** gamma * log(p)", "pow(a, b)"),
         ("-alpha * pow(1 - p_t, gamma) * log(p_t)", "what does p_t mean"),
-        ("-alpha * ln(p)", "what does ln(p) mean"),
+        ("-alpha * ln(p)", "what does ln mean"),
         ("-alpha * (1 - p", "bracket"),
         ("__import__('os').getcwd()", "what does"),
         ("pow(p)", "too few"),
