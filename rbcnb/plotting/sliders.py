@@ -5,7 +5,9 @@ paints the same pixels in milliseconds. Matplotlib's whole draw spends its time 
 on lines alone.
 """
 
+import base64
 import functools
+import html
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -167,7 +169,41 @@ def explore(drawing: Drawing | Callable[..., Figure], **controls: widgets.Widget
     for control in controls.values():
         control.observe(redraw, names="value")
     row = widgets.Layout(flex_flow="row wrap", width="100%")
-    return widgets.VBox([widgets.HBox(list(controls.values()), layout=row), image])
+    return _Explorer(controls, image, children=[widgets.HBox(list(controls.values()), layout=row), image])
+
+
+class _Explorer(widgets.VBox):
+    """A box of sliders over a picture, which is there without a kernel, too."""
+
+    def __init__(self, controls: dict[str, widgets.Widget], image: widgets.Image, **options: Any) -> None:
+        super().__init__(**options)
+        self._controls, self._image = controls, image
+
+    def _repr_mimebundle_(self, **options: Any) -> tuple[dict, dict]:
+        settings = ", ".join(f"{name} = {_told(control.value)}" for name, control in self._controls.items())
+        words = f"A picture with sliders, drawn at {settings}. Run the notebook to move them."
+        return with_picture(super()._repr_mimebundle_(**options), self._image.value, words)
+
+
+def with_picture(
+    bundle: tuple[dict, dict] | dict, file: bytes, words: str, *, kind: str = "image/png"
+) -> tuple[dict, dict]:
+    """What a widget displays, and for a page without a kernel a picture of it and *words*, its alternative text.
+
+    Args:
+        bundle: of the widget's own ``_repr_mimebundle_``.
+        file: the picture's bytes; none for words alone.
+        words: what is there to be seen and what to do.
+        kind: MIME type of *file*.
+    """
+    data, metadata = bundle if isinstance(bundle, tuple) else (bundle, {})
+    data = data | {"text/plain": words}
+    if file:
+        encoded = base64.b64encode(file).decode()
+        # As HTML, too: nbconvert's pages take no alternative text from a bare picture.
+        picture = f'<img alt="{html.escape(words)}" src="data:{kind};base64,{encoded}">'
+        data |= {kind: encoded, "text/html": f"<figure>{picture}<figcaption>{html.escape(words)}</figcaption></figure>"}
+    return data, metadata
 
 
 def slider(
