@@ -227,7 +227,9 @@ def test_in_whatever_state_it_says_what_is_left_and_what_to_do(path):
     again.tell("say", rows=[1], what="skip")
     assert again.advice().startswith("1 of 2 cells")
     said = again.tell("say", rows=[1], what="unsure")["words"]
-    assert said.startswith('Every cell of the queue "list" is read, 2 in all, and every reading is saved. Run the cells')
+    assert said.startswith(
+        'Every cell of the queue "list" is read, 2 in all, and every reading is saved. Run the cells'
+    )
 
 
 def test_without_a_kernel_there_are_a_picture_and_words(path):
@@ -242,7 +244,7 @@ def test_without_a_kernel_there_are_a_picture_and_words(path):
     assert picture[:, : 2 * THUMB_PX].std() > 20  # two cells of noise; the rest is bare
     assert 'alt="A labeller, reader Ann.' in data["text/html"]
 
-    def torn(row: int) -> np.ndarray:
+    def torn(_row: int) -> np.ndarray:
         raise OSError("torn")
 
     data, _ = labeller(path, crops=torn)._repr_mimebundle_()
