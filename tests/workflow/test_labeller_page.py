@@ -219,7 +219,12 @@ import time
 while not Path("go").exists():
     time.sleep(0.1)
 """
-EMPTY = "from pathlib import Path\nLabeller(found, 'readings.csv', reader='Ann', crops=crops)"
+EMPTY = """\
+from pathlib import Path
+
+named = cells.head(50).assign(label="normal")
+Labeller(named, "readings.csv", reader="Ann", crops=crops, smear_image=lambda name: smears[name].image)
+"""
 
 
 def test_while_cells_run_and_with_nothing_to_read_there_are_words_and_no_black_frames(tmp_path, lab):

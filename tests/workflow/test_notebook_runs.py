@@ -2,6 +2,7 @@
 
 import json
 import platform
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -309,3 +310,26 @@ def test_notebooks_are_committed_without_outputs_and_short():
         assert all(not cell["outputs"] and cell["execution_count"] is None for cell in code)
         for cell in code:
             assert "import *" not in "".join(cell["source"])
+
+
+@pytest.mark.parametrize("path", notebooks.find_notebooks(), ids=lambda path: path.stem)
+def test_as_slides_a_notebook_tells_one_thing_at_a_time(path):
+    """Every cell says where it belongs; a slide begins with its text, and no reader scrolls through many cells."""
+    cells = nbformat.read(path, as_version=4).cells
+    kinds = [cell.metadata.get("slideshow", {}).get("slide_type") for cell in cells]
+    if path.stem.startswith("03") and not any(kinds):
+        pytest.skip("its slides are not laid out yet")
+    assert set(kinds) <= {"slide", "subslide", "fragment", "skip", "-"}
+    assert kinds[0] == "slide"
+    assert "skip" in [
+        kind for cell, kind in zip(cells, kinds, strict=True) if cell.metadata.get("tags") == ["parameters"]
+    ]
+    length = 0
+    for cell, kind in zip(cells, kinds, strict=True):
+        if cell.cell_type == "markdown" and re.match("#{1,2} ", cell.source):
+            assert kind == "slide", cell.source
+        if kind in ("slide", "subslide"):
+            assert cell.cell_type == "markdown", cell.source
+            length = 0
+        length += kind != "skip"
+        assert length <= 4, cell.source
