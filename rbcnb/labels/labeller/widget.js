@@ -370,7 +370,7 @@ function render({ model, el }) {
     if (state) {
       noticeText.textContent = state.words;
       noticeWait.textContent = "";
-      noticePicture.hidden = true;
+      noticePicture.hidden = !noticePicture.src || Boolean(state.n);
     }
     [...classes.children, unsure, skip, mark].forEach((button) => (button.disabled = !sheet && nothing));
     modes.forEach((button, i) => (button.ariaPressed = Boolean(sheet) === Boolean(i)));
