@@ -96,7 +96,7 @@ def _reproduce(options: Namespace) -> int:
     with _notes_of_smears("reproduce"):
         for name, profile in zip(names, profiles, strict=True) if several else ():
             cost = expected_cost(profile, overrides=overrides, only=chosen["only"], jobs=options.jobs)
-            print(f"{name}: about {duration(cost)} on this machine, if nothing of it is done", file=sys.stderr)
+            print(f"{name}: at least {duration(cost)} on this machine, if nothing of it is done", file=sys.stderr)
         for name, profile in zip(names, profiles, strict=True):
             out = f"{options.out}/{name}" if several and options.out else options.out
             from_ = options.resume_from

@@ -160,8 +160,8 @@ def test_several_profiles_are_run_one_after_the_other_each_in_its_folder(tmp_pat
     assert done == [("smoke", f"{out}/smoke", None), ("course", f"{out}/course", results / "course")]
     lines = capsys.readouterr().err.splitlines()
     assert lines == [
-        "smoke: about 60 s on this machine, if nothing of it is done",
-        "course: about 12 min on this machine, if nothing of it is done",
+        "smoke: at least 60 s on this machine, if nothing of it is done",
+        "course: at least 12 min on this machine, if nothing of it is done",
         "runs smoke",
         "runs course",
         "rbcnb reproduce: left out: a.tif: is empty",

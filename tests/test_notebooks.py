@@ -3,6 +3,7 @@
 import html
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -73,6 +74,22 @@ def test_a_killed_run_carries_on_to_everything_promised(finished):
     assert page.count("data:image/png;base64,") >= 13
     for table in (finished / "tables").glob("table*.csv"):
         assert f"tables/{table.name}" in page
+
+
+def test_as_pages_its_notebooks_show_pictures_in_place_of_widgets(finished):
+    """Without a kernel, and without code from elsewhere that draws widgets."""
+    exporter = pytest.importorskip("nbconvert").HTMLExporter()
+    pages = {path.stem[:2]: exporter.from_filename(path)[0] for path in (finished / "notebooks").glob("*.ipynb")}
+    for page in pages.values():
+        assert "Box(children" not in page
+        assert "html-manager" not in page
+        assert " trials done, " not in page  # a progress bar as it stood when it began
+    for number, words in {
+        "01": "A picture with sliders, drawn at finder = learned",
+        "02": "A labeller, reader ",
+    }.items():
+        assert re.search(f'<img alt="{words}[^"]*" src="data:image/', pages[number])
+    assert 'alt="A picture with sliders, drawn at k = 7' in pages["05"]
 
 
 def test_a_second_run_trains_nothing_and_runs_nothing(finished):

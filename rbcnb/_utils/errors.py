@@ -1,11 +1,30 @@
 """Errors that modules of several folders raise or derive theirs from."""
 
 
-class UnfinishedError(RuntimeError):
+class PlainError:
+    """A mixin for errors that tell the reader all: a notebook shows their message in place of a traceback.
+
+    What went wrong is the file, the parameter or the machine that the message names, and no line of this package.
+    """
+
+    def _render_traceback_(self) -> list[str]:
+        """What IPython shows."""
+        return [f"{type(self).__name__}: {self}"]
+
+
+class InputError(PlainError, ValueError):
+    """A value that was given cannot be used; the message says which, and what can."""
+
+
+class MissingFileError(PlainError, FileNotFoundError):
+    """A file or folder is not there; the message names it, and how to get it."""
+
+
+class UnfinishedError(PlainError, RuntimeError):
     """Work could not be done to its end; what is finished is kept. A command ends with exit code 1 and its message."""
 
 
-class DeadWorkerError(RuntimeError):
+class DeadWorkerError(PlainError, RuntimeError):
     """A worker process ended in the middle of its work, most likely for want of memory."""
 
 
@@ -17,7 +36,7 @@ class WeightsError(UnfinishedError):
     """A network's pretrained weights cannot be had here; the message names the remedy."""
 
 
-class SmearError(ValueError):
+class SmearError(PlainError, ValueError):
     """A smear, or its labels, cannot be read; the message names the file and the mend."""
 
 

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rbcnb._utils.errors import WeightsError
+from rbcnb._utils.errors import PlainError, WeightsError
 from rbcnb._utils.files import atomic_write
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ VERSION = 1  # of the format: higher when an older reader would misread the file
 SUFFIX = ".safetensors"
 
 
-class ModelFileError(ValueError):
+class ModelFileError(PlainError, ValueError):
     """A model file cannot be used; the message names it and the mend."""
 
 

@@ -18,6 +18,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from rbcnb._utils.errors import PlainError
 from rbcnb._utils.files import folder_lock
 from rbcnb.columns import CELL, COMMENT, FOUND, KIND, LABEL, READER, REVISION, SESSION, SMEAR, TIME
 
@@ -27,7 +28,7 @@ WAIT_S = 10.0  # for another process to end its write of a few milliseconds
 _TIME = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z"
 
 
-class LogbookError(ValueError):
+class LogbookError(PlainError, ValueError):
     """A logbook cannot be read or written; the message names the file, the row and the mend."""
 
 

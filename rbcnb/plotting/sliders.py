@@ -4,30 +4,65 @@ What is plain arithmetic needs no kernel: see `rbcnb.plotting.explorers`.
 """
 
 import base64
+import html
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import ipywidgets as widgets
 from matplotlib.figure import Figure
 
-from rbcnb.plotting.explorers import Explorer
 from rbcnb.plotting.style import CSS_DPI, png
 
+if TYPE_CHECKING:
+    from rbcnb.plotting.explorers import Explorer
 
-class Sliders(widgets.VBox):
-    """A box of controls and a picture; where no kernel runs, a page shows the picture, or what stands in for all."""
 
-    def __init__(self, *args: Any, still: dict[str, Any], **options: Any) -> None:
-        super().__init__(*args, **options)
-        self._still = still
+class SliderBox(widgets.VBox):
+    """A box of sliders over a picture; for pages without a kernel it brings the picture, or what stands in for it."""
 
-    def _repr_mimebundle_(self, **options: Any) -> dict[str, Any]:
-        return {**super()._repr_mimebundle_(**options), **self._still}
+    def __init__(
+        self,
+        controls: dict[str, widgets.Widget],
+        image: widgets.Image,
+        without_kernel: "Explorer | None" = None,
+        **options: Any,
+    ) -> None:
+        super().__init__(**options)
+        self._controls, self._image, self._without_kernel = controls, image, without_kernel
+
+    def _repr_mimebundle_(self, **options: Any) -> tuple[dict, dict]:
+        settings = ", ".join(f"{name} = {_text(control.value)}" for name, control in self._controls.items())
+        words = f"A picture with sliders, drawn at {settings}. Run the notebook to move them."
+        data, metadata = with_picture(super()._repr_mimebundle_(**options), self._image.value, words)
+        if self._without_kernel is not None:
+            data["text/html"] = self._without_kernel.html()
+        return data, metadata
+
+
+def with_picture(
+    bundle: tuple[dict, dict] | dict, file: bytes, words: str, *, kind: str = "image/png"
+) -> tuple[dict, dict]:
+    """What a widget displays, and for a page without a kernel a picture of it and *words*, its alternative text.
+
+    Args:
+        bundle: of the widget's own ``_repr_mimebundle_``.
+        file: the picture's bytes; none for words alone.
+        words: what is there to be seen and what to do.
+        kind: MIME type of *file*.
+    """
+    data, metadata = bundle if isinstance(bundle, tuple) else (bundle, {})
+    data = data | {"text/plain": words}
+    if file:
+        encoded = base64.b64encode(file).decode()
+        # As HTML, too: nbconvert's pages take no alternative text from a bare picture.
+        picture = f'<img alt="{html.escape(words)}" src="data:{kind};base64,{encoded}">'
+        data |= {kind: encoded, "text/html": f"<figure>{picture}<figcaption>{html.escape(words)}</figcaption></figure>"}
+    return data, metadata
 
 
 def explore(
-    drawing: Callable[..., Figure], *, without_kernel: Explorer | None = None, **controls: widgets.Widget
-) -> Sliders:
+    drawing: Callable[..., Figure], *, without_kernel: "Explorer | None" = None, **controls: widgets.Widget
+) -> SliderBox:
     """Sliders over *drawing*: a box of *controls* and the picture drawn from their values, anew when one changes.
 
     The picture is an image widget: quicker than an output area, and a headless run has no output area to wait for. Keys
@@ -58,13 +93,12 @@ def explore(
     for control in controls.values():
         control.observe(redraw, names="value")
     row = widgets.Layout(flex_flow="row wrap", width="100%")
-    still = {
-        "image/png": base64.b64encode(picture).decode("ascii"),
-        "text/plain": f"sliders over a picture: {', '.join(controls)}; they need a kernel",
-    }
-    if without_kernel is not None:
-        still["text/html"] = without_kernel.html()
-    return Sliders([widgets.HBox(list(controls.values()), layout=row), image], still=still)
+    children = [widgets.HBox(list(controls.values()), layout=row), image]
+    return SliderBox(controls, image, without_kernel, children=children)
+
+
+def _text(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def _look() -> dict[str, Any]:

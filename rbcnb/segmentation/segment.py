@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 import pandas as pd
 
+from rbcnb._utils.errors import InputError
 from rbcnb.columns import BORDER, CELL, RADIUS, SCORE, X, Y
 from rbcnb.segmentation import upscaling
 from rbcnb.segmentation.crops import crop_cells, magnified, upscaled_crops
@@ -55,32 +56,32 @@ class FinderSpec:
 
     def __post_init__(self) -> None:
         if self.method not in METHODS:
-            raise ValueError(f"unknown method {self.method!r}: choose one of {', '.join(METHODS)}")
+            raise InputError(f"unknown method {self.method!r}: choose one of {', '.join(METHODS)}")
         if self.upscale not in UPSCALERS:
-            raise ValueError(f"unknown upscale {self.upscale!r}: choose one of {', '.join(UPSCALERS)}")
+            raise InputError(f"unknown upscale {self.upscale!r}: choose one of {', '.join(UPSCALERS)}")
         if self.upscale_where not in (None, *PLACES):
-            raise ValueError(
+            raise InputError(
                 f"unknown upscale_where {self.upscale_where!r}: choose one of {', '.join(PLACES)}, or None"
             )
         if self.method == "learned" and self.upscale_where == "smear":
-            raise ValueError("upscale_where 'smear' is of the paper's method; with 'learned' only crops are upscaled")
+            raise InputError("upscale_where 'smear' is of the paper's method; with 'learned' only crops are upscaled")
         for name in ("diameter_px", "expected_px"):
             value = getattr(self, name)
             if value is not None and not 2 <= value < float("inf"):
-                raise ValueError(f"{name} must be at least 2 pixels, or None to estimate it, not {value!r}")
+                raise InputError(f"{name} must be at least 2 pixels, or None to estimate it, not {value!r}")
         if isinstance(self.size_px, bool) or not isinstance(self.size_px, int) or self.size_px < 8:
-            raise ValueError(f"size_px must be a whole number of at least 8 pixels, not {self.size_px!r}")
+            raise InputError(f"size_px must be a whole number of at least 8 pixels, not {self.size_px!r}")
         for name in ("clahe_clip", "clahe_tile", "min_distance", "edge", "votes", "radius_min"):
             if not 0 < getattr(self, name) < float("inf"):
-                raise ValueError(f"{name} must be a positive number, not {getattr(self, name)!r}")
+                raise InputError(f"{name} must be a positive number, not {getattr(self, name)!r}")
         if not 0 <= self.min_score <= 1:
-            raise ValueError(f"min_score must lie between 0 and 1, not {self.min_score!r}")
+            raise InputError(f"min_score must lie between 0 and 1, not {self.min_score!r}")
         if not 0 <= self.blur < float("inf"):
-            raise ValueError(f"blur must be zero or a positive number, not {self.blur!r}")
+            raise InputError(f"blur must be zero or a positive number, not {self.blur!r}")
         if not 8 <= self.working_px < float("inf"):
-            raise ValueError(f"working_px must be at least 8 pixels, not {self.working_px!r}")
+            raise InputError(f"working_px must be at least 8 pixels, not {self.working_px!r}")
         if not self.radius_min < self.radius_max < float("inf"):
-            raise ValueError(f"radius_max ({self.radius_max!r}) must be greater than radius_min ({self.radius_min!r})")
+            raise InputError(f"radius_max ({self.radius_max!r}) must be greater than radius_min ({self.radius_min!r})")
 
     @property
     def uses_learned_finder(self) -> bool:

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from rbcnb._utils.errors import SmearWarning
+from rbcnb._utils.errors import InputError, SmearWarning
 from rbcnb.columns import CLASSES, LABEL, RADIUS, SMEAR, X, Y
 from rbcnb.smears.chula import chula_smears
 from rbcnb.smears.images import (
@@ -50,7 +50,7 @@ def synthetic_smears(
     with 40 % of it covered by cells (800 x 600 for 154 cells of 40 px). The same arguments give the same bytes.
     """
     if n < 1:
-        raise ValueError(f"n must be at least 1, not {n}")
+        raise InputError(f"n must be at least 1, not {n}")
     if height_px is None or width_px is None:
         area = max(n_cells, 1) * math.pi / 4 * diameter_px**2 / 0.40
         unit = max(round(math.sqrt(area / 12) / 2), math.ceil(diameter_px / 2)) * 2  # even sides of 4 x 3 units

@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 import pandas as pd
 
+from rbcnb._utils.errors import MissingFileError
 from rbcnb.columns import (
     CELL,
     DEV,
@@ -142,7 +143,7 @@ def load_corrections(path: str | Path) -> pd.DataFrame:
         FileNotFoundError: there is no such file: a wrong path must not pass for a look that changed nothing.
     """
     if not Path(path).is_file():
-        raise FileNotFoundError(f"{path}: no such file of readings; give the one that the second look was saved to")
+        raise MissingFileError(f"{path}: no such file of readings; give the one that the second look was saved to")
     return current_labels(load_readings(path))
 
 

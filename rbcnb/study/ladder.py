@@ -11,6 +11,7 @@ from typing import Any
 
 import pandas as pd
 
+from rbcnb._utils.errors import InputError
 from rbcnb.columns import CLASSES, CODOCYTE, DEV, LABEL, NORMAL, SPLIT, class_names
 from rbcnb.evaluation.prior_shift import BALANCED, shift_predictions
 from rbcnb.paper import TABLE2
@@ -142,9 +143,9 @@ def plan_ladder(
         ValueError: an arm or a rung is not known, or a method has no final fit.
     """
     if unknown := set(values["arms"]) - set(ARMS):
-        raise ValueError(f"unknown arms {', '.join(sorted(unknown))} of the ladder; known: {', '.join(ARMS)}")
+        raise InputError(f"unknown arms {', '.join(sorted(unknown))} of the ladder; known: {', '.join(ARMS)}")
     if unknown := sorted(set(values["rhos"]) - set(rungs)):
-        raise ValueError(f"unknown rungs {unknown} of the ladder; known: {', '.join(f'{rho:g}' for rho in rungs)}")
+        raise InputError(f"unknown rungs {unknown} of the ladder; known: {', '.join(f'{rho:g}' for rho in rungs)}")
     seed, plans = values["seed"], {}
     fits = [(protocol, *part) for protocol, rows in final.items() for part in rows.groupby("outer")]
     for protocol, outer, mine in fits:
@@ -153,7 +154,7 @@ def plan_ladder(
         name = split_name(protocol, outer)
         draws = dict.fromkeys(values["ladder_methods"], values["n_draws"])
         if missing := set(draws) - set(mine["method"]):
-            raise ValueError(f"no setting of {', '.join(sorted(missing))} was chosen; add it to methods in notebook 04")
+            raise InputError(f"no setting of {', '.join(sorted(missing))} was chosen; add it to methods in notebook 04")
         draws |= {method: values["rival_draws"] for method in mine["method"].unique() if method not in draws}
         best = best_settings(mine[mine["method"].map(draws) > 0])
         if protocol == "paper":

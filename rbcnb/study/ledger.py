@@ -23,6 +23,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
+from rbcnb._utils.errors import PlainError
 from rbcnb._utils.files import atomic_write
 from rbcnb.columns import CELL, LABEL, SMEAR, SPLIT, TEST, UNUSED
 from rbcnb.training.trial import Trial
@@ -56,7 +57,7 @@ LEDGER_COLUMNS = ("opened_at", *DataDigests._fields, *Entry._fields, "reason", "
 _Opening = tuple[DataDigests, Entry]
 
 
-class TestSetError(ValueError):
+class TestSetError(PlainError, ValueError):
     """A test set would be opened a second time with something changed; the message names what, and the way to do it."""
 
     __test__ = False  # no test class, whatever pytest makes of its name

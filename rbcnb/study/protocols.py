@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from rbcnb._utils.errors import InputError
 from rbcnb.training.splits import PROTOCOLS, TEST_FRACTION, split_name
 from rbcnb.training.trial import ALL_CELLS, RESAMPLING, SMOOTHED_LOSSES, Trial, expand_grid, setting_fields
 
@@ -55,7 +56,7 @@ def method_trial(base: Trial, method: str, *, alpha: float, gamma: float) -> Tri
         elif suffix and method.endswith(f"_{suffix}"):
             loss, resample = method.removesuffix(f"_{suffix}"), name
     if loss not in _LOSSES:
-        raise ValueError(f"unknown method {method!r}; known: {', '.join((*METHODS, *RIVALS))}")
+        raise InputError(f"unknown method {method!r}; known: {', '.join((*METHODS, *RIVALS))}")
     own = {"alpha": alpha, "gamma": gamma} if loss == "focal" else {"alpha": None, "gamma": None}
     return replace(base, loss=loss, resample=resample, label_smoothing=0.0, **own)
 
@@ -71,7 +72,7 @@ def protocol_names(protocol: str) -> tuple[str, ...]:
     if protocol == "both":
         return PROTOCOLS
     if protocol not in PROTOCOLS:
-        raise ValueError(f"protocol must be one of {', '.join(PROTOCOLS)} or both, got {protocol!r}")
+        raise InputError(f"protocol must be one of {', '.join(PROTOCOLS)} or both, got {protocol!r}")
     return (protocol,)
 
 
@@ -116,7 +117,7 @@ def _honest_tries(base: Trial, method: str, values: Mapping[str, Any]) -> list[T
     others = [trial for trial in expand_grid(plain, **knobs) if trial != plain]
     rates, n_tries = values["learning_rates"], values["n_tries"]
     if n_tries > (1 + len(others)) * len(rates):
-        raise ValueError(
+        raise InputError(
             f"{n_tries} tries per method, but {method} has {(1 + len(others)) * len(rates)} different settings; "
             "lower n_tries or give more values to try"
         )
@@ -172,14 +173,14 @@ def choose_settings(curves: pd.DataFrame, *, protocol: str, criterion: str = "ma
         that epoch the means over folds ``valid_loss``, ``valid_ce`` and ``valid_macro_f1``.
     """
     if criterion not in CRITERIA:
-        raise ValueError(f"criterion must be one of {', '.join(CRITERIA)}, got {criterion!r}")
+        raise InputError(f"criterion must be one of {', '.join(CRITERIA)}, got {criterion!r}")
     settings = ["method", *setting_fields(curves)]
     grouped = curves.groupby([*settings, "epoch"], dropna=False, sort=False)
     means = grouped[["valid_loss", "valid_ce", "valid_macro_f1"]].mean().assign(n_folds=grouped.size()).reset_index()
     # A fit that diverged left no curve: its setting is out, rather than judged by the folds that went well.
     means = means[means["n_folds"] == curves["fold"].nunique()].drop(columns="n_folds")
     if missing := set(curves["method"]) - set(means["method"]):
-        raise ValueError(
+        raise InputError(
             f"no setting of {', '.join(sorted(missing))} came through on every fold; lower its learning rate"
         )
     means = means.rename(columns={"epoch": "epochs"})

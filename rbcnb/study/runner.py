@@ -16,9 +16,10 @@ import pandas as pd
 from tqdm.auto import tqdm
 
 from rbcnb._utils.dask_cluster import ask_all_workers, connect, count_workers, shared_folder_probe
-from rbcnb._utils.errors import DeadWorkerError
+from rbcnb._utils.errors import DeadWorkerError, PlainError
 from rbcnb._utils.parallel import run_all
 from rbcnb.columns import FOLD, LABEL
+from rbcnb.study.progress import Course, EpochFile, Outcome, ticking
 from rbcnb.study.protocols import images_per_fit
 from rbcnb.study.store import checkpoint_of, lacks, results_table, store_failure, store_result
 from rbcnb.training.fit import TrialResult, hash_data, run_trial
@@ -31,38 +32,6 @@ if TYPE_CHECKING:
 
 # Between two lines of a study, on a bar and where none can be drawn.
 BAR_EVERY_S, LOG_EVERY_S = 0.5, 10.0
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What is to be said of one trial when it is stored."""
-
-    number: int  # of the trial in the study
-    macro_f1: float | None = None  # of its held-out cells
-    error: str = ""
-
-
-def progress_line(
-    trials: Sequence[Trial], done: Sequence[Outcome], costs: Sequence[float], *, jobs: int, spent_s: float
-) -> str:
-    """A study's line: trials done, running, left, the time left by their *costs*, and the best score on a fold so far.
-
-    Scores on the test set are not told: nobody is to stop a study by them.
-    """
-    left = len(trials) - len(done)
-    running = min(jobs, left)
-    line = f"study: {len(done)} of {len(trials)} trials done, {running} running, {left - running} waiting, "
-    line += f"{spent_s:.0f} s"
-    if done:
-        left_s = spent_s * (sum(costs) / sum(costs[outcome.number] for outcome in done) - 1)
-        line += f", about {left_s:.0f} s left"
-    if failed := sum(bool(outcome.error) for outcome in done):
-        line += f", {failed} failed"
-    scored = [one for one in done if one.macro_f1 is not None and trials[one.number].fold is not None]
-    if scored:
-        best = max(scored, key=lambda one: one.macro_f1)
-        line += f", best macro F1 on a fold {best.macro_f1:.3f} ({trials[best.number].method})"
-    return line
 
 
 def block_of(trial: Trial) -> tuple[str, int, int]:
@@ -116,15 +85,12 @@ def stored_trials(trials: Sequence[Trial], store: Path, data: str) -> list[Trial
     return named if all(map(is_there, named)) else None
 
 
-class StudyError(RuntimeError):
+class StudyError(PlainError, RuntimeError):
     """Some trials of a study failed; the finished ones are stored, and so are the reasons of the others."""
 
 
-class StudyInterrupt(KeyboardInterrupt):
-    """Somebody stopped a study; a notebook shows its message in place of a traceback through joblib and torch."""
-
-    def _render_traceback_(self) -> list[str]:
-        return [str(self)]
+class StudyInterrupt(PlainError, KeyboardInterrupt):  # noqa: N818 - as KeyboardInterrupt
+    """Somebody stopped a study."""
 
 
 @dataclass(frozen=True)
@@ -220,21 +186,28 @@ def _check_writable(store: Path) -> None:
 
 
 def _work(
-    item: tuple[Trial, str], cells: pd.DataFrame, crops: np.ndarray, store: Path, mark: Path | None
+    item: tuple[Trial, str],
+    cells: pd.DataFrame,
+    crops: np.ndarray,
+    store: Path,
+    mark: Path | None,
+    progress: Path | None = None,
 ) -> TrialResult | Failure:
     """Runs one trial in a worker, with one thread; a long one writes its state down under the key that comes with it.
 
     mark : on a cluster, a file that a worker sees in *store* if that is the same folder there.
+    progress : folder for the trial's epochs; a worker that does not see it, on another machine, tells of none.
     """
     import torch
 
     trial, key = item
     here = mark is None or mark.exists()
     checkpoint = checkpoint_of(store if here else _own_folder(), key)
+    report = EpochFile(progress / key) if progress is not None and progress.is_dir() else None
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        result = run_trial(trial, cells, crops, checkpoint=checkpoint)
+        result = run_trial(trial, cells, crops, checkpoint=checkpoint, report=report)
         if not here:
             checkpoint.unlink(missing_ok=True)  # in the store it goes when the result is there
         return result
@@ -296,31 +269,43 @@ def _train(
     order = sorted(range(len(trials)), key=lambda i: (-costs[i], *block_of(trials[i])))
     jobs = min(jobs, len(trials))
     items = [(trials[i], trials[i].key(data)) for i in order]
-    start = last = time.monotonic()
-    done: list[Outcome] = []
-    line = progress_line(trials, done, costs, jobs=jobs, spent_s=0)
+    keys = {key: i for i, (_, key) in zip(order, items, strict=True)}
+    course = Course(trials, costs, jobs=jobs)
+    done, start = course.done, time.monotonic()
+    said_s = [start]  # when the last line was printed
     style = {"bar_format": "{desc} {bar}", "leave": False, "mininterval": BAR_EVERY_S}
     try:
         with (
-            tqdm(total=len(trials), desc=line, disable=no_bar, **style) as bar,
+            tqdm(total=len(trials), desc=course.line(spent_s=0), disable=no_bar, **style) as bar,
+            tempfile.TemporaryDirectory(prefix="rbcnb-progress-", ignore_cleanup_errors=True) as folder,
             shared_folder_probe(store) if client else nullcontext() as mark,
-            # An interruption between two of them is to stop the workers, too.
-            closing(run_all(_work, items, shared=(cells, crops, store, mark), jobs=jobs, client=client)) as results,
         ):
-            if bar.disable:
-                say(line)
-            for place, result in results:
-                number = order[place]
-                done.append(_keep(number, trials[number], result, store, data))
-                bar.update()
+            progress = Path(folder)
+
+            def tick() -> None:
                 now = time.monotonic()
-                if now - last >= (LOG_EVERY_S if bar.disable else BAR_EVERY_S) and len(done) < len(trials):
-                    running = count_workers(client) if client else jobs
-                    line = progress_line(trials, done, costs, jobs=running, spent_s=now - start)
-                    bar.set_description_str(line)
-                    if bar.disable:
-                        say(line)
-                    last = now
+                course.look(progress, keys, spent_s=now - start)
+                if not bar.disable:
+                    bar.set_description_str(course.line(spent_s=now - start))
+                elif now - said_s[0] >= LOG_EVERY_S:
+                    say(course.line(spent_s=now - start))
+                    said_s[0] = now
+
+            if bar.disable:
+                say(course.line(spent_s=0))
+            shared = cells, crops, store, mark, progress
+            # An interruption between two of them is to stop the workers, too. The clock stops first.
+            with (
+                closing(run_all(_work, items, shared=shared, jobs=jobs, client=client)) as results,
+                ticking(tick, BAR_EVERY_S),
+            ):
+                for place, result in results:
+                    number = order[place]
+                    done.append(_keep(number, trials[number], result, store, data))
+                    (progress / items[place][1]).unlink(missing_ok=True)
+                    if client:
+                        course.jobs = count_workers(client)
+                    bar.update()
     except KeyboardInterrupt:
         raise StudyInterrupt(
             f"study: stopped; {len(done)} of {len(trials)} trials are done and stored; the same again goes on there"

@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from rbcnb._utils.errors import MissingFileError
 from rbcnb._utils.files import atomic_write, file_digest
 from rbcnb.columns import CELL, PROB, REPETITION, SMEAR
 from rbcnb.training.fit import TrialResult
@@ -104,7 +105,7 @@ def pack_trials(store: Path, keys: Sequence[str], folder: Path) -> tuple[str, st
     for key in keys:
         record = load_record(store, key)
         if record is None:
-            raise FileNotFoundError(f"{store}: no finished trial {key}; run the study that makes it")
+            raise MissingFileError(f"{store}: no finished trial {key}; run the study that makes it")
         # The file that the digest is of is not kept.
         records.append((key, json.dumps({name: value for name, value in record.items() if name != "digest"})))
         if not record["error"]:
@@ -244,7 +245,7 @@ def load_curves(store: str | Path, keys: Sequence[str]) -> pd.DataFrame:
     for key in keys:
         record = load_record(Path(store), key)
         if record is None:
-            raise FileNotFoundError(f"{store}: no finished trial {key}; run the study that makes it")
+            raise MissingFileError(f"{store}: no finished trial {key}; run the study that makes it")
         if record["error"]:
             continue  # it has no curve, and whoever chooses by curves must do without it
         trial = Trial(**record["trial"])

@@ -2,6 +2,7 @@
 
 import time
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -51,6 +52,26 @@ class CheckpointCallback(Callback):
         except (OSError, RuntimeError) as error:  # torch makes a full disk a RuntimeError
             warnings.warn(f"{self.path}: no checkpoint could be written ({error}); free some space", stacklevel=2)
         self.saved_s = time.monotonic()
+
+
+class ReportCallback(Callback):
+    """Tells *report* how many epochs are done, before the first one and after each; changes nothing of the fit.
+
+    Args:
+        report: takes the number.
+        done: epochs of the checkpoint that the fit goes on from.
+    """
+
+    order = CheckpointCallback.order + 1
+
+    def __init__(self, report: Callable[[int], None], done: int = 0) -> None:
+        self.tell, self.done = report, done
+
+    def before_fit(self) -> None:
+        self.tell(self.done)
+
+    def after_epoch(self) -> None:
+        self.tell(max(self.done, self.epoch + 1))  # those of the checkpoint are passed over one by one
 
 
 def resume(learner: Learner, path: str | Path) -> int:

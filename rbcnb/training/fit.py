@@ -52,6 +52,7 @@ def run_trial(
     device: str | None = None,
     checkpoint: str | Path | None = None,
     keep: Callable[[Any], None] | None = None,
+    report: Callable[[int], None] | None = None,
 ) -> TrialResult:
     """Fits one trial and predicts the cells it holds out (its fold, or the test set when ``fold`` is None).
 
@@ -66,6 +67,7 @@ def run_trial(
             CPU to the same numbers as if it had never stopped.
         keep: takes the fitted network, a torch module in float32, which is else let go; see
             `rbcnb.workflow.export_model`.
+        report: takes the number of epochs done, before the first one (0, or those of the checkpoint) and after each.
 
     Returns:
         Scores, curves and predictions. Same trial, data, machine and thread count on a CPU: same numbers.
@@ -77,7 +79,7 @@ def run_trial(
     """
     import torch
 
-    from rbcnb.training.checkpoint import CheckpointCallback, resume
+    from rbcnb.training.checkpoint import CheckpointCallback, ReportCallback, resume
     from rbcnb.training.dataloaders import cell_dataloaders
     from rbcnb.training.engine import bare_model, choose_engine, out_of_memory, processor_kind
     from rbcnb.training.kernels import kept_memory
@@ -99,6 +101,8 @@ def run_trial(
             if checkpoint is not None:
                 done = resume(learner, checkpoint)
                 learner.add_cb(CheckpointCallback(checkpoint))
+            if report is not None:
+                learner.add_cb(ReportCallback(report, done))
             fit_trial(learner, trial, start_epoch=done)
             # A final fit meets the test cells only now: its learner never saw them.
             scored = dls.valid if trial.fold is not None else dls.test_dl(crops[held_out])

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 from sklearn.model_selection import KFold, StratifiedKFold, train_test_split
 
+from rbcnb._utils.errors import PlainError
 from rbcnb.columns import CELL, CROP, DEV, FOLD, GROUP, LABEL, NO_FOLD, SMEAR, SPLIT, TEST
 from rbcnb.paper import SETTINGS
 
@@ -25,7 +26,7 @@ _ATTEMPTS = 200  # grouped folds drawn before it is said that none will do
 _OUTER, _INNER = 0, 1  # apart, so that folds and test sets are drawn from different random numbers
 
 
-class SplitError(ValueError):
+class SplitError(PlainError, ValueError):
     """The cells cannot be split as asked; the message says why and what would mend it."""
 
 

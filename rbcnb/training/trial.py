@@ -13,6 +13,7 @@ from collections.abc import Container, Iterable
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
+from rbcnb._utils.errors import InputError
 from rbcnb.columns import FOLD
 
 # A part of every stored trial's name. Raise it when the same settings on the same cells would give other predictions
@@ -80,27 +81,27 @@ class Trial:
                     object.__setattr__(self, name, kind(getattr(self, name)))
         for name, known in CHOICES.items():
             if getattr(self, name) not in known:
-                raise ValueError(f"{name} must be one of {known}, got {getattr(self, name)!r}")
+                raise InputError(f"{name} must be one of {known}, got {getattr(self, name)!r}")
         given = {self.alpha is not None, self.gamma is not None}
         if given != {self.loss == "focal"}:
-            raise ValueError(f"alpha and gamma belong to the focal loss, got {self.loss!r}, {self.alpha}, {self.gamma}")
+            raise InputError(f"alpha and gamma belong to the focal loss, got {self.loss!r}, {self.alpha}, {self.gamma}")
         if self.alpha is not None and not 0 < self.alpha < math.inf:
-            raise ValueError(f"alpha must be positive and finite, got {self.alpha}; for no weighting take 1")
+            raise InputError(f"alpha must be positive and finite, got {self.alpha}; for no weighting take 1")
         if self.gamma is not None and not 0 <= self.gamma < math.inf:
-            raise ValueError(f"gamma must be finite and at least 0, got {self.gamma}")
+            raise InputError(f"gamma must be finite and at least 0, got {self.gamma}")
         if not 0 <= self.label_smoothing < 1:
-            raise ValueError(f"label_smoothing must lie in [0, 1), got {self.label_smoothing}")
+            raise InputError(f"label_smoothing must lie in [0, 1), got {self.label_smoothing}")
         if self.label_smoothing and self.loss not in SMOOTHED_LOSSES:
-            raise ValueError(f"label_smoothing belongs to {' and '.join(SMOOTHED_LOSSES)}, got {self.loss!r}")
+            raise InputError(f"label_smoothing belongs to {' and '.join(SMOOTHED_LOSSES)}, got {self.loss!r}")
         if self.dev_counts != ALL_CELLS and not _COUNTS.fullmatch(self.dev_counts):
-            raise ValueError(f"dev_counts must be numbers like 71/71/2691, one per class, got {self.dev_counts!r}")
+            raise InputError(f"dev_counts must be numbers like 71/71/2691, one per class, got {self.dev_counts!r}")
         for name in ("epochs", "batch_size"):
             if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+                raise InputError(f"{name} must be at least 1, got {getattr(self, name)}")
         if not 0 < self.learning_rate < math.inf:
-            raise ValueError(f"learning_rate must be positive, got {self.learning_rate}")
+            raise InputError(f"learning_rate must be positive, got {self.learning_rate}")
         if not 0 <= self.weight_decay < math.inf:
-            raise ValueError(f"weight_decay must be at least 0, got {self.weight_decay}")
+            raise InputError(f"weight_decay must be at least 0, got {self.weight_decay}")
 
     @property
     def method(self) -> str:

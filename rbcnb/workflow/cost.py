@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from rbcnb._utils.errors import InputError
 from rbcnb.columns import CLASSES, DEV, LABEL, SPLIT
 from rbcnb.smears.images import SmearError
 from rbcnb.smears.sources import load_smears
@@ -199,7 +200,7 @@ def check_enough(expected: Expected, values: Mapping[str, Any]) -> None:
         return
     outer_splits(("honest",), n_splits=values["n_splits"], n_outer=values["n_outer"])
     if missing := set(values["ladder_methods"]) - set(values["methods"]):
-        raise ValueError(f"the ladder asks for {', '.join(sorted(missing))}: add that to methods, or nothing tunes it")
+        raise InputError(f"the ladder asks for {', '.join(sorted(missing))}: add that to methods, or nothing tunes it")
     least = values["n_outer"] * MIN_TEST_GROUPS
     n_dev = expected.n_groups - MIN_TEST_GROUPS
     if expected.n_groups < least or n_dev < values["n_folds"]:

@@ -102,7 +102,8 @@ def _output(output: nbformat.NotebookNode) -> str:
     if explorer := re.search(rf'<script type="{re.escape(MIME)}"[^>]*>(.*?)</script>', source, re.DOTALL):
         return f'<div class="rbcnb-explorer"></div><script type="{MIME}">{explorer[1]}</script>'
     if source:
-        return f'<div class="table">{re.sub("<style.*?</style>", "", source, flags=re.DOTALL)}</div>'
+        plain = re.sub("<style.*?</style>", "", source, flags=re.DOTALL)
+        return f'<div class="table">{plain}</div>' if "<table" in plain else plain
     if "image/png" in data:
         words = html.escape("".join(data.get("text/plain", "a picture")), quote=True)
         return f'<img alt="{words}" src="data:image/png;base64,{data["image/png"].strip()}">'

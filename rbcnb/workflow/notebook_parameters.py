@@ -20,11 +20,13 @@ from typing import Any
 import nbformat
 import yaml
 
+from rbcnb._utils.errors import PlainError
+
 TAG = "parameters"
 _TYPES: dict[str, type] = {"int": int, "float": float, "str": str, "bool": bool}
 
 
-class ParameterError(ValueError):
+class ParameterError(PlainError, ValueError):
     """A parameter is unknown or of the wrong type; the message names it and the mend."""
 
 

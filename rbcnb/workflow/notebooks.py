@@ -8,9 +8,11 @@ import platform
 import shutil
 import sys
 import time
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Callable, Mapping, Sequence, Set
 from pathlib import Path
 from typing import Any
+
+import nbformat
 
 from rbcnb._utils.code_digest import PACKAGE
 from rbcnb._utils.errors import UnfinishedError
@@ -25,6 +27,8 @@ from rbcnb.workflow.notebook_parameters import (
 )
 from rbcnb.workflow.run import Run
 
+_WIDGET = "application/vnd.jupyter.widget-view+json"
+_LOOK_EVERY_S = 1.0  # whether a notebook takes longer than expected
 # Parameters that may name a folder or a file.
 _FOLDERS = ("smears", "data", "corrections", "preregistration")
 
@@ -67,6 +71,27 @@ def run_notebook(source: Path, target: Path, parameters: dict[str, Any]) -> None
             f"{source.stem}: its kernel died, most often for want of memory; try --jobs 1. "
             "What is finished is kept; the same command carries on from there."
         ) from None
+    finally:
+        if target.exists():
+            _make_still(target)
+
+
+def _make_still(path: Path) -> None:
+    """Leaves of the widgets of an executed notebook their pictures: no kernel will answer them again.
+
+    Without the widgets' state, other programs show the picture that a widget brings
+    (`rbcnb.plotting.sliders.with_picture`), and fetch no code to draw it by. A progress bar has none, and is over.
+    Slides pass the parameters over.
+    """
+    notebook = nbformat.read(path, as_version=4)
+    notebook.metadata.pop("widgets", None)
+    for cell in notebook.cells:
+        if "injected-parameters" in cell.metadata.get("tags", ()):
+            cell.metadata["slideshow"] = {"slide_type": "skip"}
+        if cell.cell_type == "code":
+            cell.outputs = [one for one in cell.outputs if set(one.get("data", ())) != {_WIDGET, "text/plain"}]
+    with atomic_write(path) as part:
+        nbformat.write(notebook, part)
 
 
 def _verbatim(path: Path) -> str:
@@ -270,6 +295,7 @@ def _execute(
 ) -> None:
     from rbcnb._utils.dask_cluster import connect, count_workers
     from rbcnb.segmentation.upscaling import usable_method
+    from rbcnb.study.progress import ticking
     from rbcnb.study.runner import default_jobs
     from rbcnb.workflow.cost import estimate
 
@@ -281,8 +307,8 @@ def _execute(
     where = f"{workers} workers like this machine" if workers else "this machine"
     expected = estimate(merged, notebooks=numbers, jobs=workers or merged["jobs"] or default_jobs())
     record["estimated_s"] = {name: round(seconds, 1) for name, seconds in expected.items()}
-    left = sum(expected.values())
-    say(f"{len(pending)} notebooks to run into {run.folder}; about {duration(left)} on {where}")
+    spent: dict[str, float] = {}
+    say(f"{len(pending)} notebooks to run into {run.folder}; at least {duration(sum(expected.values()))} on {where}")
     for number, path in enumerate(pending, start=1):
         say(f"[{number}/{len(pending)}] {path.stem} ...")
         start = time.perf_counter()
@@ -290,7 +316,8 @@ def _execute(
         record["notebooks"].pop(path.stem, None)
         run.save_record(record)
         try:
-            run_notebook(path, run.folder / file, parameters[path.stem])
+            with ticking(_overdue(expected, dict(spent), path.stem), _LOOK_EVERY_S):
+                run_notebook(path, run.folder / file, parameters[path.stem])
         except ReproductionError:
             from rbcnb.workflow.report import write_report
 
@@ -300,9 +327,52 @@ def _execute(
         record["notebooks"][path.stem] = {"seconds": round(seconds, 1), "fingerprint": stamps[path.stem], "file": file}
         record["data_hash"] = run.data_hash()
         run.save_record(record)
-        left -= expected[path.stem[:2]]
-        more = f"; about {duration(left)} left" if number < len(pending) else ""
+        spent[path.stem[:2]] = seconds
+        more = f"; {time_left(expected, spent)}" if number < len(pending) else ""
         say(f"[{number}/{len(pending)}] {path.stem}: {seconds:.0f} s{more}")
+
+
+def time_left(
+    expected: Mapping[str, float], spent: Mapping[str, float], *, running: str = "", running_s: float = 0.0
+) -> str:
+    """What is left of a run, in words, at the speed of what this run has done already.
+
+    Args:
+        expected: notebook -> seconds estimated beforehand, of all that are to run.
+        spent: notebook -> seconds measured, of those that this run has done.
+        running: the notebook at work, if any.
+        running_s: how long it has been.
+
+    Returns:
+        "about 4 min left"; "at least" where nothing is measured yet, and where *running* has taken longer than it was
+        to: that says only how much the others need.
+    """
+    slowness = sum(spent.values()) / sum(expected[name] for name in spent) if spent else 1.0
+    wanted_s = slowness * expected.get(running, 0.0)
+    overdue = bool(running) and running_s > wanted_s
+    if overdue:
+        slowness = max(slowness, running_s / expected[running])
+    others_s = sum(slowness * seconds for name, seconds in expected.items() if name not in spent and name != running)
+    if overdue:
+        others = f"; at least {duration(others_s)} for the notebooks after it" if others_s else ""
+        return f"{duration(running_s)} so far, longer than the {duration(wanted_s)} expected{others}"
+    words = "about" if spent else "at least"
+    return f"{words} {duration(others_s + wanted_s - running_s * bool(running))} left"
+
+
+def _overdue(expected: Mapping[str, float], spent: Mapping[str, float], notebook: str) -> Callable[[], None]:
+    """A function that says that *notebook* is later than expected: once, and again at each doubling of its time."""
+    start, limit_s = time.perf_counter(), 0.0
+
+    def look() -> None:
+        nonlocal limit_s
+        running_s = time.perf_counter() - start
+        words = time_left(expected, spent, running=notebook[:2], running_s=running_s)
+        if "longer than" in words and running_s > limit_s:
+            limit_s = 2 * running_s
+            say(f"{notebook}: {words}")
+
+    return look
 
 
 def duration(seconds: float) -> str:

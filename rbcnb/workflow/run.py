@@ -22,6 +22,7 @@ import pandas as pd
 from PIL import Image
 
 from rbcnb import __version__
+from rbcnb._utils.errors import InputError, MissingFileError
 from rbcnb._utils.files import atomic_write, file_digest
 from rbcnb.columns import GROUP, LABEL, PUBLISHED, SIMULATED, SMEAR, SMEARS, TOY_CELLS
 from rbcnb.labels.readings import READINGS_CSV, SECOND_LOOK_CSV
@@ -62,7 +63,7 @@ _RENDERED = (
 )
 
 
-class MissingResultError(FileNotFoundError):
+class MissingResultError(MissingFileError):
     """A notebook asks for what an earlier one makes; the message names it."""
 
 
@@ -296,7 +297,7 @@ class Run:
         except FileNotFoundError:
             return {}
         except json.JSONDecodeError as error:
-            raise ValueError(
+            raise InputError(
                 f"{path}: not readable as JSON ({error}); remove it to start the run's record anew"
             ) from None
 

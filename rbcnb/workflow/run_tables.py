@@ -10,6 +10,7 @@ from typing import Any
 
 import pandas as pd
 
+from rbcnb._utils.errors import InputError
 from rbcnb.columns import readable
 from rbcnb.evaluation.calibration import calibration_table
 from rbcnb.evaluation.metrics import confident_mistakes, score_predictions
@@ -66,7 +67,7 @@ class RunTables:
     def value(self, name: str) -> Any:
         """A parameter that the tables are made with."""
         if name not in self.values:
-            raise ValueError(f"run.json does not tell {name}; run the notebooks with rbcnb reproduce")
+            raise InputError(f"run.json does not tell {name}; run the notebooks with rbcnb reproduce")
         return self.values[name]
 
     @cached_property

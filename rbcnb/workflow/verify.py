@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from rbcnb._utils.errors import PlainError
 from rbcnb._utils.files import file_digest
 from rbcnb.columns import CROP, LABEL, TARGET
 from rbcnb.counting.model_file import ModelFileError, load_model
@@ -65,7 +66,7 @@ def unopened_fits(run: Run) -> list[Finding]:
     return list(missing.values())
 
 
-class VerifyError(ValueError):
+class VerifyError(PlainError, ValueError):
     """There is nothing to verify; the message says what to do."""
 
 

@@ -395,10 +395,11 @@ def test_a_scheduler_that_dies_ends_the_study_with_a_mend(tmp_path):
 
 
 def test_checkpoints_lie_in_the_store_where_a_worker_sees_it_and_else_on_its_own_disk(tmp_path, monkeypatch):
-    used = []
+    used, told = [], []
 
-    def fit(_trial, _cells, _crops, *, checkpoint):
+    def fit(_trial, _cells, _crops, *, checkpoint, report):
         used.append(checkpoint)
+        told.append(report)
         checkpoint.touch()
         return "result"
 
@@ -417,6 +418,11 @@ def test_checkpoints_lie_in_the_store_where_a_worker_sees_it_and_else_on_its_own
     assert used[0].exists()  # it goes when the result is stored
     assert not used[1].exists()
     assert [path.name for path in store.iterdir()] == ["key.ckpt"]
+    # A folder for its epochs that only another machine has is left alone.
+    runner._work((FAST, "key"), None, None, store, mark, tmp_path / "elsewhere")
+    runner._work((FAST, "key"), None, None, store, mark, tmp_path)
+    assert [report and report.path for report in told] == [None, None, None, tmp_path / "key"]
+    assert not (tmp_path / "elsewhere").exists()
 
 
 @pytest.mark.slow

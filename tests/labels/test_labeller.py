@@ -1,6 +1,7 @@
 """The labeller without a page: what its messages write, answer and show; a folder of cells; the command's refusals."""
 
 import ast
+import base64
 import itertools
 import json
 
@@ -212,6 +213,43 @@ def test_the_still_picture_shows_what_comes_next(path):
     for row in range(6):
         ann.tell("say", rows=[row], what="label", label="normal")
     assert ann.still().axes  # nothing is left, and a page that runs nothing has a picture all the same
+
+
+def test_in_whatever_state_it_says_what_is_left_and_what_to_do(path):
+    table, listed = cells(2, label="normal"), cells(2)[["smear", "cell"]]
+    ann = labeller(path, n=2, cells=table)
+    assert ann.advice().startswith("Nothing is left to label: each of the 2 cells has a label")
+    assert 'choose the queue "all"' in ann.tell("hello")["words"]
+    assert ann.tell("queue", queue="all")["words"].startswith('2 of 2 cells of the queue "all" are left to read')
+    assert 'The queue "disagreement" holds no cell' in ann.tell("queue", queue="disagreement")["words"]
+    again = labeller(path, n=2, cells=table, queue=listed)
+    again.tell("say", rows=[0], what="label", label="normal")
+    again.tell("say", rows=[1], what="skip")
+    assert again.advice().startswith("1 of 2 cells")
+    said = again.tell("say", rows=[1], what="unsure")["words"]
+    assert said.startswith(
+        'Every cell of the queue "list" is read, 2 in all, and every reading is saved. Run the cells'
+    )
+
+
+def test_without_a_kernel_there_are_a_picture_and_words(path):
+    """What the page shows while the kernel is busy is what a saved notebook holds: both are there when displayed."""
+    ann = labeller(path, n=2, cells=cells(2, label="normal"))
+    data, _ = ann._repr_mimebundle_()
+    assert "application/vnd.jupyter.widget-view+json" in data
+    assert data["text/plain"] == ann.words == f"A labeller, reader Ann. {ann.advice()}"
+    assert base64.b64decode(data["image/jpeg"]) == ann.picture
+    picture = cv2.imdecode(np.frombuffer(ann.picture, np.uint8), cv2.IMREAD_COLOR)
+    assert picture.shape[0] == THUMB_PX
+    assert picture[:, : 2 * THUMB_PX].std() > 20  # two cells of noise; the rest is bare
+    assert 'alt="A labeller, reader Ann.' in data["text/html"]
+
+    def torn(_row: int) -> np.ndarray:
+        raise OSError("torn")
+
+    data, _ = labeller(path, crops=torn)._repr_mimebundle_()
+    assert "image/jpeg" not in data
+    assert data["text/plain"].startswith("A labeller")
 
 
 @pytest.fixture(scope="module")

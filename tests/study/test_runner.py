@@ -10,7 +10,7 @@ import pytest
 
 from rbcnb.evaluation.metrics import score_predictions
 from rbcnb.study import runner
-from rbcnb.study.runner import Outcome, StudyError, mixed_blocks, progress_line, run_study
+from rbcnb.study.runner import StudyError, mixed_blocks, run_study
 from rbcnb.study.store import load_curves, load_predictions, predictions_by_method, results_table
 from rbcnb.training.splits import assign_splits
 from rbcnb.training.trial import Trial, expand_grid
@@ -154,17 +154,6 @@ def test_a_worker_that_dies_ends_the_study_with_a_mend(split_data, tmp_path, mon
     monkeypatch.setattr(runner, "_work", lambda *_: os._exit(9))
     with pytest.raises(StudyError, match=r"worker process died.* fewer jobs than 2"):
         run(expand_grid(FAST, fold=range(2)), split_data, tmp_path, jobs=2)
-
-
-def test_progress_tells_done_running_left_and_the_best_fold():
-    trials = expand_grid(FAST, fold=[0, 1, None])
-    done = [Outcome(1, macro_f1=0.25), Outcome(2, macro_f1=0.9)]
-    line = progress_line([*trials, FAST, FAST], done, [1.0, 2.0, 3.0, 4.0, 5.0], jobs=2, spent_s=10)
-    assert line == (
-        "study: 2 of 5 trials done, 2 running, 1 waiting, 10 s, about 20 s left, "
-        "best macro F1 on a fold 0.250 (cross_entropy)"
-    )  # the test set's 0.9 is not told
-    assert progress_line(trials, [Outcome(0, error="no")], [1.0] * 3, jobs=1, spent_s=5).endswith("left, 1 failed")
 
 
 def test_a_fit_that_diverges_on_a_fold_is_a_result_and_a_final_one_an_error(split_data, tmp_path):

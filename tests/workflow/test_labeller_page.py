@@ -55,9 +55,9 @@ labeller
 LABELS = {"1": "codocyte", "2": "hypochromia", "3": "normal"}
 
 
-def notebook(folder: Path) -> Path:
+def notebook(folder: Path, *sources: str) -> Path:
     kernel = {"kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"}}
-    cells = [nbformat.v4.new_code_cell(source) for source in (CELLS, SHOW)]
+    cells = [nbformat.v4.new_code_cell(source) for source in sources or (CELLS, SHOW)]
     path = folder / "notebooks" / "label.ipynb"
     path.parent.mkdir(parents=True)
     nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=kernel), path)
@@ -212,6 +212,45 @@ def test_a_key_held_down_is_one_reading_and_a_kernel_that_does_not_answer_is_tol
         written = load_readings(readings)
         assert written["cell"].tolist() == list(range(15))
         assert written["label"].tolist()[3:] == [LABELS[key] for key in "123123123123"]
+
+
+BUSY = """\
+import time
+while not Path("go").exists():
+    time.sleep(0.1)
+"""
+EMPTY = """\
+from pathlib import Path
+
+named = cells.head(50).assign(label="normal")
+Labeller(named, "readings.csv", reader="Ann", crops=crops, smear_image=lambda name: smears[name].image)
+"""
+
+
+def test_while_cells_run_and_with_nothing_to_read_there_are_words_and_no_black_frames(tmp_path, lab):
+    """Run All: the kernel answers no widget before the last cell is done, and every rendered cell has its label."""
+    path = notebook(tmp_path, CELLS, EMPTY, BUSY)
+    with (
+        browser.serving("lab", path, tmp_path / "home", lab=lab) as url,
+        browser.chromium_page(width_px=1280, height_px=800) as (page, _strangers),
+    ):
+        browser.open_notebook(page, url, app="lab")
+        page.wait_for_selector("text=The kernel is busy with other cells of the notebook")
+        root = page.locator(ROOT)
+        said = root.inner_text()
+        assert "Nothing is left to label" in said
+        assert "saved" not in said
+        assert root.locator(".notice img").evaluate("image => image.naturalWidth") > 96
+        assert root.locator(".frame:visible").count() == root.locator("button:visible").count() == 0
+        (path.parent / "go").touch()
+        page.wait_for_selector("text=nothing read yet")
+        assert "Nothing is left to label" in root.inner_text()
+        assert root.locator(".frame:visible").count() == 0
+        page.get_by_label("queue").select_option("all")
+        assert shown_cell(page).endswith("cell 0")
+        assert root.locator(".notice:visible").count() == 0
+        assert root.locator(".frame:visible").count() == 2
+        page.evaluate("window.jupyterapp.shell.currentWidget.sessionContext.shutdown()")
 
 
 def test_the_command_opens_the_labeller_over_a_segmented_folder(tmp_path):

@@ -2,14 +2,17 @@
 
 import json
 import platform
+import re
 import subprocess
 import sys
 from pathlib import Path
 
+import nbformat
 import pytest
 
 from rbcnb.cli import main
 from rbcnb.paper import TABLE2
+from rbcnb.plotting.sliders import with_picture
 from rbcnb.smears.images import SmearError
 from rbcnb.study.imbalance_lesson import SURE_FACTOR, SURE_SHARE
 from rbcnb.study.ladder import ladder_counts
@@ -158,6 +161,58 @@ def test_durations_are_said_as_a_person_would(seconds, said):
     assert notebooks.duration(seconds) == said
 
 
+def test_time_left_follows_this_run():
+    expected = {"01": 10.0, "02": 20.0, "04": 60.0}
+    assert notebooks.time_left(expected, {}) == "at least 2 min left"
+    assert notebooks.time_left(expected, {"01": 40.0}) == "about 5 min left"  # four times as slow as estimated
+    assert notebooks.time_left(expected, {"01": 40.0, "02": 20.0}) == "about 2 min left"  # 60 s in place of 30
+    assert notebooks.time_left(expected, {"01": 10.0}, running="02", running_s=15.0) == "about 65 s left"
+    late = notebooks.time_left(expected, {"01": 10.0}, running="02", running_s=60.0)
+    assert late == "60 s so far, longer than the 20 s expected; at least 3 min for the notebooks after it"
+    first = notebooks.time_left(expected, {}, running="01", running_s=20.0)
+    assert first == "20 s so far, longer than the 10 s expected; at least 3 min for the notebooks after it"
+    last = notebooks.time_left(expected, {"01": 10.0, "02": 20.0}, running="04", running_s=600.0)
+    assert last == "10 min so far, longer than the 60 s expected"
+
+
+def test_a_notebook_that_takes_too_long_says_so_now_and_then(monkeypatch, capsys):
+    now = [0.0]
+    monkeypatch.setattr(notebooks.time, "perf_counter", lambda: now[0])
+    look = notebooks._overdue({"01": 10.0, "02": 20.0}, {}, "01_segmentation")
+    for now[0] in (5.0, 9.0, 11.0, 12.0, 20.0, 23.0, 30.0):
+        look()
+    lines = capsys.readouterr().err.splitlines()
+    assert [line.partition(" so far")[0] for line in lines] == ["01_segmentation: 11 s", "01_segmentation: 23 s"]
+
+
+def widget_output(**more: str) -> nbformat.NotebookNode:
+    view = {"application/vnd.jupyter.widget-view+json": {"model_id": "m", "version_major": 2, "version_minor": 0}}
+    return nbformat.v4.new_output("display_data", view | {"text/plain": "VBox(children=(…"} | more)
+
+
+def test_an_executed_notebook_keeps_pictures_of_its_widgets_and_no_bar(tmp_path):
+    words = "A picture with sliders"
+    data, _ = with_picture({"text/plain": "VBox(children=(…"}, b"png", words)
+    figure = nbformat.v4.new_output("display_data", {"image/png": "aa", "text/plain": "<Figure>"})
+    shown = nbformat.v4.new_code_cell("explore()", outputs=[widget_output(), widget_output(**data), figure])
+    injected = nbformat.v4.new_code_cell("seed = 1", metadata={"tags": ["injected-parameters"]})
+    state = {"application/vnd.jupyter.widget-state+json": {"state": {"m": {}}, "version_major": 2, "version_minor": 0}}
+    path = tmp_path / "a.ipynb"
+    nbformat.write(nbformat.v4.new_notebook(cells=[injected, shown], metadata={"widgets": state}), path)
+    notebooks._make_still(path)
+    still = nbformat.read(path, as_version=4)
+    assert "widgets" not in still.metadata
+    assert still.cells[0].metadata["slideshow"] == {"slide_type": "skip"}
+    assert [sorted(output.data) for output in still.cells[1].outputs] == [
+        ["application/vnd.jupyter.widget-view+json", "image/png", "text/html", "text/plain"],
+        ["image/png", "text/plain"],
+    ]
+    page, _ = pytest.importorskip("nbconvert").HTMLExporter().from_notebook_node(still)
+    assert f'<img alt="{words}" src="data:image/png;base64,' in page
+    assert "VBox(children" not in page
+    assert "html-manager" not in page  # the code that draws widgets, from elsewhere
+
+
 def test_no_upscaling_costs_nothing():
     assert upscaling_seconds(1e6, 3.0, method="none") == upscaling_seconds(1e6, 1.0, method="bicubic") == 0.0
 
@@ -255,3 +310,26 @@ def test_notebooks_are_committed_without_outputs_and_short():
         assert all(not cell["outputs"] and cell["execution_count"] is None for cell in code)
         for cell in code:
             assert "import *" not in "".join(cell["source"])
+
+
+@pytest.mark.parametrize("path", notebooks.find_notebooks(), ids=lambda path: path.stem)
+def test_as_slides_a_notebook_tells_one_thing_at_a_time(path):
+    """Every cell says where it belongs; a slide begins with its text, and no reader scrolls through many cells."""
+    cells = nbformat.read(path, as_version=4).cells
+    kinds = [cell.metadata.get("slideshow", {}).get("slide_type") for cell in cells]
+    if path.stem.startswith("03") and not any(kinds):
+        pytest.skip("its slides are not laid out yet")
+    assert set(kinds) <= {"slide", "subslide", "fragment", "skip", "-"}
+    assert kinds[0] == "slide"
+    assert "skip" in [
+        kind for cell, kind in zip(cells, kinds, strict=True) if cell.metadata.get("tags") == ["parameters"]
+    ]
+    length = 0
+    for cell, kind in zip(cells, kinds, strict=True):
+        if cell.cell_type == "markdown" and re.match("#{1,2} ", cell.source):
+            assert kind == "slide", cell.source
+        if kind in ("slide", "subslide"):
+            assert cell.cell_type == "markdown", cell.source
+            length = 0
+        length += kind != "skip"
+        assert length <= 4, cell.source

@@ -33,6 +33,7 @@ function render({ model, el }) {
   let at = 0; // the thumbnail that the arrow keys are on
   let marked = true;
   let troubled = 0; // what had been sent when something last went wrong
+  const born = performance.now();
 
   // -- what there is to see
 
@@ -49,6 +50,10 @@ function render({ model, el }) {
     "div", { className: "row" }, make("span", { className: "row" }, ...modes),
     make("label", {}, "queue ", queues), bar, progress, make("span", { className: "push" }, "reader ", who), saved,
   );
+  const noticeText = make("p");
+  const noticePicture = make("img", { hidden: true, alt: "cells", draggable: false });
+  const noticeWait = make("p", { className: "faint" });
+  const notice = make("div", { className: "notice" }, noticeText, noticePicture, noticeWait);
   const cropFrame = make("div", { className: "frame" });
   const aroundFrame = make("div", { className: "frame" });
   const name = make("span");
@@ -74,7 +79,7 @@ function render({ model, el }) {
     "div", { className: "sheet", hidden: true },
     make("div", { className: "row" }, make("label", {}, "class ", sheetClass), back, pager, on, hint), grid,
   );
-  const body = make("div", { className: "body" }, ...one, sheetBox, keys);
+  const body = make("div", { className: "body" }, notice, ...one, sheetBox, keys);
   const comment = make("input", { className: "comment", maxLength: 500, onkeydown: inComment, ariaLabel: "comment" });
   comment.placeholder = "goes with the next reading; Enter returns to the keys";
   const last = make("span", { role: "status" });
@@ -169,14 +174,14 @@ function render({ model, el }) {
     if (!card?.ready) {
       shown = null;
       root.dataset.cell = "";
-      const done = !rows.length && !state.upcoming.length && !outbox.length;
-      const text = done ? (state.n ? "Every cell of this queue is read." : "This queue is empty.") : "waiting for the kernel";
-      cropFrame.replaceChildren(make("div", { className: "note" }, text));
+      cropFrame.replaceChildren(make("div", { className: "note" }, "waiting for the kernel"));
       aroundFrame.replaceChildren();
       name.textContent = given.textContent = "";
+      drawMode();
       return;
     }
     shown = card.row;
+    drawMode();
     cropFrame.replaceChildren(card.images[0] ?? make("div", { className: "note" }, card.problem));
     if (card.circle) aroundFrame.replaceChildren(card.images[1], circle(card.circle));
     else aroundFrame.replaceChildren(make("div", { className: "note" }, "no image of this smear here"));
@@ -345,14 +350,31 @@ function render({ model, el }) {
   function drawSaved() {
     const open = outbox.filter((one) => one.kind === "say" || one.kind === "undo");
     const slow = open.length && performance.now() - open[0].when > SLOW_MS;
-    saved.textContent = !open.length ? "all saved" : slow ? `${open.length} NOT SAVED, the kernel does not answer` : "saving";
+    const read = state?.read || state?.skipped || state?.acts;
+    const rest = read ? "all saved" : "nothing read yet";
+    saved.textContent = !open.length ? rest : slow ? `${open.length} NOT SAVED, the kernel does not answer` : "saving";
     saved.className = slow ? "wrong" : "faint";
     root.dataset.unsaved = open.length;
+    if (!state && performance.now() - born > SLOW_MS) {
+      noticeWait.textContent =
+        "The kernel is busy with other cells of the notebook: reading begins when they are done. " +
+        "If no kernel is running, start one and run this cell.";
+    }
   }
 
+  // Before the kernel has said anything, and where nothing is left to read, there are words in place of pictures.
   function drawMode() {
+    const nothing = !state || (!upcoming().length && !state.upcoming.length && !outbox.length);
+    head.hidden = foot.hidden = keys.hidden = !state;
+    notice.hidden = Boolean(sheet) || !nothing;
+    if (state) {
+      noticeText.textContent = state.words;
+      noticeWait.textContent = "";
+      noticePicture.hidden = !noticePicture.src || Boolean(state.n);
+    }
+    [...classes.children, unsure, skip, mark].forEach((button) => (button.disabled = !sheet && nothing));
     modes.forEach((button, i) => (button.ariaPressed = Boolean(sheet) === Boolean(i)));
-    one.forEach((figure) => (figure.hidden = Boolean(sheet)));
+    one.forEach((figure) => (figure.hidden = Boolean(sheet) || nothing));
     sheetBox.hidden = !sheet;
     skip.hidden = mark.hidden = Boolean(sheet);
     if (!sheet) delete root.dataset.sheet;
@@ -389,11 +411,20 @@ function render({ model, el }) {
   const clock = setInterval(drawSaved, 1000);
   window.addEventListener("beforeunload", leaving);
   model.on("msg:custom", heed);
+  noticeText.textContent = model.get("words");
+  noticeWait.textContent = "waiting for the kernel";
+  const file = model.get("picture");
+  if (file?.byteLength) {
+    noticePicture.src = address(file, "image/jpeg");
+    noticePicture.hidden = false;
+  }
+  drawMode();
   send({ kind: "hello" });
   return () => {
     clearInterval(clock);
     window.removeEventListener("beforeunload", leaving);
     model.off("msg:custom", heed);
+    if (noticePicture.src) URL.revokeObjectURL(noticePicture.src);
     for (const card of cards.values()) card.files.forEach((file) => URL.revokeObjectURL(file));
     if (sheet?.file) URL.revokeObjectURL(sheet.file);
   };

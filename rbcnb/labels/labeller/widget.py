@@ -13,12 +13,14 @@ from typing import Any
 import anywidget
 import numpy as np
 import pandas as pd
+import traitlets
 from matplotlib.figure import Figure
 
 from rbcnb.columns import CELL, CLASSES, FOUND, LABEL, PROB, SESSION, SMEAR, UNSURE, class_names
 from rbcnb.labels.consensus import current_labels
 from rbcnb.labels.labeller.pictures import THUMB_PX, CellPictures, crops_of_array
 from rbcnb.labels.labeller.queue import (
+    ALL,
     DISAGREEMENT,
     FIRST_LOOKS,
     FLAGGED,
@@ -32,6 +34,7 @@ from rbcnb.labels.labeller.queue import (
 )
 from rbcnb.labels.readings import KINDS, NAMED, UNDONE, Reading, append_readings, load_readings
 from rbcnb.plotting.cells import plot_contact_sheet
+from rbcnb.plotting.sliders import with_picture
 from rbcnb.plotting.style import colours_of
 
 AHEAD = 16  # cells whose pictures the page holds; also how far it may run ahead of what is saved
@@ -73,6 +76,9 @@ class Labeller(anywidget.AnyWidget):
 
     _esm = Path(__file__).with_name("widget.js")
     _css = Path(__file__).with_name("widget.css")
+    # What a page shows until the kernel answers, which it cannot do while a notebook's later cells run.
+    words = traitlets.Unicode().tag(sync=True)
+    picture = traitlets.Bytes().tag(sync=True)  # a JPEG file
 
     def __init__(
         self,
@@ -124,6 +130,37 @@ class Labeller(anywidget.AnyWidget):
         rows = list(islice(self.sitting.upcoming(), n)) or range(min(n, len(self._cells)))
         return plot_contact_sheet(np.stack([self._crop(row) for row in rows]))
 
+    def advice(self) -> str:
+        """What is left to read and what to do, in two or three sentences."""
+        n, n_read = len(self.sitting.queue), self.sitting.counts()["read"]
+        if not n and self.queue == UNLABELLED:
+            return (
+                f"Nothing is left to label: each of the {len(self._cells)} cells has a label. To read them all the "
+                f'same, choose the queue "{ALL}".'
+            )
+        if not n:
+            return f'The queue "{self.queue}" holds no cell. Choose another queue.'
+        if n_read < n:
+            return (
+                f'{n - n_read} of {n} cells of the queue "{self.queue}" are left to read. Click into the labeller: '
+                "one key names the cell and brings the next, and each reading is saved at once."
+            )
+        return (
+            f'Every cell of the queue "{self.queue}" is read, {n} in all, and every reading is saved. Run the cells '
+            "below again: they take the readings in. Or choose another queue."
+        )
+
+    def _repr_mimebundle_(self, **options: Any) -> tuple[dict, dict]:
+        """The widget, and for whoever has no kernel what it is and the cells that come next."""
+        try:
+            rows = list(islice(self.sitting.upcoming(), SHEET_COLUMNS)) or range(min(SHEET_COLUMNS, len(self._cells)))
+            self.picture = self._pictures.sheet_file(rows, SHEET_COLUMNS) if len(rows) else b""
+        except (ValueError, OSError):  # a damaged picture, which the labeller will name
+            self.picture = b""
+        self.words = f"A labeller, reader {self.reader}. {self.advice()}"
+        bundle = super()._repr_mimebundle_(**options)
+        return with_picture(bundle, self.picture, self.words, kind="image/jpeg")
+
     def _sit(self, queue: str) -> ReadingSession:
         """The sitting before *queue* as the readings on disk leave it."""
         if queue not in self._queues:
@@ -170,6 +207,7 @@ class Labeller(anywidget.AnyWidget):
                 "queue": self.queue,
                 "queues": list(self._queues),
                 "n": len(sitting.queue),
+                "words": self.advice(),
                 "read": counts["read"],
                 "skipped": counts["skipped"],
                 "upcoming": list(islice(sitting.upcoming(), AHEAD)),
