@@ -13,7 +13,7 @@ import textwrap
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from importlib.resources import files
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
@@ -52,7 +52,7 @@ class _WrongAnswerError(Exception):
 
 @functools.cache
 def _exercises() -> dict[str, dict[str, Any]]:
-    text = files("rbcnb.losses").joinpath("exercises.yaml").read_text(encoding="utf-8")
+    text = Path(__file__).with_name("exercises.yaml").read_text(encoding="utf-8")
     return yaml.safe_load(text)
 
 

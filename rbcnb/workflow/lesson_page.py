@@ -5,7 +5,6 @@ import json
 import re
 import tempfile
 from collections.abc import Callable, Iterator
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -128,4 +127,4 @@ def _json(data: Any) -> str:
 
 
 def _text(name: str) -> str:
-    return files("rbcnb.workflow").joinpath(name).read_text(encoding="utf-8")
+    return Path(__file__).with_name(name).read_text(encoding="utf-8")
