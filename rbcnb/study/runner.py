@@ -4,7 +4,7 @@ import getpass
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from contextlib import closing, nullcontext
+from contextlib import closing, nullcontext, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -267,7 +267,7 @@ def _train(
     # The longest first, so that no worker sits idle behind one that started late; of equally long ones those of a block
     # (network, outer split, seed) together, so that what is compared is computed by one machine, stopped or not.
     order = sorted(range(len(trials)), key=lambda i: (-costs[i], *block_of(trials[i])))
-    jobs = min(jobs, len(trials))
+    jobs = min(count_workers(client) if client else jobs, len(trials))
     items = [(trials[i], trials[i].key(data)) for i in order]
     keys = {key: i for i, (_, key) in zip(order, items, strict=True)}
     course = Course(trials, costs, jobs=jobs)
@@ -303,8 +303,8 @@ def _train(
                     number = order[place]
                     done.append(_keep(number, trials[number], result, store, data))
                     (progress / items[place][1]).unlink(missing_ok=True)
-                    if client:
-                        course.jobs = count_workers(client)
+                    with suppress(OSError, RuntimeError):  # of a scheduler that is gone the next result tells
+                        course.jobs = count_workers(client) if client else jobs
                     bar.update()
     except KeyboardInterrupt:
         raise StudyInterrupt(
