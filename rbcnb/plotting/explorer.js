@@ -1,6 +1,6 @@
 // Native sliders in front of Vega-Lite charts: what a slider sets is a signal of every chart, and the browser draws.
 // data: { alt, heading, controls: [{ name, label, values, texts, value }], panels: [Vega-Lite specifications] }
-// The first chart's signal "reading", where it has one, is the sentence below the charts.
+// The first chart's signal "reading" is the sentence below the charts.
 async function showExplorer(root, data, embed) {
   const make = (tag, attributes, ...children) => {
     const element = document.createElement(tag);
@@ -8,23 +8,24 @@ async function showExplorer(root, data, embed) {
     element.append(...children);
     return element;
   };
-  const views = [];
-  const apply = (signals) => {
+  const views = []; // grows while the charts are made; sliders may move before that
+  const apply = () => {
     for (const view of views) {
-      for (const [name, value] of Object.entries(signals)) view.signal(name, value);
+      for (const { name, value } of sliders) view.signal(name, value());
       view.run();
     }
-    if ("reading" in views[0].getState().signals) reading.textContent = views[0].signal("reading");
+    if (views.length > 0) reading.textContent = views[0].signal("reading");
   };
   const slider = ({ name, label, values, texts, value }) => {
     const box = typeof value === "boolean";
     const track = box ? { type: "checkbox" } : { type: "range", min: 0, max: values.length - 1, step: 1 };
-    const input = make("input", { name, ...track });
-    const output = make("output", {});
+    const input = make("input", { name, "aria-label": label, ...track });
+    const output = make("output", { "aria-live": "off" }); // the slider itself tells its value
     const place = () => (box ? Number(input.checked) : Number(input.value));
     const show = () => {
       output.textContent = texts[place()];
-      input.setAttribute("aria-valuetext", output.textContent); // a screen reader would read the place on the track
+      // A screen reader would read the place on the track.
+      if (!box) input.setAttribute("aria-valuetext", output.textContent);
     };
     const reset = () => {
       if (box) input.checked = value;
@@ -33,17 +34,17 @@ async function showExplorer(root, data, embed) {
     };
     input.addEventListener("input", () => {
       show();
-      apply({ [name]: values[place()] });
+      apply();
     });
     reset();
-    return { reset, label: make("label", {}, make("span", {}, label), input, output) };
+    return { name, value: () => values[place()], reset, label: make("label", {}, make("span", {}, label), input, output) };
   };
   const sliders = data.controls.map(slider);
   const heading = make("p", { class: "rbcnb-heading" }, data.heading);
   const button = make("button", { type: "button" }, "Reset");
   button.addEventListener("click", () => {
     sliders.forEach(({ reset }) => reset());
-    apply(Object.fromEntries(data.controls.map(({ name, value }) => [name, value])));
+    apply();
   });
   const controls = make("div", { class: "rbcnb-controls" }, ...sliders.map(({ label }) => label), button);
   if (sliders.length === 0) controls.hidden = true;
@@ -52,8 +53,11 @@ async function showExplorer(root, data, embed) {
   const reading = make("p", { class: "rbcnb-reading", role: "status" });
   root.replaceChildren(heading, controls, panels, reading);
   for (const [i, specification] of data.panels.entries()) {
-    views.push((await embed(places[i], specification, { actions: false, renderer: "svg" })).view);
+    // In a tree of its own: an SVG's clips are found by names, and another Vega of the page gives the same ones.
+    const chart = make("div", { style: "width: 100%" });
+    places[i].attachShadow({ mode: "open" }).append(chart);
+    views.push((await embed(chart, specification, { actions: false, renderer: "svg" })).view);
   }
-  apply({});
+  apply();
   root.views = views; // for whoever asks a chart for its numbers
 }

@@ -39,7 +39,9 @@ _CONFIG = {
     "axis": {
         **dict.fromkeys(("labelColor", "titleColor", "domainColor", "tickColor", "gridColor"), "currentColor"),
         "gridOpacity": 0.15,
+        "labelFlush": False,  # or labels at the ends would move towards their neighbours
         "labelFontSize": 12,
+        "labelSeparation": 6,
         "titleFontSize": 13,
         "titleFontWeight": "normal",
     },
@@ -257,6 +259,8 @@ class Explorer:
         given.append({"name": "reading", "expr": self.reading})
         panels = [panel.properties(width="container", height=PANEL_PX[1]).to_dict() for panel in self.panels]
         panels = [{**panel, "config": _CONFIG, "params": given + panel.get("params", [])} for panel in panels]
+        for panel in panels:
+            panel.pop("$schema")  # a page without a network names no address
         controls = [control.as_dict() for control in self.controls]
         told = {"name": self.name, "alt": self.alt, "heading": self.heading}
         return {**told, "controls": controls, "panels": panels}
@@ -289,7 +293,7 @@ class Explorer:
     def html(self) -> str:
         """A piece of a page that needs nothing else; a picture where no script may run."""
         place = f"rbcnb-{uuid.uuid4().hex[:12]}"
-        data = json.dumps(self.as_dict()).replace("</", "<\\/")
+        data = json.dumps(self.as_dict()).replace("<", "\\u003c")  # no text of a chart ends the script
         return (
             f'<div id="{place}" class="rbcnb-explorer"><img alt="{html.escape(self.alt)}" '
             f'style="max-width:100%" src="data:image/png;base64,{self.picture}"></div>'
@@ -314,13 +318,13 @@ class Explorer:
         }
 
 
-# A page of many charts unpacks Vega once.
+# A page of many charts unpacks Vega once: those that come while it is unpacked wait for it, too.
 _LOAD_VEGA = """
-if (!window.rbcnbVega) {
+await (window.rbcnbVegaUnpacked ??= (async () => {
   const packed = Uint8Array.from(atob("%s"), (letter) => letter.charCodeAt(0));
   const stream = new Blob([packed]).stream().pipeThrough(new DecompressionStream("gzip"));
   new Function(await new Response(stream).text())();
-}"""
+})());"""
 
 
 @functools.cache

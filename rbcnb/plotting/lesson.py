@@ -360,11 +360,11 @@ def focal_curves(gammas: Sequence[float] = (0, 0.5, 1, 2, 5)) -> Explorer:
         for gamma, colour in zip(gammas, cycle(CYCLE[:-1], len(gammas)), strict=True)
     ]
     x, y = Axis("probability of the true class p_t (0 to 1)", 0, 1), Axis("loss (nats)", 0, 5)
-    easy = alt.Chart(alt.Data(values=[{"x": 0.5, "to": 1, "name": "well-classified examples"}])).encode(
+    easy = alt.Chart(alt.Data(values=[{"x": 0.5, "to": 1, "name": "well-classified\nexamples"}])).encode(
         x=alt.X("x", **x.options())
     )
     shade = easy.mark_rect(color="#7F7F7F", opacity=0.12).encode(x2="to")
-    words = easy.mark_text(align="left", dx=6, dy=8, baseline="top", fontSize=13, fill="currentColor")
+    words = easy.mark_text(align="left", dx=6, dy=8, baseline="top", fontSize=13, fill="currentColor", lineBreak="\n")
     words = words.encode(text="name:N", y=alt.value(0))
     chart = alt.layer(shade, words, *panel(curves, x, y).layer, title="focal loss, α = 1")
     return Explorer(
@@ -393,6 +393,7 @@ def loss_share_bars(shares: pd.DataFrame) -> Explorer:
     )
     scale = alt.Scale(domain=list(names.values()), range=[colours[label] for label in names])
     x = {"title": "share of the batch's total loss (%)", "scale": alt.Scale(domain=[0, 100]), "stack": "zero"}
+    x["axis"] = alt.Axis(tickCount=6)
     bars = alt.Chart(alt.Data(values=rows.round(3).to_dict("records"))).encode(
         y=alt.Y("line:N", sort=list(dict.fromkeys(rows["line"])), title=None, axis=alt.Axis(grid=False)),
         order="place:Q",

@@ -241,7 +241,7 @@ def toy_frames(
             words = words.encode(text="words:N", x=alt.value(0), y=alt.value(0))
             drawn.append(alt.layer(picture, words, title=alt.Title(readable(name), offset=20)))
     controls = [
-        Control("majority", "share of majority", list(majorities), 0.8, percent=True),
+        Control("majority", "share of majority", list(majorities), majorities[0], percent=True).at(0.8),
         Control("step", "twelfth of training", list(steps), steps[-1]),
     ]
     words = "The decisions of a small model over two measurements of toy cells, a picture for each loss."

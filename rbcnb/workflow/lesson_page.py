@@ -123,7 +123,7 @@ _MARKDOWN = mistune.create_markdown(renderer=_Renderer(escape=False), plugins=[m
 
 
 def _json(data: Any) -> str:
-    return json.dumps(data).replace("</", "<\\/")
+    return json.dumps(data).replace("<", "\\u003c")
 
 
 def _text(name: str) -> str:
