@@ -81,8 +81,10 @@ def test_nothing_runs_over_the_edge_of_a_phone(phone):
 
 def test_no_letter_is_smaller_than_12_px(phone):
     page, _ = phone
-    small = """(() => { const all = (root) => [...root.querySelectorAll('*')].flatMap(element =>
-      [element, ...(element.shadowRoot ? all(element.shadowRoot) : [])]); return all(document.body); })().filter(element =>
+    small = """(function all(root) {
+      const inside = element => [element, ...(element.shadowRoot ? all(element.shadowRoot) : [])];
+      return [...root.querySelectorAll('*')].flatMap(inside);
+    })(document.body).filter(element =>
       [...element.childNodes].some(node => node.nodeType === 3 && node.data.trim()) &&
       !element.closest('script, style, math') && parseFloat(getComputedStyle(element).fontSize) < 12
     ).map(element => element.outerHTML.slice(0, 100))"""
