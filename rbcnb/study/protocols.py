@@ -179,12 +179,15 @@ def choose_settings(curves: pd.DataFrame, *, protocol: str, criterion: str = "ma
     means = grouped[["valid_loss", "valid_ce", "valid_macro_f1"]].mean().assign(n_folds=grouped.size()).reset_index()
     # A fit that diverged left no curve: its setting is out, rather than judged by the folds that went well.
     means = means[means["n_folds"] == curves["fold"].nunique()].drop(columns="n_folds")
-    if missing := set(curves["method"]) - set(means["method"]):
-        raise InputError(
-            f"no setting of {', '.join(sorted(missing))} came through on every fold; lower its learning rate"
-        )
+    compared, left = (set(map(tuple, table[COMPARED].to_numpy())) for table in (curves, means))
+    if missing := sorted(
+        f"{method} ({architecture}, outer split {outer})" for outer, architecture, method in compared - left
+    ):
+        raise InputError(f"no setting of {', '.join(missing)} came through on every fold; lower its learning rate")
     means = means.rename(columns={"epoch": "epochs"})
-    means = means[~last_epoch_only(means) | (means["epochs"] == means["epochs"].max())]
+    # Of its own setting: networks are given different numbers of epochs.
+    last = means.groupby(settings, dropna=False)["epochs"].transform("max")
+    means = means[~last_epoch_only(means) | (means["epochs"] == last)]
     if protocol == "paper":
         best = means.groupby(settings, dropna=False, sort=False)["valid_loss"].idxmin()
     else:

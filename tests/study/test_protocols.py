@@ -156,7 +156,7 @@ def test_a_setting_that_diverged_on_a_fold_is_out():
     curves = curves_of(trials, flat, flat)
     torn = curves[~((curves["alpha"] == 0.5) & (curves["fold"] == 1))]
     assert choose_settings(torn, protocol="paper")["alpha"].tolist() == [1.0]
-    with pytest.raises(ValueError, match="no setting of cross_entropy came through on every fold"):
+    with pytest.raises(ValueError, match=r"no setting of cross_entropy \(small, outer split 0\) came through on every fold"):
         choose_settings(
             pd.concat(
                 [torn, curves_of([Trial(fold=0)], {("cross_entropy", None): [1, 1]}, {("cross_entropy", None): [1, 1]})]
@@ -200,6 +200,24 @@ def test_where_the_rate_decays_the_last_epoch_is_the_answer():
     f1s = {("cross_entropy", None): [0.5, 0.9, 0.6], ("ldam", None): [0.5, 0.9, 0.6]}
     chosen = choose_settings(curves_of(trials, f1s, f1s), protocol="honest").set_index("method")["epochs"]
     assert chosen.to_dict() == {"cross_entropy": 3, "ldam": 2}
+
+
+def test_a_network_with_fewer_epochs_than_another_keeps_its_choice():
+    small = Trial(protocol="honest", schedule="cosine")
+    curves = pd.concat(
+        [
+            curves_of(in_folds([trial], 2), {("cross_entropy", None): f1s}, {("cross_entropy", None): f1s})
+            for trial, f1s in (
+                (small, [0.5, 0.9, 0.6]),
+                (dataclasses.replace(small, architecture="resnet50"), [0.4, 0.7]),
+            )
+        ]
+    )
+    chosen = choose_settings(curves, protocol="honest").set_index("architecture")["epochs"]
+    assert chosen.to_dict() == {"small": 3, "resnet50": 2}
+    lost = curves[(curves["architecture"] == "small") | (curves["fold"] == 0)]
+    with pytest.raises(ValueError, match=r"no setting of cross_entropy \(resnet50, outer split 0\) came through"):
+        choose_settings(lost, protocol="honest")
 
 
 def test_honest_takes_the_best_macro_f1_and_of_equals_the_fewest_epochs():
