@@ -148,12 +148,6 @@ def wait_until_run(page: Any, *, limit_ms: float = 180_000) -> None:
     page.wait_for_function("!document.body.innerText.includes('[*]')", timeout=limit_ms)
 
 
-def shown_picture(page: Any) -> bytes:
-    """The file that the page's first image widget shows."""
-    fetched = "fetch(document.querySelector('.widget-image').src).then(answer => answer.arrayBuffer())"
-    return bytes(page.evaluate(f"{fetched}.then(buffer => [...new Uint8Array(buffer)])"))
-
-
 # In the page: the time from a key's event to the first frame that shows a newly loaded picture.
 _STOPWATCH = """() => {
   window.keyed = null; window.latencies = [];
@@ -192,6 +186,45 @@ _ATTRIBUTE_STOPWATCH = """([selector, attribute]) => {
 def start_attribute_stopwatch(page: Any, selector: str, attribute: str) -> None:
     """Has the page time, from now on, every key press until *attribute* of the first *selector* has another value."""
     page.evaluate(_ATTRIBUTE_STOPWATCH, [selector, attribute])
+
+
+# As above, for charts that the page draws itself: to the first frame after a mark of the chart has another shape.
+_DRAWING_STOPWATCH = """(selector) => {
+  window.keyed = null; window.latencies = [];
+  document.addEventListener('keydown', () => { window.keyed = performance.now(); }, true);
+  for (const view of document.querySelector(selector).views) {
+    new MutationObserver(() => {
+      if (window.keyed === null) return;
+      const start = window.keyed; window.keyed = null;
+      requestAnimationFrame(() => {
+        const channel = new MessageChannel();
+        channel.port1.onmessage = () => window.latencies.push(performance.now() - start);
+        channel.port2.postMessage(0);
+      });
+    }).observe(view.container(), { subtree: true, attributeFilter: ['d'] });
+  }
+}"""
+
+
+def start_drawing_stopwatch(page: Any, selector: str = ".rbcnb-explorer") -> None:
+    """Has the page time, from now on, every key press until a curve of the first explorer at *selector* changes."""
+    page.evaluate(_DRAWING_STOPWATCH, selector)
+
+
+def explorer_lines(page: Any, selector: str = ".rbcnb-explorer") -> list[list[list[list[float]]]]:
+    """What the first explorer at *selector* draws: panel -> line -> points, each x and y."""
+    return page.evaluate(_LINES, selector)
+
+
+_LINES = """(selector) => document.querySelector(selector).views.map((view) => {
+  const lines = [];
+  const walk = (mark) => {
+    if (mark.marktype === "line" && mark.role === "mark") lines.push(mark.items.map(({ datum }) => [datum.x, datum.y]));
+    for (const item of mark.items) (item.items ?? []).forEach(walk);
+  };
+  walk(view.scenegraph().root);
+  return lines;
+})"""
 
 
 def start_stopwatch(page: Any) -> None:

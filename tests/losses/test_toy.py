@@ -1,9 +1,12 @@
 """The toy's truth, its fits side by side, and what a scalar alpha does to Adam and to SGD."""
 
+import base64
+import functools
 import io
 from functools import partial
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 import torch.nn.functional as F
@@ -12,11 +15,13 @@ from scipy.stats import multivariate_normal
 from sklearn.metrics import balanced_accuracy_score, f1_score
 
 from rbcnb.columns import CLASSES, NORMAL
+from rbcnb.evaluation.prior_shift import focal_posterior
 from rbcnb.losses.focal import focal_loss
 from rbcnb.losses.imbalanced import LOSSES
 from rbcnb.losses.toy import BLOBS, flip_labels, sample_toy, toy_grid, toy_posterior, toy_prior
 from rbcnb.losses.toy_fits import (
     TRUTH,
+    ToyFits,
     alpha_distances,
     balanced_accuracy_many,
     fit_alphas,
@@ -28,8 +33,7 @@ from rbcnb.losses.toy_fits import (
     probabilities,
     registered_losses,
 )
-from rbcnb.plotting.style import CSS_DPI
-from rbcnb.plotting.toy import alpha_lecture, calibration_fits, plot_noise_training, toy_boundaries
+from rbcnb.plotting.toy import alpha_lecture, calibration_fits, decision_map, noise_training, toy_boundaries, toy_frames
 
 BALANCED = ("weighted_cross_entropy", "class_balanced", "ldam_drw", "balanced_softmax", "logit_adjustment")
 ALPHAS = [0.25, 0.5, 0.75, 1.0, 1.25, 1.5, 1.75]
@@ -132,55 +136,89 @@ def test_every_registered_loss_fits_the_toy():
         np.testing.assert_allclose(fits.maps[name].sum(axis=-1), 1, rtol=1e-5)
 
 
-def lecture():
+def rows_of(panel: dict) -> pd.DataFrame:
+    """The table that a panel of an explorer draws."""
+    return pd.DataFrame(panel["data"]["values"])
+
+
+def test_the_lecture_on_alpha_shows_every_fit():
     x, targets = sample_toy(60, seed=0)
     weights = fit_alphas(x, targets, alphas=ALPHAS, seeds=[0, 1], steps=10, every=5, optimiser="sgd", learning_rate=0.5)
-    scores = network_scores(weights, x, targets)
-    gaps = {"SGD": alpha_distances(weights, ALPHAS)}
-    return alpha_lecture({"SGD": scores, "again": scores}, gaps, ALPHAS, [0, 5, 10])
+    scores, gaps = network_scores(weights, x, targets), alpha_distances(weights, ALPHAS)
+    explorer = alpha_lecture({"SGD": scores, "again": scores}, {"SGD": gaps}, ALPHAS, [0, 5, 10])
+    left, _, right = map(rows_of, explorer.as_dict()["panels"])
+    means, seeds = left[left["name"] == "mean"], left[left["name"] == "one seed"]
+    np.testing.assert_allclose(means.pivot_table("y", "step", "x"), scores.mean(axis=2), atol=1e-6)
+    for i in (0, 1):
+        np.testing.assert_allclose(seeds[seeds["part"] == i].pivot_table("y", "step", "x"), scores[..., i], atol=1e-6)
+    others = np.array(ALPHAS) != 1
+    wanted = np.log10(np.maximum(gaps[:, others], 2e-17))
+    np.testing.assert_allclose(right.pivot_table("y", "step", "x"), wanted, atol=1e-6)
+    assert [control.value for control in explorer.controls] == [10]
 
 
-def reliability():
-    x, _ = sample_toy(400, seed=0)
+def test_calibration_is_mean_truth_over_mean_said():
+    x, _ = sample_toy(2000, seed=0)
     truth = toy_posterior(x)
-    return calibration_fits({0.0: truth, 2.0: truth**0.5 / (truth**0.5).sum(axis=1, keepdims=True)}, truth)
+    gamma, flat = 2.0, truth**0.5 / (truth**0.5).sum(axis=1, keepdims=True)
+    explorer = calibration_fits({0.0: truth, gamma: flat}, truth)
+    raw, mapped = map(rows_of, explorer.as_dict()["panels"])
+    honest = raw[raw["gamma"] == 0]
+    np.testing.assert_allclose(honest["x"], honest["y"], atol=1e-6)
+    shy = raw[raw["gamma"] == gamma]
+    assert (shy["y"] < shy["x"])[shy["x"] < 0.3].all()
+    assert (shy["y"] > shy["x"])[shy["x"] > 0.5].all()
+    bold = mapped[mapped["gamma"] == gamma]
+    assert np.abs(bold["x"] - bold["y"]).mean() < np.abs(shy["x"] - shy["y"]).mean() / 2
+    far = [np.abs(table - truth).mean() for table in (truth, flat, focal_posterior(flat, gamma=gamma))]
+    assert f"[0.0, {round(far[1], 4)}]" in explorer.reading
+    assert far[2] < far[1]
+    assert [control.value for control in explorer.controls] == [gamma]
 
 
-def boundaries():
-    def losses(_counts):
-        return {"one": F.cross_entropy, "two": partial(focal_loss, gamma=2.0)}
+def two_losses(_counts):
+    return {"one": F.cross_entropy, "two": partial(focal_loss, gamma=2.0)}
 
-    fits = {m: fit_toy(losses, majority=m, n_cells=60, steps=10, every=5, seed=0, side=16) for m in (0.5, 0.9)}
-    return toy_boundaries(fits.__getitem__, ["one", "two"], columns=2)
+
+@functools.cache
+def small_fits(majority: float) -> ToyFits:
+    return fit_toy(two_losses, majority=majority, n_cells=60, steps=10, every=5, seed=0, side=16)
+
+
+def test_boundaries_show_decisions_and_scores():
+    fits = small_fits(0.5)
+    figure = toy_boundaries(fits, ["one", "two"], step=2, columns=2)
+    for ax, name in zip(figure.axes, ("one", "two"), strict=True):
+        np.testing.assert_array_equal(ax.images[0].get_array(), decision_map(fits.maps[name][2]))
+        assert ax.texts[0].get_text() == f"F1 {fits.scores[name][2]:.2f}\nBA {fits.balanced[name][2]:.2f}"
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("make", "settings"),
-    [
-        (lecture, [{"step": 10}, {"step": 5}]),
-        (reliability, [{"gamma": 0.0}, {"gamma": 2.0}]),
-        (boundaries, [{"majority": 0.5, "step": 2}, {"majority": 0.9, "step": 1}]),
-    ],
-)
-def test_a_live_frame_is_the_whole_draw_to_the_pixel(make, settings):
-    drawing = make()
-    live = drawing.live()
-    pictures = []
-    for values in [*settings, settings[0]]:
-        whole = io.BytesIO()
-        drawing(**values).savefig(whole, dpi=CSS_DPI)
-        pictures.append(live.pixels(**values).copy())
-        np.testing.assert_array_equal(pictures[-1], np.asarray(Image.open(whole)))
-    assert not np.array_equal(*pictures[:2])
+def test_recorded_pictures_are_of_each_majority_and_step():
+    explorer = toy_frames(small_fits, ["one", "two"], majorities=[0.5, 0.9], steps=[0, 1, 2])
+    assert [control.value for control in explorer.controls] == [0.9, 2]  # the paper's 0.8 or what is nearest to it
+    for name, panel in zip(("one", "two"), explorer.as_dict()["panels"], strict=True):
+        rows = rows_of(panel)
+        assert list(zip(rows["majority"], rows["step"], strict=True)) == [(m, s) for m in (0.5, 0.9) for s in (0, 1, 2)]
+        assert rows["picture"].nunique() == len(rows)
+        for row in rows.itertuples():
+            fits = small_fits(row.majority)
+            assert row.words == f"F1 {fits.scores[name][row.step]:.2f}, BA {fits.balanced[name][row.step]:.2f}"
+            file = base64.b64decode(row.picture.removeprefix("data:image/webp;base64,"))
+            picture = np.asarray(Image.open(io.BytesIO(file)).convert("RGB"), dtype=float)
+            side = picture.shape[0] // 16
+            centres = picture[side // 2 :: side, side // 2 :: side][::-1][:16, :16]  # row 0 is at the bottom
+            away = np.abs(centres - decision_map(fits.maps[name][row.step])).max(axis=2)
+            assert np.median(away) < 25  # cells and the truth's edges lie over some of the squares
 
 
-def test_noise_figure_shows_the_shares():
-    figure = plot_noise_training(
+def test_noise_panels_show_the_shares():
+    explorer = noise_training(
         {0.0: np.array([0.1, 0.3])}, {0.0: [[0.7, 0.8], [0.5, 0.6]]}, steps=[0, 10], noises=[0.0, 0.1]
     )
-    np.testing.assert_allclose(figure.axes[0].lines[0].get_ydata(), [10, 30])
-    np.testing.assert_allclose(figure.axes[1].lines[0].get_ydata(), [0.75, 0.55])
+    left, right = map(rows_of, explorer.as_dict()["panels"])
+    np.testing.assert_allclose(left["y"], [10, 30])
+    np.testing.assert_allclose(right[["y", "low", "high"]], [[0.75, 0.7, 0.8], [0.55, 0.5, 0.6]])
 
 
 def test_torch_is_left_as_it_was():

@@ -1,56 +1,19 @@
-"""The lesson's arithmetic, its drawings held live, its exercises, and that it opens without torch."""
+"""The lesson's arithmetic, its exercises, and that it opens without torch."""
 
-import io
 import socket
 import subprocess
 import sys
-from itertools import pairwise
 
-import ipywidgets as widgets
 import nbformat
 import numpy as np
 import pytest
-from PIL import Image
 
 from rbcnb import cli
 from rbcnb._utils import voila_page
+from rbcnb.evaluation.prior_shift import focal_posterior
 from rbcnb.losses.exercises import check_eps, check_focal, check_gamma, check_prior
 from rbcnb.losses.focal_curves import focal_curve, focal_gradient, group_shares, loss_shares, modulating_factor
-from rbcnb.plotting.lesson import calibration_map, loss_budget, loss_terms, noise_budget, prior_shift
-from rbcnb.plotting.sliders import choice, encode_png, explore, slider, stills, toggle
-from rbcnb.plotting.style import CSS_DPI, png
 from rbcnb.workflow.notebooks import find_notebooks, notebooks_folder
-
-PAPER = {"majority": 0.8, "p_easy": 0.9, "p_hard": 0.4}
-SETTINGS = {
-    loss_terms: [
-        {"alpha": 1.0, "gamma": 2.0},
-        {"alpha": 1.75, "gamma": 0.0, "log_p_t": True},
-        {"alpha": 0.25, "gamma": 5.0, "log_p_t": True, "log_y": True},
-    ],
-    loss_budget: [{"gamma": 2.0, **PAPER}, {"gamma": 0.0, "majority": 0.34, "p_easy": 0.5, "p_hard": 0.05}],
-    noise_budget: [
-        {"gamma": 2.0, "noise": 0.05, "p_right": 0.9, "p_wrong": 0.05},
-        {"gamma": 6.0, "noise": 0.0, "p_right": 0.99, "p_wrong": 0.01},
-    ],
-    calibration_map: [{"gamma": 0.0}, {"gamma": 0.5}, {"gamma": 6.0}],
-    prior_shift: [
-        {"rare_train": 0.1, "rare_use": 0.3, "separation": 2.0},
-        {"rare_train": 0.01, "rare_use": 0.99, "separation": 0.5},
-    ],
-}
-drawings = pytest.mark.parametrize("drawing", SETTINGS, ids=lambda drawing: drawing.__name__)
-
-
-def decoded(file: bytes) -> np.ndarray:
-    return np.asarray(Image.open(io.BytesIO(file)).convert("RGB"))
-
-
-def drawn_whole(drawing, **values) -> np.ndarray:
-    """What matplotlib's own whole draw makes of *values*."""
-    stream = io.BytesIO()
-    drawing(**values).savefig(stream, dpi=CSS_DPI)
-    return decoded(stream.getvalue())
 
 
 def test_curve_by_hand():
@@ -84,81 +47,16 @@ def test_shares_sum_to_one_and_move_to_the_hard_cells_with_gamma():
     assert shares["gradient_share"].iloc[0] == pytest.approx(80 * 0.1 / (80 * 0.1 + 20 * 0.6))
 
 
+def test_a_network_that_minimises_focal_loss_says_what_its_map_says():
+    said, true = np.linspace(0.001, 0.999, 9999), 0.9
+    risk = true * focal_curve(said, gamma=2.0) + (1 - true) * focal_curve(1 - said, gamma=2.0)
+    heard = said[risk.argmin()]
+    assert focal_posterior(np.array([[heard, 1 - heard]]), gamma=2.0)[0, 0] == pytest.approx(true, abs=1e-3)
+
+
 def test_gamma_moves_nothing_where_all_cells_are_as_hard():
     for shares in group_shares([1, 1, 8], [1 / 3, 1 / 3, 1 / 3], [0, 2, 5]):
         np.testing.assert_allclose(shares, np.tile([0.1, 0.1, 0.8], (3, 1)))
-
-
-def test_png_is_the_picture():
-    picture = np.random.default_rng(0).integers(0, 256, (7, 5, 4), dtype=np.uint8)
-    np.testing.assert_array_equal(decoded(encode_png(picture)), picture[..., :3])
-
-
-@pytest.mark.slow
-@drawings
-def test_a_live_frame_is_the_whole_draw_to_the_pixel(drawing):
-    settings, live = SETTINGS[drawing], drawing.live()
-    whole = [drawn_whole(drawing, **values) for values in settings]
-    for values, wanted in zip([*settings, settings[0]], [*whole, whole[0]], strict=True):  # and back: nothing may stay
-        np.testing.assert_array_equal(decoded(live.png(**values)), wanted)
-    assert not any(np.array_equal(one, other) for one, other in pairwise(whole))
-
-
-@drawings
-def test_every_axis_has_a_name_and_a_unit_that_can_be_read(drawing):
-    for ax in drawing(**SETTINGS[drawing][0]).axes:
-        for axis in (ax.xaxis, ax.yaxis):
-            assert axis.label.get_text().rstrip().endswith(")")
-            assert axis.label.get_fontsize() >= 12
-            assert all(label.get_fontsize() >= 11 for label in axis.get_ticklabels())
-
-
-def test_stills_hold_a_picture_of_each_setting():
-    values = SETTINGS[prior_shift]
-    page = decoded(png(stills(prior_shift, values)))
-    each = [decoded(png(prior_shift(**own))) for own in values]
-    assert page.shape[1] == each[0].shape[1]
-    step = page.shape[0] // len(each)
-    for i, picture in enumerate(each):
-        np.testing.assert_array_equal(page[(i + 1) * step - len(picture) : (i + 1) * step], picture)
-
-
-def test_curves_show_the_arithmetic():
-    lines = loss_terms(alpha=1.5, gamma=3.0).axes[1].lines
-    p_t, pull = lines[1].get_data()
-    np.testing.assert_allclose(pull, focal_gradient(p_t, alpha=1.5, gamma=3.0))
-    left = loss_budget(gamma=2.0, **PAPER).axes[0]
-    np.testing.assert_allclose(left.lines[3].get_ydata(), left.lines[1].get_ydata())  # ours lies on the paper's ratio
-
-
-def test_cuts_are_where_the_classes_are_as_likely():
-    figure = prior_shift(rare_train=0.1, rare_use=0.3, separation=2.0)
-    majority, rare, _, used, equal = figure.axes[0].lines
-    at = used.get_xdata()[0]
-    densities = [np.interp(at, *line.get_data()) for line in (majority, rare)]
-    assert densities[0] == pytest.approx(densities[1], rel=1e-3)
-    cuts, balanced = figure.axes[1].lines[1].get_data()
-    assert cuts[balanced.argmax()] == pytest.approx(equal.get_xdata()[0], abs=cuts[1] - cuts[0])
-
-
-def test_focal_loss_is_least_where_the_map_says():
-    said, true = np.linspace(0.001, 0.999, 9999), 0.9
-    risk = true * focal_curve(said, gamma=2.0) + (1 - true) * focal_curve(1 - said, gamma=2.0)
-    known, heard = calibration_map(gamma=2.0).axes[0].lines[1].get_data()
-    assert np.interp(true, known, heard) == pytest.approx(said[risk.argmin()], abs=2e-3)
-
-
-def test_explorer_redraws_from_its_controls():
-    gamma, log = slider("gamma", 2.0, 0.0, 5.0, 0.1), toggle("log p_t")
-    box = explore(loss_terms, alpha=choice("alpha", [0.5, 1.0], 1.0), gamma=gamma, log_p_t=log)
-    image = box.children[1]
-    assert isinstance(image, widgets.Image)
-    np.testing.assert_array_equal(decoded(image.value), drawn_whole(loss_terms, alpha=1.0, gamma=2.0))
-    gamma.value = 3.0
-    log.value = True
-    after = drawn_whole(loss_terms, alpha=1.0, gamma=3.0, log_p_t=True)
-    np.testing.assert_array_equal(decoded(image.value), after)
-    assert image.layout.width == f"{after.shape[1]}px"
 
 
 @pytest.mark.slow
