@@ -1,4 +1,4 @@
-"""The lesson's arithmetic, its exercises, and that it opens without torch."""
+"""The lesson's arithmetic, its answers, and that it opens without torch."""
 
 import socket
 import subprocess
@@ -11,7 +11,6 @@ import pytest
 from rbcnb import cli
 from rbcnb._utils import voila_page
 from rbcnb.evaluation.prior_shift import focal_posterior
-from rbcnb.losses.exercises import check_eps, check_focal, check_gamma, check_prior
 from rbcnb.losses.focal_curves import focal_curve, focal_gradient, group_shares, loss_shares, modulating_factor
 from rbcnb.workflow.notebooks import find_notebooks, notebooks_folder
 
@@ -71,46 +70,6 @@ def test_the_curves_need_no_torch():
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
-RIGHT = {
-    check_focal: lambda p_t, alpha, gamma: -alpha * (1 - p_t) ** gamma * np.log(p_t),
-    check_prior: lambda p, old, new: (p * new / old) / (p * new / old).sum(axis=1, keepdims=True),
-    check_eps: lambda alpha, eps: eps / alpha,
-}
-WRONG = {
-    check_focal: lambda p_t, alpha, gamma: -alpha * p_t**gamma * np.log(p_t),
-    check_prior: lambda p, old, new: p * new / old,
-    check_eps: lambda alpha, eps: eps * alpha,
-}
-
-
-@pytest.mark.parametrize("check", RIGHT, ids=lambda check: check.__name__)
-def test_exercises_tell_right_from_wrong(check):
-    assert check(RIGHT[check])
-    for answer in (WRONG[check], lambda *_: 1 / 0, None):
-        verdict = check(answer)
-        assert not verdict
-        assert repr(verdict).startswith("Not yet")
-        assert "Hint:" in repr(verdict)
-    assert not check(lambda *_: np.nan)
-    assert check(lambda *given: np.float32(RIGHT[check](*given)))
-    untried = check(lambda *_: None)
-    assert not untried
-    assert "no answer yet" in repr(untried)
-    assert "Hint:" not in repr(untried)
-    assert "ZeroDivisionError" in repr(check(lambda *_: 1 / 0))
-
-
-def test_the_exercise_on_gamma_is_read_off_the_gradient():
-    shares = {g / 10: group_shares([0.98, 0.02], [0.9, 0.4], [g / 10])[1][0, 0] for g in range(61)}
-    least = min(g for g, share in shares.items() if share < 0.05)
-    assert check_gamma(least)
-    assert not check_gamma(least - 0.1)
-    assert not check_gamma(None)
-    off_the_loss = min(g / 10 for g in range(61) if group_shares([0.98, 0.02], [0.9, 0.4], [g / 10])[0][0, 0] < 0.05)
-    assert off_the_loss < least  # as the answers say
-    assert not check_gamma(off_the_loss)
-
-
 def test_answers_are_no_notebook_of_the_run():
     assert (notebooks_folder() / "solutions").is_dir()
     assert {path.parent for path in find_notebooks()} == {notebooks_folder()}
@@ -123,7 +82,8 @@ def test_answers_pass_the_checks():
     for path in sorted((notebooks_folder() / "solutions").glob("*.ipynb")):
         notebook = NotebookClient(nbformat.read(path, as_version=4), timeout=120).execute()
         told = [cell.outputs[-1]["data"]["text/plain"] for cell in notebook.cells if cell.cell_type == "code"]
-        assert told == ["Right: go on."] * 4
+        assert len(told) == 4
+        assert all(words.startswith("Right: go on.") for words in told)
 
 
 def test_lesson_says_what_is_missing(monkeypatch, capsys):
