@@ -349,7 +349,7 @@ def time_left(
     """
     slowness = sum(spent.values()) / sum(expected[name] for name in spent) if spent else 1.0
     wanted_s = slowness * expected.get(running, 0.0)
-    overdue = bool(running) and running_s > wanted_s
+    overdue = bool(running) and running_s > 1.1 * wanted_s
     if overdue:
         slowness = max(slowness, running_s / expected[running])
     others_s = sum(slowness * seconds for name, seconds in expected.items() if name not in spent and name != running)
@@ -357,7 +357,7 @@ def time_left(
         others = f"; at least {duration(others_s)} for the notebooks after it" if others_s else ""
         return f"{duration(running_s)} so far, longer than the {duration(wanted_s)} expected{others}"
     words = "about" if spent else "at least"
-    return f"{words} {duration(others_s + wanted_s - running_s * bool(running))} left"
+    return f"{words} {duration(others_s + max(0.0, wanted_s - running_s))} left"
 
 
 def _overdue(expected: Mapping[str, float], spent: Mapping[str, float], notebook: str) -> Callable[[], None]:

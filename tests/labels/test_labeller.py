@@ -240,8 +240,8 @@ def test_without_a_kernel_there_are_a_picture_and_words(path):
     assert data["text/plain"] == ann.words == f"A labeller, reader Ann. {ann.advice()}"
     assert base64.b64decode(data["image/jpeg"]) == ann.picture
     picture = cv2.imdecode(np.frombuffer(ann.picture, np.uint8), cv2.IMREAD_COLOR)
-    assert picture.shape[0] == THUMB_PX
-    assert picture[:, : 2 * THUMB_PX].std() > 20  # two cells of noise; the rest is bare
+    assert picture.shape == (THUMB_PX, 2 * THUMB_PX, 3)  # the two cells and nothing black beside them
+    assert picture.std() > 20
     assert 'alt="A labeller, reader Ann.' in data["text/html"]
 
     def torn(_row: int) -> np.ndarray:

@@ -179,10 +179,10 @@ def test_a_notebook_that_takes_too_long_says_so_now_and_then(monkeypatch, capsys
     now = [0.0]
     monkeypatch.setattr(notebooks.time, "perf_counter", lambda: now[0])
     look = notebooks._overdue({"01": 10.0, "02": 20.0}, {}, "01_segmentation")
-    for now[0] in (5.0, 9.0, 11.0, 12.0, 20.0, 23.0, 30.0):
+    for now[0] in (5.0, 10.5, 12.0, 13.0, 20.0, 25.0, 30.0):
         look()
     lines = capsys.readouterr().err.splitlines()
-    assert [line.partition(" so far")[0] for line in lines] == ["01_segmentation: 11 s", "01_segmentation: 23 s"]
+    assert [line.partition(" so far")[0] for line in lines] == ["01_segmentation: 12 s", "01_segmentation: 25 s"]
 
 
 def widget_output(**more: str) -> nbformat.NotebookNode:

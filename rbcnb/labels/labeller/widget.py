@@ -154,7 +154,7 @@ class Labeller(anywidget.AnyWidget):
         """The widget, and for whoever has no kernel what it is and the cells that come next."""
         try:
             rows = list(islice(self.sitting.upcoming(), SHEET_COLUMNS)) or range(min(SHEET_COLUMNS, len(self._cells)))
-            self.picture = self._pictures.sheet_file(rows, SHEET_COLUMNS) if len(rows) else b""
+            self.picture = self._pictures.sheet_file(rows, len(rows)) if len(rows) else b""
         except (ValueError, OSError):  # a damaged picture, which the labeller will name
             self.picture = b""
         self.words = f"A labeller, reader {self.reader}. {self.advice()}"
