@@ -11,7 +11,6 @@ from scipy import integrate, stats
 
 from rbcnb.evaluation.winners_curse import chance_of_gain, expected_best_of
 from rbcnb.paper import load_spread
-from rbcnb.plotting.lesson import best_of
 
 
 def test_statistics_load_no_learning_framework():
@@ -83,14 +82,3 @@ def test_published_spread_is_the_one_of_table_1():
     for row in table.itertuples():
         drawn = simulate_best_of(7, row.sd, mean=row.mean, n=20_000, seed=2)
         assert (drawn["best"] >= row.best).mean() == pytest.approx(row.best_chance, abs=0.015)
-
-
-def test_figure_says_the_expectation_and_marks_the_chances():
-    left, right = best_of(k=7, sd=0.12).axes
-    assert "best of 7: +0.162 on average" in [text.get_text() for text in left.texts]
-    (curve,) = [line for line in right.get_lines() if len(line.get_xdata()) > 2]
-    gains, chances = (values[::20] for values in curve.get_data())
-    assert len(gains) >= 5
-    np.testing.assert_allclose(chances, [by_quadrature(gain, 7, 0.12) for gain in gains], atol=1e-8)
-    points = {line.get_xdata()[0]: line.get_ydata()[0] for line in right.get_lines() if line.get_marker() == "o"}
-    assert points == pytest.approx({gain: by_quadrature(gain, 7, 0.12) for gain in load_spread()["gain"]})

@@ -144,7 +144,7 @@ ANSWERS += [(key, str(data["right"])) for key, data in exercise_data().items()]
 ANSWERS += [("gamma", text) for text in ("2.7", "1.6", "2.9", "3.1", "-1", "9", "two", "2,9")]
 ANSWERS += [
     ("focal", text)
-    for text in ("p + 1", "-alpha * p ** gamma", "-alpha * ln(p)", "-alpha * (1 - p", "log(0 * p)", "p; alert(1)")
+    for text in ("p + 1", "-alpha * p ** gamma", "-alpha * ln(p)", "-alpha * (1 - p", "log(0 * p)", "p; 1")
 ]
 
 
@@ -154,7 +154,7 @@ def test_the_page_says_what_python_says(phone):
         wanted = check_expression(key, text)
         found = page.evaluate("([key, text]) => judge(JSON.parse(exercises.textContent)[key], text)", [key, text])
         assert found[0] == wanted.passed, (key, text, found)
-        same = found[1].split("?")[0][:20] == wanted.message.split("?")[0][:20]
+        same = found[1][:18] == wanted.message[:18]
         assert same, (key, text, found[1], wanted.message)
 
 
