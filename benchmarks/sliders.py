@@ -72,7 +72,7 @@ def main(presses: int) -> None:
         tempfile.TemporaryDirectory() as folder,
         lab_page((OURS, PEER), Path(folder), height_px=1400, ready=ready) as notebook,
     ):
-        file = notebook.context.new_page()
+        file = notebook.context.browser.new_page(viewport=notebook.viewport_size)
         file.goto(write_page(Path(folder)))
         for page in (notebook, file):
             page.wait_for_function(DRAWN)

@@ -8,6 +8,7 @@ async function showExplorer(root, data, embed) {
     element.append(...children);
     return element;
   };
+  const keys = { "data-lm-suppress-shortcuts": "true" }; // of what has the focus: JupyterLab would take the arrow keys
   const views = []; // grows while the charts are made; sliders may move before that
   const apply = () => {
     for (const view of views) {
@@ -19,7 +20,7 @@ async function showExplorer(root, data, embed) {
   const slider = ({ name, label, values, texts, value }) => {
     const box = typeof value === "boolean";
     const track = box ? { type: "checkbox" } : { type: "range", min: 0, max: values.length - 1, step: 1 };
-    const input = make("input", { name, "aria-label": label, ...track });
+    const input = make("input", { name, "aria-label": label, ...track, ...keys });
     const output = make("output", { "aria-live": "off" }); // the slider itself tells its value
     const place = () => (box ? Number(input.checked) : Number(input.value));
     const show = () => {
@@ -41,7 +42,7 @@ async function showExplorer(root, data, embed) {
   };
   const sliders = data.controls.map(slider);
   const heading = make("p", { class: "rbcnb-heading" }, data.heading);
-  const button = make("button", { type: "button" }, "Reset");
+  const button = make("button", { type: "button", ...keys }, "Reset");
   button.addEventListener("click", () => {
     sliders.forEach(({ reset }) => reset());
     apply();
