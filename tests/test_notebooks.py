@@ -88,7 +88,7 @@ def test_as_pages_its_notebooks_show_pictures_in_place_of_widgets(finished):
         "01": "A picture with sliders, drawn at finder = learned",
         "02": "A labeller, reader ",
     }.items():
-        assert re.search(f'<img alt="{words}[^"]*" src="data:image/', pages[number])
+        assert re.search(f'<img alt=["\']{words}[^>]*src="data:image/', pages[number])
     assert 'class="rbcnb-explorer"><img alt="Left: scores of one run' in pages["05"]
 
 
