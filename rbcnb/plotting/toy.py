@@ -104,7 +104,7 @@ def noise_training(
     right = pd.concat(right)
     n_samples = len(next(iter(scores.values()))[0])
     title = f"mean and range of {n_samples} samples" if n_samples > 1 else "one sample"
-    low = np.floor(10 * right["low"].min()) / 10
+    low, high = np.floor(10 * right["low"].min()) / 10, np.ceil(10 * right["high"].max()) / 10
     return Explorer(
         "noise-training",
         "Left: the gradient from wrong labels as training goes. Right: macro F1 by the share of wrong labels.",
@@ -117,7 +117,7 @@ def noise_training(
                 right,
                 looks,
                 Axis("labels that are wrong (%)", -2, 100 * max(noises) + 2),
-                Axis("macro F1, clean new toy cells (0 to 1)", low, 1),
+                Axis("macro F1, clean new toy cells (0 to 1)", low, high),
                 legend=False,
                 title=title,
             ),
