@@ -332,4 +332,4 @@ def packed_vega() -> str:
 
 def asset(name: str) -> str:
     """The text of ``explorer.js`` or ``explorer.css``."""
-    return files("rbcnb.plotting").joinpath(name).read_text(encoding="utf-8")
+    return files(__package__).joinpath(name).read_text(encoding="utf-8")
