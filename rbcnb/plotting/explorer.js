@@ -20,7 +20,7 @@ async function showExplorer(root, data, embed) {
   const slider = ({ name, label, values, texts, value }) => {
     const box = typeof value === "boolean";
     const track = box ? { type: "checkbox" } : { type: "range", min: 0, max: values.length - 1, step: 1 };
-    const input = make("input", { name, "aria-label": label, ...track, ...keys });
+    const input = make("input", { name, ...track, ...keys });
     const output = make("output", { "aria-live": "off" }); // the slider itself tells its value
     const place = () => (box ? Number(input.checked) : Number(input.value));
     const show = () => {
