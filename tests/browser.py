@@ -171,7 +171,7 @@ _ATTRIBUTE_STOPWATCH = """([selector, attribute]) => {
   const element = document.querySelector(selector);
   document.addEventListener('keydown', () => { window.keyed = performance.now(); }, true);
   new MutationObserver(() => {
-    const loaded = [...element.querySelectorAll('img')].every(image => image.complete && image.naturalWidth);
+    const loaded = [...element.querySelectorAll('img[src]')].every(image => image.complete && image.naturalWidth);
     if (window.keyed === null || !element.getAttribute(attribute) || !loaded) return;
     const start = window.keyed; window.keyed = null;
     requestAnimationFrame(() => {
