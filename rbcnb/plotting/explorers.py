@@ -14,7 +14,7 @@ import re
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from importlib.resources import files
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import altair as alt
@@ -332,4 +332,4 @@ def packed_vega() -> str:
 
 def asset(name: str) -> str:
     """The text of ``explorer.js`` or ``explorer.css``."""
-    return files(__package__).joinpath(name).read_text(encoding="utf-8")
+    return Path(__file__).with_name(name).read_text(encoding="utf-8")
