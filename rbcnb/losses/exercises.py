@@ -26,7 +26,8 @@ from rbcnb.losses.toy import sample_toy
 NO_ANSWER = "there is no answer yet; replace the None. A wrong answer gets a hint."
 TOLERANCE = 1e-5  # relative: an answer computed in float32 is right, too
 SHOWN_AT = 3  # the wrong try from which on more of the way is shown
-_ALIKE = {"majority": 0.98, "p_easy": 0.9, "p_hard": 0.4, "share": 0.05}  # of exercise 2
+_BUDGET = {"majority": 0.98, "p_easy": 0.9, "p_hard": 0.4, "share": 0.05}  # of exercise 2
+_PAPER_MAJORITY = 0.8
 _OPERATORS = {ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul, ast.Div: operator.truediv}
 _FUNCTIONS = {"pow": np.power, "log": np.log, "exp": np.exp, "sqrt": np.sqrt}
 _wrong_tries: Counter[str] = Counter()  # exercise -> wrong answers of this session
@@ -70,20 +71,22 @@ def exercise_data() -> dict[str, dict[str, Any]]:
             points = [dict(zip(exercise["names"], values, strict=True)) for values in grid]
             data[key] = exercise | {"points": points, "tolerance": TOLERANCE, "shown_at": SHOWN_AT}
         else:
-            said = exercise["mistakes"]
-            mistakes = [[_least_gamma(0.98, what=0), said["loss"]], [_least_gamma(0.8, what=1), said["ratio"]]]
-            told = {"low": said["low"], "high": said["high"], "mistakes": mistakes}
-            data[key] = (
-                exercise | told | {"right": _least_gamma(0.98, what=1)} | {"tolerance": 0.049, "shown_at": SHOWN_AT}
-            )
+            hints = exercise["mistakes"]
+            right = _least_gamma(_BUDGET["majority"], what=1)
+            mistakes = [
+                [_least_gamma(_BUDGET["majority"], what=0), hints["loss"]],
+                [_least_gamma(_PAPER_MAJORITY, what=1), hints["ratio"]],
+            ]
+            found = {"right": right, "mistakes": mistakes, "low": hints["low"], "high": hints["high"]}
+            data[key] = exercise | found | {"tolerance": 0.049, "shown_at": SHOWN_AT}
     return data
 
 
 def _least_gamma(majority: float, *, what: int) -> float:
     """The least gamma, to one decimal, at which *majority* brings under 5 % of the loss (*what* 0) or gradient (1)."""
     gammas = np.arange(61) / 10
-    shares = group_shares((majority, 1 - majority), (_ALIKE["p_easy"], _ALIKE["p_hard"]), gammas)[what]
-    return float(gammas[shares[:, 0] < _ALIKE["share"]].min())
+    shares = group_shares((majority, 1 - majority), (_BUDGET["p_easy"], _BUDGET["p_hard"]), gammas)[what]
+    return float(gammas[shares[:, 0] < _BUDGET["share"]].min())
 
 
 def evaluate(text: str, names: Mapping[str, np.ndarray]) -> np.ndarray:

@@ -115,13 +115,12 @@ class Axis:
     high: float | str
     values: str = ""
     labels: str = ""
-    log: bool = False
 
     def options(self) -> dict[str, Any]:
         """For `altair.X` or `altair.Y`."""
         ends = {"domainMin": self.low, "domainMax": self.high}
         ends = {name: alt.ExprRef(end) if isinstance(end, str) else end for name, end in ends.items()}
-        scale = alt.Scale(nice=False, **({"type": "log"} if self.log else {"zero": False}), **ends)
+        scale = alt.Scale(nice=False, zero=False, **ends)
         ticks = {"values": alt.ExprRef(self.values)} if self.values else {"tickCount": 6}
         labels = {"labelExpr": self.labels} if self.labels else {}
         return {"type": "quantitative", "title": self.title, "scale": scale, "axis": alt.Axis(**ticks, **labels)}
@@ -262,8 +261,8 @@ class Explorer:
         for panel in panels:
             panel.pop("$schema")  # a page without a network names no address
         controls = [control.as_dict() for control in self.controls]
-        told = {"name": self.name, "alt": self.alt, "heading": self.heading}
-        return {**told, "controls": controls, "panels": panels}
+        texts = {"name": self.name, "alt": self.alt, "heading": self.heading}
+        return {**texts, "controls": controls, "panels": panels}
 
     def at(self, **values: Any) -> "Explorer":
         """The same, its sliders first at *values*, each the nearest that the slider can stand at."""

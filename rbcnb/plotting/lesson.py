@@ -1,4 +1,4 @@
-"""The lesson's pictures that are plain arithmetic: explorers, which a browser computes and draws, and two figures.
+"""The lesson's drawings that are plain arithmetic: explorers, which a browser computes and draws.
 
 The explorers' formulas are Vega's expressions (`rbcnb.plotting.explorers`). Tests hold them, in a browser, against the
 Python functions that their docstrings name.
@@ -322,10 +322,10 @@ def best_of(*, k: int = 7, sd: float = 0.11) -> Explorer:
         name = f"published, {readable(row.architecture)}: +{row.gain:.2f}"
         chances.append(Curve(name, f"{row.gain:.12g}", "0", colour, _DOTTED, mark="rule"))
         chances.append(Curve("", f"{row.gain:.12g}", chance(f"{row.gain:.12g}"), colour, mark="point"))
-    told = [
+    phrases = [
         f"'+{row.gain:.2f} with chance ' + {number(chance(f'{row.gain:.12g}'), 2)}" for row in published.itertuples()
     ]
-    words = " + ', ' + ".join(told)
+    words = " + ', ' + ".join(phrases)
     return Explorer(
         "best-of",
         "Left: scores of one run and of the best of k equal ones. Right: the chance that choosing alone gains as much.",

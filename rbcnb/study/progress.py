@@ -69,7 +69,7 @@ class Course:
     def line(self, *, spent_s: float) -> str:
         """Trials done, running, left, the time left where any work is measured, the best score on a fold so far.
 
-        Scores on the test set are not told: nobody is to stop a study by them.
+        Scores on the test set are left out: nobody may stop a study because of them.
         """
         trials, done = self.trials, self.done
         left = len(trials) - len(done)

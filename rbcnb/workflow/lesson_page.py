@@ -10,15 +10,15 @@ from typing import Any
 
 import mistune
 import nbformat
-import papermill
 from latex2mathml.converter import convert
 from mistune.plugins.math import math
 from mistune.plugins.table import table
 
+from rbcnb._utils.errors import InputError
 from rbcnb._utils.files import atomic_write
 from rbcnb.losses.exercises import exercise_data
 from rbcnb.plotting.explorers import MIME, asset, vega
-from rbcnb.workflow.notebooks import notebooks_folder
+from rbcnb.workflow.notebooks import ReproductionError, notebooks_folder, run_notebook
 
 LESSON = "03_loss_exploration.ipynb"
 _SET_UP = "skip"  # type of slide that a reader of the page has no use for
@@ -29,19 +29,22 @@ def write_lesson(target: str | Path, *, say: Callable[[str], None]) -> Path:
     """Runs the lesson and writes it as a page to *target*.
 
     Raises:
-        papermill.PapermillExecutionError: a cell failed.
+        ReproductionError: a cell failed, or the kernel died.
+        InputError: *target* is a folder.
+        OSError: *target* cannot be written.
     """
     target = Path(target)
+    if target.is_dir():  # found out before the lesson runs, not after
+        raise InputError(f"{target}: is a folder; name a file, such as {target / 'lesson.html'}")
+    target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="rbcnb-lesson-") as folder:
         say("the lesson runs once, for a minute or so ...")
-        notebook = papermill.execute_notebook(
-            notebooks_folder() / LESSON,
-            Path(folder) / LESSON,
-            {"run": str(Path(folder) / "run")},
-            progress_bar=False,
-            cwd=folder,
-        )
-    target.parent.mkdir(parents=True, exist_ok=True)
+        executed = Path(folder) / LESSON
+        try:
+            run_notebook(notebooks_folder() / LESSON, executed, {"run": str(Path(folder) / "run")})
+        except ReproductionError as error:  # its other lines speak of a run's folder, which this has not
+            raise ReproductionError(str(error).splitlines()[0]) from None
+        notebook = nbformat.read(executed, as_version=4)
     with atomic_write(target) as part:
         part.write_text(lesson_page(notebook), encoding="utf-8")
     say(f"{target}: {target.stat().st_size / 1e6:.1f} MB; it opens in any browser, and needs no network")

@@ -1,6 +1,7 @@
 """The lesson as one file, in a real browser: complete, offline, readable on a phone, by keyboard and by ear."""
 
 import re
+import shutil
 import time
 
 import browser
@@ -11,7 +12,7 @@ from rbcnb import cli
 from rbcnb.losses.exercises import check_expression, exercise_data
 from rbcnb.workflow import lesson_page
 from rbcnb.workflow.lesson_page import LESSON, write_lesson
-from rbcnb.workflow.notebooks import notebooks_folder
+from rbcnb.workflow.notebooks import ReproductionError, notebooks_folder
 
 SMALL = {"toy_cells": 60, "toy_steps": 60, "lesson_steps": 60, "lesson_seeds": 1}
 pytestmark = [
@@ -128,7 +129,7 @@ def test_the_command_writes_the_file_whole(tmp_path, monkeypatch, capsys):
     def failing(_notebook):
         raise ValueError("no page")
 
-    monkeypatch.setattr(papermill, "execute_notebook", lambda *_, **__: None)
+    monkeypatch.setattr(lesson_page, "run_notebook", lambda source, target, _: shutil.copy(source, target))
     monkeypatch.setattr(lesson_page, "lesson_page", failing)
     with pytest.raises(ValueError, match="no page"):
         write_lesson(target, say=print)
@@ -177,3 +178,19 @@ def test_an_exercise_is_checked_in_the_page_and_a_third_try_is_shown_more(phone)
     form.locator("button").click()
     page.wait_for_selector("form[data-key=eps][data-passed=true]")
     assert form.locator("output").inner_text() == "Right: go on."
+
+
+def test_a_folder_in_the_place_of_the_file_is_told_before_the_lesson_runs(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(lesson_page, "run_notebook", lambda *_: pytest.fail("the lesson ran"))
+    assert cli.main(["lesson", "--html", str(tmp_path)]) == 2
+    assert f"{tmp_path}: is a folder; name a file" in capsys.readouterr().err
+
+
+def test_a_lesson_that_fails_ends_in_a_sentence(tmp_path, monkeypatch, capsys):
+    def failing(*_):
+        raise ReproductionError("03_loss_exploration, cell 5: ValueError: no\nThe notebook as far as it came: gone")
+
+    monkeypatch.setattr(lesson_page, "run_notebook", failing)
+    assert cli.main(["lesson", "--html", str(tmp_path / "lesson.html")]) == 1
+    assert capsys.readouterr().err.endswith("03_loss_exploration, cell 5: ValueError: no\n")
+    assert not list(tmp_path.iterdir())
