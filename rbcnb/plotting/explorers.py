@@ -268,12 +268,16 @@ class Explorer:
         """The same, its sliders first at *values*, each the nearest that the slider can stand at."""
         return replace(self, controls=[c.at(values[c.name]) if c.name in values else c for c in self.controls])
 
-    def still(self) -> SelfShowingFigure:
-        """The charts as a figure, three to a row, under the values of the sliders."""
+    @cached_property
+    def _still_panels(self) -> list[np.ndarray]:
+        """Each chart as a picture [H, W, 3] uint8; a run's file and a notebook's picture share it."""
         panels = [{**panel, "width": PANEL_PX[0], "background": "white"} for panel in self.as_dict()["panels"]]
         files = [vl_convert.vegalite_to_png(panel, scale=DPI / CSS_DPI) for panel in panels]
-        pictures = [np.asarray(Image.open(io.BytesIO(file)).convert("RGB")) for file in files]
-        rows = [pictures[i : i + 3] for i in range(0, len(pictures), 3)]
+        return [np.asarray(Image.open(io.BytesIO(file)).convert("RGB")) for file in files]
+
+    def still(self) -> SelfShowingFigure:
+        """The charts as a figure, three to a row, under the values of the sliders."""
+        rows = [self._still_panels[i : i + 3] for i in range(0, len(self.panels), 3)]
         head_px = round(0.3 * DPI) if self.controls else 0
         width_px = max(sum(picture.shape[1] for picture in row) for row in rows)
         height_px = head_px + sum(max(map(len, row)) for row in rows)

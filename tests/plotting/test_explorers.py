@@ -94,9 +94,9 @@ def test_axes_take_numbers_and_expressions():
     fixed = Axis("x", 0, 5).options()
     assert fixed["scale"].to_dict() == {"nice": False, "zero": False, "domainMin": 0, "domainMax": 5}
     assert fixed["axis"].to_dict() == {"tickCount": 6}
-    moving = Axis("x", "low", "2 * low", values="[low]", labels="datum.value + 'm'", log=True).options()
+    moving = Axis("x", "low", "2 * low", values="[low]", labels="datum.value + 'm'").options()
     ends = {"domainMin": {"expr": "low"}, "domainMax": {"expr": "2 * low"}}
-    assert moving["scale"].to_dict() == {"nice": False, "type": "log", **ends}
+    assert moving["scale"].to_dict() == {"nice": False, "zero": False, **ends}
     assert moving["axis"].to_dict() == {"values": {"expr": "[low]"}, "labelExpr": "datum.value + 'm'"}
 
 
