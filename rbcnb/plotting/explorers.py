@@ -5,7 +5,6 @@ that it needs, Vega's scripts included, is in its HTML. Whatever runs no script 
 """
 
 import base64
-import functools
 import gzip
 import html
 import io
@@ -27,6 +26,7 @@ from PIL import Image
 from rbcnb.plotting.style import CSS_DPI, DPI, GREY, SelfShowingFigure, png, rc
 
 N_POINTS = 401  # of a line
+_VEGA = Path(__file__).with_name("vega.js.gz")  # made by .ci/vega.py, as bundling takes seconds
 MIME = "application/vnd.rbcnb.explorer+json"  # of what the scripts are given, in a page
 PANEL_PX = (300, 260)  # of a still; in a page a panel is as wide as its place
 # "currentColor" is the colour of the text around the chart, so that charts follow a dark page.
@@ -296,12 +296,13 @@ class Explorer:
     def html(self) -> str:
         """A piece of a page that needs nothing else; a picture where no script may run."""
         place = f"rbcnb-{uuid.uuid4().hex[:12]}"
+        load_vega = _LOAD_VEGA % base64.b64encode(_VEGA.read_bytes()).decode("ascii")
         data = json.dumps(self.as_dict()).replace("<", "\\u003c")  # no text of a chart ends the script
         return (
             f'<div id="{place}" class="rbcnb-explorer"><img alt="{html.escape(self.alt)}" '
             f'style="max-width:100%" src="data:image/png;base64,{self.picture}"></div>'
             f'<script type="{MIME}" id="{place}-data">{data}</script><style>{asset("explorer.css")}</style>'
-            f"<script>(async () => {{\n{asset('explorer.js')}\n{_LOAD_VEGA % packed_vega()}\n"
+            f"<script>(async () => {{\n{asset('explorer.js')}\n{load_vega}\n"
             f"const [root, data] = ['{place}', '{place}-data'].map((id) => document.getElementById(id));\n"
             "showExplorer(root, JSON.parse(data.textContent), window.rbcnbVega);\n})();</script>"
         )
@@ -330,18 +331,11 @@ await (window.rbcnbVegaUnpacked ??= (async () => {
 })());"""
 
 
-@functools.cache
 def vega() -> str:
     """Vega, Vega-Lite and vega-embed as one script, which sets ``window.rbcnbVega`` to vega-embed's function."""
-    return vl_convert.javascript_bundle("window.rbcnbVega = vegaEmbed;")
-
-
-@functools.cache
-def packed_vega() -> str:
-    """`vega`, packed by gzip, as base64."""
-    return base64.b64encode(gzip.compress(vega().encode("utf-8"), mtime=0)).decode("ascii")
+    return gzip.decompress(_VEGA.read_bytes()).decode("utf-8")
 
 
 def asset(name: str) -> str:
-    """The text of ``explorer.js`` or ``explorer.css``."""
+    """The text of a file beside this module."""
     return Path(__file__).with_name(name).read_text(encoding="utf-8")

@@ -8,6 +8,7 @@ import re
 import numpy as np
 import pandas as pd
 import pytest
+import vl_convert
 from PIL import Image
 
 from rbcnb import plotting
@@ -18,6 +19,7 @@ from rbcnb.plotting.explorers import (
     Control,
     Curve,
     Explorer,
+    asset,
     number,
     panel,
     percent,
@@ -25,6 +27,7 @@ from rbcnb.plotting.explorers import (
     steps,
     switch,
     table_panel,
+    vega,
 )
 from rbcnb.plotting.style import SelfShowingFigure, png
 
@@ -223,3 +226,14 @@ def test_bars_of_a_gamma_are_the_shares_of_the_classes():
     assert rows["name"].tolist() == ["normal: 80 cells at p_t = 0.9", "codocyte: 20 cells at p_t = 0.4"] * 2
     with pytest.raises(ValueError, match="share"):
         plotting.loss_share_bars(shares.drop(columns="share"))
+
+
+def test_the_kept_vega_is_the_one_that_vl_convert_bundles():
+    """Skips where another vl-convert is installed than the one by which .ci/vega.py made it."""
+    if vl_convert.get_vega_version() not in vega():
+        pytest.skip("another Vega is installed; .ci/vega.py makes the package's file anew")
+    assert vega() == vl_convert.javascript_bundle("window.rbcnbVega = vegaEmbed;")
+
+
+def test_vegas_licence_goes_with_it():
+    assert "University of Washington Interactive Data Lab" in asset("vega.LICENSE")
