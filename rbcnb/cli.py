@@ -10,10 +10,13 @@ from argparse import Namespace
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rbcnb._utils.errors import UnfinishedError
 from rbcnb.cli_arguments import DEFAULT_OUT, build_parser
+
+if TYPE_CHECKING:
+    from rbcnb.segmentation.segment import FinderSpec
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -79,7 +82,8 @@ def _names(text: str) -> list[str]:
 
 
 def _reproduce(options: Namespace) -> int:
-    from rbcnb.workflow.notebooks import duration, expected_cost, reproduce, skipped_files
+    from rbcnb._utils.duration import duration
+    from rbcnb.workflow.notebooks import expected_cost, reproduce, skipped_files
 
     _use_models(options.models)
     overrides = _overrides(options)
@@ -128,6 +132,8 @@ def _notes_of_smears(command: str) -> Iterator[None]:
 
 
 def _segment(options: Namespace) -> int:
+    from rbcnb.columns import SMEAR
+    from rbcnb.labels.readings import READINGS_CSV, load_readings
     from rbcnb.segmentation.batch import segment_files
     from rbcnb.segmentation.segment import FinderSpec
 
@@ -146,6 +152,8 @@ def _segment(options: Namespace) -> int:
         white_cells=not options.leave_out_white_cells,
         **given,
     )
+    if not options.scheduler:
+        _print_cost(options.paths, spec, options.jobs)
     report = segment_files(
         options.paths,
         options.out,
@@ -154,11 +162,35 @@ def _segment(options: Namespace) -> int:
         scheduler=options.scheduler,
         mixed=options.mixed,
         pictures=[name for name in ("overlays", "masks") if getattr(options, name)],
+        settled=set(load_readings(options.out / READINGS_CSV)[SMEAR]),
+        replace_cells=options.replace,
     )
-    print(f"{report.n_cells} cells in {report.n_images} images: {options.out / 'cells.csv'}")
+    kept = f"; {report.n_kept} images were there before and stay" if report.n_kept else ""
+    print(f"{report.n_cells} cells in {report.n_images} images: {report.cells_csv}{kept}")
     if options.overlays and report.n_images:
         print(f"their rings: {options.out / 'overlays'}")
-    return _told("segment", report)
+    exit_code = _told("segment", report)
+    if report.n_cells:
+        print(f"next: rbcnb label {options.out} --reader YOUR_NAME")
+    return exit_code
+
+
+def _print_cost(paths: Sequence[Path], spec: "FinderSpec", jobs: int) -> None:
+    """Says how long the images will about take, where one of them can be read."""
+    from rbcnb._utils.duration import duration
+    from rbcnb._utils.errors import WeightsError
+    from rbcnb.segmentation.cost import segmentation_seconds
+    from rbcnb.smears.images import SmearError, expand_inputs
+
+    images, _, _ = expand_inputs(paths)
+    try:
+        seconds, (width, height) = segmentation_seconds(images, spec, jobs=jobs)
+    except (SmearError, WeightsError):  # the batch says which file, and why
+        return
+    print(
+        f"{len(images)} images, taken to be {width} x {height}: about {duration(seconds)} if none is done",
+        file=sys.stderr,
+    )
 
 
 def _told(command: str, report: Any) -> int:

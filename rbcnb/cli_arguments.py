@@ -63,7 +63,13 @@ def build_parser() -> argparse.ArgumentParser:
 
     segment = commands.add_parser("segment", help="find and crop the cells of images", allow_abbrev=False)
     segment.add_argument("paths", nargs="+", metavar="IMAGE_OR_FOLDER", type=Path, help=_PATHS_HELP)
-    segment.add_argument("--out", required=True, metavar="DIR", type=Path, help="for cells.csv and crops/")
+    segment.add_argument(
+        "--out",
+        required=True,
+        metavar="DIR",
+        type=Path,
+        help="for cells.csv and crops/; images that it has already stay",
+    )
     segment.add_argument(
         "--method",
         default="learned",
@@ -83,14 +89,17 @@ def build_parser() -> argparse.ArgumentParser:
         help="of paper: drop circles on white cells, as the learned finder sees them; Algorithm 1 keeps them",
     )
     segment.add_argument(
-        "--upscale", default="waifu2x", choices=("waifu2x", "bicubic", "none"), help="how (default waifu2x)"
+        "--upscale",
+        default="bicubic",
+        choices=("waifu2x", "bicubic", "none"),
+        help="how (default bicubic; waifu2x, the paper's, takes far longer)",
     )
     segment.add_argument(
         "--upscale-where",
         choices=("smear", "crops"),
         help="what: the whole smear before cells are sought (default of paper), or what crops show (always of learned)",
     )
-    segment.add_argument("--size", type=_positive, default=224, metavar="PX", help="side of a crop (default 224)")
+    segment.add_argument("--size", type=_positive, default=64, metavar="PX", help="side of a crop (default 64)")
     segment.add_argument(
         "--diameter", type=float, metavar="PX", help="cell diameter in the images (default: estimated from each)"
     )
@@ -99,6 +108,13 @@ def build_parser() -> argparse.ArgumentParser:
     )
     segment.add_argument(
         "--masks", action="store_true", help="write the area of each cell: DIR/masks/, 16-bit PNG, cell 0 has value 1"
+    )
+
+    segment.add_argument(
+        "--replace",
+        action="store_true",
+        help="find the cells of these images anew even where people have read them, and take the place of another "
+        "image of the same name",
     )
 
     bring = commands.add_parser(

@@ -1,15 +1,17 @@
 """Cells of many files: crops and one table of cells in a folder. Stopped or run again, it carries on.
 
-DIR/cells.csv            one row per cell of the images of this run
+DIR/cells.csv            one row per cell
 DIR/crops/<smear>/0000.png    the crop of cell 0 of <smear> (file name without ending), and so on
-DIR/smears.csv           one row per image: its cells, their diameter, how far it can be trusted, and notes
+DIR/smears.csv           one row per image: its cells, their diameter, how far it can be trusted, notes, where it lies
+DIR/finder.json          how cells were found and cut (`FinderSpec`)
 DIR/scale.json           the diameter of a typical cell in each folder of images, fixed once it is written
 DIR/masks/<smear>.png    the area of each cell: 16-bit, 1 for cell 0 and so on, where they are asked for
 DIR/overlays/<smear>.jpg the image with a ring around each cell and any notes below, where they are asked for
 DIR/errors.csv           file, message: what could not be segmented; absent if all went well
 DIR/parts/<smear>.json   the cells of one finished image, and a key over its bytes, the settings and the code
 
-Images of one folder are taken for one microscope's: the learned finder keeps to one diameter for all of them, but for
+A later run adds its images to the tables, or does them anew; what was there before stays. Images of one folder are
+taken for one microscope's: the learned finder keeps to one diameter for all of them, but for
 those that clearly have another. One batch at a time works in DIR (DIR/.lock tells), and clears away what a killed one
 left half done.
 """
@@ -45,21 +47,22 @@ from rbcnb.segmentation.learned import read_maps, typical_diameter
 from rbcnb.segmentation.masks import cell_masks, save_masks
 from rbcnb.segmentation.overlay import draw_overlay, overlay_shows, save_overlay
 from rbcnb.segmentation.segment import FinderSpec, segment_smear
-from rbcnb.smears.images import decode_image, expand_inputs, image_bytes
+from rbcnb.smears.images import SmearError, decode_image, expand_inputs, image_bytes
 
 if TYPE_CHECKING:
     from distributed import Client
 
 # Pixels may depend on them.
 _LIBRARIES = ("ncnn", "numpy", "opencv-python", "opencv-python-headless", "pillow", "tifffile")
-SCALE_JSON = "scale.json"
+SCALE_JSON, FINDER_JSON = "scale.json", "finder.json"
+CELLS_CSV, SMEARS_CSV = "cells.csv", "smears.csv"
 _SCALE_FACTS = {"finder", "images", "looked_at", "read", "unlike", "diameter_px"}
 _MOST_LOOKED_AT = 25  # images of a folder, spread over it, that tell its diameter
 _FEWEST_LOOKED_AT = 3
-READ, NOTE = "read", "note"
+READ, NOTE, FILE = "read", "note", "file"
 PICTURES = {"overlays": ".jpg", "masks": ".png"}  # name of the folder -> ending of its files
 # The columns of smears.csv.
-FACTS = (SMEAR, "cells", "diameter_px", READ, "trust", "explained", "stained", "dark_field", NOTE)
+FACTS = (SMEAR, "cells", "diameter_px", READ, "trust", "explained", "stained", "dark_field", NOTE, FILE)
 CROP_SCALE = "crop_scale"  # pixels of the crop per pixel of the smear
 COLUMNS = (*FOUND, BORDER, CROP_SCALE)
 
@@ -92,7 +95,8 @@ class BatchReport:
     errors: tuple[tuple[str, str], ...]  # (file, message)
     notes: tuple[tuple[str, str], ...]  # (file, message): "has 2 pages" of an image, or what a folder holds unread
     cells_csv: Path
-    smears: pd.DataFrame  # smears.csv: columns FACTS
+    smears: pd.DataFrame  # columns FACTS, a row per image of this run
+    n_kept: int = 0  # images of earlier runs whose rows stay in the tables
 
 
 def segment_files(
@@ -105,27 +109,34 @@ def segment_files(
     finish: Finish | None = None,
     mixed: bool = False,
     pictures: Collection[str] = (),
+    settled: Collection[str] = (),
+    replace_cells: bool = False,
 ) -> BatchReport:
     """Find and crop the cells of image files and of the images in folders; see the module for what *out* then holds.
 
     A file that fails is reported and never stops the others. What a folder holds that looks like an image but is not
     read is noted. An image that an earlier run finished, with the same bytes, settings, code and libraries, is not done
-    again. ``cells.csv`` speaks of the images of this run alone; name all inputs again to add some. Files that share a
-    name (endings aside) would share a folder of crops; most often they are one smear twice, saved in two formats, whose
-    cells would count double, or a smear and its mask. They are left out and reported.
+    again. The tables keep the cells of images that an earlier run found and this one does not name. An image whose name
+    another one has in *out* is left out and reported. Files that share a name (endings aside) would share a folder of
+    crops; most often they are one smear twice, saved in two formats, whose cells would count double, or a smear and its
+    mask. They are left out and reported.
 
     paths : images, or folders whose image files are taken (not those of folders within).
     jobs : images worked on at once, each in a process of its own.
     scheduler : address of a Dask scheduler, whose workers do it in place of this machine. They read the images and
         write the crops themselves, for these are many gigabytes: inputs and *out* must be folders that they share.
     finish : is called here for each finished image in turn, while others are worked on, and may add to its cells; the
-        key changes when the image, the settings, the code or the libraries do. What it raises is the image's error.
+        tables then hold the images of this run alone. The key changes when the image, the settings, the code or the
+        libraries do. What it raises is the image's error.
     mixed : images of one folder are of several microscopes: each is read by itself.
     pictures : of "overlays" (each image with its cells ringed) and "masks" (of the learned finder alone); those that an
         earlier run made of the same cells stay.
+    settled : names of smears whose cells people have read: where *out* has them from other settings or another version,
+        they stay, so that a cell's number goes on meaning that cell, and this is noted.
+    replace_cells : do anew even those, and take the place of another image of the same name.
 
-    Raises BatchError when *out* cannot be written to, another batch works there, or a process dies; ClusterError when
-    the cluster cannot do the work.
+    Raises BatchError when *out* cannot be written to, another batch works there, it has images that were done with
+    other settings, or a process dies; ClusterError when the cluster cannot do the work.
     """
     if jobs < 1:
         raise ValueError(f"jobs must be at least 1, not {jobs}")
@@ -141,14 +152,17 @@ def segment_files(
             out.mkdir(parents=True, exist_ok=True)
             with folder_lock(out):
                 _clear_away(out)
+                earlier = _Tables()
+                if finish is None:
+                    earlier = _Tables.load(out)
+                    _keep_finder(out, spec, earlier, [path.name for path in images])
                 specs = [spec] * len(images)
                 if spec.method == "learned" and spec.diameter_px is spec.expected_px is None and not mixed:
                     expected, doubts = _expected_diameters(images, out, jobs=jobs, client=client)
                     specs = [replace(spec, expected_px=expected.get(path.parent)) for path in images]
                     notes = [*notes, *doubts]
-                report = _segment_images(
-                    images, errors, out, specs, jobs=jobs, client=client, finish=finish, pictures=pictures
-                )
+                done = _Done(out, tuple(pictures), frozenset(settled), replace_cells)
+                report = _segment_images(images, errors, done, specs, earlier, jobs=jobs, client=client, finish=finish)
                 return replace(report, notes=(*notes, *report.notes))
     except BlockingIOError as error:
         raise BatchError(str(error)) from error
@@ -254,24 +268,95 @@ def _clear_away(out: Path) -> None:
             path.unlink(missing_ok=True)
 
 
+@dataclass(frozen=True)
+class _Done:
+    """Where finished images lie, and what may become of them."""
+
+    out: Path
+    pictures: tuple[str, ...]
+    settled: frozenset[str]
+    replace_cells: bool
+
+
+@dataclass(frozen=True, eq=False)
+class _Tables:
+    """``cells.csv`` and ``smears.csv`` of earlier runs."""
+
+    cells: pd.DataFrame | None = None
+    smears: pd.DataFrame | None = None
+
+    @classmethod
+    def load(cls, out: Path) -> "_Tables":
+        """Those in *out*; none where one of them is not there.
+
+        Raises:
+            BatchError: they are damaged.
+        """
+        tables = []
+        for name, columns in ((CELLS_CSV, FOUND), (SMEARS_CSV, (SMEAR, "cells"))):
+            path = out / name
+            try:
+                table = pd.read_csv(
+                    path, dtype={SMEAR: str, NOTE: str, FILE: str}, keep_default_na=False, na_values=[""]
+                )
+            except FileNotFoundError:
+                return cls()
+            except ValueError as error:  # of pandas' own kinds, or of decoding
+                raise BatchError(f"{path}: cannot be read ({error}); mend it, or choose another --out") from None
+            if missing := [column for column in columns if column not in table]:
+                raise BatchError(f"{path}: row 1 lacks {', '.join(missing)}; mend it, or choose another --out")
+            tables.append(table)
+        return cls(*tables)
+
+    def without(self, names: Collection[str]) -> "_Tables":
+        """The rows of other smears than *names*."""
+        if self.cells is None:
+            return self
+        return _Tables(*(table[~table[SMEAR].isin(names)] for table in (self.cells, self.smears)))
+
+
+def _keep_finder(out: Path, spec: FinderSpec, earlier: _Tables, names: Collection[str]) -> None:
+    """Writes ``finder.json``.
+
+    Raises:
+        BatchError: *out* has images beside *names* that were done with other settings: no network could learn of both.
+    """
+    path, settings = out / FINDER_JSON, asdict(spec)
+    try:
+        known = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):  # none, or damaged
+        known = settings
+    others = earlier.without(names).smears
+    differing = [name for name in settings if isinstance(known, dict) and known.get(name) != settings[name]]
+    if differing and others is not None and len(others):
+        changes = ", ".join(f"{name} {known.get(name)!r} there, {settings[name]!r} now" for name in differing)
+        raise BatchError(
+            f"{out}: has {len(others)} other images, done with other settings ({changes}); give the same settings, "
+            "name all its images again, or choose another --out"
+        )
+    with atomic_write(path) as part:
+        part.write_text(json.dumps(settings, indent=1) + "\n", encoding="utf-8")
+
+
 def _segment_images(
     images: list[Path],
     errors: list[tuple[str, str]],
-    out: Path,
+    done: _Done,
     specs: list[FinderSpec],
+    earlier: _Tables,
     *,
     jobs: int,
     client: "Client | None",
     finish: Finish | None,
-    pictures: Collection[str],
 ) -> BatchReport:
+    out = done.out
     # Processes share the cores among them instead of each taking all.
     jobs = min(jobs, max(1, len(images)))
     threads = 1 if client else max(1, joblib.cpu_count() // jobs) if jobs > 1 else None
     outcomes: dict[int, ImageCells | str | DeadWorkerError] = {}
     with shared_folder_probe(out) if client else nullcontext() as mark:
         places = [(path.absolute() if client else path, spec) for path, spec in zip(images, specs, strict=True)]
-        work = run_all(_try_image, places, shared=(out, threads, mark, tuple(pictures)), jobs=jobs, client=client)
+        work = run_all(_try_image, places, shared=(done, threads, mark), jobs=jobs, client=client)
         for number, outcome in tqdm(work, total=len(images), unit="image"):
             path = images[number]
             if finish is not None and isinstance(outcome, ImageCells):
@@ -285,18 +370,19 @@ def _segment_images(
             errors.append((str(path), str(outcome)))
         else:
             tables.append(outcome.cells)
-            facts.append(outcome.facts)
+            facts.append(outcome.facts | {FILE: str(path.absolute())})
             notes += [(str(path), note) for note in outcome.notes]
             n_resumed += outcome.resumed
 
-    full = [table for table in tables if len(table)]
     columns = list(tables[0].columns) if tables else list(COLUMNS)
-    cells = pd.concat(full, ignore_index=True) if full else pd.DataFrame(columns=columns)
+    cells = _stacked(tables, columns)
     smears = pd.DataFrame(facts, columns=list(FACTS))
+    kept = earlier.without(smears[SMEAR])
+    order = [] if earlier.smears is None else earlier.smears[SMEAR]
     try:
-        for table, name in ((cells, "cells"), (smears, "smears")):
-            with atomic_write(out / f"{name}.csv") as part:
-                table.to_csv(part, index=False, float_format="%.4f")
+        for now, before, name in ((cells, kept.cells, CELLS_CSV), (smears, kept.smears, SMEARS_CSV)):
+            with atomic_write(out / name) as part:
+                _in_order_of(order, before, now).to_csv(part, index=False, float_format="%.4f")
         if errors:
             with atomic_write(out / "errors.csv") as part:
                 pd.DataFrame(errors, columns=["file", "message"]).to_csv(part, index=False)
@@ -304,22 +390,37 @@ def _segment_images(
             (out / "errors.csv").unlink(missing_ok=True)
     except OSError as error:
         raise _unwritable(out, error) from error
-    return BatchReport(len(tables), n_resumed, len(cells), tuple(errors), tuple(notes), out / "cells.csv", smears)
+    n_kept = 0 if kept.smears is None else len(kept.smears)
+    return BatchReport(len(tables), n_resumed, len(cells), tuple(errors), tuple(notes), out / CELLS_CSV, smears, n_kept)
 
 
-def _try_image(
-    work: tuple[Path, FinderSpec], out: Path, threads: int | None, mark: Path | None, pictures: Collection[str]
-) -> ImageCells | str:
+def _stacked(tables: Iterable[pd.DataFrame], columns: list[str]) -> pd.DataFrame:
+    """*tables* below each other; those without a row have columns without a kind, and are left out."""
+    full = [table for table in tables if len(table)]
+    return pd.concat(full, ignore_index=True) if full else pd.DataFrame(columns=columns)
+
+
+def _in_order_of(smears: Iterable[str], before: pd.DataFrame | None, now: pd.DataFrame) -> pd.DataFrame:
+    """The rows of both tables: each smear where *smears* had it, those that it had not behind them."""
+    if before is None:
+        return now
+    place = {name: i for i, name in enumerate(dict.fromkeys([*smears, *now[SMEAR]]))}
+    return _stacked([before, now], list(now.columns)).sort_values(
+        SMEAR, key=lambda names: names.map(place), kind="stable", ignore_index=True
+    )
+
+
+def _try_image(work: tuple[Path, FinderSpec], done: _Done, threads: int | None, mark: Path | None) -> ImageCells | str:
     """What came of one image, or the message of what went wrong with it."""
     path, spec = work
     if mark is not None and not mark.exists():
         raise BatchError(
-            f"{out}: a worker on {platform.node()} does not share this folder; put inputs and --out where all workers "
-            "see them under the same path"
+            f"{done.out}: a worker on {platform.node()} does not share this folder; put inputs and --out where all "
+            "workers see them under the same path"
         )
     if threads is not None:
         cv2.setNumThreads(threads)
-    return _guarded(path, _segment_image, path, out, spec, pictures)
+    return _guarded(path, _segment_image, path, spec, done)
 
 
 def _guarded(path: Path, work: Callable[..., Any], *arguments: Any) -> Any:
@@ -337,12 +438,27 @@ def _guarded(path: Path, work: Callable[..., Any], *arguments: Any) -> Any:
         return message if str(path) in message else f"{path}: {message}"
 
 
-def _segment_image(path: Path, out: Path, spec: FinderSpec, pictures: Collection[str]) -> ImageCells:
+def _segment_image(path: Path, spec: FinderSpec, done: _Done) -> ImageCells:
+    out = done.out
     part, crops = out / "parts" / f"{path.stem}.json", out / "crops" / path.stem
-    wanted = {name: out / name / f"{path.stem}{suffix}" for name, suffix in PICTURES.items() if name in pictures}
+    wanted = {name: out / name / f"{path.stem}{suffix}" for name, suffix in PICTURES.items() if name in done.pictures}
     data = image_bytes(path)
-    key = image_key(data, path.name, spec)
-    if (finished := load_finished(part, crops, key)) is not None:
+    key, image_digest = image_key(data, path.name, spec), hashlib.sha256(data).hexdigest()
+    saved = None if done.replace_cells else _load_part(part)
+    if saved and (saved["facts"][SMEAR] != path.name or saved.get("image", image_digest) != image_digest):
+        raise SmearError(
+            f"{path}: {out} has another image of that name, {saved['facts'][SMEAR]}; rename one of them, choose "
+            "another --out, or say --replace"
+        )
+    finished = load_finished(part, crops, key)
+    if finished is None and saved and path.name in done.settled:
+        finished = load_finished(part, crops, saved["key"])
+        if finished is not None:
+            note = (
+                "found with other settings or another version, and kept, as people have read its cells; --replace finds"
+            )
+            finished.notes.append(f"{note} them anew")
+    if finished is not None:
         if missing := {name: file for name, file in wanted.items() if not overlay_shows(file, key)}:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # they are among the notes already
@@ -359,11 +475,11 @@ def _segment_image(path: Path, out: Path, spec: FinderSpec, pictures: Collection
     notes += found.notes
     measured = (found.diameter_px, found.read, found.trust, found.explained, found.stained, found.dark_field)
     values = [path.name, len(found.cells), *(None if pd.isna(value) else value for value in measured), "; ".join(notes)]
-    facts = dict(zip(FACTS, values, strict=True))
+    facts = dict(zip(FACTS[:-1], values, strict=True))  # where it lies may change
     table = found.cells.assign(**{SMEAR: path.name, CROP_SCALE: spec.size_px / found.diameter_px})
     rest = [name for name in table.columns if name not in (*FOUND, CROP_SCALE)]
     table = table[[*FOUND, *rest, CROP_SCALE]]
-    saved = {"key": key, "notes": notes, "facts": facts, "cells": table.to_dict("list")}
+    saved = {"key": key, "image": image_digest, "notes": notes, "facts": facts, "cells": table.to_dict("list")}
     try:
         # The part says "finished", so it goes first and comes last.
         part.unlink(missing_ok=True)
@@ -431,16 +547,24 @@ def _stamp() -> list[Any]:
 
 def load_finished(part: Path, crops: Path, key: str) -> ImageCells | None:
     """What an earlier run made, if of the same image and settings, and if all its crops are still there."""
-    try:
-        saved = json.loads(part.read_text(encoding="utf-8"))
-        if saved["key"] != key:
-            return None
-        table, facts, notes = pd.DataFrame(saved["cells"]), dict(saved["facts"]), list(saved["notes"])
-    except (OSError, ValueError, KeyError, TypeError):  # none, or damaged: the image is done again
+    saved = _load_part(part)
+    if saved is None or saved["key"] != key:
         return None
+    table, facts, notes = saved["cells"], saved["facts"], saved["notes"]
     present = {path.name for path in crops.glob("*.png")}
     whole = present == {_crop_name(cell) for cell in range(len(table))}
     return ImageCells(table, facts, notes, True, key) if whole else None
+
+
+def _load_part(part: Path) -> dict[str, Any] | None:
+    """What an earlier run wrote of an image; None where it wrote nothing, or that is damaged."""
+    try:
+        saved = json.loads(part.read_text(encoding="utf-8"))
+        facts = dict(saved["facts"])
+        whole = {"cells": pd.DataFrame(saved["cells"]), "facts": facts, "notes": list(saved["notes"])}
+        return saved | whole if isinstance(saved["key"], str) and SMEAR in facts else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 def read_crops(out: Path, smear: str, n_cells: int, size_px: int) -> np.ndarray:

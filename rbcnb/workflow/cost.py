@@ -1,17 +1,16 @@
 """What a reproduction will cost, before it starts: trials counted from parameters, speed measured on this machine."""
 
-import math
 import time
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from rbcnb._utils.errors import InputError
 from rbcnb.columns import CLASSES, DEV, LABEL, SPLIT
+from rbcnb.segmentation.cost import upscaling_seconds
 from rbcnb.smears.images import SmearError
 from rbcnb.smears.sources import load_smears
 from rbcnb.study.imbalance_lesson import NETWORK, plan_lesson
@@ -76,20 +75,6 @@ def measure_throughput(
         return steps * batch_size / seconds
     finally:
         torch.set_num_threads(threads)
-
-
-def upscaling_seconds(image_px: float, scale: float, *, method: str) -> float:
-    """Seconds to upscale *image_px* pixels by *scale*, from the time that a small patch takes."""
-    from rbcnb.segmentation.upscaling import upscale
-
-    if scale <= 1 or method == "none":
-        return 0.0
-    patch = np.full((96, 96, 3), 128, np.uint8)
-    start = time.perf_counter()
-    upscale(patch, 2.0, method=method)
-    per_px = (time.perf_counter() - start) / (patch.shape[0] * patch.shape[1])
-    passes = math.ceil(math.log2(scale))
-    return per_px * image_px * sum(4**i for i in range(passes))
 
 
 def study_images(values: Mapping[str, Any], available: Mapping[str, int]) -> dict[str, dict[str, float]]:

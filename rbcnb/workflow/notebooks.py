@@ -15,6 +15,7 @@ from typing import Any
 import nbformat
 
 from rbcnb._utils.code_digest import PACKAGE
+from rbcnb._utils.duration import duration
 from rbcnb._utils.errors import UnfinishedError
 from rbcnb._utils.files import atomic_write, folder_lock
 from rbcnb.workflow.fingerprints import file_stamp, fingerprints, source_stamp, versions
@@ -373,14 +374,6 @@ def _overdue(expected: Mapping[str, float], spent: Mapping[str, float], notebook
             say(f"{notebook}: {words}")
 
     return look
-
-
-def duration(seconds: float) -> str:
-    """Seconds as a person would say them: "40 s", "12 min", "3.5 h", "9 days"."""
-    for limit, unit, name in ((90, 1, "s"), (90 * 60, 60, "min"), (48 * 3600, 3600, "h")):
-        if seconds < limit:
-            return f"{seconds / unit:.1f} {name}" if name == "h" else f"{seconds / unit:.0f} {name}"
-    return f"{seconds / 86400:.0f} days"
 
 
 def skipped_files(run: Run) -> list[str]:

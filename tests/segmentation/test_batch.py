@@ -1,4 +1,5 @@
 import errno
+import json
 import os
 import platform
 import shutil
@@ -6,6 +7,7 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -17,7 +19,7 @@ from rbcnb._utils.errors import WeightsError
 from rbcnb.cli import main
 from rbcnb.columns import BORDER, CELL, FOUND, RADIUS, SCORE, SMEAR, X, Y
 from rbcnb.segmentation import batch, finder_net, waifu2x
-from rbcnb.segmentation.batch import BatchReport, segment_files
+from rbcnb.segmentation.batch import BatchError, BatchReport, segment_files
 from rbcnb.segmentation.segment import FinderSpec, segment_smear
 
 SPEC = FinderSpec(upscale="none", diameter_px=40, size_px=48)
@@ -105,7 +107,7 @@ def test_finished_images_are_not_done_again(folder, tmp_path, monkeypatch):
     assert (out / "cells.csv").read_bytes() == first
 
     write_smear(folder / "b.png", (70, 70))  # other bytes
-    assert run([folder], out).n_resumed == 2
+    assert run([folder], out, replace_cells=True).n_resumed == 2
     assert sorted(path.name for path in (out / "crops/b").iterdir()) == ["0000.png"]
 
     (out / "crops/b/0000.png").unlink()  # a crop lost
@@ -477,3 +479,78 @@ def test_the_learned_finder_takes_dark_fields(tmp_path):
     bright, dark = (cells[cells[SMEAR] == name].drop(columns=SMEAR).to_numpy() for name in ("bright.png", "dark.png"))
     assert len(bright) == 5
     assert np.array_equal(bright, dark)
+
+
+def cells_of(out):
+    return pd.read_csv(out / "cells.csv").groupby("smear", sort=False).size().to_dict()
+
+
+def test_a_later_run_adds_its_images_and_leaves_the_others(folder, tmp_path):
+    out = tmp_path / "out"
+    run([folder / "b.png"], out)
+    report = run([folder / "a b ü.png"], out)
+    assert (report.n_images, report.n_kept) == (1, 1)
+    smears = pd.read_csv(out / "smears.csv")
+    assert list(smears["smear"]) == ["b.png", "a b ü.png"]
+    assert list(smears["file"]) == [str(folder / "b.png"), str(folder / "a b ü.png")]
+
+    both = cells_of(out)
+    assert list(both) == ["b.png", "a b ü.png"]
+    assert run([folder / "b.png"], out).n_resumed == 1  # its rows keep their place
+    assert cells_of(out) == both
+    (folder / "b.png").write_bytes(b"no image any more")
+    report = run([folder / "b.png"], out)  # what was found of it is not lost by an error
+    assert len(report.errors) == 1
+    assert cells_of(out) == both
+
+
+def test_an_image_does_not_take_the_place_of_another_one_of_its_name(folder, tmp_path):
+    out, other = tmp_path / "out", tmp_path / "other"
+    other.mkdir()
+    run([folder / "a b ü.png"], out)
+    before = (out / "cells.csv").read_bytes()
+    write_smear(other / "a b ü.png", (70, 70))
+    write_smear(other / "a b ü.tif", (70, 70))
+    for path in (other / "a b ü.png", other / "a b ü.tif"):
+        report = run([path], out)
+        assert report.errors[0][0] == str(path)
+        assert "has another image of that name, a b ü.png; rename" in report.errors[0][1]
+        assert "--replace" in report.errors[0][1]
+        assert (out / "cells.csv").read_bytes() == before
+    assert run([other / "a b ü.png"], out, replace_cells=True).n_images == 1
+    assert pd.read_csv(out / "cells.csv")[X].tolist() == pytest.approx([70], abs=2)
+
+
+def test_cells_that_people_have_read_keep_their_numbers(folder, tmp_path):
+    out = tmp_path / "out"
+    run([folder], out)
+    before = pd.read_csv(out / "cells.csv")
+    changed = replace(SPEC, size_px=32)
+
+    report = run([folder], out, spec=changed, settled={"a b ü.png"})
+    assert report.n_resumed == 1
+    assert [Path(file).name for file, note in report.notes if "people have read" in note] == ["a b ü.png"]
+    after = pd.read_csv(out / "cells.csv")
+    assert after[after["smear"] == "a b ü.png"].equals(before[before["smear"] == "a b ü.png"])
+    report = run([folder], out, spec=changed, settled={"a b ü.png"}, replace_cells=True)
+    assert not [note for _, note in report.notes if "people have read" in note]
+
+
+def test_a_folder_holds_cells_of_one_setting(folder, tmp_path):
+    out = tmp_path / "out"
+    run([folder / "a b ü.png"], out)
+    changed = replace(SPEC, size_px=32)
+    with pytest.raises(BatchError, match=r"has 1 other images, done with other settings \(size_px 48 there, 32 now\)"):
+        run([folder / "b.png"], out, spec=changed)
+    assert run([folder / "a b ü.png", folder / "b.png"], out, spec=changed).n_images == 2  # all of them anew
+    assert json.loads((out / "finder.json").read_text())["size_px"] == 32
+
+
+@pytest.mark.parametrize(("text", "what"), [("smear,cell\na,0\n", "row 1 lacks x_px"), ('"', "cannot be read")])
+def test_a_damaged_table_is_named_and_nothing_is_written_over_it(folder, tmp_path, text, what):
+    out = tmp_path / "out"
+    run([folder / "a b ü.png"], out)
+    (out / "cells.csv").write_text(text)
+    with pytest.raises(BatchError, match=rf"cells\.csv: {what}"):
+        run([folder / "b.png"], out)
+    assert (out / "cells.csv").read_text() == text

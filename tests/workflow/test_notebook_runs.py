@@ -10,6 +10,7 @@ from pathlib import Path
 import nbformat
 import pytest
 
+from rbcnb._utils.duration import duration
 from rbcnb.cli import main
 from rbcnb.paper import TABLE2
 from rbcnb.plotting.sliders import with_picture
@@ -20,7 +21,7 @@ from rbcnb.study.protocols import METHODS, images_per_fit, in_folds, settings_of
 from rbcnb.training.splits import SplitError
 from rbcnb.training.trial import Trial
 from rbcnb.workflow import notebooks
-from rbcnb.workflow.cost import Expected, check_enough, study_images, upscaling_seconds
+from rbcnb.workflow.cost import Expected, check_enough, study_images
 from rbcnb.workflow.fingerprints import file_stamp, fingerprints, source_stamp
 from rbcnb.workflow.notebook_parameters import ParameterError
 from rbcnb.workflow.report import write_report
@@ -158,7 +159,7 @@ def test_too_little_is_said_before_anything_runs():
     ("seconds", "said"), [(4, "4 s"), (89, "89 s"), (120, "2 min"), (3 * 3600, "3.0 h"), (10 * 86400, "10 days")]
 )
 def test_durations_are_said_as_a_person_would(seconds, said):
-    assert notebooks.duration(seconds) == said
+    assert duration(seconds) == said
 
 
 def test_time_left_follows_this_run():
@@ -211,10 +212,6 @@ def test_an_executed_notebook_keeps_pictures_of_its_widgets_and_no_bar(tmp_path)
     assert f'<img alt="{words}" src="data:image/png;base64,' in page
     assert "VBox(children" not in page
     assert "html-manager" not in page  # the code that draws widgets, from elsewhere
-
-
-def test_no_upscaling_costs_nothing():
-    assert upscaling_seconds(1e6, 3.0, method="none") == upscaling_seconds(1e6, 1.0, method="bicubic") == 0.0
 
 
 def test_cost_adds_up_every_fit():
