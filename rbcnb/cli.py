@@ -30,6 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "import-labels": _import_labels,
         "export-labels": _export_labels,
         "label": _label,
+        "train": _train,
         "count": _count,
         "verify": _verify,
         "publish": _publish,
@@ -217,6 +218,23 @@ def _export_labels(options: Namespace) -> int:
     return 0
 
 
+def _train(options: Namespace) -> int:
+    from rbcnb.workflow.train import train_model
+
+    training = train_model(
+        options.folder,
+        reader=options.reader,
+        seed=options.seed,
+        jobs=options.jobs,
+        say=lambda line: print(line, file=sys.stderr, flush=True),
+    )
+    for note in training.notes:
+        print(f"rbcnb train: note: {note}", file=sys.stderr)
+    print(f"{training.model}: {training.verdict}\nhow good it is, and its mistakes: {training.page}")
+    print(f"next: rbcnb count SMEARS --model {training.model} --out {options.folder.with_name('counts')}")
+    return 0
+
+
 def _count(options: Namespace) -> int:
     from rbcnb.counting.count import count_files, summary_lines
 
@@ -230,6 +248,7 @@ def _count(options: Namespace) -> int:
         jobs=options.jobs,
         scheduler=options.scheduler,
         mixed=options.mixed,
+        replace_count=options.replace,
     )
     n_counted = int(report.smears["n_counted"].sum()) if len(report.smears) else 0
     print(f"{n_counted} cells counted in {report.batch.n_images} smears: {options.out / 'differential.csv'}")

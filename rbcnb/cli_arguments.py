@@ -138,7 +138,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     count.add_argument("paths", nargs="+", metavar="SMEAR_OR_FOLDER", type=Path, help=_PATHS_HELP)
     count.add_argument(
-        "--model", required=True, metavar="FILE", type=Path, help="model.safetensors, from notebook 05 of a run"
+        "--model", required=True, metavar="FILE", type=Path, help="model.safetensors, of rbcnb train or of notebook 05"
     )
     count.add_argument("--out", required=True, metavar="DIR", type=Path, help="for differential.csv, overlays/, ...")
     count.add_argument(
@@ -147,6 +147,7 @@ def build_parser() -> argparse.ArgumentParser:
     count.add_argument(
         "--diameter", type=float, metavar="PX", help="cell diameter in the images (default: as the model was trained)"
     )
+    count.add_argument("--replace", action="store_true", help="write over the count of other smears in DIR")
     for batch in (segment, count):
         batch.add_argument(
             "--mixed", action="store_true", help="a folder's images are of several microscopes: read each by itself"
@@ -154,6 +155,12 @@ def build_parser() -> argparse.ArgumentParser:
         batch.add_argument("--models", metavar="DIR", help=_MODELS_HELP)
         batch.add_argument("--jobs", type=_positive, default=1, metavar="N", help="images side by side (default 1)")
         batch.add_argument("--scheduler", metavar="ADDRESS", help=_SCHEDULER_HELP)
+
+    train = commands.add_parser("train", help="train a model on labelled cells, to count with", allow_abbrev=False)
+    train.add_argument("folder", metavar="DIR", type=Path, help="what rbcnb segment filled and people labelled")
+    train.add_argument("--reader", metavar="NAME", help="this reader's labels (default: those most readers agree on)")
+    train.add_argument("--jobs", type=_positive, metavar="N", help="fits side by side (default: one per core)")
+    train.add_argument("--seed", type=int, default=0, metavar="N", help="of weights, order and folds (default 0)")
 
     verify = commands.add_parser(
         "verify", help="recompute a run's tables from its stored predictions, or compare runs", allow_abbrev=False

@@ -34,9 +34,21 @@ from rbcnb.counting.abstention import call_cells
 from rbcnb.counting.differential import POOL, differential_count
 from rbcnb.counting.model_file import Model, ModelFileError, load_model
 from rbcnb.counting.smear_shift import MIN_CELLS, Reference, look_of_smear, unlike, warning_of
+from rbcnb.counting.telling import telling_of
 from rbcnb.evaluation.calibration import apply_temperature
 from rbcnb.plotting.style import BLACK, colours_of
-from rbcnb.segmentation.batch import CROP_SCALE, NOTE, READ, BatchReport, ImageCells, read_crops, segment_files
+from rbcnb.segmentation.batch import (
+    CELLS_CSV,
+    CROP_SCALE,
+    NOTE,
+    READ,
+    SMEARS_CSV,
+    BatchError,
+    BatchReport,
+    ImageCells,
+    read_crops,
+    segment_files,
+)
 from rbcnb.segmentation.overlay import PALE, Rings, draw_rings, overlay_shows, save_overlay
 from rbcnb.segmentation.segment import FinderSpec
 from rbcnb.smears.images import expand_inputs, read_image
@@ -46,7 +58,7 @@ COUNTED = "counted"
 POOLED = "pooled"
 DOUBTFUL = "pooled (doubtful: every smear has a warning)"  # in differential.csv, in the place of "pooled"
 WARNING = "warning"
-OPEN = 0.75  # an adjusted interval wider than this says nothing worth a line
+_COUNT_JSON = "count.json"
 
 
 @dataclass(frozen=True)
@@ -81,6 +93,7 @@ def count_files(
     jobs: int = 1,
     scheduler: str | None = None,
     mixed: bool = False,
+    replace_count: bool = False,
 ) -> CountReport:
     """Counts the cells of image files and of the images in folders; see the module for what *out* then holds.
 
@@ -97,17 +110,31 @@ def count_files(
         scheduler: address of a Dask scheduler, whose workers segment in place of this machine, which classifies; see
             `rbcnb.segmentation.segment_files` for the folders that they must share.
         mixed: images of one folder are of several microscopes: each is read by itself.
+        replace_count: write over the count of other smears in *out*.
 
     Raises:
-        ModelFileError: the model cannot be used.
-        rbcnb.segmentation.BatchError: *out* cannot be written to, another batch works there, or a process dies.
+        ModelFileError: the model cannot be used, or can tell no class.
+        rbcnb.segmentation.BatchError: *out* cannot be written to, has what this would write over, another batch works
+            there, or a process dies.
         rbcnb._utils.errors.ClusterError: the cluster cannot do the work.
     """
     loaded = load_model(model)
+    _refuse_poor(loaded, str(model))
     spec = finder_of(loaded, str(model), upscale=upscale, diameter_px=diameter_px)
     out, paths = Path(out), list(paths)
+    if not replace_count:
+        _refuse_occupied(out, expand_inputs(paths)[0])
     classifier = _Classifier(loaded, out)
-    batch = segment_files(paths, out, spec=spec, jobs=jobs, scheduler=scheduler, finish=classifier, mixed=mixed)
+    batch = segment_files(
+        paths,
+        out,
+        spec=spec,
+        jobs=jobs,
+        scheduler=scheduler,
+        finish=classifier,
+        mixed=mixed,
+        replace_cells=replace_count,
+    )
     if note := _note_on_weights(loaded, spec):
         batch = replace(batch, notes=((str(model), note), *batch.notes))
     # Smears are classified as they come, which changes with *jobs*; tables keep the order of the files.
@@ -122,7 +149,15 @@ def count_files(
     calls = pd.concat(tables) if tables else pd.DataFrame(columns=[SMEAR, CALL])
     confusion = np.array(card.confusion) if card.confusion else None
     pool = set(smears.loc[smears[POOLED], SMEAR]) if len(smears) else set()
-    differential = differential_count(calls, card.classes, confusion=confusion, pool=pool, seed=seed)
+    differential = differential_count(
+        calls,
+        card.classes,
+        confusion=confusion,
+        pool=pool,
+        class_doubts=telling_of(confusion, card.classes) if confusion is not None else {},
+        smear_doubts=_smear_doubts(smears),
+        seed=seed,
+    )
     if len(smears) and doubtful:
         differential = differential.replace({SMEAR: {POOL: DOUBTFUL}})
     facts = {
@@ -136,9 +171,47 @@ def count_files(
     for table, name in ((differential, "differential"), (smears, "smears")):
         with atomic_write(out / f"{name}.csv") as part:
             table.to_csv(part, index=False, float_format="%.6f")
-    with atomic_write(out / "count.json") as part:
+    with atomic_write(out / _COUNT_JSON) as part:
         part.write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
     return CountReport(batch, differential, smears, out)
+
+
+def _refuse_poor(model: Model, name: str) -> None:
+    """Raises ModelFileError where the model tells no class."""
+    if not model.card.confusion:
+        return
+    doubts = telling_of(model.card.confusion, model.card.classes)
+    if all(doubts.values()):
+        reasons = "; ".join(f"{readable(one)}: {doubt}" for one, doubt in doubts.items())
+        raise ModelFileError(
+            f"{name}: this model can tell no class ({reasons}), so that no count by it would mean anything; label more "
+            "cells of more smears, and train again"
+        )
+
+
+def _refuse_occupied(out: Path, images: Sequence[Path]) -> None:
+    """Raises BatchError where *out* is a folder of `rbcnb segment`, or holds the count of other smears."""
+    if (out / CELLS_CSV).exists() and not (out / _COUNT_JSON).exists():
+        raise BatchError(f"{out}: holds cells of rbcnb segment, which this would write over; choose another --out")
+    try:
+        counted = set(pd.read_csv(out / SMEARS_CSV, dtype=str, usecols=[SMEAR])[SMEAR])
+    except (OSError, ValueError):  # none, or damaged
+        return
+    if others := sorted(counted - {path.name for path in images}):
+        more = f" and {len(others) - 3} more" if len(others) > 3 else ""
+        raise BatchError(
+            f"{out}: holds the count of other smears ({', '.join(others[:3])}{more}), which this would write over; "
+            "name them as well to count all together, choose another --out, or say --replace"
+        )
+
+
+def _smear_doubts(smears: pd.DataFrame) -> dict[str, str]:
+    """Smear, or the pool of smears with a warning alone -> why no adjusted count of it is to be trusted."""
+    if smears.empty:
+        return {}
+    warned = smears[smears[WARNING] != ""]
+    doubts = dict(zip(warned[SMEAR], warned[WARNING], strict=True))
+    return doubts | ({POOL: "every smear has a warning"} if len(warned) == len(smears) else {})
 
 
 def finder_of(model: Model, name: str, *, upscale: str | None, diameter_px: float | None) -> FinderSpec:
@@ -182,8 +255,8 @@ def summary_lines(report: CountReport) -> list[str]:
     lines = [f"pooled over {len(pooled)} of {len(report.smears)} smears{doubt}:"] if len(pooled) else []
     for row in table.itertuples():
         line = f"{row._2:>14} {row.n_cells:6d}  {row.share:6.1%} [{row.low:.1%}, {row.high:.1%}]"
-        if row.adjusted_high - row.adjusted_low > OPEN:
-            line += "  adjusted: cannot be told, the network confuses too much"
+        if row.doubt:
+            line += f"  {row.doubt}"
         elif not np.isnan(row.adjusted):
             line += f"  adjusted {row.adjusted:6.1%} [{row.adjusted_low:.1%}, {row.adjusted_high:.1%}]"
         lines.append(line)

@@ -3,10 +3,11 @@
 Two kinds stand side by side. Raw: what was called, with a Wilson interval; of several smears the spread between them
 widens it, since cells of one smear are alike. Adjusted: the shares that would give these calls, undoing the confusion
 that the network showed on cells that it was not trained on, unsure ones among them. This is right as far as a codocyte
-here is as often taken for a normal cell as it was there; the interval covers the chance in both counts, no more.
+here is as often taken for a normal cell as it was there; the interval covers the chance in both counts, no more. What
+cannot be told so has no adjusted share, and the reason in the column ``doubt``.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 
 import numpy as np
 import pandas as pd
@@ -17,7 +18,8 @@ from rbcnb.columns import UNSURE
 LEVEL = 0.95
 N_DRAWS = 500
 POOL = "pooled"
-COLUMNS = ("smear", "class", "n_cells", "share", "low", "high", "adjusted", "adjusted_low", "adjusted_high")
+COLUMNS = ("smear", "class", "n_cells", "share", "low", "high", "adjusted", "adjusted_low", "adjusted_high", "doubt")
+MOST_WIDE = 0.5  # an adjusted interval wider than this is no answer
 _STEPS = 300  # of the likelihood's ascent
 
 
@@ -109,6 +111,8 @@ def differential_count(
     *,
     confusion: np.ndarray | None = None,
     pool: Collection[str] | None = None,
+    class_doubts: Mapping[str, str] | None = None,
+    smear_doubts: Mapping[str, str] | None = None,
     seed: int = 0,
 ) -> pd.DataFrame:
     """The differential count of every smear, and under ``pooled`` of several together: ``COLUMNS``.
@@ -118,11 +122,14 @@ def differential_count(
         classes: of the model, in its order.
         confusion: out-of-fold confusion [G, C + 1, C]; None leaves the adjusted columns empty.
         pool: smears to pool; None for all.
+        class_doubts: class -> why the model cannot tell it (`rbcnb.counting.telling.telling_of`); empty where it can.
+        smear_doubts: smear -> why no adjusted count of it is to be trusted; also under ``pooled``.
         seed: of the draws for the adjusted intervals.
 
     Returns:
         One row per smear and outcome; ``share`` is of all counted cells, unsure ones included; ``adjusted`` of all
-        cells by their true class, and so has no row of unsure ones.
+        cells by their true class, and so has no row of unsure ones. Where ``doubt`` says why it cannot be told, it is
+        missing.
     """
     outcomes = [*classes, UNSURE]
     smears = list(dict.fromkeys(calls["smear"]))
@@ -134,7 +141,26 @@ def differential_count(
     pooled = table if pool is None else table[table.index.isin(pool)]
     if len(pooled):
         rows.append(_rows(POOL, pooled.to_numpy(), outcomes, confusion, seed))
-    return pd.concat(rows, ignore_index=True) if rows else pd.DataFrame(columns=list(COLUMNS))
+    if not rows:
+        return pd.DataFrame(columns=list(COLUMNS))
+    return _with_doubts(pd.concat(rows, ignore_index=True), class_doubts or {}, smear_doubts or {})
+
+
+def _with_doubts(table: pd.DataFrame, class_doubts: Mapping[str, str], smear_doubts: Mapping[str, str]) -> pd.DataFrame:
+    """*table* with ``doubt``, and without the adjusted shares that it speaks of."""
+    adjusted = table["adjusted"].notna()
+    wide = table["adjusted_high"] - table["adjusted_low"] > MOST_WIDE
+    reasons = [
+        table["smear"].map(smear_doubts),
+        table["class"].map(class_doubts),
+        pd.Series("the model confuses too much", index=table.index).where(wide),
+    ]
+    doubt = pd.Series("", index=table.index)
+    for reason in reversed(reasons):  # the first one is said
+        doubt = reason.where(reason.fillna("").ne(""), doubt)
+    doubt = doubt.where(adjusted, "")
+    table.loc[doubt != "", ["adjusted", "adjusted_low", "adjusted_high"]] = np.nan
+    return table.assign(doubt=doubt.where(doubt == "", "cannot be told: " + doubt))
 
 
 def _rows(smear: str, counts: np.ndarray, outcomes: list[str], confusion: np.ndarray | None, seed: int) -> pd.DataFrame:

@@ -184,7 +184,7 @@ def _expected_diameters(
     finished. A folder without one is looked at again when it has more or fewer images than it had.
     """
     path = out / SCALE_JSON
-    weights = _finder_digest()[:16]
+    weights = finder_digest()[:16]
     known = {name: entry for name, entry in _known_scales(path).items() if entry["finder"] == weights}
     scales = dict(known)
     by_folder: dict[Path, list[Path]] = {}
@@ -523,13 +523,13 @@ def image_key(data: bytes, name: str, spec: FinderSpec) -> str:
     files = waifu2x.model_files(waifu2x.model_folder()) if spec.upscale == "waifu2x" else ()
     network = [file_digest(path) for path in files]
     if spec.uses_learned_finder:
-        network += [_finder_digest(), installed_versions(["torch"])]
+        network += [finder_digest(), installed_versions(["torch"])]
     digest = hashlib.sha256(json.dumps([_stamp(), network, name, asdict(spec)], default=str).encode())
     digest.update(data)
     return digest.hexdigest()
 
 
-def _finder_digest() -> str:
+def finder_digest() -> str:
     """The digest of the learned finder's weights; raises BatchError where they cannot be read."""
     from rbcnb.segmentation.finder_net import load_finder
 
@@ -565,6 +565,16 @@ def _load_part(part: Path) -> dict[str, Any] | None:
         return saved | whole if isinstance(saved["key"], str) and SMEAR in facts else None
     except (OSError, ValueError, KeyError, TypeError):
         return None
+
+
+def image_groups(out: Path, smears: Iterable[str]) -> dict[str, str]:
+    """Smear -> its group: the first of *smears* that is the same image byte for byte; itself where nobody knows."""
+    first: dict[str, str] = {}
+    groups = {}
+    for name in smears:
+        part = _load_part(out / "parts" / f"{Path(name).stem}.json") or {}
+        groups[name] = first.setdefault(part.get("image", name), name)
+    return groups
 
 
 def read_crops(out: Path, smear: str, n_cells: int, size_px: int) -> np.ndarray:

@@ -54,7 +54,7 @@ def run_trial(
     keep: Callable[[Any], None] | None = None,
     report: Callable[[int], None] | None = None,
 ) -> TrialResult:
-    """Fits one trial and predicts the cells it holds out (its fold, or the test set when ``fold`` is None).
+    """Fits one trial and predicts the cells it holds out: its fold, or where ``fold`` is None the test cells, if any.
 
     A batch that does not fit in memory is served in halves, quarters ..., with the gradients added up.
 
@@ -105,8 +105,10 @@ def run_trial(
                 learner.add_cb(ReportCallback(report, done))
             fit_trial(learner, trial, start_epoch=done)
             # A final fit meets the test cells only now: its learner never saw them.
-            scored = dls.valid if trial.fold is not None else dls.test_dl(crops[held_out])
-            probabilities = probabilities_of(learner.model, (batch[0] for batch in scored))
+            probabilities = np.empty((0, len(class_names(cells[LABEL]))))
+            if len(held_out):
+                scored = dls.valid if trial.fold is not None else dls.test_dl(crops[held_out])
+                probabilities = probabilities_of(learner.model, (batch[0] for batch in scored))
             if keep is not None:
                 keep(bare_model(learner.model))
             return probabilities, learner.curve.table, dls.train.epoch_size or dls.train.n
@@ -134,7 +136,7 @@ def run_trial(
     predictions[prob_columns(classes)] = probabilities
     return TrialResult(
         trial=trial,
-        scores=score_predictions(predictions),
+        scores=score_predictions(predictions) if len(predictions) else {},
         curves=curves,
         predictions=predictions,
         n_train=n_train,

@@ -25,7 +25,8 @@ def training_rows(trial: Trial, cells: pd.DataFrame) -> tuple[np.ndarray, np.nda
     else:
         in_fold = (cells[FOLD] == trial.fold).to_numpy()
         train, held_out = dev & ~in_fold, dev & in_fold
-    if not train.any() or not held_out.any():
+    # A fit for good, on all cells there are, has no test.
+    if not train.any() or (trial.fold is not None and not held_out.any()):
         raise ValueError(
             f"nothing to {'train on' if not train.any() else 'score'} in fold {trial.fold} of protocol "
             f"{trial.protocol}: the cells table needs splits from assign_splits with at least that many folds"

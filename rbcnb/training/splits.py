@@ -127,6 +127,21 @@ def outer_folds(cells: pd.DataFrame, *, n_outer: int, seed: int, repeat: int = 0
     return _fold_numbers(StratifiedKFold(n_outer, shuffle=True, random_state=state).split(cells, cells[LABEL]))
 
 
+def smear_folds(cells: pd.DataFrame, *, n_folds: int, seed: int) -> np.ndarray:
+    """Folds of whole groups, int [N], for cells too few to ask for every class in every fold; shares are near to equal.
+
+    Raises:
+        SplitError: fewer groups than folds.
+    """
+    entropy = [seed, _INNER]
+    return _grouped_folds(cells, n_folds, entropy, what="folds", min_groups=1, every_class=False)
+
+
+def cell_folds(cells: pd.DataFrame, *, n_folds: int, seed: int) -> np.ndarray:
+    """Folds of single cells, int [N]: what can be done with one smear, whose cells are more alike than two smears'."""
+    return _fold_numbers(KFold(n_folds, shuffle=True, random_state=seed).split(cells))
+
+
 def _inner_folds(dev: pd.DataFrame, protocol: str, seed: int, n_folds: int, outer: int) -> np.ndarray:
     if protocol == "honest":
         return _grouped_folds(dev, n_folds, [seed, _INNER, outer], what="folds", min_groups=1)
@@ -136,9 +151,15 @@ def _inner_folds(dev: pd.DataFrame, protocol: str, seed: int, n_folds: int, oute
 
 
 def _grouped_folds(
-    cells: pd.DataFrame, n_folds: int, entropy: Sequence[int], *, what: str, min_groups: int
+    cells: pd.DataFrame,
+    n_folds: int,
+    entropy: Sequence[int],
+    *,
+    what: str,
+    min_groups: int,
+    every_class: bool = True,
 ) -> np.ndarray:
-    """Stratified folds of whole groups, each with every class and *min_groups* groups.
+    """Stratified folds of whole groups, each with *min_groups* groups and, if asked for, *every_class*.
 
     Not scikit-learn's ``StratifiedGroupKFold``: its greedy order follows from the groups' class counts and its seed
     breaks ties only, so that its repetitions resemble each other (44 smears in three folds: an adjusted Rand index of
@@ -151,7 +172,7 @@ def _grouped_folds(
             "add smears, or ask for fewer folds"
         )
     spread = cells.groupby(LABEL)[GROUP].nunique().sort_values()
-    if spread.iloc[0] < n_folds:
+    if every_class and spread.iloc[0] < n_folds:
         raise SplitError(
             f"{spread.index[0]} stands in {spread.iloc[0]} smears (groups) only: not every one of {n_folds} {what} "
             "can have it; add smears that hold it, or ask for fewer folds"
@@ -165,7 +186,7 @@ def _grouped_folds(
             break
         dealt = _deal(counts, n_folds, rng)
         held = np.stack([counts[dealt == fold].sum(axis=0) for fold in range(n_folds)])
-        if held.min() == 0 or np.bincount(dealt, minlength=n_folds).min() < min_groups:
+        if (every_class and held.min() == 0) or np.bincount(dealt, minlength=n_folds).min() < min_groups:
             continue
         if (miss := np.abs(held / counts.sum(axis=0) - 1 / n_folds).max()) < best_miss:
             best, best_miss = dealt, miss

@@ -5,7 +5,7 @@ threshold, confusion, and how sure it is on smears like those it knows) comes fr
 them was not trained on: the same setting fitted once per fold.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
@@ -170,7 +170,9 @@ def export_model(run: Run, trial: Trial, cells: pd.DataFrame, *, jobs: int | Non
     judged = apply_temperature(judged, temperature)
     threshold, sure = choose_threshold(judged)
     confusion = confusion_by_group(judged, threshold=threshold)
-    looks = _looks(run, found, cells, dict(zip((trial, *folds), (final, *others), strict=True)), temperature)
+    networks = dict(zip((trial, *folds), (final, *others), strict=True))
+    diameters = run.load_csv("smears").set_index(SMEAR)[DIAMETER].to_dict()
+    looks = looks_of_smears(networks, cells, found, run.load_crops, diameters, temperature)
 
     data = hash_data(cells, crops)
     scores = score_predictions(held_out_predictions(final, trial, cells, crops))
@@ -216,16 +218,28 @@ def _finder(run: Run) -> tuple[FinderSpec, str]:
     return spec, load_finder().digest
 
 
-def _looks(
-    run: Run, found: pd.DataFrame, cells: pd.DataFrame, networks: dict[Trial, "nn.Module"], temperature: float
+def looks_of_smears(
+    networks: Mapping[Trial, "nn.Module"],
+    cells: pd.DataFrame,
+    found: pd.DataFrame,
+    load_crops: Callable[[pd.Series], np.ndarray],
+    diameters: Mapping[str, float],
+    temperature: float,
 ) -> list[dict[str, float]]:
-    """`look_of_smear` of every smear of the run that has enough cells, over all cells that were found in it.
+    """`look_of_smear` of every smear that has enough cells, over all cells that were found in it.
 
     Each smear is judged by a network that holds some of its cells out, on the cells that it was not trained on.
+
+    Args:
+        networks: of trials that hold cells out.
+        cells: labelled, with ``crop``, ``split`` and ``fold``.
+        found: all cells that were found, with ``crop``.
+        load_crops: column ``crop`` -> crops uint8 [N, S, S, 3].
+        diameters: smear -> diameter of a typical cell, in its pixels.
+        temperature: of the networks' probabilities.
     """
     from rbcnb.training.predict import predict_crops
 
-    diameters = run.load_csv("smears").set_index(SMEAR)[DIAMETER]
     rows_of = dict(iter(found.groupby(SMEAR, sort=False)))
     looks = []
     for trial, network in networks.items():
@@ -238,7 +252,7 @@ def _looks(
             rows = rows[~rows[CROP].isin(seen)].reset_index(drop=True)
             if rows.empty:
                 continue
-            crops = run.load_crops(rows[CROP])
+            crops = load_crops(rows[CROP])
             table = pd.DataFrame(predict_crops(network, crops), columns=prob_columns(class_names(cells[LABEL])))
             sure = apply_temperature(table, temperature).to_numpy().max(axis=1)
             looks.append(look_of_smear(crops, rows, diameter_px=diameters[smear], confidence=sure))

