@@ -21,6 +21,8 @@ ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "results.md"
 RUNS = ("study", "study_pretrained")  # of the honest protocol
 CLAIM = "focal_beats_ce"
+LOSSES = ("focal", "cross_entropy")  # in the place of the network, where one network is held against another
+_FIGURES = ["mean", "low", "high", "p_adjusted"]
 _KEY = ["architecture", "first", "second", "score"]
 
 
@@ -77,22 +79,41 @@ def primary_table(folders: Sequence[Path]) -> pd.DataFrame:
 
 def secondary_table(folders: Sequence[Path]) -> pd.DataFrame:
     """The secondary questions, a row per question, a column per network; bold where the adjusted p is below 0.05."""
-    rows = pd.concat([_table(folder, "secondary") for folder in folders], ignore_index=True)
-    rows = rows[(rows["protocol"] == "honest") & rows["rho"].isna()]
-    names = rows["first"].map(readable) + " − " + rows["second"].map(readable) + ", " + rows["score"].map(readable)
-    cells = [
-        _interval(row.mean_, row.low, row.high, strong=row.p_adjusted < 0.05)
-        for row in rows.rename(columns={"mean": "mean_"}).itertuples()
-    ]
+    rows = _secondary_rows(folders)
+    rows = rows[~rows["architecture"].isin(LOSSES)]
+    names = rows["first"].map(readable) + " − " + rows["second"].map(readable) + ", " + rows["score"].map(_score)
+    cells = [_interval(row[0], row[1], row[2], strong=row[3] < 0.05) for row in rows[_FIGURES].to_numpy(float)]
     table = pd.DataFrame({"Question": names, "network": rows["architecture"].map(readable), "cell": cells})
     wide = table.pivot_table("cell", "Question", "network", aggfunc="first").fillna("")
     return wide.reindex(index=table["Question"].unique(), columns=table["network"].unique()).reset_index()
 
 
+def network_table(folders: Sequence[Path]) -> pd.DataFrame:
+    """One network minus another, a row per pair, a column per loss; bold where the adjusted p is below 0.05."""
+    rows = _secondary_rows(folders)
+    rows = rows[rows["architecture"].isin(LOSSES)]
+    cells = [_interval(row[0], row[1], row[2], strong=row[3] < 0.05) for row in rows[_FIGURES].to_numpy(float)]
+    names = rows["first"].map(readable) + " − " + rows["second"].map(readable) + ", " + rows["score"].map(_score)
+    table = pd.DataFrame({"Question": names, "loss": rows["architecture"].map(readable), "cell": cells})
+    return table.pivot_table("cell", "Question", "loss", aggfunc="first").rename_axis(columns=None).reset_index()
+
+
+def _secondary_rows(folders: Sequence[Path]) -> pd.DataFrame:
+    rows = pd.concat([_table(folder, "secondary") for folder in folders], ignore_index=True)
+    return rows[(rows["protocol"] == "honest") & rows["rho"].isna()]
+
+
+def _score(name: str) -> str:
+    """A score's printed name: that of one class names the class."""
+    kind, _, class_name = name.partition("_")
+    return f"AUROC of {readable(class_name)}" if kind == "auroc" and class_name else readable(name)
+
+
 def page_tables(results: Path) -> dict[str, str]:
     """The tables of ``docs/results.md`` as Markdown, by the name that its marks give them."""
     folders = published(results)
-    return {"primary": _markdown(primary_table(folders)), "secondary": _markdown(secondary_table(folders))}
+    tables = {"primary": primary_table, "secondary": secondary_table, "networks": network_table}
+    return {name: _markdown(make(folders)) for name, make in tables.items()}
 
 
 def _table(folder: Path, name: str) -> pd.DataFrame:

@@ -12,7 +12,7 @@ from rbcnb.cli import main
 from rbcnb.segmentation import waifu2x
 from rbcnb.smears.sources import synthetic_smears
 
-PROFILES = ("course", "paper", "replication", "replication_all_smears", "replication_resnet18", "smoke", "study",
+PROFILES = ("course", "paper", "smoke", "study",
             "study_pretrained", "study_published")  # fmt: skip
 
 

@@ -295,7 +295,7 @@ def paired_difference(
 
     Both methods meet the same smears, so what a hard smear does to both cancels. A seed brings one difference. That
     both methods have the same seeds removes next to nothing, as a seed is not lucky for both (correlations of macro F1
-    over seeds in results/ are -0.38 to +0.10). The interval is `interval_of`'s. For a nominal 95 %
+    over seeds were -0.38 to +0.10 in earlier studies). The interval is `interval_of`'s. For a nominal 95 %
     benchmarks/coverage.py measured 94.4 to 99.5 % with 5 to 20 smears and 3 to 10 seeds, heavy tails and uneven smears
     among them: mostly a little too wide, since what chance does to single cells counts in both parts. A hierarchical
     bootstrap fell to 86.7 %, a t interval over seeds alone to 45.6 %, which is why this one is the default. With one

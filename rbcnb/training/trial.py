@@ -17,8 +17,8 @@ from rbcnb._utils.errors import InputError
 from rbcnb.columns import FOLD
 
 # A part of every stored trial's name. Raise it when the same settings on the same cells would give other predictions
-# (the golden fit in the tests fails then), or when the arithmetic of a fit has other roundings. The trials in results/
-# are of the first one, which was a digest of source code: 96028228e9a71178.
+# (the golden fit in the tests fails then), or when the arithmetic of a fit has other roundings. The first one was
+# a digest of source code: 96028228e9a71178.
 FIT_VERSION = "3"
 # Metadata of a field of Trial that came after the first stored trials: at its default it changes no name or record.
 LATER = {"later": True}

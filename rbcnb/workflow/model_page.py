@@ -40,7 +40,7 @@ def write_model_page(
         folder: of `rbcnb segment`.
         card: of the model.
         judged: predictions of whole cells by networks that were not fitted on their smears.
-        telling: of `rbcnb.counting.telling_of`.
+        telling: of `rbcnb.counting.telling.telling_of`.
         crops: uint8 [N, S, S, 3] of *cells*, in their order.
         cells: labelled, ``smear`` and ``cell``.
         verdict: what the model is good for.

@@ -63,7 +63,7 @@ def test_impossible_settings_are_named(wrong, message):
         Trial(**wrong)
 
 
-FIRST_VERSION = "96028228e9a71178"  # of the trials in results/
+FIRST_VERSION = "96028228e9a71178"  # of the first trials that were published
 
 
 def test_keys_stay_what_they_are():
