@@ -33,16 +33,14 @@ from rbcnb.columns import BORDER, PRED, SMEAR, UNSURE, prob_columns, readable
 from rbcnb.counting.abstention import call_cells
 from rbcnb.counting.differential import POOL, differential_count
 from rbcnb.counting.model_file import Model, ModelFileError, load_model
-from rbcnb.counting.smear_shift import MIN_CELLS, Reference, look_of_smear, unlike, warning_of
+from rbcnb.counting.smear_shift import MIN_CELLS, Reference, look_of_smear, times_the_limit, unlike, warning_of
 from rbcnb.counting.telling import telling_of
 from rbcnb.evaluation.calibration import apply_temperature
 from rbcnb.plotting.style import BLACK, colours_of
 from rbcnb.segmentation.batch import (
-    CELLS_CSV,
     CROP_SCALE,
     NOTE,
     READ,
-    SMEARS_CSV,
     BatchError,
     BatchReport,
     ImageCells,
@@ -52,12 +50,15 @@ from rbcnb.segmentation.batch import (
 from rbcnb.segmentation.overlay import PALE, Rings, draw_rings, overlay_shows, save_overlay
 from rbcnb.segmentation.segment import FinderSpec
 from rbcnb.smears.images import expand_inputs, read_image
+from rbcnb.smears.segmented import CELLS_CSV, SMEARS_CSV
 
 CALL = "call"
 COUNTED = "counted"
 POOLED = "pooled"
 DOUBTFUL = "pooled (doubtful: every smear has a warning)"  # in differential.csv, in the place of "pooled"
 WARNING = "warning"
+UNLIKE = "unlike"  # how many times the limit a smear lies from those of the training; 0 within it
+FAR = 2.5  # of these: what the model confuses there says nothing here. Of few smears the limit itself is a guess
 _COUNT_JSON = "count.json"
 
 
@@ -206,12 +207,13 @@ def _refuse_occupied(out: Path, images: Sequence[Path]) -> None:
 
 
 def _smear_doubts(smears: pd.DataFrame) -> dict[str, str]:
-    """Smear, or the pool of smears with a warning alone -> why no adjusted count of it is to be trusted."""
+    """Smear, or the pool of smears -> why no adjusted count of it is to be trusted."""
     if smears.empty:
         return {}
-    warned = smears[smears[WARNING] != ""]
-    doubts = dict(zip(warned[SMEAR], warned[WARNING], strict=True))
-    return doubts | ({POOL: "every smear has a warning"} if len(warned) == len(smears) else {})
+    far = smears[smears[UNLIKE] >= FAR]
+    doubts = dict(zip(far[SMEAR], far[WARNING], strict=True))
+    pooled = smears.loc[smears[POOLED], SMEAR]
+    return doubts | ({POOL: "every smear is far from those of the training"} if set(pooled) <= set(doubts) else {})
 
 
 def finder_of(model: Model, name: str, *, upscale: str | None, diameter_px: float | None) -> FinderSpec:
@@ -330,16 +332,17 @@ class _Classifier:
 
         card = self.model.card
         if cells.empty:
-            return np.empty((0, len(card.classes))), {"look": {}, WARNING: "no cell was found"}
+            return np.empty((0, len(card.classes))), {"look": {}, UNLIKE: 0.0, WARNING: "no cell was found"}
         crops = read_crops(self.out, path.name, len(cells), card.size_px)
         table = pd.DataFrame(predict_crops(self.model.network, crops), columns=prob_columns(card.classes))
         probabilities = apply_temperature(table, card.temperature).to_numpy()
         diameter_px = card.size_px / cells[CROP_SCALE].iloc[0]
         look = look_of_smear(crops, cells, diameter_px=diameter_px, confidence=probabilities.max(axis=1))
         if look is None:
-            return probabilities, {"look": {}, WARNING: f"fewer than {MIN_CELLS} whole cells: too few to compare"}
-        warning = warning_of(unlike(look, self.reference)) if self.reference else ""
-        return probabilities, {"look": look, WARNING: warning}
+            few = f"fewer than {MIN_CELLS} whole cells: too few to compare"
+            return probabilities, {"look": {}, UNLIKE: 0.0, WARNING: few}
+        differences = unlike(look, self.reference) if self.reference else {}
+        return probabilities, {"look": look, UNLIKE: times_the_limit(differences), WARNING: warning_of(differences)}
 
     def _with_calls(self, cells: pd.DataFrame, probabilities: np.ndarray, *, read: bool) -> pd.DataFrame:
         card = self.model.card
@@ -354,7 +357,13 @@ class _Classifier:
         counted = table[table[COUNTED]]
         numbers = {"n_found": len(table), "n_counted": len(counted), "n_unsure": int((counted[CALL] == UNSURE).sum())}
         reading = {name: found[name] for name in (READ, "trust", "explained", "stained", NOTE)}
-        return {SMEAR: smear, **numbers, WARNING: facts[WARNING], **reading, **facts["look"]}
+        return {
+            SMEAR: smear,
+            **numbers,
+            **{name: facts[name] for name in (WARNING, UNLIKE)},
+            **reading,
+            **facts["look"],
+        }
 
 
 def _saved(part: Path, key: str) -> dict[str, Any] | None:

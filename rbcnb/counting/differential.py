@@ -20,6 +20,7 @@ N_DRAWS = 500
 POOL = "pooled"
 COLUMNS = ("smear", "class", "n_cells", "share", "low", "high", "adjusted", "adjusted_low", "adjusted_high", "doubt")
 MOST_WIDE = 0.5  # an adjusted interval wider than this is no answer
+PRIOR_CELLS = 2.0  # what the classes' shares in training count for, in cells
 _STEPS = 300  # of the likelihood's ascent
 
 
@@ -59,20 +60,25 @@ def pooled_interval(counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def unmix(outcomes: np.ndarray, confusion: np.ndarray) -> np.ndarray:
     """Shares [..., C] of the true classes that explain *outcomes* [..., K] best, each at least 0, summing to 1.
 
-    The maximum of the likelihood of outcomes drawn from ``confusion @ shares``, by expectation and maximisation.
+    The maximum of the posterior of outcomes drawn from ``confusion @ shares``, by expectation and maximisation. The
+    prior is worth `PRIOR_CELLS` cells of the classes' shares in *confusion*: it decides where the outcomes cannot,
+    between classes that are called alike, and little else.
 
+    outcomes : [..., K] counts.
     confusion : [..., K, C] counts of outcome by true class. Each class gets one more cell, spread over the outcomes, so
         that what was not seen in a few dozen cells is not taken for impossible.
     """
     n_outcomes, n_classes = confusion.shape[-2:]
     smooth = confusion + 1 / n_outcomes
     rates = smooth / smooth.sum(axis=-2, keepdims=True)
-    weights = np.asarray(outcomes, float)
-    weights = weights / weights.sum(axis=-1, keepdims=True)
-    shares = np.full((*np.broadcast_shapes(weights.shape[:-1], rates.shape[:-2]), n_classes), 1 / n_classes)
+    outcomes = np.asarray(outcomes, float)
+    total = outcomes.sum(axis=-1, keepdims=True)
+    prior = smooth.sum(axis=-2) / smooth.sum(axis=(-2, -1))[..., None]
+    shares = np.broadcast_to(prior, (*np.broadcast_shapes(outcomes.shape[:-1], rates.shape[:-2]), n_classes))
     for _ in range(_STEPS):
         expected = (rates @ shares[..., None])[..., 0]
-        shares = shares * (np.swapaxes(rates, -1, -2) @ (weights / expected)[..., None])[..., 0]
+        of_class = shares * (np.swapaxes(rates, -1, -2) @ (outcomes / expected)[..., None])[..., 0]
+        shares = (of_class + PRIOR_CELLS * prior) / (total + PRIOR_CELLS)
     return shares
 
 
@@ -95,9 +101,9 @@ def adjusted_interval(
     confusions = np.einsum("bg,gkc->bkc", groups, confusion)
     estimate = unmix(counts.sum(axis=0), confusion.sum(axis=0))
     if n_smears == 1:
-        drawn, factor = rng.dirichlet(counts[0] + 1 / n_outcomes, size=n_draws), 1.0
+        drawn, factor = counts.sum() * rng.dirichlet(counts[0] + 1 / n_outcomes, size=n_draws), 1.0
     else:
-        drawn = rng.dirichlet(np.ones(n_smears), size=n_draws) @ counts
+        drawn = n_smears * rng.dirichlet(np.ones(n_smears), size=n_draws) @ counts
         t, z = stats.t.ppf((1 + LEVEL) / 2, n_smears - 1), stats.norm.ppf((1 + LEVEL) / 2)
         factor = t / z * np.sqrt((n_smears + 1) / (n_smears - 1))
     shares = estimate + factor * (unmix(drawn, confusions) - estimate)

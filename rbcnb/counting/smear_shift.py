@@ -114,11 +114,16 @@ def unlike(look: dict[str, float], reference: Reference) -> dict[str, float]:
     return dict(sorted(differences.items(), key=lambda item: -abs(item[1])))
 
 
+def times_the_limit(differences: dict[str, float]) -> float:
+    """How many times the limit a smear lies from the training smears, by `unlike`'s answer; 0 within it."""
+    return math.hypot(*differences.values()) if differences else 0.0
+
+
 def warning_of(differences: dict[str, float]) -> str:
     """`unlike`'s answer in words: how far, and the `MOST_NAMED` most striking differences; empty for none."""
     if not differences:
         return ""
-    times = math.hypot(*differences.values())
+    times = times_the_limit(differences)
     least = 0.3 * max(map(abs, differences.values()))
     named = [MEANING[name][x > 0] for name, x in list(differences.items())[:MOST_NAMED] if abs(x) >= least]
     how_far = f"{times:.1f} times the limit" if times >= 1.05 else "just beyond the limit"

@@ -11,6 +11,7 @@ from .assign import (
     detection_table as detection_table,
     label_cells as label_cells,
     labels_per_smear as labels_per_smear,
+    without_rare as without_rare,
 )
 from .confident_learning import class_overlap as class_overlap, find_label_issues as find_label_issues
 from .consensus import current_labels as current_labels

@@ -11,6 +11,7 @@ from rbcnb.labels.readings import SKIPPED
 from rbcnb.segmentation.matching import detection_scores, match_cells
 
 MATCH_RADII = 0.9  # a hit lies within this many radii; clicked centres are about a quarter of a radius off
+LEAST_CELLS = 10  # of a class that is studied: folds of fewer say nothing
 TWIN_DISTANCE_PX = 15.0  # two readers click within so many pixels on the same cell
 
 
@@ -100,6 +101,13 @@ def count_classes(cells: pd.DataFrame) -> pd.DataFrame:
     names = list(class_names(cells[LABEL]))
     n_cells = counts.reindex(names).to_numpy(dtype=int)
     return pd.DataFrame({"n_cells": n_cells, "share": n_cells / np.sum(n_cells)}, index=pd.Index(names, name=LABEL))
+
+
+def without_rare(cells: pd.DataFrame, *, least: int = LEAST_CELLS) -> tuple[pd.DataFrame, dict[str, int]]:
+    """The labelled *cells* of classes that have *least* cells, and class -> cells of the others, too few to study."""
+    counts = cells[LABEL].value_counts()
+    rare = counts[counts < least]
+    return cells[~cells[LABEL].isin(rare.index)], rare.to_dict()
 
 
 def labels_per_smear(cells: pd.DataFrame) -> pd.DataFrame:

@@ -7,6 +7,7 @@ from .segment import (
     FinderSpec as FinderSpec,
     find_cells as find_cells,
     segment_smear as segment_smear,
+    spec_for as spec_for,
 )
 from .segment_many import first_example as first_example, segment_smears as segment_smears
 from .upscaling import upscale as upscale, usable_method as usable_method

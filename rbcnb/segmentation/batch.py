@@ -48,21 +48,21 @@ from rbcnb.segmentation.masks import cell_masks, save_masks
 from rbcnb.segmentation.overlay import draw_overlay, overlay_shows, save_overlay
 from rbcnb.segmentation.segment import FinderSpec, segment_smear
 from rbcnb.smears.images import SmearError, decode_image, expand_inputs, image_bytes
+from rbcnb.smears.segmented import CELLS_CSV, DIAMETER, FILE, FINDER_JSON, SMEARS_CSV
 
 if TYPE_CHECKING:
     from distributed import Client
 
 # Pixels may depend on them.
 _LIBRARIES = ("ncnn", "numpy", "opencv-python", "opencv-python-headless", "pillow", "tifffile")
-SCALE_JSON, FINDER_JSON = "scale.json", "finder.json"
-CELLS_CSV, SMEARS_CSV = "cells.csv", "smears.csv"
+SCALE_JSON = "scale.json"
 _SCALE_FACTS = {"finder", "images", "looked_at", "read", "unlike", "diameter_px"}
 _MOST_LOOKED_AT = 25  # images of a folder, spread over it, that tell its diameter
 _FEWEST_LOOKED_AT = 3
-READ, NOTE, FILE = "read", "note", "file"
+READ, NOTE = "read", "note"
 PICTURES = {"overlays": ".jpg", "masks": ".png"}  # name of the folder -> ending of its files
 # The columns of smears.csv.
-FACTS = (SMEAR, "cells", "diameter_px", READ, "trust", "explained", "stained", "dark_field", NOTE, FILE)
+FACTS = (SMEAR, "cells", DIAMETER, READ, "trust", "explained", "stained", "dark_field", NOTE, FILE)
 CROP_SCALE = "crop_scale"  # pixels of the crop per pixel of the smear
 COLUMNS = (*FOUND, BORDER, CROP_SCALE)
 

@@ -4,8 +4,11 @@ Coordinates and radii in tables are pixels of the smear's own image; (0, 0) is t
 OpenCV and matplotlib. Magnification keeps the image's corner in place: a centre x moves to scale * (x + 0.5) - 0.5.
 """
 
+import json
 import math
 from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -17,6 +20,7 @@ from rbcnb.segmentation import upscaling
 from rbcnb.segmentation.crops import crop_cells, magnified, upscaled_crops
 from rbcnb.segmentation.diameter import estimate_diameter
 from rbcnb.segmentation.learned import Finds, find_learned, on_white_cells, read_maps
+from rbcnb.smears.segmented import FINDER_JSON, is_segmented
 
 METHODS = ("learned", "paper")
 UPSCALERS = (*upscaling.METHODS, "none")
@@ -94,6 +98,31 @@ class FinderSpec:
         return self.method == "paper" and self.upscale != "none" and self.upscale_where != "crops"
 
 
+def finder_spec(folder: str | Path) -> FinderSpec:
+    """How the cells of *folder* were found, as `rbcnb segment` or a run wrote it there (``finder.json``).
+
+    Raises:
+        InputError: it is missing, damaged, or of another version of this package.
+    """
+    path = Path(folder) / FINDER_JSON
+    try:
+        return FinderSpec(**json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        raise InputError(
+            f"{path}: missing, damaged, or of another version of this package; find the cells again, with rbcnb "
+            "segment or notebook 01, which leaves readings alone"
+        ) from None
+
+
+def spec_for(source: str, **settings: Any) -> FinderSpec:
+    """The spec of *settings* for the smears of *source*; where `rbcnb segment` has found their cells, the one that did.
+
+    Crops are cut as *settings* say, anyway.
+    """
+    spec = FinderSpec(**settings)
+    return replace(finder_spec(source), upscale=spec.upscale, size_px=spec.size_px) if is_segmented(source) else spec
+
+
 @dataclass(frozen=True, eq=False)
 class Segmentation:
     """What a finder makes of one smear."""
@@ -137,18 +166,33 @@ def segment_smear(image: np.ndarray, spec: FinderSpec | None = None, *, keep: bo
     """
     spec = spec or FinderSpec()
     found, upscaled = _find(image, spec)
-    cells, ratio = found.cells, spec.size_px / found.diameter_px
-    if not len(cells):
-        crops = found.crops
-    elif spec.upscales_smear or spec.upscale == "none":  # lines 7 to 15
-        scale = ratio if spec.upscales_smear else 1.0
-        crops = crop_cells(upscaled, cells, spec.size_px, scale=scale, enlarge=ratio / scale)
+    cells = found.cells
+    if len(cells) and spec.upscales_smear:  # lines 7 to 15
+        ratio = spec.size_px / found.diameter_px
+        crops = crop_cells(upscaled, cells, spec.size_px, scale=ratio)
     else:
-        crops = upscaled_crops(image, cells, spec.size_px, ratio, method=spec.upscale)
+        crops = crops_of(image, cells, spec, diameter_px=found.diameter_px)
     stages = found.stages if keep else {}
     if keep and spec.method == "learned" and len(cells):
         stages = read_maps(255 - image if found.dark_field else image, diameter_px=found.diameter_px)
     return replace(found, crops=crops, stages=stages)
+
+
+def crops_of(image: np.ndarray, cells: pd.DataFrame, spec: FinderSpec, *, diameter_px: float) -> np.ndarray:
+    """The crops uint8 [N, size_px, size_px, 3] of cells that were found, from the smear as it is.
+
+    Args:
+        image: [H, W, 3] uint8 RGB.
+        cells: ``x_px``, ``y_px``, ``radius_px``.
+        spec: its ``size_px`` and ``upscale``.
+        diameter_px: of a typical cell of the smear.
+    """
+    if not len(cells):
+        return np.empty((0, spec.size_px, spec.size_px, 3), np.uint8)
+    ratio = spec.size_px / diameter_px
+    if spec.upscale == "none":
+        return crop_cells(image, cells, spec.size_px, enlarge=ratio)
+    return upscaled_crops(image, cells, spec.size_px, ratio, method=spec.upscale)
 
 
 def _find(image: np.ndarray, spec: FinderSpec) -> tuple[Segmentation, np.ndarray]:

@@ -10,11 +10,11 @@ from rbcnb._utils.dask_cluster import ask_all_workers, connect
 from rbcnb._utils.errors import DeadWorkerError
 from rbcnb._utils.parallel import run_all
 from rbcnb.columns import BORDER, CELL, CROP, FOUND, GROUP, LABEL, RADIUS, SMEAR, X, Y
-from rbcnb.segmentation.segment import FinderSpec, Segmentation, segment_smear
+from rbcnb.segmentation.segment import FinderSpec, Segmentation, crops_of, segment_smear
 from rbcnb.segmentation.upscaling import METHODS, usable_method
 from rbcnb.smears.images import Smear
+from rbcnb.smears.segmented import DIAMETER
 
-DIAMETER = "diameter_px"  # of a typical cell, given or estimated
 TRUTH_COLUMNS = (SMEAR, GROUP, X, Y, RADIUS, LABEL)
 
 
@@ -32,6 +32,8 @@ def segment_smears(
     smears: Iterable[Smear], spec: FinderSpec, *, jobs: int = 1, scheduler: str | None = None
 ) -> SegmentedSmears:
     """Runs `segment_smear` over *smears*, *jobs* at a time; the result does not depend on *jobs*.
+
+    Of a smear whose cells were found already (`Smear.cells`) the crops alone are cut.
 
     scheduler : address of a Dask scheduler, whose workers do it in place of this machine. Smears are sent to them, and
         read here no faster than they are worked on.
@@ -82,7 +84,11 @@ def first_example(smears: Iterable[Smear], spec: FinderSpec) -> tuple[Smear, Seg
 
 
 def _one(smear: Smear, spec: FinderSpec) -> tuple[pd.DataFrame, np.ndarray, pd.DataFrame, dict]:
-    found = segment_smear(smear.image, spec)
+    if smear.cells is None:
+        found = segment_smear(smear.image, spec)
+    else:
+        crops = crops_of(smear.image, smear.cells, spec, diameter_px=smear.diameter_px)
+        found = Segmentation(smear.cells, crops, smear.diameter_px)
     cells = found.cells.assign(**{SMEAR: smear.name})
     truth = pd.DataFrame(columns=list(TRUTH_COLUMNS)) if smear.truth is None else smear.truth
     truth = truth.assign(**{SMEAR: smear.name, GROUP: smear.group}).reindex(columns=list(TRUTH_COLUMNS))

@@ -1,5 +1,6 @@
 """Images on disk: what a smear is, which files of a folder are read and which not, and which hold the same bytes."""
 
+import math
 import os
 import re
 import unicodedata
@@ -30,6 +31,8 @@ class Smear:
     image: np.ndarray
     truth: pd.DataFrame | None
     group: str
+    cells: pd.DataFrame | None = None  # columns.FOUND and more, where they were found already
+    diameter_px: float = math.nan  # of a typical cell, where cells were found already
 
 
 def read_image(path: str | Path) -> np.ndarray:

@@ -28,6 +28,7 @@ from rbcnb.smears.images import (
     read_smears,
     unread_in,
 )
+from rbcnb.smears.segmented import is_segmented, segmented_smears
 from rbcnb.smears.synthetic.render import PAPER_COUNTS, SmearSpec, largest_remainder, render_smear
 
 LABELS_CSV = "labels.csv"
@@ -151,7 +152,8 @@ def load_smears(
     types: str | Iterable[str] = CLASSES,
     errors: list[SmearError] | None = None,
 ) -> Iterator[Smear]:
-    """Yield the smears of *source*: "synthetic", "chula" (from the folder *data*) or the path of a folder.
+    """Yield the smears of *source*: "synthetic", "chula" (from the folder *data*) or the path of a folder, which holds
+    images or what `rbcnb segment` made of them.
 
     *n*: at most *n* smears (synthetic: 22 unless told; a folder: the first by name). *seed* renders or draws; a folder
     needs none. *n_cells*: per synthetic smear. *types*: of Chula's cells.
@@ -163,6 +165,8 @@ def load_smears(
         if data is None:
             raise SmearError("chula: no folder given; add --data DIR, or get it with: rbcnb fetch chula --out DIR")
         yield from chula_smears(data, types=types, n=n, seed=seed, errors=errors)
+    elif is_segmented(source):
+        yield from islice(segmented_smears(source, errors=errors), n)
     else:
         yield from islice(folder_smears(source, errors=errors), n)
 

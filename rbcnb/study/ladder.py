@@ -199,7 +199,8 @@ def training_counts(protocol: str, outer: int, dev_counts: str, splits: Splits) 
     cells = splits[split_name(protocol, outer)]
     available = cells.loc[cells[SPLIT] == DEV, LABEL].value_counts().to_dict()
     if dev_counts == ALL_CELLS:
-        return available
+        # A class of which chance left no cell to train on has a share all the same, or nothing could be divided by it.
+        return {name: max(1, available.get(name, 0)) for name in class_names(cells[LABEL])}
     return dict(zip(class_names(available), map(int, dev_counts.split("/")), strict=True))
 
 

@@ -4,14 +4,19 @@ import time
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from rbcnb._utils.errors import InputError
-from rbcnb.columns import CLASSES, DEV, LABEL, SPLIT
+from rbcnb.columns import CLASSES, DEV, KIND, LABEL, SMEAR, SPLIT
+from rbcnb.labels.assign import LEAST_CELLS
+from rbcnb.labels.consensus import current_labels
+from rbcnb.labels.readings import NAMED, READINGS_CSV, load_readings
 from rbcnb.segmentation.cost import upscaling_seconds
 from rbcnb.smears.images import SmearError
+from rbcnb.smears.segmented import is_segmented
 from rbcnb.smears.sources import load_smears
 from rbcnb.study.imbalance_lesson import NETWORK, plan_lesson
 from rbcnb.study.ladder import BASE_RHO, all_trials, ladder_counts, plan_ladder
@@ -147,6 +152,11 @@ class Expected:
     n_smears: int
     image_px: float  # pixels per smear
 
+    @property
+    def studied(self) -> dict[str, int]:
+        """``n_cells`` of the classes that are studied."""
+        return {name: n for name, n in self.n_cells.items() if n >= LEAST_CELLS}
+
 
 def expected_cells(values: Mapping[str, Any]) -> Expected:
     """Counts smears, groups and labelled cells of the parameters' source."""
@@ -161,12 +171,24 @@ def expected_cells(values: Mapping[str, Any]) -> Expected:
     )
     n_cells: Counter[str] = Counter()
     groups, sizes = set(), []
+    named = _named_cells(values["smears"])
     for smear in smears:
         sizes.append(smear.image.shape[0] * smear.image.shape[1])
+        if smear.name in named:
+            groups.add(smear.group)
+            n_cells.update(named[smear.name])
         if smear.truth is not None and len(smear.truth):
             groups.add(smear.group)
             n_cells.update(smear.truth[LABEL])
     return Expected(dict(n_cells), len(groups), len(sizes), sum(sizes) / max(1, len(sizes)))
+
+
+def _named_cells(source: str) -> dict[str, list[str]]:
+    """Smear -> the labels that readers gave its cells, where *source* is a folder of `rbcnb segment`."""
+    if not is_segmented(source):
+        return {}
+    view = current_labels(load_readings(Path(source) / READINGS_CSV))
+    return view[view[KIND] == NAMED].groupby(SMEAR)[LABEL].apply(list).to_dict()
 
 
 def check_enough(expected: Expected, values: Mapping[str, Any]) -> None:
@@ -177,10 +199,20 @@ def check_enough(expected: Expected, values: Mapping[str, Any]) -> None:
         SplitError: too few smears for the honest protocol's folds.
     """
     if not expected.n_cells:
+        where = (
+            f"label them: rbcnb label {values['smears']} --reader YOUR_NAME"
+            if is_segmented(values["smears"])
+            else "put a labels.csv with smear,x_px,y_px,label beside the images (rbcnb export-labels writes one)"
+        )
         raise SmearError(
-            f"{values['smears']}: no smear has labelled cells to train on; put a labels.csv with the columns "
-            "smear,x_px,y_px,label beside the images (rbcnb export-labels writes one), or run --only 01 to find the "
-            "cells alone"
+            f"{values['smears']}: no smear has labelled cells to train on; {where}, or run --only 01 to find the cells "
+            "alone"
+        )
+    if len(expected.studied) < 2:
+        have = ", ".join(f"{n} {name}" for name, n in expected.n_cells.items())
+        raise SmearError(
+            f"{values['smears']}: a study needs two classes of at least {LEAST_CELLS} labelled cells, and there are "
+            f"{have}; label more"
         )
     if "honest" not in protocol_names(values["protocol"]):
         return
@@ -193,7 +225,8 @@ def check_enough(expected: Expected, values: Mapping[str, Any]) -> None:
         raise SplitError(
             f"{expected.n_groups} smears (groups) with labels: the honest protocol keeps smears whole and needs "
             f"{least} for {values['n_outer']} outer folds, {values['n_folds'] + MIN_TEST_GROUPS} for "
-            f"{values['n_folds']} inner ones; add smears, --set n_outer or n_folds to fewer, or take --protocol paper"
+            f"{values['n_folds']} inner ones; add smears, or --set n_outer or n_folds to fewer. For a model to count "
+            "with, so few smears will do: rbcnb train"
         )
 
 
@@ -220,10 +253,10 @@ def estimate(values: Mapping[str, Any], *, notebooks: Collection[str], jobs: int
     if training or "02" in seconds:
         check_enough(expected, values)
     if "02" in seconds:
-        train_s = audit_images(values, expected.n_cells) / measure_throughput("small", values["size_px"]) / jobs
+        train_s = audit_images(values, expected.studied) / measure_throughput("small", values["size_px"]) / jobs
         seconds["02"] += _WORKER_S + train_s
     if training:
-        images = study_images(values, expected.n_cells)
+        images = study_images(values, expected.studied)
         needed = dict.fromkeys(name for notebook in training for name, n in images[notebook].items() if n)
         speed = {
             # The lesson's network, where the study has others, is trained from the start.

@@ -10,11 +10,12 @@ from rbcnb.study.classical import entry_of_choice, fit_classical, tune_classical
 from rbcnb.study.features import cell_features
 from rbcnb.study.imbalance_lesson import lesson_entry, lesson_splits, plan_lesson
 from rbcnb.study.ladder import Plan, all_trials, label_fits, paper_rung
-from rbcnb.study.leakage import leakage_fits
+from rbcnb.study.leakage import leakage_fits, leakage_folds
 from rbcnb.study.ledger import HONEST, open_test, record_refits
 from rbcnb.study.protocols import chosen_trials
 from rbcnb.study.runner import run_study
 from rbcnb.study.tables import with_balanced
+from rbcnb.training.splits import SplitError
 from rbcnb.training.trial import Trial
 from rbcnb.workflow.classical_fits import save_classical_fits
 from rbcnb.workflow.run import Run
@@ -77,7 +78,7 @@ def fit_leakage(tables: RunTables, *, repeats: int, **options: Any) -> pd.DataFr
 
     Args:
         tables: of notebook 05.
-        repeats: of both ways; 0 fits nothing.
+        repeats: of both ways; 0 fits nothing, nor is anything fitted where there are too few smears, which is printed.
         **options: of `rbcnb.study.run_study`.
 
     Raises:
@@ -87,6 +88,11 @@ def fit_leakage(tables: RunTables, *, repeats: int, **options: Any) -> pd.DataFr
     first = tables.choices.query("protocol == @protocol and outer == 0 and method == 'cross_entropy'")
     trials, cells = chosen_trials(first, seeds=[seed]), tables.splits[protocol]
     crops = run.load_crops(cells[CROP])
+    try:
+        leakage_folds(cells, n_outer=tables.value("n_outer"), seed=seed)
+    except SplitError as error:
+        print(f"what a random split leaks is not measured here: {error}")
+        repeats = 0
     if repeats:
         record_refits(run.folder, trials, cells, crops, reason=LEAKAGE)
     repeated = {"n_outer": tables.value("n_outer"), "seeds": range(seed, seed + repeats)}

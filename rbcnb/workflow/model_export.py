@@ -36,8 +36,8 @@ from rbcnb.counting.model_file import ModelCard, ModelFileError, load_model, sav
 from rbcnb.counting.smear_shift import MIN_SMEARS, look_of_smear, reference_of
 from rbcnb.evaluation.calibration import apply_temperature, fit_temperature
 from rbcnb.evaluation.metrics import score_predictions
-from rbcnb.segmentation.segment import FinderSpec
-from rbcnb.segmentation.segment_many import DIAMETER
+from rbcnb.segmentation.segment import FinderSpec, finder_spec
+from rbcnb.smears.segmented import DIAMETER
 from rbcnb.study.ledger import open_test
 from rbcnb.study.protocols import chosen_trials
 from rbcnb.study.runner import default_jobs
@@ -205,12 +205,7 @@ def export_model(run: Run, trial: Trial, cells: pd.DataFrame, *, jobs: int | Non
 
 def _finder(run: Run) -> tuple[FinderSpec, str]:
     """How the run's cells were found, and the digest of the learned finder's weights if it had a say in it, else ""."""
-    try:
-        spec = FinderSpec(**run.load_json("finder"))
-    except TypeError:
-        raise ValueError(
-            f"{run.folder / 'finder.json'}: of another version of this package; run notebook 01_segmentation again"
-        ) from None
+    spec = finder_spec(run.folder)
     if not spec.uses_learned_finder:
         return spec, ""
     from rbcnb.segmentation.finder_net import load_finder

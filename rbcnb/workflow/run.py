@@ -28,6 +28,7 @@ from rbcnb.columns import GROUP, LABEL, PUBLISHED, SIMULATED, SMEAR, SMEARS, TOY
 from rbcnb.labels.readings import READINGS_CSV, SECOND_LOOK_CSV
 from rbcnb.plotting.style import SelfShowingFigure
 from rbcnb.smears.images import Smear, read_image
+from rbcnb.smears.segmented import is_segmented
 
 if TYPE_CHECKING:
     from rbcnb.plotting.explorers import Explorer
@@ -102,8 +103,12 @@ class Run:
 
     @property
     def readings(self) -> Path:
-        """The table of what readers say of the run's cells; it may not be there."""
-        return self.folder / READINGS_CSV
+        """The table of what readers say of the run's cells; it may not be there.
+
+        Where `rbcnb segment` found these cells, readers said it in its folder, and go on there.
+        """
+        source = self._source()
+        return (Path(source) if is_segmented(source) else self.folder) / READINGS_CSV
 
     @property
     def second_look(self) -> Path:
@@ -121,7 +126,11 @@ class Run:
     @property
     def rendered(self) -> bool:
         """Whether the run's smears were rendered; all that is made of them is simulated then."""
-        return self.load_record().get("parameters", {}).get(_FIRST, {}).get("smears") == "synthetic"
+        return self._source() == "synthetic"
+
+    def _source(self) -> str:
+        """Where the smears come from, as the first notebook was told; "" before that."""
+        return self.load_record().get("parameters", {}).get(_FIRST, {}).get("smears", "")
 
     def keep_source(self, smears: str) -> None:
         """Notes in ``run.json`` where the smears come from, as a batch does before it runs the first notebook."""

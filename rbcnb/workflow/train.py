@@ -8,7 +8,6 @@ FOLDER/models/             finished fits, so that a stopped training goes on
 Cells, crops and how they were found are those of `rbcnb segment`; labels are what readers say in ``readings.csv``.
 """
 
-import json
 import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
@@ -32,8 +31,9 @@ from rbcnb.labels.assign import corrected_labels
 from rbcnb.labels.consensus import current_labels
 from rbcnb.labels.formats import read_cells
 from rbcnb.labels.readings import NAMED, READINGS_CSV, load_readings
-from rbcnb.segmentation.batch import CROP_SCALE, FINDER_JSON, finder_digest, image_groups, read_crops
-from rbcnb.segmentation.segment import FinderSpec
+from rbcnb.segmentation.batch import CROP_SCALE, finder_digest, image_groups, read_crops
+from rbcnb.segmentation.segment import FinderSpec, finder_spec
+from rbcnb.smears.segmented import CELLS_CSV
 from rbcnb.study.runner import default_jobs
 from rbcnb.training.fit import hash_data
 from rbcnb.training.splits import cell_folds, smear_folds
@@ -84,7 +84,7 @@ def train_model(
         InputError: the folder has no cells, no readings, or fewer than two classes with enough cells.
     """
     folder = Path(folder)
-    found, spec = _found(folder), _finder(folder)
+    found, spec = _found(folder), finder_spec(folder)
     found = found.assign(**{CROP: np.arange(len(found))})
     cells, notes = _labelled(folder, found, reader)
     cells, of_one_smear = _in_folds(cells, seed)
@@ -133,21 +133,10 @@ def train_model(
 
 
 def _found(folder: Path) -> pd.DataFrame:
-    path = folder / "cells.csv"
+    path = folder / CELLS_CSV
     if not path.is_file():
         raise InputError(f"{path}: no such table; find cells first: rbcnb segment IMAGES --out {folder}")
     return read_cells(path)
-
-
-def _finder(folder: Path) -> FinderSpec:
-    path = folder / FINDER_JSON
-    try:
-        return FinderSpec(**json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError):
-        raise InputError(
-            f"{path}: missing, damaged, or of another version of this package; run rbcnb segment over the same images "
-            "again, which leaves the readings alone"
-        ) from None
 
 
 def _labelled(folder: Path, found: pd.DataFrame, reader: str | None) -> tuple[pd.DataFrame, list[str]]:

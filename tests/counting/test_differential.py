@@ -58,14 +58,21 @@ def test_unmix_undoes_a_known_confusion_exactly():
     rates = CONFUSION + 1 / 4
     rates = rates / rates.sum(axis=0)
     for shares in ([0.2, 0.3, 0.5], [0.05, 0.05, 0.9], [0.0, 0.1, 0.9]):
-        assert unmix(1000 * rates @ shares, CONFUSION) == pytest.approx(shares, abs=2e-3)
+        assert unmix(1e6 * rates @ shares, CONFUSION) == pytest.approx(shares, abs=2e-3)
 
 
 def test_unmix_keeps_to_shares_when_no_mixture_explains_the_counts():
-    shares = unmix(np.array([100.0, 0, 0, 0]), CONFUSION)
+    shares = unmix(np.array([1e5, 0, 0, 0]), CONFUSION)
     assert shares.sum() == pytest.approx(1)
     assert shares[0] == pytest.approx(1, abs=1e-3)
     assert (shares >= 0).all()
+
+
+def test_what_the_calls_cannot_tell_the_training_shares_do():
+    alike = 1000 * np.array([[80, 8, 0], [20, 2, 0], [0, 0, 50], [0, 0, 0]])  # the first two are called alike
+    shares = unmix(np.array([40.0, 10, 50, 0]), alike)
+    assert shares == pytest.approx([0.5 * 100 / 110, 0.5 * 10 / 110, 0.5], abs=0.005)
+    assert unmix(np.zeros(4), alike) == pytest.approx([100 / 160, 10 / 160, 50 / 160], abs=0.001)  # nothing was counted
 
 
 @pytest.mark.slow
@@ -109,15 +116,22 @@ def test_differential_counts_every_smear_and_the_pool():
 
 
 def test_what_cannot_be_told_has_a_reason_and_no_adjusted_share():
-    calls = pd.DataFrame({"smear": ["a"] * 60 + ["b"] * 60 + ["few"] * 2})
-    calls["call"] = (["normal"] * 40 + ["codocyte"] * 20) * 2 + ["normal", "codocyte"]
+    calls = pd.DataFrame({"smear": ["a"] * 60 + ["b"] * 60})
+    calls["call"] = (["normal"] * 40 + ["codocyte"] * 20) * 2
     options = {"confusion": np.stack([CONFUSION] * 3), "pool": {"a"}}
     plain = differential_count(calls, CLASSES, **options).set_index(["smear", "class"])
     assert (plain.loc["a", "doubt"] == "").all()
-    few = plain.loc["few"].drop(UNSURE)
-    wide = few["doubt"] == "cannot be told: the model confuses too much"
-    assert wide["normal"]  # two cells say next to nothing
-    assert few.loc[wide, ["adjusted", "adjusted_low", "adjusted_high"]].isna().all(axis=None)
+
+    unlike = (
+        np.array([[9, 0, 0], [0, 9, 0], [0, 0, 9], [1, 1, 1]]),
+        np.array([[0, 0, 9], [0, 9, 0], [9, 0, 0], [1, 1, 1]]),
+    )
+    certain = calls.assign(call="normal")
+    table = differential_count(certain, CLASSES, confusion=np.stack(unlike)).set_index(["smear", "class"])
+    assert (
+        table.loc[("a", "normal"), "doubt"] == "cannot be told: the model confuses too much"
+    )  # each smear says otherwise
+    assert table.loc[("a", "normal"), ["adjusted", "adjusted_low", "adjusted_high"]].isna().all()
 
     doubts = {"class_doubts": {"normal": "", "codocyte": "too few"}, "smear_doubts": {"b": "too blue"}}
     table = differential_count(calls, CLASSES, **options, **doubts).set_index(["smear", "class"])
