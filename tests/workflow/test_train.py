@@ -1,0 +1,137 @@
+"""From labelled cells to a model: what it is judged by, what it says of itself, and what it refuses."""
+
+import shutil
+
+import cv2
+import numpy as np
+import pandas as pd
+import pytest
+
+from rbcnb._utils.errors import InputError
+from rbcnb.cli import main
+from rbcnb.counting.model_file import load_model
+from rbcnb.labels.assign import label_cells
+from rbcnb.labels.readings import append_readings
+from rbcnb.segmentation.batch import segment_files
+from rbcnb.segmentation.segment import FinderSpec
+from rbcnb.smears.sources import synthetic_smears
+from rbcnb.workflow import train
+from rbcnb.workflow.train import train_model
+
+SPEC = FinderSpec(upscale="none", diameter_px=40, size_px=32)
+
+
+def silent(_):
+    pass
+
+
+def readings_of(folder, truth):
+    """The found cells of *folder* as one reader would name them."""
+    cells = pd.read_csv(folder / "cells.csv")
+    named = label_cells(cells, truth).dropna(subset=["label"])
+    return named[["smear", "cell", "x_px", "y_px", "radius_px", "label"]].assign(reader="anna")
+
+
+@pytest.fixture(scope="module")
+def labelled(tmp_path_factory):
+    """Images of four smears, three of them segmented and labelled."""
+    root = tmp_path_factory.mktemp("train")
+    (root / "smears").mkdir()
+    truths = []
+    for smear in synthetic_smears(4, seed=5, n_cells=60):
+        cv2.imwrite(str(root / "smears" / smear.name), smear.image[..., ::-1])
+        truths.append(smear.truth.assign(smear=smear.name, group=smear.group))
+    segment_files(sorted((root / "smears").iterdir())[:3], root / "cells", spec=SPEC)
+    return root, pd.concat(truths, ignore_index=True)
+
+
+@pytest.fixture
+def folder(labelled, tmp_path, monkeypatch):
+    """A copy of what was segmented, to be trained quickly."""
+    monkeypatch.setattr(train, "_STEPS", 60)
+    monkeypatch.setattr(train, "find_spec", lambda _: None)  # from random weights, which is quicker here
+    return shutil.copytree(labelled[0] / "cells", tmp_path / "cells")
+
+
+@pytest.mark.slow
+def test_labelled_cells_become_a_model_that_counts(labelled, folder, tmp_path, capsys, monkeypatch):
+    root, truth = labelled
+    monkeypatch.setattr(train, "_STEPS", 400)
+    readings = readings_of(folder, truth)
+    append_readings(folder / "readings.csv", readings)
+    append_readings(folder / "readings.csv", readings.head(1).assign(kind="skip", label="", reader="ben"))
+    before = (folder / "readings.csv").read_bytes()
+
+    assert main(["train", str(folder)]) == 0
+    said = capsys.readouterr()
+    assert f"{len(readings)} labelled cells of 3 smears; lesson net from random weights, 4 fits" in said.err
+    model = folder / "model.safetensors"
+    assert f"next: rbcnb count SMEARS --model {model} --out" in said.out
+    assert (folder / "readings.csv").read_bytes() == before
+
+    card = load_model(model).card
+    assert card.classes == ("codocyte", "hypochromia", "normal")
+    assert card.finder["diameter_px"] == 40
+    whole = pd.read_csv(folder / "cells.csv").merge(readings[["smear", "cell", "label"]]).query("not border")
+    assert np.sum(card.confusion) == len(whole)  # each whole cell was called once, by a network without its smear
+    assert len(card.confusion) == 3
+    support = {name: card.scores[f"support_{name}"] for name in card.classes}
+    assert support == whole["label"].value_counts().to_dict()
+
+    page = (folder / "model.html").read_text()
+    mistakes = pd.read_csv(folder / "mistakes.csv")
+    wrong = len(whole) - round(card.scores["accuracy"] * len(whole))
+    assert len(mistakes) == wrong
+    assert f"{wrong} of {len(whole)} cells called otherwise" in page
+    assert f"--flagged {folder / 'mistakes.csv'}" in page
+    assert "<img alt" in page
+    assert "http" not in page.replace("http://www.w3.org", "")
+
+    out = tmp_path / "count"
+    assert main(["count", str(root / "smears" / "synthetic_03.png"), "--model", str(model), "--out", str(out)]) == 0
+    assert (pd.read_csv(out / "differential.csv")["smear"] == "synthetic_03.png").any()
+
+
+@pytest.mark.slow
+def test_cells_of_one_smear_are_dealt_out_and_this_is_said(labelled, folder):
+    one = readings_of(folder, labelled[1]).query("smear == 'synthetic_00.png'")
+    append_readings(folder / "readings.csv", one)
+    training = train_model(folder, say=silent)
+    assert "All cells are of one smear: how it does on another one, nobody knows" in training.verdict
+    assert len(load_model(training.model).card.confusion) == 1
+    assert "of one smear no interval can be told" in training.page.read_text()
+
+
+@pytest.mark.slow
+def test_what_is_left_out_is_said(labelled, folder):
+    readings = readings_of(folder, labelled[1])
+    rare = readings.index[readings["label"] == "codocyte"]
+    readings.loc[rare[1:], "label"] = "hypochromia"
+    append_readings(folder / "readings.csv", readings)
+    second = readings[readings["label"] == "normal"].head(2).assign(reader="ben", label="hypochromia")
+    append_readings(folder / "readings.csv", second)  # a tie: no label stands
+    training = train_model(folder, say=silent)
+    assert "2 cells are left out: disputed" in training.notes
+    assert "codocyte has 1 cell: too few to learn, left out; label more of it" in training.notes
+    assert load_model(training.model).card.classes == ("hypochromia", "normal")
+    page = training.page.read_text()
+    assert all(note in page for note in training.notes)
+
+
+def test_what_cannot_be_trained_is_refused_with_the_next_command(labelled, folder, capsys):
+    assert main(["train", str(folder.parent)]) == 2
+    assert "rbcnb segment IMAGES --out" in capsys.readouterr().err
+    assert main(["train", str(folder)]) == 2
+    assert f"no reading in it; label cells first: rbcnb label {folder}" in capsys.readouterr().err
+
+    readings = readings_of(folder, labelled[1])
+    append_readings(folder / "readings.csv", readings.assign(label="normal"))
+    with pytest.raises(
+        InputError, match=f"two classes of at least 2 cells are needed .* there are {len(readings)} normal"
+    ):
+        train_model(folder, say=silent)
+    with pytest.raises(InputError, match="no reading by clara in it"):
+        train_model(folder, reader="clara", say=silent)
+    (folder / "finder.json").write_text("{")
+    with pytest.raises(InputError, match=r"finder\.json: missing, damaged"):
+        train_model(folder, say=silent)
