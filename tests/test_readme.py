@@ -1,5 +1,6 @@
 """The README's and the results page's numbers are those of the committed results."""
 
+import json
 import re
 from pathlib import Path
 
@@ -26,6 +27,21 @@ def test_the_first_screen_tells_the_answer_of_the_results():
     seeds, smears = rows["n_seeds"].unique(), rows["n_groups"].unique()
     assert f"{smears.item():.0f} smears" in first
     assert f"{seeds.item():.0f} seeds" in first
+
+
+def test_the_lesson_ends_with_the_answer_of_the_results():
+    cells = json.loads((ROOT / "notebooks" / "03_loss_exploration.ipynb").read_text(encoding="utf-8"))["cells"]
+    last = "".join(cells[-1]["source"])
+    rows = primary_rows(published(RESULTS)).set_index("architecture")
+    figures = [
+        f"{row['mean']:+.3f} [{row['low']:+.3f}, {row['high']:+.3f}]" for _, row in rows.loc[[*PRINTED]].iterrows()
+    ]
+    assert f"| {' | '.join(figures)} |" in last
+    assert (rows["mean"] < 0).all()  # "not one of them gained"
+    divided = pd.read_csv(RESULTS / "study" / "tables" / "secondary.csv")
+    divided = divided[(divided["first"] == "cross_entropy_priors_out") & (divided["second"] == "cross_entropy")]
+    assert (divided.loc[divided["score"] == "balanced_accuracy", "low"] > 0).all()
+    assert (divided.loc[divided["score"] == "macro_f1", "high"] < 0).all()
 
 
 @pytest.mark.slow
