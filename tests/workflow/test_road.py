@@ -1,0 +1,113 @@
+"""A lab's whole way on real smears, as the four commands: segment, label (in a browser), train, count."""
+
+import os
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import browser
+import pandas as pd
+import pytest
+
+from rbcnb.labels.assign import label_cells
+from rbcnb.labels.readings import load_readings
+from rbcnb.smears.chula import CHULA_TYPES, read_chula_labels
+
+CHULA = Path(os.environ.get("RBCNB_CHULA", ""))
+LEARNT, KEPT_OUT = ("26", "29", "33"), "37"  # images of like stain
+PAGE = ".rbcnb-labeller"
+LIMIT_S = 600
+
+pytestmark = [
+    pytest.mark.heavy,
+    pytest.mark.skipif(not CHULA.name, reason="set RBCNB_CHULA to the folder of Chula RBC-12"),
+    pytest.mark.skipif(bool(browser.missing()), reason=browser.missing() or "all there"),
+]
+
+
+def image(name: str) -> str:
+    return str(CHULA / "Dataset" / f"{name}.jpg")
+
+
+def truth(*names: str) -> pd.DataFrame:
+    tables = [
+        read_chula_labels(CHULA / "Label" / f"{name}.txt").assign(smear=f"{name}.jpg", group=name) for name in names
+    ]
+    return pd.concat(tables, ignore_index=True)
+
+
+def command(*arguments: str, folder: Path) -> str:
+    done = subprocess.run(
+        [sys.executable, "-m", "rbcnb.cli", *arguments], cwd=folder, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@contextmanager
+def labeller(folder: Path, reader: str) -> Iterator[str]:
+    """`rbcnb label` at work; yields the page's address."""
+    classes = ",".join(CHULA_TYPES.values())
+    arguments = ["label", "cells", "--reader", reader, "--classes", classes, "--no-browser"]
+    server = subprocess.Popen(
+        [sys.executable, "-u", "-m", "rbcnb.cli", *arguments], cwd=folder, stdout=subprocess.PIPE, text=True
+    )
+    try:
+        yield re.search(r"http://\S+", server.stdout.readline())[0]
+    finally:
+        server.terminate()
+        server.wait(30)
+
+
+def read_all(url: str, labels: dict[str, str]) -> None:
+    """Names every cell on the page with the key of its class; what nobody labelled is skipped."""
+    with browser.chromium_page(width_px=1366, height_px=900) as (page, _):
+        page.goto(url)
+        page.wait_for_function(f"document.querySelector('{PAGE}')?.dataset.cell")
+        buttons = page.locator(f"{PAGE} .classes button")
+        key_of = {one.get_attribute("title"): one.locator("kbd").inner_text().lower() for one in buttons.all()}
+        while cell := page.locator(PAGE).get_attribute("data-cell"):
+            page.keyboard.press(key_of[labels[cell]] if cell in labels else "s")
+            page.wait_for_function(f"document.querySelector('{PAGE}').dataset.cell !== {cell!r}")
+        page.wait_for_function(f"document.querySelector('{PAGE}').dataset.unsaved === '0'")
+        assert "rbcnb train" in page.locator(PAGE).inner_text()
+
+
+def test_four_commands_lead_from_smears_to_a_count_that_covers_the_truth(tmp_path):
+    start = time.monotonic()
+    said = command("segment", *map(image, LEARNT), "--out", "cells", folder=tmp_path)
+    assert "next: rbcnb label cells --reader" in said
+
+    cells = pd.read_csv(tmp_path / "cells" / "cells.csv")
+    named = label_cells(cells, truth(*LEARNT)).dropna(subset=["label"])
+    labels = {f"{row.smear}, cell {row.cell}": row.label for row in named.itertuples()}
+    for reader in ("anna", "ben"):
+        with labeller(tmp_path, reader) as url:
+            read_all(url, labels)
+    readings = load_readings(tmp_path / "cells" / "readings.csv")
+    named_by = readings.loc[readings["kind"] == "label", "reader"].value_counts().to_dict()
+    assert named_by == dict.fromkeys(("anna", "ben"), len(named))
+
+    said = command("train", "cells", folder=tmp_path)
+    assert "next: rbcnb count" in said
+    command("count", image(KEPT_OUT), "--model", "cells/model.safetensors", "--out", "counts", folder=tmp_path)
+    minutes = (time.monotonic() - start) / 60
+    print(f"segment, label (two readers), train, count: {minutes:.1f} minutes")
+    assert minutes < LIMIT_S / 60
+    assert {path.name for path in tmp_path.iterdir()} == {"cells", "counts"}
+
+    found = pd.read_csv(tmp_path / "counts" / "cells.csv")
+    there = label_cells(found[found["counted"]], truth(KEPT_OUT))["label"].value_counts()
+    shares = there / there.sum()
+    table = pd.read_csv(tmp_path / "counts" / "differential.csv")
+    table = table[table["smear"] == f"{KEPT_OUT}.jpg"].set_index("class")
+    counted = [name for name, n in there.items() if n >= 10]
+    assert counted
+    for name in counted:
+        row = table.loc[name]
+        assert row["adjusted_high"] - row["adjusted_low"] <= 0.4, name
+        assert row["adjusted_low"] <= shares[name] <= row["adjusted_high"], name
