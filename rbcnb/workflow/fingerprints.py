@@ -12,6 +12,7 @@ from rbcnb._utils.code_digest import code_digest, installed_versions
 from rbcnb._utils.files import file_digest
 from rbcnb.segmentation.waifu2x import find_models
 from rbcnb.smears.images import images_in
+from rbcnb.smears.sources import label_files
 
 PACKAGES = (
     "fastai",
@@ -50,7 +51,7 @@ def source_stamp(smears: str, data: str) -> str:
     if smears == "chula":
         files = sorted(path for part in ("Dataset", "Label") for path in (Path(data) / part).glob("*.*"))
     elif Path(smears).is_dir():
-        files = [*images_in(Path(smears)), *Path(smears).glob("labels.csv")]
+        files = [*images_in(Path(smears)), *label_files(Path(smears))]
     listing = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in files]
     return hashlib.blake2b(json.dumps(listing).encode(), digest_size=8).hexdigest()
 

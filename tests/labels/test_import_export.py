@@ -133,7 +133,13 @@ def test_points_go_to_the_found_cell_near_them(segmented, tmp_path):
     clicks = cells.assign(x_px=cells["x_px"] + 5, label="teardrop")[["smear", "x_px", "y_px", "label"]]
     far = pd.DataFrame({"smear": ["b.jpg"], "x_px": [5.0], "y_px": [5.0], "label": ["teardrop"]})
     pd.concat([clicks, far]).to_csv(tmp_path / "clicks.csv", index=False)
-    assert "1 left out: no found cell is near" in import_labels(tmp_path / "clicks.csv", segmented, reader="cy")
+    with pytest.raises(
+        SmearError, match=r"clicks\.csv: row 14 puts 'teardrop' at x_px 5, .* and no found cell is near"
+    ):
+        import_labels(tmp_path / "clicks.csv", segmented, reader="cy")
+    errors = []
+    assert "; 1 left out" in import_labels(tmp_path / "clicks.csv", segmented, reader="cy", errors=errors)
+    assert len(errors) == 1
     view = current_labels(load_readings(segmented / "readings.csv"), reader="cy")
     pd.testing.assert_frame_equal(by_cell(cells, list(FOUND)), by_cell(view, list(FOUND)))
 
