@@ -12,6 +12,7 @@ packages, none of them reads VIA, QuPath or ImageJ. So these small readers stand
 
 import json
 import re
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +24,7 @@ import numpy as np
 import pandas as pd
 import yaml
 
-from rbcnb._utils.errors import SmearError
+from rbcnb._utils.errors import SmearError, SmearWarning
 from rbcnb.columns import LABEL, RADIUS, SMEAR, X, Y
 from rbcnb.smears.images import images_in, read_image
 from rbcnb.smears.label_tables import (
@@ -126,10 +127,21 @@ def read_annotations(
     Raises:
         SmearError: a file is of another format or cannot be read.
     """
-    tables = []
-    for path in annotation_files(source):
-        if Path(source).is_dir() and format_of(path) != layout:
-            continue
+    files = annotation_files(source)
+    if Path(source).is_dir():
+        files = [path for path in files if format_of(path) == layout]
+    table = read_files(files, layout=layout, aids=aids, errors=errors)
+    if table.empty and not errors:
+        raise AnnotationError(f"{source}: there is no label in it, read as {layout}; name its format with --as")
+    return table
+
+
+def read_files(
+    paths: Iterable[Path], *, layout: str, aids: Aids | None = None, errors: list[SmearError] | None = None
+) -> pd.DataFrame:
+    """Reads the marks in files of one format; see `read_annotations`."""
+    tables = [pd.DataFrame(columns=[SMEAR, X, Y, RADIUS, LABEL, WHERE])]
+    for path in paths:
         if layout == CSV:
             tables.append(labels_of_table(read_text_table(path), errors=errors))
             continue
@@ -140,9 +152,27 @@ def read_annotations(
                 raise
             raise AnnotationError(f"{path}: cannot be read as {layout} ({error!r}); export it again") from error
         tables.append(_usable_marks(path, found, errors))
-    if not sum(map(len, tables)) and not errors:
-        raise AnnotationError(f"{source}: there is no label in it, read as {layout}; name its format with --as")
-    return pd.concat(tables, ignore_index=True)
+    return pd.concat([table for table in tables if len(table)] or tables, ignore_index=True)
+
+
+def annotations_beside(folder: Path) -> dict[str, list[Path]]:
+    """Format -> files of other programs that lie among the images of *folder*; folders within are not looked into.
+
+    A file of a program that is known and not read is a warning. Of tables only those count that are nobody else's.
+    """
+    found: dict[str, list[Path]] = {}
+    for path in sorted(folder.glob("[!.]*")):
+        if not path.is_file() or path.suffix.lower() not in SUFFIXES:
+            continue
+        try:
+            layout = format_of(path)
+        except SmearError as error:
+            if path.suffix.lower() in (".json", ".geojson", ".xml"):
+                warnings.warn(str(error), SmearWarning, stacklevel=2)
+            continue
+        if layout in FORMATS and layout != IMAGEJ:
+            found.setdefault(layout, []).append(path)
+    return found
 
 
 def annotation_files(source: str | Path) -> list[Path]:

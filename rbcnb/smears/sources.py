@@ -15,9 +15,11 @@ from itertools import islice
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
 from rbcnb._utils.errors import InputError, SmearWarning
 from rbcnb.columns import CLASSES, LABEL, RADIUS, SMEAR, X, Y
+from rbcnb.smears.annotations import Aids, annotations_beside, read_files
 from rbcnb.smears.chula import chula_smears
 from rbcnb.smears.images import (
     COMMON_SUFFIXES,
@@ -28,7 +30,7 @@ from rbcnb.smears.images import (
     read_smears,
     unread_in,
 )
-from rbcnb.smears.label_tables import labels_inside, read_label_table
+from rbcnb.smears.label_tables import labels_inside, read_label_table, tidied_labels
 from rbcnb.smears.synthetic.render import PAPER_COUNTS, SmearSpec, largest_remainder, render_smear
 
 LABELS_CSV = "labels.csv"
@@ -99,10 +101,11 @@ def folder_smears(folder: str | Path, *, errors: list[SmearError] | None = None)
     """Read every image of *folder*, by name; ``FOLDER/labels.csv``, where there is one, is the truth.
 
     ``labels.csv`` has the columns ``smear`` (file name), ``x_px``, ``y_px``, ``label`` and optionally ``radius_px``,
-    see `rbcnb.smears.label_tables`; smears that it does not name have truth None. A file, or a row of labels, that
-    cannot be used raises ``SmearError``, or, when a list is given as *errors*, goes there and the walk goes on. A
-    ``labels.csv`` that is no table of labels always raises, before any image is read. What looks like an image but is
-    not read (`unread_in`) is a warning.
+    see `rbcnb.smears.label_tables`; in its place the files of one other program may lie there, see
+    `rbcnb.smears.annotations`. Smears that these do not name have truth None. A file, or a label, that cannot be used
+    raises ``SmearError``, or, when a list is given as *errors*, goes there and the walk goes on. A ``labels.csv`` that
+    is no table of labels always raises, before any image is read. What looks like an image but is not read
+    (`unread_in`) is a warning.
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -112,13 +115,11 @@ def folder_smears(folder: str | Path, *, errors: list[SmearError] | None = None)
         raise SmearError(f"{folder}: no image in it; put smears there as {COMMON_SUFFIXES}")
     for place, message in unread_in(folder):
         warnings.warn(f"{place}: {message}", SmearWarning, stacklevel=2)
-    table, truths = label_file(folder), {}
-    if table is not None:
-        labels = read_label_table(table, names=[path.name for path in paths], errors=errors)
-        truths = dict(iter(labels.groupby(SMEAR, sort=False)))
+    labels, source = _labels_beside(folder, [path.name for path in paths], errors)
+    truths = dict(iter(labels.groupby(SMEAR, sort=False)))
     for smear in read_smears([(path, None) for path in paths], identical_image_groups(paths), errors):
         if smear.name in truths:
-            inside = labels_inside(truths[smear.name], smear.image.shape[:2], errors, table)
+            inside = labels_inside(truths[smear.name], smear.image.shape[:2], errors, source)
             smear = replace(smear, truth=inside[[X, Y, RADIUS, LABEL]].reset_index(drop=True))
         yield smear
 
@@ -129,7 +130,7 @@ def label_file(folder: str | Path) -> Path | None:
     Raises:
         SmearError: several may be meant, or it is a workbook; they are named.
     """
-    found = label_files(folder)
+    found = [path for path in label_files(folder) if _LIKE_LABELS.fullmatch(path.name)]
     exact = [path for path in found if path.name == LABELS_CSV]
     tables = exact or [path for path in found if path.suffix.lower() in _TABLE_SUFFIXES]
     if len(tables) > 1:
@@ -144,8 +145,23 @@ def label_file(folder: str | Path) -> Path | None:
 
 
 def label_files(folder: str | Path) -> list[Path]:
-    """The files in *folder* that are named as a table of labels."""
-    return sorted(path for path in Path(folder).iterdir() if _LIKE_LABELS.fullmatch(path.name) and path.is_file())
+    """The files in *folder* that are named as a table of labels; where there are none, those of other programs."""
+    named = sorted(path for path in Path(folder).iterdir() if _LIKE_LABELS.fullmatch(path.name) and path.is_file())
+    return named or [path for paths in annotations_beside(Path(folder)).values() for path in paths]
+
+
+def _labels_beside(folder: Path, names: list[str], errors: list[SmearError] | None) -> tuple[pd.DataFrame, Path]:
+    """The labels that lie among the images *names* of *folder*, and what they are from."""
+    if (table := label_file(folder)) is not None:
+        return read_label_table(table, names=names, errors=errors), table
+    found = annotations_beside(folder)
+    if len(found) > 1:
+        files = ", ".join(paths[0].name for paths in found.values())
+        raise SmearError(f"{folder}: holds labels as {', '.join(found)} ({files}); keep one of them beside the images")
+    for layout, paths in found.items():
+        labels = read_files(paths, layout=layout, aids=Aids(folder), errors=errors)
+        return tidied_labels(labels, folder, names=names, errors=errors), folder
+    return pd.DataFrame(columns=[SMEAR]), folder
 
 
 def load_smears(

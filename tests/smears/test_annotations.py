@@ -15,6 +15,7 @@ from rbcnb.labels.import_export import LAYOUTS, OUT_LAYOUTS, export_labels, impo
 from rbcnb.labels.readings import append_readings
 from rbcnb.smears.annotations import Aids, format_of, read_annotations
 from rbcnb.smears.images import SmearError
+from rbcnb.smears.sources import folder_smears, label_files
 
 # After the examples in each program's documentation, with the smears and classes of a lab.
 COCO = {
@@ -217,6 +218,29 @@ def test_points_come_back_or_are_refused(tmp_path, layout):
     write_annotations(points, {"a.png": (20, 30)}, out, layout=layout)
     back = read_annotations(out, layout=layout)
     pd.testing.assert_frame_equal(back[points.columns], points, check_dtype=False)
+
+
+def test_files_of_one_program_serve_in_place_of_labels_csv(tmp_path):
+    for name in ("a.png", "b.png"):
+        Image.new("RGB", (640, 480)).save(tmp_path / name)
+    (tmp_path / "notes.txt").write_text("no labels at all")
+    (tmp_path / "run.json").write_text("{}")
+    (tmp_path / "results.csv").write_text("x,y\n1,2\n")
+    before = label_files(tmp_path)
+    write(tmp_path / "anything.json", COCO)
+    assert [path.name for path in label_files(tmp_path) if path not in before] == ["anything.json"]
+    truth, none = (smear.truth for smear in folder_smears(tmp_path))
+    assert none is None
+    assert truth[[X, Y, LABEL]].to_numpy().tolist() == [
+        [30, 38, "normal"],
+        [120, 70, "codocyte"],
+        [300, 200, "codocyte"],
+    ]
+    write(tmp_path / "a.xml", VOC)
+    with pytest.raises(SmearError, match=r"holds labels as voc, coco .a\.xml, anything\.json.; keep one"):
+        list(folder_smears(tmp_path))
+    (tmp_path / "labels.csv").write_text("smear,x_px,y_px,label\nb,1,2,normal\n")
+    assert [smear.truth is None for smear in folder_smears(tmp_path)] == [True, False]
 
 
 def test_a_mark_that_cannot_be_used_is_named_and_the_others_are_done(tmp_path):
