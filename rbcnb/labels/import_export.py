@@ -26,13 +26,14 @@ from rbcnb.smears.annotations import (
     CSV,
     CVAT,
     FORMATS,
+    UNREAD_LABELS,
     Aids,
     annotation_files,
     format_of,
     image_shapes,
     read_annotations,
 )
-from rbcnb.smears.images import SmearError, collect_or_raise
+from rbcnb.smears.images import SmearError, collect_or_raise, images_in
 from rbcnb.smears.label_tables import WHERE, LabelError, labels_inside, tidied_labels
 
 FOLDER = "folder"  # per class
@@ -85,10 +86,13 @@ def import_labels(
         aids = Aids(Path(smears) if smears else None, pixel_um)
         labels = read_annotations(source, layout=layout, aids=aids, errors=errors_here)
     cells_csv, before = table.parent / CELLS_CSV, load_readings(table)
-    cells = read_cells(cells_csv) if cells_csv.exists() else None
-    names = None if cells is None else known_smears(cells, cells_csv)
-    classes = before[LABEL].dropna().unique()
-    known = {"names": names, "among": f"smears of {cells_csv}", "classes": classes}
+    cells, names, among = None, None, f"images of {smears}"
+    if cells_csv.exists():
+        cells, among = read_cells(cells_csv), f"smears of {cells_csv}"
+        names = known_smears(cells, cells_csv)
+    elif smears:
+        names = [path.name for path in images_in(Path(smears))]
+    known = {"names": names, "among": among, "classes": before[LABEL].dropna().unique()}
     labels = tidied_labels(labels, source, **known, errors=errors_here).reset_index(drop=True)
     if smears and X in labels:
         shapes = image_shapes(Path(smears), labels[SMEAR].unique())
@@ -194,8 +198,11 @@ def layout_of(source: Path) -> str:
         raise LabelFileError(f"{source}: holds labels as {', '.join(sorted(found))}; name one with --as, or one file")
     if found:
         return found.pop()
+    if source.is_file() and source.suffix.lower() in (".csv", ".tsv", ".txt", ".xls"):
+        return CSV  # and reading it says what it lacks
     if source.is_dir():
-        return FOLDER
+        unread = [path for path in sorted(source.iterdir()) if path.suffix.lower() in UNREAD_LABELS]
+        return format_of(unread[0]) if unread else FOLDER
     raise LabelFileError(
         f"{source}: holds no labels in a form that is known; see docs/labels.md for those that are read"
     )

@@ -48,7 +48,7 @@ VIA, QUPATH, GEOJSON, IMAGEJ, CSV, CHULA = "via", "qupath", "geojson", "imagej",
 SUFFIXES = (".json", ".geojson", ".xml", ".txt", ".csv", ".tsv", ".xls")  # of files that may hold marks
 _CLASS_FILES = ("classes.txt", "obj.names", "labels.txt")
 _AS_COCO = "export it as COCO there"
-_UNREAD_SUFFIXES = {  # of files that are not read -> whose they are and what to do
+UNREAD_LABELS = {  # endings of files that are not read -> whose they are and what to do
     ".xlsx": ("an Excel workbook", "save it as CSV in UTF-8"),
     ".ods": ("a workbook of LibreOffice", "save it as CSV in UTF-8"),
     ".qpdata": ("QuPath's data", "export detections there as GeoJSON, or as a table of measurements"),
@@ -83,6 +83,17 @@ _IMAGEJ = {
     "width": ("width",),
     "height": ("height",),
 }
+
+_IMAGEJ_MEASURES = {
+    "area",
+    "mean",
+    "slice",
+    "counter",
+    "type",
+    "bx",
+    "xm",
+    "feret",
+}  # of which ImageJ's results have some
 
 Place = tuple[float, float, float]  # x_px, y_px, radius_px
 
@@ -189,8 +200,8 @@ def format_of(path: Path) -> str | None:
     Raises:
         SmearError: the file is of a format that is known and not read, or is damaged.
     """
-    if path.suffix.lower() in _UNREAD_SUFFIXES:
-        raise _unread(path, *_UNREAD_SUFFIXES[path.suffix.lower()])
+    if path.suffix.lower() in UNREAD_LABELS:
+        raise _unread(path, *UNREAD_LABELS[path.suffix.lower()])
     if path.suffix.lower() == ".xml":
         return _xml_format(path, _parsed_xml(path))
     if path.suffix.lower() in (".json", ".geojson"):
@@ -200,7 +211,18 @@ def format_of(path: Path) -> str | None:
         for layout, line in ((YOLO, _YOLO_LINE), (CHULA, _CHULA_LINE)):
             if lines and all(map(line.fullmatch, lines)):
                 return layout
-    return _table_format(read_text_table(path)) if path.name not in _CLASS_FILES else None
+        try:
+            return _table_format(read_text_table(path))
+        except SmearError:  # any text
+            return None
+    return _table_format(read_text_table(path))
+
+
+def images_named(folder: Path, names: Iterable[str]) -> dict[str, Path]:
+    """name -> image in *folder*, of those of *names* that mean one."""
+    paths = {path.name: path for path in images_in(folder)}
+    matched, _ = match_names(names, paths)
+    return {name: paths[image] for name, image in matched.items()}
 
 
 def image_shapes(folder: Path, names: Iterable[str]) -> dict[str, tuple[int, int]]:
@@ -209,9 +231,7 @@ def image_shapes(folder: Path, names: Iterable[str]) -> dict[str, tuple[int, int
     Raises:
         SmearError: an image cannot be read.
     """
-    paths = {path.name: path for path in images_in(folder)}
-    matched, _ = match_names(names, paths)
-    return {name: read_image(paths[image]).shape[:2] for name, image in matched.items()}
+    return {name: read_image(path).shape[:2] for name, path in images_named(folder, names).items()}
 
 
 def _xml_format(path: Path, root: ElementTree.Element) -> str:
@@ -256,7 +276,7 @@ def _table_format(table: TextTable) -> str | None:
         return QUPATH
     if all(any(name in SYNONYMS[needed] for name in names) for needed in NEEDED):
         return CSV
-    if {"x", "y"} <= {*names} or {"bx", "by"} <= {*names} or {"xm", "ym"} <= {*names}:
+    if names[0] == "" or _IMAGEJ_MEASURES & {*names}:
         return IMAGEJ
     return CSV if set(names) & {*SYNONYMS[X], *SYNONYMS[Y]} else None
 
@@ -340,13 +360,14 @@ def _read_yolo(path: Path, aids: Aids) -> Marks:
     folder = path.parent
     beside = [Path(*("images" if part == "labels" else part for part in folder.parts)), folder.parent / "images"]
     folders = [aids.smears, folder, *beside]
-    shapes = (image_shapes(folder, [path.stem]) for folder in folders if folder and folder.is_dir())
-    shape = next((found[path.stem] for found in shapes if found), None)
-    if shape is None:
+    found = (images_named(folder, [path.stem]) for folder in folders if folder and folder.is_dir())
+    image = next((images[path.stem] for images in found if images), None)
+    if image is None:
         raise AnnotationError(
             f"{path}: YOLO gives places as shares of the image, and no image {path.stem} is beside it or in images; "
             "name the folder of the images with --smears"
         )
+    shape = read_image(image).shape[:2]
     lines = [line for line in decoded_text(path).splitlines() if line.strip()]
 
     def marks(line: str) -> Iterator[tuple]:
@@ -357,7 +378,7 @@ def _read_yolo(path: Path, aids: Aids) -> Marks:
         else:
             x, y, width, height = shares[:4] * (shape[1], shape[0], shape[1], shape[0])
             place = _box(x - width / 2, y - height / 2, x + width / 2, y + height / 2)
-        yield path.stem, classes[int(number)], place, shape
+        yield image.name, classes[int(number)], place, shape
 
     return Marks("line", lines, marks)
 

@@ -19,7 +19,7 @@ import pandas as pd
 
 from rbcnb._utils.errors import InputError, SmearWarning
 from rbcnb.columns import CLASSES, LABEL, RADIUS, SMEAR, X, Y
-from rbcnb.smears.annotations import Aids, annotations_beside, read_files
+from rbcnb.smears.annotations import CSV, Aids, annotations_beside, format_of, read_files
 from rbcnb.smears.chula import chula_smears
 from rbcnb.smears.images import (
     COMMON_SUFFIXES,
@@ -132,22 +132,24 @@ def label_file(folder: str | Path) -> Path | None:
     """
     found = [path for path in label_files(folder) if _LIKE_LABELS.fullmatch(path.name)]
     exact = [path for path in found if path.name == LABELS_CSV]
-    tables = exact or [path for path in found if path.suffix.lower() in _TABLE_SUFFIXES]
+    texts = [path for path in found if path.suffix.lower() in _TABLE_SUFFIXES]
+    tables = exact or [path for path in texts if path.suffix.lower() != ".txt" or format_of(path) == CSV]
     if len(tables) > 1:
         names = ", ".join(path.name for path in tables)
         raise SmearError(f"{folder}: any of {names} may be the table of labels; keep one of them as {LABELS_CSV}")
-    if found and not tables:
+    if found and not texts:
         raise SmearError(f"{found[0]}: is not a table in text; save it as CSV in UTF-8, named {LABELS_CSV}")
     for path in found:
         if path not in tables:
-            warnings.warn(f"{path}: is not read, as {tables[0].name} lies beside it", SmearWarning, stacklevel=2)
+            reason = f"as {tables[0].name} lies beside it" if tables else "as it is no table of labels"
+            warnings.warn(f"{path}: is not read, {reason}", SmearWarning, stacklevel=2)
     return tables[0] if tables else None
 
 
 def label_files(folder: str | Path) -> list[Path]:
     """The files in *folder* that are named as a table of labels; where there are none, those of other programs."""
     named = sorted(path for path in Path(folder).iterdir() if _LIKE_LABELS.fullmatch(path.name) and path.is_file())
-    return named or [path for paths in annotations_beside(Path(folder)).values() for path in paths]
+    return named + [path for paths in annotations_beside(Path(folder)).values() for path in paths if path not in named]
 
 
 def _labels_beside(folder: Path, names: list[str], errors: list[SmearError] | None) -> tuple[pd.DataFrame, Path]:

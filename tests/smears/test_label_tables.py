@@ -244,6 +244,12 @@ def test_a_table_of_another_name_is_seen(folder, name):
     assert [len(s.truth) for s in folder_smears(folder) if s.truth is not None] == [1]
 
 
+def test_a_list_of_classes_is_no_table(folder):
+    (folder / "labels.txt").write_text("normal\ncodocyte\n")
+    with pytest.warns(UserWarning, match=r"labels\.txt: is not read, as it is no table of labels"):
+        assert [smear.truth for smear in folder_smears(folder)] == [None, None]
+
+
 def test_tables_that_cannot_be_chosen_among_are_named(folder):
     (folder / "Labels.csv").write_text(HEADER)
     (folder / "labels.tsv").write_text(HEADER)
