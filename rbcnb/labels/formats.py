@@ -1,7 +1,9 @@
-"""Labels in other people's files: a folder of pictures per class, a CSV, Chula's points; each read and written.
+"""Labels as a folder of pictures per class, a CSV and Chula's points, each written here and read here or in `smears`.
 
 Every reader returns, and every writer takes, one row per labelled cell: ``smear``, ``label`` and what the format tells
-of the place: ``cell`` (a folder per class), ``x_px`` and ``y_px`` (points), or any of ``columns.FOUND`` (CSV).
+of the place: ``cell`` (a folder per class), ``x_px`` and ``y_px`` (points), or any of ``columns.FOUND`` (CSV). Readers
+add ``where``, the file and the place in it. The formats of other programs are read by `rbcnb.smears.annotations` and
+written by `rbcnb.labels.annotation_writers`.
 """
 
 import math
@@ -18,8 +20,9 @@ from rbcnb._utils.files import atomic_write
 from rbcnb.columns import CELL, CROP, FOUND, LABEL, SMEAR, X, Y
 from rbcnb.smears.chula import CHULA_TYPES, read_chula_labels
 from rbcnb.smears.images import SmearError, images_in
-from rbcnb.smears.sources import read_labels_csv
+from rbcnb.smears.label_tables import WHERE
 
+CROP_TABLE = "labels.csv"  # path,label of the pictures of a folder per class
 _PICTURE = re.compile(r"(?P<smear>.+)_(?P<cell>\d{4,})\.png", re.IGNORECASE)
 _NUMBER_OF = {name: number for number, name in CHULA_TYPES.items()}
 
@@ -29,7 +32,10 @@ class LabelFileError(SmearError):
 
 
 def write_class_folder(labels: pd.DataFrame, pictures: Mapping[int, Path | np.ndarray], folder: str | Path) -> None:
-    """Writes ``folder/<label>/<smear>_<cell>.png``, as fastai and ImageNet keep classes.
+    """Writes ``folder/<label>/<smear>_<cell>.png``, as fastai and ImageNet keep classes, and a table of them.
+
+    The table, ``folder/labels.csv`` with the columns ``path,label``, is what fastai's
+    ``ImageDataLoaders.from_csv`` takes.
 
     Args:
         labels: ``smear``, ``cell``, ``label``.
@@ -41,21 +47,29 @@ def write_class_folder(labels: pd.DataFrame, pictures: Mapping[int, Path | np.nd
         raise LabelFileError(
             f"{folder}: some classes differ in capitals alone, which no folder tells apart; rename one"
         )
+    paths = []
     for row in labels.itertuples():
         for text in (row.label, row.smear):
             if re.search(r'[/\\:*?"<>|]', text) or text.startswith("."):
                 raise LabelFileError(f"{folder}: {text!r} cannot be the name of a folder or file; rename it")
         target = folder / row.label / f"{row.smear}_{row.cell:04d}.png"
         target.parent.mkdir(parents=True, exist_ok=True)
+        paths.append(target.relative_to(folder).as_posix())
         picture = pictures[row.Index]
         if isinstance(picture, Path):
             shutil.copyfile(picture, target)
         else:
             Image.fromarray(picture).save(target)
+    with atomic_write(folder / CROP_TABLE) as part:
+        pd.DataFrame({"path": paths, LABEL: labels[LABEL].to_numpy()}).to_csv(part, index=False)
 
 
 def read_class_folder(folder: str | Path) -> pd.DataFrame:
-    """Reads what `write_class_folder` wrote, wherever its pictures were moved since: ``smear``, ``cell``, ``label``."""
+    """Reads what `write_class_folder` wrote, wherever its pictures were moved since.
+
+    Returns:
+        ``smear``, ``cell``, ``label`` and ``where``.
+    """
     folder = Path(folder)
     rows: dict[tuple[str, int], Path] = {}
     classes = [inside for inside in folder.iterdir() if inside.is_dir() and not inside.name.startswith(".")]
@@ -72,50 +86,27 @@ def read_class_folder(folder: str | Path) -> pd.DataFrame:
             raise LabelFileError(f"{path}: the same cell lies in {first.parent.name}; take one of them out")
     if not rows:
         raise LabelFileError(f"{folder}: no picture in a folder per class; see rbcnb export-labels")
-    found = [(smear, cell, path.parent.name) for (smear, cell), path in rows.items()]
-    return _in_order(pd.DataFrame(found, columns=[SMEAR, CELL, LABEL]))
+    found = [(smear, cell, path.parent.name, str(path)) for (smear, cell), path in rows.items()]
+    return _in_order(pd.DataFrame(found, columns=[SMEAR, CELL, LABEL, WHERE]))
 
 
 def write_labels_csv(labels: pd.DataFrame, path: str | Path) -> None:
     """Writes the CSV that `rbcnb.smears.folder_smears` takes for truth: ``columns.FOUND`` and ``label``."""
-    _require_places(labels, path)
+    require_places(labels, path)
     with atomic_write(path) as part:
         labels[[*FOUND, LABEL]].to_csv(part, index=False)
-
-
-def read_labelled_points(path: str | Path) -> pd.DataFrame:
-    """Reads a labels table with ``smear``, ``label`` and ``x_px``, ``y_px`` (optionally ``radius_px``, ``cell``)."""
-    tables = read_labels_csv(path)
-    if not tables:
-        raise LabelFileError(f"{path}: no row of labels in it")
-    table = pd.concat([truth.assign(**{SMEAR: smear}) for smear, truth in tables.items()], ignore_index=True)
-    raw = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig", skipinitialspace=True)
-    if CELL in (raw := raw.rename(columns=str.strip)):
-        cells = pd.to_numeric(raw[CELL], errors="coerce")
-        if (bad := ~(cells >= 0) | (cells % 1 != 0)).any():
-            at = int(np.argmax(bad))
-            raise LabelFileError(f"{path}: row {at + 2} has cell {raw[CELL].iloc[at]!r}; give a whole number")
-        place = [raw[SMEAR].str.strip(), pd.to_numeric(raw[X]), pd.to_numeric(raw[Y])]
-        table[CELL] = (
-            pd.Series(cells.to_numpy(int), index=pd.MultiIndex.from_arrays(place))
-            .reindex(pd.MultiIndex.from_frame(table[[SMEAR, X, Y]]))
-            .to_numpy()
-        )
-    return table
 
 
 def write_chula_points(labels: pd.DataFrame, folder: str | Path) -> None:
     """Writes ``folder/Label/<smear without ending>.txt``, lines ``x y type`` in the order of the rows."""
     folder = Path(folder)
-    _require_places(labels, folder)
+    require_places(labels, folder)
     if strange := sorted(set(labels[LABEL]) - set(_NUMBER_OF)):
         raise LabelFileError(
             f"{folder}: Chula RBC-12 has no type {', '.join(strange)}; its types are {', '.join(_NUMBER_OF)}. "
             "Export a CSV or a folder per class, which hold any"
         )
-    stems = labels[SMEAR].drop_duplicates().map(lambda smear: Path(smear).stem)
-    if stems.duplicated().any():
-        raise LabelFileError(f"{folder}: two smears are called {stems[stems.duplicated()].iloc[0]}; rename one")
+    require_stems(labels, folder)
     for smear, rows in labels.groupby(SMEAR, sort=False):
         lines = [f"{_plain(row.x_px)} {_plain(row.y_px)} {_NUMBER_OF[row.label]}\n" for row in rows.itertuples()]
         with atomic_write(folder / "Label" / f"{Path(smear).stem}.txt") as part:
@@ -123,7 +114,7 @@ def write_chula_points(labels: pd.DataFrame, folder: str | Path) -> None:
 
 
 def read_chula_points(folder: str | Path) -> pd.DataFrame:
-    """Reads the label files in *folder* or its folder ``Label``: ``smear``, ``x_px``, ``y_px``, ``label``, every type.
+    """Reads the label files in *folder* or its folder ``Label``: ``smear``, ``x_px``, ``y_px``, ``label``, ``where``.
 
     The smear is the image of that name in ``Dataset`` beside ``Label``, else ``<name>.jpg``, as in Chula RBC-12.
     """
@@ -132,12 +123,12 @@ def read_chula_points(folder: str | Path) -> pd.DataFrame:
     images = inside.parent / "Dataset"
     names = {path.stem: path.name for path in images_in(images)} if images.is_dir() else {}
     tables = [
-        read_chula_labels(path).assign(**{SMEAR: names.get(path.stem, f"{path.stem}.jpg")})
+        read_chula_labels(path).assign(**{SMEAR: names.get(path.stem, f"{path.stem}.jpg"), WHERE: str(path)})
         for path in sorted(inside.glob("*.txt"))
     ]
     if not any(map(len, tables)):
         raise LabelFileError(f"{folder}: no label file with lines `x y type` in it")
-    return pd.concat(tables, ignore_index=True)[[SMEAR, X, Y, LABEL]]
+    return pd.concat(tables, ignore_index=True)[[SMEAR, X, Y, LABEL, WHERE]]
 
 
 def pictures_of(labels: pd.DataFrame, folder: Path) -> dict[int, Path | np.ndarray]:
@@ -177,13 +168,21 @@ def _in_order(table: pd.DataFrame) -> pd.DataFrame:
     return table.sort_values([SMEAR, CELL], kind="stable", ignore_index=True)
 
 
-def _require_places(labels: pd.DataFrame, target: str | Path) -> None:
+def require_places(labels: pd.DataFrame, target: str | Path) -> None:
+    """Raises LabelFileError where a label has no place."""
     if (bad := labels[[X, Y]].isna().any(axis=1)).any():
         row = labels[bad].iloc[0]
         raise LabelFileError(
             f"{target}: cell {row[CELL]} of {row[SMEAR]} has no place in its readings; put the cells.csv it was found "
             "in beside them, or export a folder per class"
         )
+
+
+def require_stems(labels: pd.DataFrame, folder: Path) -> None:
+    """Raises LabelFileError where two smears are called the same but for their endings."""
+    stems = labels[SMEAR].drop_duplicates().map(lambda smear: Path(smear).stem)
+    if stems.duplicated().any():
+        raise LabelFileError(f"{folder}: two smears are called {stems[stems.duplicated()].iloc[0]}; rename one")
 
 
 def _plain(value: float) -> str:

@@ -2,10 +2,12 @@
 
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
-from rbcnb.columns import CELL, FOUND, GROUP, KIND, LABEL, RADIUS, READER, SESSION, SMEAR, X, Y
-from rbcnb.labels.assign import label_cells
+from rbcnb.columns import CELL, FOUND, KIND, LABEL, RADIUS, READER, SESSION, SMEAR, X, Y
+from rbcnb.labels.annotation_writers import WRITERS, write_annotations
+from rbcnb.labels.assign import MATCH_RADII, matched
 from rbcnb.labels.consensus import current_labels
 from rbcnb.labels.formats import (
     LabelFileError,
@@ -13,15 +15,32 @@ from rbcnb.labels.formats import (
     read_cells,
     read_chula_points,
     read_class_folder,
-    read_labelled_points,
     write_chula_points,
     write_class_folder,
     write_labels_csv,
 )
 from rbcnb.labels.readings import NAMED, READINGS_CSV, append_readings, load_readings
+from rbcnb.smears.annotations import (
+    CHULA,
+    COCO,
+    CSV,
+    CVAT,
+    FORMATS,
+    UNREAD_LABELS,
+    Aids,
+    annotation_files,
+    format_of,
+    image_shapes,
+    read_annotations,
+)
+from rbcnb.smears.images import SmearError, collect_or_raise, images_in
+from rbcnb.smears.label_tables import WHERE, LabelError, labels_inside, tidied_labels
 
-FOLDER, CSV, CHULA = "folder", "csv", "chula"  # layouts
+FOLDER = "folder"  # per class
 CELLS_CSV = "cells.csv"
+LAYOUTS = (FOLDER, CHULA, CSV, *FORMATS)
+OUT_LAYOUTS = (FOLDER, CHULA, CSV, *WRITERS)
+_FEW = 5  # of fewer labels chance may be the reason that most meet no cell
 
 
 def readings_file(path: str | Path) -> Path:
@@ -30,44 +49,91 @@ def readings_file(path: str | Path) -> Path:
     return path / READINGS_CSV if path.is_dir() else path
 
 
-def import_labels(source: str | Path, into: str | Path, *, reader: str, layout: str | None = None) -> str:
+def import_labels(
+    source: str | Path,
+    into: str | Path,
+    *,
+    reader: str,
+    layout: str | None = None,
+    smears: str | Path | None = None,
+    pixel_um: float | None = None,
+    errors: list[SmearError] | None = None,
+) -> str:
     """Adds the labels in *source* to a table of readings as those of *reader*, and tells what was done.
 
     Labels that are this reader's word already add nothing; so a folder per class can be exported, sorted by hand and
     imported again, and only what was moved becomes a reading. Where ``cells.csv`` lies beside the table, labels with a
-    place go to the found cell there (`rbcnb.labels.label_cells`), and those without any near are counted and left out;
-    else each point is a cell of its own, numbered within its smear.
+    place go to the found cell there (`rbcnb.labels.label_cells`); else each label is a cell of its own, numbered within
+    its smear. No label is lost unseen: each that finds no smear or no cell is an error with its file and row.
 
     Args:
-        source: a folder per class, a CSV, or a folder with Chula's label files.
+        source: a folder per class, a table, Chula's label files, or what `rbcnb.smears.annotations` reads.
         into: a table of readings, or the folder of `rbcnb segment` or of a run.
         reader: whose labels these are.
-        layout: ``FOLDER``, ``CSV`` or ``CHULA``; None to see from *source*.
+        layout: one of `LAYOUTS`; None to see from the content of *source*.
+        smears: folder of the images, of which YOLO gives places as shares; other places are seen to lie in them.
+        pixel_um: side of a pixel, where *source* gives places in micrometres (QuPath, ImageJ).
+        errors: takes what cannot be used, and the others are imported; None raises the first, and nothing is.
 
     Raises:
-        SmearError, LogbookError: what cannot be read, with file, row and mend.
+        SmearError, LogbookError: what cannot be read, with file, row and remedy; also where most labels meet no cell.
     """
-    source, table = Path(source), readings_file(into)
-    layout = layout or _layout_of(source)
-    labels = {FOLDER: read_class_folder, CSV: read_labelled_points, CHULA: read_chula_points}[layout](source)
-    cells_csv, n_read = table.parent / CELLS_CSV, len(labels)
+    source, table, errors_here = Path(source), readings_file(into), list[SmearError]()
+    layout = layout or layout_of(source)
+    if layout in (FOLDER, CHULA):
+        labels = {FOLDER: read_class_folder, CHULA: read_chula_points}[layout](source)
+    else:
+        aids = Aids(Path(smears) if smears else None, pixel_um)
+        labels = read_annotations(source, layout=layout, aids=aids, errors=errors_here)
+    cells_csv, before = table.parent / CELLS_CSV, load_readings(table)
+    cells, names, among = None, None, f"images of {smears}"
     if cells_csv.exists():
-        labels = _on_cells(labels, read_cells(cells_csv), source, cells_csv)
+        cells, among = read_cells(cells_csv), f"smears of {cells_csv}"
+        names = known_smears(cells, cells_csv)
+    elif smears:
+        names = [path.name for path in images_in(Path(smears))]
+    known = {"names": names, "among": among, "classes": before[LABEL].dropna().unique()}
+    labels = tidied_labels(labels, source, **known, errors=errors_here).reset_index(drop=True)
+    if smears and X in labels:
+        shapes = image_shapes(Path(smears), labels[SMEAR].unique())
+        there = [
+            labels_inside(rows, shapes[smear], errors_here, source) if smear in shapes else rows
+            for smear, rows in labels.groupby(SMEAR, sort=False)
+        ]
+        labels = pd.concat([labels[:0], *there], ignore_index=True)
+    if cells is not None:
+        labels = _on_cells(labels, cells, source, cells_csv, errors_here)
     elif CELL not in labels:
         labels[CELL] = labels.groupby(SMEAR, sort=False).cumcount()
-    before = current_labels(load_readings(table), reader=reader)
-    known = before.set_index([SMEAR, CELL])[LABEL].reindex(pd.MultiIndex.from_frame(labels[[SMEAR, CELL]]))
-    new = labels[(known.to_numpy() != labels[LABEL].to_numpy())]
+    again = labels.duplicated([SMEAR, CELL])
+    for row in labels[again].itertuples():
+        errors_here.append(LabelError(f"{row.where} names cell {row.cell} of {row.smear} again; keep one of them"))
+    labels = labels[~again]
+    for error in errors_here:
+        collect_or_raise(error, errors)
+    last_words = current_labels(before, reader=reader)
+    standing = last_words.set_index([SMEAR, CELL])[LABEL].reindex(pd.MultiIndex.from_frame(labels[[SMEAR, CELL]]))
+    new = labels[(standing.to_numpy() != labels[LABEL].to_numpy())]
     columns = [name for name in (*FOUND, LABEL) if name in new]
     append_readings(table, new[columns].assign(**{READER: reader, KIND: NAMED, SESSION: f"import {source.name}"}))
-    told = f"{len(new)} readings by {reader} added to {table}, from {n_read} labels in {source} ({layout})"
-    same, lost = len(labels) - len(new), n_read - len(labels)
-    told += f"; {same} were {reader}'s word already" if same else ""
-    return told + (f"; {lost} left out: no found cell is near" if lost else "")
+    n_lost = sum(getattr(error, "n_labels", 1) for error in errors_here)
+    summary = (
+        f"{len(new)} readings by {reader} added to {table}, from {len(labels) + n_lost} labels in {source} ({layout})"
+    )
+    same = len(labels) - len(new)
+    summary += f"; {same} were {reader}'s word already" if same else ""
+    summary += f"; {n_lost} left out" if n_lost else ""
+    return summary + ("" if len(labels) else ": no label meets a cell")
 
 
 def export_labels(
-    source: str | Path, out: str | Path, *, reader: str | None = None, layout: str | None = None, replace: bool = False
+    source: str | Path,
+    out: str | Path,
+    *,
+    reader: str | None = None,
+    layout: str | None = None,
+    smears: str | Path | None = None,
+    replace: bool = False,
 ) -> str:
     """Writes the current labels of *source* to *out*, and tells what was done.
 
@@ -76,8 +142,10 @@ def export_labels(
         out: a CSV, which ``rbcnb reproduce --smears`` takes when it lies beside the smears as ``labels.csv``, or a
             folder.
         reader: whose last words; None for what more than half of the readers say.
-        layout: ``FOLDER``, ``CSV`` or ``CHULA``; None for ``csv`` where *out* ends so, else ``folder``.
-        replace: write over a CSV that is there already.
+        layout: one of `OUT_LAYOUTS`; None for ``csv``, ``coco`` or ``cvat`` where *out* ends in .csv, .json or .xml,
+            else ``folder``.
+        smears: folder of the images, for the formats that hold their sizes (all of `WRITERS`).
+        replace: write over a file that is there already.
 
     Raises:
         SmearError, LogbookError: what cannot be read or written, with the mend.
@@ -87,7 +155,7 @@ def export_labels(
         raise LabelFileError(
             f"{table}: no readings there; label cells first, or bring them in with: rbcnb import-labels"
         )
-    layout = layout or (CSV if out.suffix == ".csv" else FOLDER)
+    layout = layout or {".csv": CSV, ".json": COCO, ".xml": CVAT}.get(out.suffix.lower(), FOLDER)
     if out.is_dir() and any(out.iterdir()):  # what is left of older labels would pass for new ones
         raise LabelFileError(f"{out}: is not empty; choose another folder, or empty it")
     if out.is_file() and not replace:
@@ -104,6 +172,9 @@ def export_labels(
         labels = labels.fillna(_circles(labels, read_cells(cells_csv)))
     if layout == FOLDER:
         write_class_folder(labels, pictures_of(labels, table.parent), out)
+    elif layout in WRITERS:
+        shapes = image_shapes(Path(smears), labels[SMEAR].unique()) if smears else {}
+        write_annotations(labels, shapes, out, layout=layout)
     else:
         (write_labels_csv if layout == CSV else write_chula_points)(labels, out)
     rest = view.loc[view[KIND] != NAMED, KIND].value_counts()
@@ -112,31 +183,71 @@ def export_labels(
     return f"{len(labels)} labels written to {out} ({layout}): {counts}{left}"
 
 
-def _layout_of(source: Path) -> str:
-    if source.is_file() and source.suffix.lower() == ".csv":
-        return CSV
+def layout_of(source: Path) -> str:
+    """The layout of a file, or of what a folder holds, by its content.
+
+    Raises:
+        SmearError: there is nothing, or no labels; a format that is known and not read is named with a remedy.
+    """
+    if not source.exists():
+        raise LabelFileError(f"{source}: no such file or folder; check the path")
+    if (source / "Label").is_dir():
+        return CHULA
+    found = {layout for path in annotation_files(source) if (layout := format_of(path))}
+    if len(found) > 1:
+        raise LabelFileError(f"{source}: holds labels as {', '.join(sorted(found))}; name one with --as, or one file")
+    if found:
+        return found.pop()
+    if source.is_file() and source.suffix.lower() in (".csv", ".tsv", ".txt", ".xls"):
+        return CSV  # and reading it says what it lacks
     if source.is_dir():
-        if (source / "Label").is_dir() or any(source.glob("*.txt")):
-            return CHULA
-        return FOLDER
+        unread = [path for path in sorted(source.iterdir()) if path.suffix.lower() in UNREAD_LABELS]
+        return format_of(unread[0]) if unread else FOLDER
     raise LabelFileError(
-        f"{source}: neither a folder nor a .csv file; give a folder per class, a CSV or Chula's folder"
+        f"{source}: holds no labels in a form that is known; see docs/labels.md for those that are read"
     )
 
 
-def _on_cells(labels: pd.DataFrame, cells: pd.DataFrame, source: Path, cells_csv: Path) -> pd.DataFrame:
-    """*labels* with the numbers and circles of found cells, named or near; those of none are left out."""
+def known_smears(cells: pd.DataFrame, cells_csv: Path) -> list[str]:
+    """The smears that were segmented, those without a cell as well."""
+    smears = cells_csv.with_name("smears.csv")
+    more = pd.read_csv(smears, dtype={SMEAR: str})[SMEAR].dropna() if smears.exists() else []
+    return list(dict.fromkeys([*cells[SMEAR], *more]))
+
+
+def _on_cells(
+    labels: pd.DataFrame, cells: pd.DataFrame, source: Path, cells_csv: Path, errors: list[SmearError]
+) -> pd.DataFrame:
+    """*labels* with the numbers and circles of found cells, named or near; those of none go to *errors*."""
     if X not in labels:
         circles = _circles(labels, cells)
-        if (bad := circles[X].isna()).any():
-            row = labels[bad].iloc[0]
+        lost = circles[X].isna()
+        remedy = f"is not in {cells_csv}; import into the folder that the pictures came from"
+        for row in labels[lost].itertuples():
+            errors.append(LabelError(f"{row.where} names cell {row.cell} of {row.smear}, which {remedy}"))
+        return labels.assign(**circles)[~lost]
+    cell, of = matched(cells, labels)
+    exchanged, _ = matched(cells, labels.rename(columns={X: Y, Y: X}))
+    if len(of) < len(labels) / 2:
+        n_met = f"{source}: most labels meet no cell of {cells_csv}: {len(of)} of {len(labels)} do"
+        if len(exchanged) > max(len(of), len(labels) / 2):
+            raise LabelFileError(f"{n_met}, and {len(exchanged)} would if x and y were exchanged; exchange the columns")
+        if len(labels) >= _FEW:
             raise LabelFileError(
-                f"{source}: names cell {row[CELL]} of {row[SMEAR]}, which is not in {cells_csv}; import into "
-                "the folder that the pictures came from"
+                f"{n_met}, as by chance, so that nothing is imported; see that places are pixels of these images, or "
+                "import into a folder without cells.csv, where each label is a cell of its own"
             )
-        return labels.assign(**circles)
-    found = label_cells(cells, labels.assign(**{GROUP: labels[SMEAR]}))
-    return found.dropna(subset=[LABEL])[[*FOUND, LABEL]].reset_index(drop=True)
+    found = cells.loc[cell, [*FOUND]].assign(**{name: labels.loc[of, name].to_numpy() for name in (LABEL, WHERE)})
+    reach = MATCH_RADII * cells.groupby(SMEAR)[RADIUS].median()
+    for row in labels.drop(index=of).itertuples():
+        near = cells[cells[SMEAR] == row.smear]
+        distance = np.hypot(near[X] - row.x_px, near[Y] - row.y_px)
+        where = f"{row.where} puts {row.label!r} at {X} {row.x_px:g}, {Y} {row.y_px:g} of {row.smear}"
+        if distance.min() <= reach.get(row.smear, 0.0):
+            errors.append(LabelError(f"{where}, and another label is nearer to the cell there; keep one of them"))
+        else:
+            errors.append(LabelError(f"{where}, and no found cell is near; correct the place, or drop the label"))
+    return found.sort_index().reset_index(drop=True)
 
 
 def _circles(labels: pd.DataFrame, cells: pd.DataFrame) -> pd.DataFrame:

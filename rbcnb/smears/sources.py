@@ -6,10 +6,11 @@ named: ``x_px``, ``y_px``, ``radius_px`` (NaN where unknown) and ``label``; it i
 the first of their names.
 """
 
-import csv
 import math
+import re
 import warnings
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
@@ -18,6 +19,7 @@ import pandas as pd
 
 from rbcnb._utils.errors import InputError, SmearWarning
 from rbcnb.columns import CLASSES, LABEL, RADIUS, SMEAR, X, Y
+from rbcnb.smears.annotations import CSV, Aids, annotations_beside, format_of, read_files
 from rbcnb.smears.chula import chula_smears
 from rbcnb.smears.images import (
     COMMON_SUFFIXES,
@@ -28,10 +30,13 @@ from rbcnb.smears.images import (
     read_smears,
     unread_in,
 )
+from rbcnb.smears.label_tables import labels_inside, read_label_table, tidied_labels
 from rbcnb.smears.segmented import is_segmented, segmented_smears
 from rbcnb.smears.synthetic.render import PAPER_COUNTS, SmearSpec, largest_remainder, render_smear
 
 LABELS_CSV = "labels.csv"
+_TABLE_SUFFIXES = (".csv", ".tsv", ".txt")
+_LIKE_LABELS = re.compile(r"labels?(\.(csv|tsv|txt|xlsx?|ods))+", re.IGNORECASE)
 
 
 def synthetic_smears(
@@ -96,10 +101,12 @@ def spread_classes(n: int, n_cells: int, rng: np.random.Generator) -> np.ndarray
 def folder_smears(folder: str | Path, *, errors: list[SmearError] | None = None) -> Iterator[Smear]:
     """Read every image of *folder*, by name; ``FOLDER/labels.csv``, where there is one, is the truth.
 
-    ``labels.csv`` has the columns ``smear`` (file name), ``x_px``, ``y_px``, ``label`` and optionally ``radius_px``;
-    smears that it does not name have truth None. A file that cannot be read raises ``SmearError``, or, when a list is
-    given as *errors*, goes there and the walk goes on. A faulty ``labels.csv`` always raises, before any image is read.
-    What looks like an image but is not read (`unread_in`) is a warning.
+    ``labels.csv`` has the columns ``smear`` (file name), ``x_px``, ``y_px``, ``label`` and optionally ``radius_px``,
+    see `rbcnb.smears.label_tables`; in its place the files of one other program may lie there, see
+    `rbcnb.smears.annotations`. Smears that these do not name have truth None. A file, or a label, that cannot be used
+    raises ``SmearError``, or, when a list is given as *errors*, goes there and the walk goes on. A ``labels.csv`` that
+    is no table of labels always raises, before any image is read. What looks like an image but is not read
+    (`unread_in`) is a warning.
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -109,37 +116,55 @@ def folder_smears(folder: str | Path, *, errors: list[SmearError] | None = None)
         raise SmearError(f"{folder}: no image in it; put smears there as {COMMON_SUFFIXES}")
     for place, message in unread_in(folder):
         warnings.warn(f"{place}: {message}", SmearWarning, stacklevel=2)
-    labels = folder / LABELS_CSV
-    truths = read_labels_csv(labels, [path.name for path in paths]) if labels.exists() else {}
-    yield from read_smears([(path, truths.get(path.name)) for path in paths], identical_image_groups(paths), errors)
+    labels, source = _labels_beside(folder, [path.name for path in paths], errors)
+    truths = dict(iter(labels.groupby(SMEAR, sort=False)))
+    for smear in read_smears([(path, None) for path in paths], identical_image_groups(paths), errors):
+        if smear.name in truths:
+            inside = labels_inside(truths[smear.name], smear.image.shape[:2], errors, source)
+            smear = replace(smear, truth=inside[[X, Y, RADIUS, LABEL]].reset_index(drop=True))
+        yield smear
 
 
-def read_labels_csv(path: str | Path, names: Iterable[str] | None = None) -> dict[str, pd.DataFrame]:
-    """Read a labels table: smear name -> truth (``x_px``, ``y_px``, ``radius_px``, ``label``).
+def label_file(folder: str | Path) -> Path | None:
+    """The table of labels in *folder*: ``labels.csv``, or else the only file of such a name, as ``Labels.TSV``.
 
-    *names*: the images there are; a row that names another is an error. Raises ``SmearError`` with file, row (the
-    header is row 1) and mend.
+    Raises:
+        SmearError: several may be meant, or it is a workbook; they are named.
     """
-    path, rows, first_row = Path(path), {}, {}
-    known = None if names is None else set(names)
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as stream:
-            reader = csv.DictReader(stream, skipinitialspace=True)
-            header = [name.strip() for name in reader.fieldnames or []]
-            reader.fieldnames = header
-            if missing := [column for column in (SMEAR, X, Y, LABEL) if column not in header]:
-                raise SmearError(
-                    f"{path}: row 1 lacks {', '.join(missing)}; the header is {SMEAR},{X},{Y},{LABEL}[,{RADIUS}]"
-                )
-            for record in reader:
-                where = f"{path}: row {reader.line_num}"
-                name, *values = row = _label_row(record, where, known)
-                if (earlier := first_row.setdefault(tuple(row[:3]), reader.line_num)) != reader.line_num:
-                    raise SmearError(f"{where} names the same smear and place as row {earlier}; keep one of them")
-                rows.setdefault(name, []).append(values)
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise SmearError(f"{path}: cannot be read as a table ({error}); save it as CSV in UTF-8") from error
-    return {name: pd.DataFrame(values, columns=[X, Y, RADIUS, LABEL]) for name, values in rows.items()}
+    found = [path for path in label_files(folder) if _LIKE_LABELS.fullmatch(path.name)]
+    exact = [path for path in found if path.name == LABELS_CSV]
+    texts = [path for path in found if path.suffix.lower() in _TABLE_SUFFIXES]
+    tables = exact or [path for path in texts if path.suffix.lower() != ".txt" or format_of(path) == CSV]
+    if len(tables) > 1:
+        names = ", ".join(path.name for path in tables)
+        raise SmearError(f"{folder}: any of {names} may be the table of labels; keep one of them as {LABELS_CSV}")
+    if found and not texts:
+        raise SmearError(f"{found[0]}: is not a table in text; save it as CSV in UTF-8, named {LABELS_CSV}")
+    for path in found:
+        if path not in tables:
+            reason = f"as {tables[0].name} lies beside it" if tables else "as it is no table of labels"
+            warnings.warn(f"{path}: is not read, {reason}", SmearWarning, stacklevel=2)
+    return tables[0] if tables else None
+
+
+def label_files(folder: str | Path) -> list[Path]:
+    """The files in *folder* that are named as a table of labels; where there are none, those of other programs."""
+    named = sorted(path for path in Path(folder).iterdir() if _LIKE_LABELS.fullmatch(path.name) and path.is_file())
+    return named + [path for paths in annotations_beside(Path(folder)).values() for path in paths if path not in named]
+
+
+def _labels_beside(folder: Path, names: list[str], errors: list[SmearError] | None) -> tuple[pd.DataFrame, Path]:
+    """The labels that lie among the images *names* of *folder*, and what they are from."""
+    if (table := label_file(folder)) is not None:
+        return read_label_table(table, names=names, errors=errors), table
+    found = annotations_beside(folder)
+    if len(found) > 1:
+        files = ", ".join(paths[0].name for paths in found.values())
+        raise SmearError(f"{folder}: holds labels as {', '.join(found)} ({files}); keep one of them beside the images")
+    for layout, paths in found.items():
+        labels = read_files(paths, layout=layout, aids=Aids(folder), errors=errors)
+        return tidied_labels(labels, folder, names=names, errors=errors), folder
+    return pd.DataFrame(columns=[SMEAR]), folder
 
 
 def load_smears(
@@ -169,25 +194,3 @@ def load_smears(
         yield from islice(segmented_smears(source, errors=errors), n)
     else:
         yield from islice(folder_smears(source, errors=errors), n)
-
-
-def _label_row(record: dict, where: str, known: set[str] | None) -> tuple[str, float, float, float, str]:
-    """One row of labels.csv as (smear, x, y, radius, label); *where* names file and row in errors."""
-    if None in record or None in record.values():
-        raise SmearError(f"{where} has more or fewer fields than the header; give it one value for each column")
-    name, label = record[SMEAR].strip(), record[LABEL].strip()
-    if not name or (known is not None and name not in known):
-        raise SmearError(f"{where} names the smear {name!r}, which is not in the folder; add the image or drop the row")
-    if not label:
-        raise SmearError(f"{where} has no label; name the class or drop the row")
-    numbers = []
-    for column in (X, Y, RADIUS):
-        text = record.get(column, "").strip()
-        try:
-            value = float(text) if text or column != RADIUS else math.nan
-        except ValueError:
-            value = math.inf
-        if math.isinf(value) or (math.isnan(value) and column != RADIUS) or (column == RADIUS and value <= 0):
-            raise SmearError(f"{where} has {column} {text!r}; give a number of pixels")
-        numbers.append(value)
-    return name, *numbers, label

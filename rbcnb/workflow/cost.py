@@ -1,6 +1,7 @@
 """What a reproduction will cost, before it starts: trials counted from parameters, speed measured on this machine."""
 
 import time
+import warnings
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -9,7 +10,7 @@ from typing import Any
 
 import pandas as pd
 
-from rbcnb._utils.errors import InputError
+from rbcnb._utils.errors import InputError, SmearWarning
 from rbcnb.columns import CLASSES, DEV, KIND, LABEL, SMEAR, SPLIT
 from rbcnb.labels.assign import LEAST_CELLS
 from rbcnb.labels.consensus import current_labels
@@ -159,7 +160,8 @@ class Expected:
 
 
 def expected_cells(values: Mapping[str, Any]) -> Expected:
-    """Counts smears, groups and labelled cells of the parameters' source."""
+    """Counts smears, groups and labelled cells of the parameters' source; what cannot be used of it is a warning."""
+    errors: list[SmearError] = []
     smears = load_smears(
         values["smears"],
         data=values["data"] or None,
@@ -167,7 +169,7 @@ def expected_cells(values: Mapping[str, Any]) -> Expected:
         seed=values["seed"],
         n_cells=values["cells_per_smear"],
         types=values["types"],
-        errors=[],
+        errors=errors,
     )
     n_cells: Counter[str] = Counter()
     groups, sizes = set(), []
@@ -180,6 +182,8 @@ def expected_cells(values: Mapping[str, Any]) -> Expected:
         if smear.truth is not None and len(smear.truth):
             groups.add(smear.group)
             n_cells.update(smear.truth[LABEL])
+    for error in errors:
+        warnings.warn(f"will be left out: {error}", SmearWarning, stacklevel=2)
     return Expected(dict(n_cells), len(groups), len(sizes), sum(sizes) / max(1, len(sizes)))
 
 

@@ -13,6 +13,7 @@ from rbcnb._utils.files import file_digest
 from rbcnb.segmentation.waifu2x import find_models
 from rbcnb.smears.images import images_in
 from rbcnb.smears.segmented import CELLS_CSV, FINDER_JSON, SMEARS_CSV, is_segmented
+from rbcnb.smears.sources import label_files
 
 PACKAGES = (
     "fastai",
@@ -51,7 +52,7 @@ def source_stamp(smears: str, data: str) -> str:
     if smears == "chula":
         files = sorted(path for part in ("Dataset", "Label") for path in (Path(data) / part).glob("*.*"))
     elif Path(smears).is_dir():
-        files = [*images_in(Path(smears)), *Path(smears).glob("labels.csv")]
+        files = [*images_in(Path(smears)), *label_files(Path(smears))]
         if is_segmented(smears):
             files += [Path(smears) / name for name in (CELLS_CSV, SMEARS_CSV, FINDER_JSON)]
     listing = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in files]

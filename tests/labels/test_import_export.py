@@ -79,6 +79,14 @@ def test_the_pictures_are_those_of_the_cells(segmented, tmp_path):
     assert seen.classes == ["burr cell", "codocyte", "normal"]
     view = current_labels(load_readings(segmented / "readings.csv"))
     assert sorted(seen.classes[target] for target in seen.targets) == sorted(view["label"].dropna())
+    from fastai.vision.data import ImageDataLoaders
+
+    loaders = ImageDataLoaders.from_csv(tmp_path / "classes", "labels.csv", bs=2, num_workers=0, valid_pct=0.3, seed=0)
+    assert list(loaders.vocab) == seen.classes
+    assert len(loaders.train_ds) + len(loaders.valid_ds) == len(seen)
+    for image, label in loaders.train_ds:
+        assert image.size == (8, 8)
+        assert loaders.vocab[int(label)] in seen.classes
     # The same from a run, whose pictures lie in one array.
     crops = np.stack([np.array(Image.open(path)) for path in sorted((segmented / "crops").glob("*/*.png"))])
     np.save(segmented / "crops.npy", crops)
@@ -133,9 +141,59 @@ def test_points_go_to_the_found_cell_near_them(segmented, tmp_path):
     clicks = cells.assign(x_px=cells["x_px"] + 5, label="teardrop")[["smear", "x_px", "y_px", "label"]]
     far = pd.DataFrame({"smear": ["b.jpg"], "x_px": [5.0], "y_px": [5.0], "label": ["teardrop"]})
     pd.concat([clicks, far]).to_csv(tmp_path / "clicks.csv", index=False)
-    assert "1 left out: no found cell is near" in import_labels(tmp_path / "clicks.csv", segmented, reader="cy")
+    with pytest.raises(
+        SmearError, match=r"clicks\.csv: row 14 puts 'teardrop' at x_px 5, .* and no found cell is near"
+    ):
+        import_labels(tmp_path / "clicks.csv", segmented, reader="cy")
+    errors = []
+    assert "; 1 left out" in import_labels(tmp_path / "clicks.csv", segmented, reader="cy", errors=errors)
+    assert len(errors) == 1
     view = current_labels(load_readings(segmented / "readings.csv"), reader="cy")
     pd.testing.assert_frame_equal(by_cell(cells, list(FOUND)), by_cell(view, list(FOUND)))
+
+
+def clicks_csv(path: Path, table: pd.DataFrame) -> Path:
+    table.assign(label="teardrop")[["smear", "x_px", "y_px", "label"]].to_csv(path, index=False)
+    return path
+
+
+def test_exchanged_and_foreign_places_are_refused(segmented, tmp_path):
+    cells = pd.read_csv(segmented / "cells.csv")
+    before = (segmented / "readings.csv").read_bytes()
+    exchanged = clicks_csv(tmp_path / "a.csv", cells.rename(columns={"x_px": "y_px", "y_px": "x_px"}))
+    with pytest.raises(SmearError, match=r"0 of 12 do, and 12 would if x and y were exchanged"):
+        import_labels(exchanged, segmented, reader="cy", errors=[])
+    foreign = clicks_csv(tmp_path / "b.csv", cells.assign(x_px=cells["x_px"] / 4, y_px=cells["y_px"] / 4))
+    with pytest.raises(SmearError, match=r"most labels meet no cell of .*cells\.csv: \d of 12 do"):
+        import_labels(foreign, segmented, reader="cy", errors=[])
+    assert (segmented / "readings.csv").read_bytes() == before
+
+
+def test_names_are_matched_and_each_lost_label_is_told_with_its_reason(segmented, tmp_path, capsys):
+    cells = pd.read_csv(segmented / "cells.csv")
+    renamed = cells.assign(smear=cells["smear"].map({"a_1.png": r"D:\scans\A_1.tif", "b.jpg": "c.jpg"}))
+    source = clicks_csv(
+        tmp_path / "a.csv", pd.concat([renamed, renamed[:1].assign(x_px=lambda rows: rows["x_px"] + 4)])
+    )
+    assert main(["import-labels", str(source), str(segmented), "--reader", "cy"]) == 1
+    out, err = capsys.readouterr()
+    assert "6 readings by cy added" in out
+    assert "from 13 labels" in out
+    assert "; 7 left out" in out
+    assert "a.csv: row 8 names the smear 'c.jpg' (and so do 5 labels more), which is not among the smears of" in err
+    assert "the nearest names are b.jpg, a_1.png" in err
+    assert "row 14 puts 'teardrop'" in err
+    assert "another label is nearer to the cell there" in err
+    assert main(["import-labels", str(tmp_path / "none.csv"), str(segmented), "--reader", "cy"]) == 2
+
+
+def test_classes_keep_the_spelling_of_the_readings(segmented, tmp_path, capsys):
+    cells = pd.read_csv(segmented / "cells.csv").assign(label="Burr  Cell")
+    cells.to_csv(tmp_path / "a.csv", index=False)
+    assert main(["import-labels", str(tmp_path / "a.csv"), str(segmented), "--reader", "cy"]) == 0
+    assert "'Burr  Cell' and 'burr cell' differ in capitals or spaces alone" in capsys.readouterr().err
+    view = current_labels(load_readings(segmented / "readings.csv"), reader="cy")
+    assert set(view["label"]) == {"burr cell"}
 
 
 def test_what_cannot_be_done_is_said(segmented, tmp_path):

@@ -1,0 +1,408 @@
+"""Tables of labels as people and their spreadsheets write them.
+
+What is unambiguous is read: comma, semicolon, tab or bar between the fields, a line ``sep=;``, comment lines, decimal
+commas, any capitals and order of the header, UTF-8, UTF-16 or Windows-1252, empty rows and columns. What is not is
+named with its file, its row (the line of the file; the header is most often row 1) and the remedy.
+"""
+
+import csv
+import io
+import math
+import re
+import warnings
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from rbcnb._utils.errors import SmearError, SmearWarning
+from rbcnb.columns import CELL, LABEL, RADIUS, SMEAR, X, Y
+from rbcnb.smears.images import collect_or_raise
+from rbcnb.smears.smear_names import join_spellings, match_names, spelling_notes
+
+WHERE = "where"  # file and row, or file and shape, that a label is from
+SYNONYMS = {  # names that a column may have, as `plain_name` writes them
+    SMEAR: ("smear", "image", "filename", "file_name", "file", "image_name", "image_file", "smear_name"),
+    X: ("x_px", "x", "x_pixel", "x_pixels", "center_x", "centre_x", "x_center", "x_centre", "cx"),
+    Y: ("y_px", "y", "y_pixel", "y_pixels", "center_y", "centre_y", "y_center", "y_centre", "cy"),
+    RADIUS: ("radius_px", "radius", "radius_pixel", "radius_pixels"),
+    LABEL: ("label", "class", "class_name", "cell_type", "category"),
+    CELL: ("cell",),
+}
+NEEDED = (SMEAR, X, Y, LABEL)
+_SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
+_MOST_FAULTS = 20  # rows that are named one by one
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.IGNORECASE)
+_THOUSANDS = re.compile(r"[+-]?[1-9]\d{0,2}([.,])\d{3}")  # 1,234 may be 1234 as well as 1.234
+_WORKBOOKS = {b"PK\x03\x04": "a workbook or an archive", b"\xd0\xcf\x11\xe0": "a workbook of an older Excel"}
+# Letters of Western Europe in Windows-1252, a few together at most: other alphabets and codes look otherwise.
+_WESTERN = re.compile(
+    rb"[\x00-\x7f]*([\x80\x91-\x94\x96\xa0\xb0\xb5\xc0-\xd6\xd8-\xf6\xf8-\xff]{1,2}([\x00-\x7f]+|$))*"
+)
+
+
+class LabelError(SmearError):
+    """Labels that cannot be used; the message names file, row and remedy, ``n_labels`` says how many they are."""
+
+    def __init__(self, message: str, n_labels: int = 1) -> None:
+        super().__init__(message)
+        self.n_labels = n_labels
+
+
+@dataclass(frozen=True, eq=False)
+class TextTable:
+    """A table as text."""
+
+    path: Path
+    fields: pd.DataFrame  # str, without spaces around; the index is the row in the file, columns are named as there
+    header_row: int
+    separator: str
+    faults: dict[int, LabelError]  # rows that do not fit the header
+
+
+def read_text_table(path: str | Path) -> TextTable:
+    """Reads a table as text, whatever separates its fields.
+
+    Raises:
+        SmearError: the file is none, or cannot be taken apart; the message names file and row.
+    """
+    path = Path(path)
+    text = decoded_text(path)
+    named = re.match(r'"?sep=(.)"?[,;\t|]*(?=[\r\n]|$)', text, re.IGNORECASE)
+    text = text[named.end() :] if named else text  # the end of its line stays, so that rows keep their numbers
+    separators = [named[1], *_SEPARATORS] if named else [*_SEPARATORS]
+    separator = max(separators, key=lambda mark: len(_first_record(text, mark)))
+    records = _records(text, separator, path)
+    header_row, _, header = next(((row, last, values) for row, last, values in records if values), (0, 0, []))
+    if not header:
+        raise SmearError(f"{path}: the file is empty: there is no row in it; save the table again")
+    width = max(at for at, name in enumerate(header, 1) if name)  # of the columns that have a name
+    fields, faults = {}, {}
+    for row, last, values in records:
+        if row == header_row:
+            continue
+        if width <= len(values) < len(header):
+            values += [""] * (len(header) - len(values))
+        if not any(values[len(header) :]):
+            values = values[: len(header)]
+        if len(values) == len(header) and not any("\n" in value or "\r" in value for value in values[:width]):
+            fields[row] = values
+        elif row != last:
+            faults[row] = LabelError(
+                f"{path}: rows {row} to {last} hang together by an open quotation mark; close or remove it",
+                last - row + 1,
+            )
+        else:
+            faults[row] = LabelError(
+                f"{path}: row {row} has more or fewer fields than the header: {len(values)}, not {len(header)}, with "
+                f"{_name_of(separator)} between them; give it one value for each column"
+            )
+    table = pd.DataFrame.from_dict(fields, orient="index", columns=pd.Index(header, dtype=object), dtype=object)
+    return TextTable(path, table, header_row, separator, faults)
+
+
+def read_label_table(
+    path: str | Path, *, names: Iterable[str] | None = None, errors: list[SmearError] | None = None
+) -> pd.DataFrame:
+    """Reads a table of labels: smear, place and class of a cell in each row.
+
+    Args:
+        path: a table with the columns ``smear``, ``x_px``, ``y_px``, ``label`` and optionally ``radius_px``, ``cell``;
+            common other names of these (``SYNONYMS``) are taken as well.
+        names: file names of the images there are; smears are matched to them (`match_names`).
+        errors: takes the rows that cannot be used; None raises the first.
+
+    Returns:
+        ``smear``, ``x_px``, ``y_px``, ``radius_px`` (pixels, NaN where there is none), ``label``, ``where`` and, if the
+        table has it, ``cell``; the index is the row in the file.
+
+    Raises:
+        SmearError: the file is no such table.
+    """
+    return labels_of_table(read_text_table(path), names=names, errors=errors)
+
+
+def labels_of_table(
+    table: TextTable, *, names: Iterable[str] | None = None, errors: list[SmearError] | None = None
+) -> pd.DataFrame:
+    """The labels in *table*; see `read_label_table`."""
+    columns = columns_of(table, SYNONYMS)
+    if missing := [name for name in NEEDED if name not in columns]:
+        raise SmearError(_header_fault(table, missing))
+    columns = columns[[name for name in SYNONYMS if name in columns]]
+    where = pd.Series([f"{table.path}: row {row}" for row in columns.index], index=columns.index, dtype=object)
+    labels, faults = columns.assign(**{WHERE: where}), dict(table.faults)
+
+    def leave_out(row: int, cause: str) -> None:
+        faults.setdefault(row, LabelError(f"{where[row]} {cause}"))
+
+    for row in labels.index[labels[SMEAR] == ""]:
+        leave_out(row, "names no smear; name the image or drop the row")
+    for row in labels.index[labels[LABEL] == ""]:
+        leave_out(row, "has no label; name the class or drop the row")
+    texts = labels.reindex(columns=[X, Y, RADIUS], fill_value="")
+    numbers, unread = read_numbers(texts, table.separator)
+    for (row, column), cause in unread.items():
+        if column != RADIUS or texts[RADIUS][row]:
+            leave_out(row, f"has {column} {texts[column][row]!r}{cause}; give a number of pixels")
+    for row in numbers.index[numbers[RADIUS] <= 0]:
+        leave_out(row, f"has {RADIUS} {texts[RADIUS][row]!r}; give a number of pixels above 0, or nothing")
+    for row in numbers.index[(numbers[[X, Y]] < -0.5).any(axis=1)]:
+        leave_out(row, f"{_place(numbers.loc[row])}, outside of the image: places are not negative; correct it")
+    if CELL in labels:
+        cells = pd.to_numeric(labels[CELL], errors="coerce")
+        for row in labels.index[~(cells >= 0) | (cells % 1 != 0)]:
+            leave_out(row, f"has {CELL} {labels[CELL][row]!r}; give a whole number")
+        labels[CELL] = cells
+    labels[[X, Y, RADIUS]] = numbers
+    report_faults([faults[row] for row in sorted(faults)], errors, table.path)
+    labels = labels.drop(index=list(faults), errors="ignore")[
+        [SMEAR, X, Y, RADIUS, LABEL, WHERE, *([CELL] if CELL in labels else [])]
+    ]
+    return tidied_labels(labels, table.path, names=names, errors=errors)
+
+
+def tidied_labels(
+    labels: pd.DataFrame,
+    path: str | Path,
+    *,
+    names: Iterable[str] | None = None,
+    among: str = "images",
+    classes: Iterable[str] = (),
+    errors: list[SmearError] | None = None,
+) -> pd.DataFrame:
+    """*labels* with the names of images and one spelling of each class, each place once.
+
+    Args:
+        labels: ``smear``, ``label``, ``where`` and, but in a folder per class, ``x_px`` and ``y_px``.
+        path: what they are from, for messages.
+        names: file names of the images there are; None leaves the names as they are.
+        among: what these are, for messages.
+        classes: spellings that are in use already.
+        errors: takes the labels of unknown smears and of places that have two classes; None raises the first.
+    """
+    faults = []
+    if names is not None:
+        matched, unmatched = match_names(labels[SMEAR], names, among=among)
+        for smear, rows in labels[labels[SMEAR].isin(list(unmatched))].groupby(SMEAR, sort=False):
+            more = f" (and so do {len(rows) - 1} labels more)" if len(rows) > 1 else ""
+            faults.append(
+                LabelError(
+                    f"{rows[WHERE].iloc[0]} names the smear {smear!r}{more}, which {unmatched[smear]}", len(rows)
+                )
+            )
+        labels = labels[labels[SMEAR].isin(list(matched))]
+        labels = labels.assign(**{SMEAR: labels[SMEAR].map(matched)})
+    joined = join_spellings(labels[LABEL], known=classes)
+    for note in spelling_notes(joined):
+        warnings.warn(f"{path}: the classes {note}", SmearWarning, stacklevel=2)
+    labels = labels.assign(**{LABEL: labels[LABEL].replace(joined)})
+    if X in labels:
+        place = [SMEAR, X, Y]
+        again = labels.duplicated([*place, LABEL])
+        for row in labels[again].itertuples():
+            warnings.warn(f"{row.where} repeats an earlier label; it is taken once", SmearWarning, stacklevel=2)
+        labels = labels[~again]
+        disputed = labels.duplicated(place, keep=False)
+        for _, rows in labels[disputed].groupby(place, sort=False):
+            *others, last = rows[WHERE]
+            earlier = " and ".join(other.removeprefix(f"{path}: ") for other in others)
+            faults.append(
+                LabelError(
+                    f"{last} names the same smear and place as {earlier}, with another class; keep one of them: until "
+                    "then none is taken",
+                    len(rows),
+                )
+            )
+        labels = labels[~disputed]
+    report_faults(faults, errors, path)
+    return labels
+
+
+def columns_of(table: TextTable, synonyms: dict[str, tuple[str, ...]]) -> pd.DataFrame:
+    """The columns of *table* that *synonyms* knows, under our names; a column that stands twice is taken once.
+
+    Raises:
+        SmearError: two columns would be one of ours, and differ.
+    """
+    header = [plain_name(name) for name in table.fields.columns]
+    found = {}
+    for ours, theirs in synonyms.items():
+        exact = [at for at, name in enumerate(header) if name == ours == theirs[0]]
+        places = exact or [at for at, name in enumerate(header) if name in theirs]
+        if not places:
+            continue
+        first = found[ours] = table.fields.iloc[:, places[0]]
+        for at in places[1:]:
+            other = table.fields.iloc[:, at]
+            if (differs := first != other).any():
+                raise SmearError(
+                    f"{table.path}: row {table.header_row} has two columns for {ours} "
+                    f"({table.fields.columns[places[0]]!r} and {table.fields.columns[at]!r}), which first differ "
+                    f"in row {differs.idxmax()}; keep one of them"
+                )
+    return pd.DataFrame(found, index=table.fields.index)
+
+
+def plain_name(name: str) -> str:
+    """A column's name without capitals, brackets and spaces: ``X [px]`` -> ``x_px``."""
+    return re.sub(r"[\s\-_\[\]().:/]+", "_", name.casefold()).strip("_#")
+
+
+def read_numbers(texts: pd.DataFrame, separator: str = ",") -> tuple[pd.DataFrame, dict[tuple[int, str], str]]:
+    """Numbers with decimal points or commas.
+
+    Args:
+        texts: as in a file.
+        separator: between its fields; a semicolon speaks for decimal commas.
+
+    Returns:
+        The numbers [rows, columns], NaN where there is none, and (row, column) -> more of the cause, or "".
+    """
+    given = [re.sub(r"\s*px$|[\s\u00a0]", "", text) for text in texts.to_numpy().ravel()]
+    marks = {
+        re.findall("[.,]", text)[-1] for text in given if re.search("[.,]", text) and not _THOUSANDS.fullmatch(text)
+    }
+    values, causes = [], {}
+    at = ((row, column) for row in texts.index for column in texts.columns)
+    for place, text in zip(at, given, strict=True):
+        value, cause = math.nan, ""
+        shape = _THOUSANDS.fullmatch(text)
+        if shape and (({",", "."} - {shape[1]}) & marks or (shape[1] == "," and "," not in marks and separator != ";")):
+            cause = ", which may be thousands or have a decimal mark"
+        else:
+            if re.fullmatch(r"[+-]?\d{1,3}(\.\d{3})+,\d+|[+-]?\d{1,3}(,\d{3})+\.\d+", text):
+                text = re.sub(r"[.,](?=.*[.,])", "", text)
+            plain = text.replace(",", ".")
+            value = float(plain) if _NUMBER.fullmatch(plain) else math.nan
+            value = value if math.isfinite(value) else math.nan
+        if math.isnan(value):
+            causes[place] = cause
+        values.append(value)
+    table = pd.DataFrame(0.0, index=texts.index, columns=texts.columns)
+    table.iloc[:, :] = pd.Series(values, dtype=float).to_numpy().reshape(texts.shape)
+    return table, causes
+
+
+def report_faults(faults: list[LabelError], errors: list[SmearError] | None, path: str | Path) -> None:
+    """Raises the first of *faults*, or adds them to *errors*: the first ones as they are, the others as a number."""
+    for fault in faults[:_MOST_FAULTS]:
+        collect_or_raise(fault, errors)
+    if rest := faults[_MOST_FAULTS:]:
+        n_labels = sum(fault.n_labels for fault in rest)
+        message = f"{path}: {n_labels} labels more cannot be used, as in the rows above; mend those first"
+        collect_or_raise(LabelError(message, n_labels), errors)
+
+
+def labels_inside(
+    labels: pd.DataFrame, shape: tuple[int, int], errors: list[SmearError] | None, path: str | Path
+) -> pd.DataFrame:
+    """Those of one smear's *labels* that lie in its image of *shape* (height, width); the others go to *errors*.
+
+    None are left where many lie outside and all would lie inside with x and y exchanged.
+    """
+    height, width = shape
+
+    def within(x: str, y: str) -> pd.Series:
+        return labels[x].between(-0.5, width) & labels[y].between(-0.5, height)
+
+    inside, smear = within(X, Y), labels[SMEAR].iloc[0]
+    if (~inside).sum() > 0.1 * len(labels) and (~inside).sum() > 1 and within(Y, X).all():
+        message = (
+            f"{labels[WHERE][~inside].iloc[0]} on: {(~inside).sum()} of {len(labels)} labels of {smear} are outside "
+            f"of its {width} x {height} pixels, and none would if {X} and {Y} were exchanged: none is taken; exchange "
+            "the columns"
+        )
+        report_faults([LabelError(message, len(labels))], errors, path)
+        return labels[:0]
+    faults = [
+        LabelError(
+            f"{row[WHERE]} {_place(row)}, outside of the {width} x {height} image {smear}; correct it, or the image if "
+            "it was cut or turned"
+        )
+        for _, row in labels[~inside].iterrows()
+    ]
+    report_faults(faults, errors, path)
+    return labels[inside]
+
+
+def _place(row: pd.Series) -> str:
+    return f"puts a cell at {X} {row[X]:g}, {Y} {row[Y]:g}"
+
+
+def decoded_text(path: Path) -> str:
+    """The text of a file in UTF-8, UTF-16 or, where nothing else can be meant, Windows-1252.
+
+    Raises:
+        SmearError: it cannot be opened, is a workbook, or is in another encoding.
+    """
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise SmearError(f"{path}: cannot be read as a table ({error.strerror}); check the path") from error
+    for signature, what in _WORKBOOKS.items():
+        if data.startswith(signature):
+            raise SmearError(f"{path}: is {what}, not a table in text; save it as CSV in UTF-8")
+    encoding = "utf-8-sig"
+    if data.startswith((b"\xff\xfe", b"\xfe\xff")):
+        encoding = "utf-16"
+    elif b"\0" in data[:200]:
+        encoding = "utf-16-le" if data[1:2] == b"\0" else "utf-16-be"
+    try:
+        return data.decode(encoding)
+    except UnicodeDecodeError as error:
+        if encoding == "utf-8-sig" and _WESTERN.fullmatch(data):
+            warnings.warn(f"{path}: is not in UTF-8; it is read as Windows-1252", SmearWarning, stacklevel=3)
+            return data.decode("cp1252")
+        row = 1 + data[: error.start].count(b"\n")
+        raise SmearError(f"{path}: row {row} is in an encoding that cannot be told; save it as CSV in UTF-8") from error
+
+
+def _first_record(text: str, separator: str) -> list[str]:
+    """The fields of the first row that is neither empty nor a comment, if *separator* stands between them."""
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, skipinitialspace=True)
+    try:
+        return next((values for values in reader if any(values) and not _is_comment(values)), [])
+    except csv.Error:
+        return []
+
+
+def _records(text: str, separator: str, path: Path) -> list[tuple[int, int, list[str]]]:
+    """(first line, last line, fields without spaces around) of each row that is neither empty nor a comment."""
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, skipinitialspace=True, strict=True)
+    records, last = [], 0
+    try:
+        for values in reader:
+            row, last = last + 1, reader.line_num
+            values = [value.strip() for value in values]
+            if _is_comment(values):
+                if sum(map(bool, values)) >= len(NEEDED):
+                    note = f"{path}: row {row} begins with # and is taken for a comment, though it may hold a label"
+                    warnings.warn(note, SmearWarning, stacklevel=4)
+            elif any(values):
+                records.append((row, last, values))
+    except csv.Error as error:
+        raise SmearError(
+            f"{path}: row {last + 1} cannot be taken apart into fields ({error}); look for an open quotation mark"
+        ) from error
+    return records
+
+
+def _is_comment(values: list[str]) -> bool:
+    return bool(values) and values[0].lstrip().startswith("#")
+
+
+def _name_of(separator: str) -> str:
+    return _SEPARATORS.get(separator, repr(separator))
+
+
+def _header_fault(table: TextTable, missing: list[str]) -> str:
+    names = [name for name in table.fields.columns if name]
+    where = f"{table.path}: row {table.header_row}"
+    if any(_NUMBER.fullmatch(name.replace(",", ".")) for name in names):
+        return f"{where} holds values where the names of the columns belong; put {','.join(NEEDED)} above it"
+    return (
+        f"{where} lacks {', '.join(missing)}: its columns are {', '.join(names)}, with "
+        f"{_name_of(table.separator)} between them; name them {', '.join(NEEDED)}[, {RADIUS}]"
+    )

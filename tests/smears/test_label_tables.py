@@ -1,0 +1,267 @@
+"""Tables of labels as spreadsheets write them: read whole, or refused with file, row and cause; none is lost unseen."""
+
+import random
+import re
+import unicodedata
+import warnings
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from rbcnb.columns import LABEL, RADIUS, SMEAR, X, Y
+from rbcnb.smears.images import SmearError
+from rbcnb.smears.label_tables import labels_inside, read_label_table
+from rbcnb.smears.smear_names import join_spellings, match_names
+from rbcnb.smears.sources import folder_smears
+
+IMAGES = ["Pré 1.png", "P2.tif"]
+ROWS = [
+    ("Pré 1.png", 12.5, 7.25, 4.0, "normal"),
+    ("Pré 1.png", 30.0, 8.5, 4.5, "burr cell"),
+    ("P2.tif", 3.0, 39.0, 5.0, "codocyte"),
+    ("P2.tif", 41.0, 17.5, 4.0, "normal"),
+    ("P2.tif", 22.0, 2.75, 4.0, "codocyte"),
+]
+GOOD = pd.DataFrame(ROWS, columns=[SMEAR, X, Y, RADIUS, LABEL])
+COLUMNS = list(GOOD.columns)
+
+
+def read(path, text, *, encoding="utf-8", names=IMAGES):
+    """(table, messages of errors, notes) of a file with *text*."""
+    path.write_bytes(text.encode(encoding))
+    errors = []
+    with warnings.catch_warnings(record=True) as notes:
+        warnings.simplefilter("always")
+        table = read_label_table(path, names=names, errors=errors)
+    return table, [str(error) for error in errors], [str(note.message) for note in notes]
+
+
+def variant(rng: random.Random) -> tuple[str, str, set[int], dict[int, int]]:
+    """A good table in another form, its encoding, the rows of ``GOOD`` that are spoilt, and the line of each row."""
+    separator = rng.choice([",", ";", "\t", "|"])
+    comma = rng.choice([True, False])  # decimal commas, quoted where the separator asks for it
+    header = {
+        SMEAR: rng.choice(["smear", "Smear ", "SMEAR", "image", "filename"]),
+        X: rng.choice(["x_px", " X_px", "x", "X [px]"]),
+        Y: rng.choice(["y_px", "Y_PX ", "y", "Y (px)"]),
+        RADIUS: rng.choice(["radius_px", "Radius px"]),
+        LABEL: rng.choice(["label", "Label", "class", "CLASS "]),
+    }
+    names = {
+        "Pré 1.png": ["Pré 1.png", "PRÉ 1.PNG", "pré 1", unicodedata.normalize("NFD", "Pré 1.png"), r"C:\a\Pré 1.png"],
+        "P2.tif": ["P2.tif", "p2.TIF", "P2", "scans/P2.tif", "P2.png"],
+    }
+    names = {image: rng.choice(forms) for image, forms in names.items()}
+    records = [[names[name], *(f"{n:.2f}" for n in numbers), label] for name, *numbers, label in ROWS]
+    order = rng.sample(range(5), 5)
+    spoilt = set()
+    if rng.random() < 0.4:
+        row = rng.randrange(5)
+        spoilt.add(row)
+        column, value = rng.choice(
+            [(1, "left"), (1, "-40"), (2, ""), (2, "1e999"), (4, ""), (0, ""), (0, "lost.png"), (3, "-1")]
+        )
+        records[row][column] = value
+    if rng.random() < 0.15:
+        row = rng.randrange(5)
+        spoilt.add(row)
+        records[row] = records[row][: rng.randrange(1, 5)]
+    if comma:
+        records = [
+            [field.replace(".", ",") if 0 < at < 4 else field for at, field in enumerate(row)] for row in records
+        ]
+    columns = [header[COLUMNS[at]] for at in order]
+    twice = rng.random() < 0.2
+    again = rng.randrange(5)
+
+    def line(fields: list[str]) -> str:
+        whole = len(fields) == 5
+        fields = [fields[at] for at in order] if whole else fields
+        fields = [*fields, fields[again]] if twice and whole else fields
+        fields = [f'"{field}"' if separator in field or rng.random() < 0.1 else field for field in fields]
+        padding = rng.choice(["", " "]) if separator != "\t" else ""
+        return separator.join(f"{padding}{field}" if at else field for at, field in enumerate(fields))
+
+    empty = separator * rng.choice([0, 4, 7])
+    lines = [f"sep={separator}"] if rng.random() < 0.25 else []
+    lines += ["# drawn by anna", *[""] * rng.randrange(2)] if rng.random() < 0.3 else []
+    trailing = separator * (2 if rng.random() < 0.2 else 0)
+    lines.append(separator.join([*columns, columns[again]] if twice else columns) + trailing)
+    at_line = {}
+    for number, record in enumerate(records):
+        if rng.random() < 0.15:
+            lines.append(rng.choice(["", empty, "# a break"]))
+        lines.append(line(record) + (trailing if len(record) == 5 else ""))
+        at_line[number] = len(lines)
+    lines += [empty] * rng.randrange(3)
+    end = rng.choice(["\n", "\r\n", "\r"])
+    encoding = rng.choice(["utf-8", "utf-8-sig", "utf-16", "cp1252"])
+    encoding = "utf-8" if encoding == "cp1252" and "\u0301" in names["Pré 1.png"] else encoding
+    return end.join(lines) + rng.choice(["", end]), encoding, spoilt, at_line
+
+
+def check(table, errors, path, spoilt, at_line):
+    """Each row of ``GOOD`` is in *table* as it is, or an error names file and row."""
+    for number, row in enumerate(ROWS):
+        if number in spoilt:
+            named = [error for error in errors if error.startswith(f"{path}: row {at_line[number]} ")]
+            assert named, f"row {at_line[number]} is lost unseen: {errors}"
+            assert re.search(r"has|names|fields|outside", named[0])
+        else:
+            there = table[(table[X] == row[1]) & (table[Y] == row[2])]
+            assert [*there[COLUMNS].itertuples(index=False, name=None)] == [row]
+    assert len(table) == len(ROWS) - len(spoilt)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_each_of_many_variants_is_read_whole_or_says_which_row_is_lost(tmp_path, seed):
+    for number in range(40):
+        text, encoding, spoilt, at_line = variant(random.Random(1000 * seed + number))
+        path = tmp_path / f"{number}.csv"
+        check(*read(path, text, encoding=encoding)[:2], path, spoilt, at_line)
+
+
+def test_the_check_of_variants_can_fail(tmp_path):
+    text, _, _, at_line = variant(random.Random(3))
+    path = tmp_path / "a.csv"
+    table, errors, _ = read(path, text)
+    with pytest.raises(AssertionError, match="lost unseen"):
+        check(table, errors, path, {0}, at_line)
+    with pytest.raises(AssertionError):
+        check(table.iloc[1:], errors, path, set(), at_line)
+    with pytest.raises(AssertionError):
+        check(table.assign(label="normal"), errors, path, set(), at_line)
+
+
+HEADER = "smear,x_px,y_px,label\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("\n\n", r"a\.csv: the file is empty"),
+        (
+            "smear;x_px;label\nP2;1;a\n",
+            r"row 1 lacks y_px: its columns are smear, x_px, label, with semicolons between",
+        ),
+        ("P2.tif,1,2,normal\nP2.tif,3,4,normal\n", "row 1 holds values where the names of the columns belong"),
+        ("smear,x_px,x_px,y_px,label\nP2,1,1,2,a\nP2,1,3,2,a\n", r"row 1 has two columns for x_px .* differ in row 3"),
+        ("image,filename,x,y,class\nP2,P2,1,2,a\nP2,P3,1,3,a\n", r"two columns for smear .'image' and 'filename'"),
+        (HEADER + 'P2,1,2,"normal\nP2,3,4,normal\n', r"row 2 cannot be taken apart .* open quotation mark"),
+        ("PK\x03\x04", "is a workbook or an archive, not a table in text; save it as CSV"),
+    ],
+)
+def test_what_is_no_table_of_labels_says_why(tmp_path, text, message):
+    with pytest.raises(SmearError, match=message):
+        read(tmp_path / "a.csv", text)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (HEADER + "P2.tif,12,5,3,normal\n", "row 2 has more or fewer fields than the header: 5, not 4, with commas"),
+        ("smear\tx_px\ty_px\tlabel\nP2\t1,234\t3\ta\n", "row 2 has x_px '1,234', which may be thousands"),
+        (HEADER + "P3.tif,1,2,a\n", r"row 2 names the smear 'P3\.tif', which is not among the images: .* P2\.tif"),
+        (
+            HEADER + "b/P2.tif,1,2,a\nc/P2.tif,3,4,a\n",
+            r"row 2 names the smear 'b/P2\.tif', which may mean P2\.tif, as may",
+        ),
+        (HEADER + "P2,1,2,a\nP2,1,2,b\n", "row 3 names the same smear and place as row 2, with another class"),
+        (HEADER + 'P2,1,2,"a\nP2",3,4,a\n', "rows 2 to 3 hang together by an open quotation mark"),
+    ],
+)
+def test_a_row_that_cannot_be_used_is_named(tmp_path, text, message):
+    _, errors, _ = read(tmp_path / "a.csv", text)
+    assert re.search(message, errors[0])
+
+
+def test_decimal_marks(tmp_path):
+    text = "smear;x_px;y_px;label\nP2;1,5;1.234,5;a\nP2;2,125;30;a\n"
+    table, errors, _ = read(tmp_path / "a.csv", text)
+    assert errors == []
+    assert table[[X, Y]].to_numpy().tolist() == [[1.5, 1234.5], [2.125, 30]]
+
+
+def test_many_faults_are_counted(tmp_path):
+    _, errors, _ = read(tmp_path / "a.csv", HEADER + "".join(f"P2,a,{n},x\n" for n in range(50)))
+    assert len(errors) == 21
+    assert "30 labels more cannot be used" in errors[-1]
+
+
+def test_windows_letters_are_read_and_others_refused(tmp_path):
+    table, _, notes = read(tmp_path / "a.csv", HEADER + "P2,1,2,größe\n", encoding="cp1252")
+    assert table[LABEL].tolist() == ["größe"]
+    assert "read as Windows-1252" in notes[0]
+    with pytest.raises(SmearError, match=r"row 2 is in an encoding that cannot be told; save it as CSV in UTF-8"):
+        read(tmp_path / "a.csv", HEADER + "P2,1,2,норма\n", encoding="cp1251")
+
+
+def test_spellings_of_a_class_are_joined_with_a_note(tmp_path):
+    text = HEADER + "P2,1,1,Normal\nP2,2,1,Normal \nP2,3,1,normal\nP2,4,1,Burr Cell\nP2,5,1,burrcell\nP2,6,1,burrcell\n"
+    table, errors, notes = read(tmp_path / "a.csv", text)
+    assert table[LABEL].tolist() == ["normal"] * 3 + ["burrcell"] * 3
+    assert errors == []
+    assert "'Normal' and 'normal' differ in capitals or spaces alone" in notes[0]
+    assert join_spellings(["Normal", "Normal"]) == {}
+    assert join_spellings(["normal"], known=["Normal"]) == {"normal": "Normal"}
+
+
+def test_names_are_matched_where_one_image_can_be_meant():
+    matched, unmatched = match_names(
+        ["a", "A.PNG", "x/b.png", "b.PNG", "c"], ["a.png", "b.png", "B.png", "c.tif", "c.png"]
+    )
+    assert matched == {"a": "a.png", "A.PNG": "a.png", "x/b.png": "b.png"}
+    assert unmatched["b.PNG"].startswith("may mean b.png or B.png")
+    assert unmatched["c"].startswith("may mean c.tif or c.png")
+
+
+def test_labels_outside_of_the_image_are_left_out_and_swapped_ones_refused():
+    labels = pd.DataFrame(
+        {SMEAR: "a", X: [10.0, 90, 30], Y: [5.0, 6, 7], "where": ["f: row 2", "f: row 3", "f: row 4"]}
+    )
+    errors = []
+    assert labels_inside(labels, (20, 50), errors, "f")[X].tolist() == [10, 30]
+    assert "row 3 puts a cell at x_px 90, y_px 6, outside of the 50 x 20 image a" in str(errors[0])
+    swapped = pd.DataFrame(
+        {SMEAR: "a", X: [10.0, 6, 7], Y: [5.0, 40, 45], "where": ["f: row 2", "f: row 3", "f: row 4"]}
+    )
+    assert labels_inside(swapped, (20, 50), errors, "f").empty
+    assert "none would if x_px and y_px were exchanged" in str(errors[-1])
+
+
+@pytest.fixture
+def folder(tmp_path):
+    for name in IMAGES:
+        Image.fromarray(np.zeros((40, 50, 3), np.uint8)).save(tmp_path / name)
+    return tmp_path
+
+
+@pytest.mark.parametrize("name", ["Labels.CSV", "labels.csv.csv", "labels.tsv", "LABELS.txt"])
+def test_a_table_of_another_name_is_seen(folder, name):
+    (folder / name).write_text(HEADER + "P2,1,2,a\n")
+    assert [len(s.truth) for s in folder_smears(folder) if s.truth is not None] == [1]
+
+
+def test_a_list_of_classes_is_no_table(folder):
+    (folder / "labels.txt").write_text("normal\ncodocyte\n")
+    with pytest.warns(UserWarning, match=r"labels\.txt: is not read, as it is no table of labels"):
+        assert [smear.truth for smear in folder_smears(folder)] == [None, None]
+
+
+def test_tables_that_cannot_be_chosen_among_are_named(folder):
+    (folder / "Labels.csv").write_text(HEADER)
+    (folder / "labels.tsv").write_text(HEADER)
+    with pytest.raises(SmearError, match=r"any of Labels\.csv, labels\.tsv may be the table"):
+        list(folder_smears(folder))
+    (folder / "labels.csv").write_text(HEADER + "P2,1,2,a\n")
+    with pytest.warns(UserWarning, match=r"labels\.tsv: is not read, as labels\.csv lies beside it"):
+        assert len(list(folder_smears(folder))) == 2
+
+
+def test_other_rows_are_done_where_one_is_outside(folder):
+    (folder / "labels.csv").write_text(HEADER + "P2,1,2,a\nP2,400,2,a\nPré 1,4,5,b\n", encoding="utf-8")
+    errors = []
+    assert [len(s.truth) for s in folder_smears(folder, errors=errors)] == [1, 1]
+    assert "row 3 puts a cell at x_px 400" in str(errors[0])
