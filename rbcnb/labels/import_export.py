@@ -6,7 +6,7 @@ import pandas as pd
 
 from rbcnb.columns import CELL, FOUND, GROUP, KIND, LABEL, RADIUS, READER, SESSION, SMEAR, X, Y
 from rbcnb.labels.assign import label_cells
-from rbcnb.labels.consensus import current_labels
+from rbcnb.labels.consensus import added_cells, current_labels
 from rbcnb.labels.formats import (
     LabelFileError,
     pictures_of,
@@ -52,7 +52,9 @@ def import_labels(source: str | Path, into: str | Path, *, reader: str, layout: 
     labels = {FOLDER: read_class_folder, CSV: read_labelled_points, CHULA: read_chula_points}[layout](source)
     cells_csv, n_read = table.parent / CELLS_CSV, len(labels)
     if cells_csv.exists():
-        labels = _on_cells(labels, read_cells(cells_csv), source, cells_csv)
+        cells = read_cells(cells_csv)
+        cells = pd.concat([cells, added_cells(load_readings(table), cells)], ignore_index=True)
+        labels = _on_cells(labels, cells, source, cells_csv)
     elif CELL not in labels:
         labels[CELL] = labels.groupby(SMEAR, sort=False).cumcount()
     before = current_labels(load_readings(table), reader=reader)
