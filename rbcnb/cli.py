@@ -309,7 +309,7 @@ def _label(options: Namespace) -> int:
     from rbcnb.workflow.pages import show_labeller
 
     classes = _names(options.classes) if options.classes else None
-    told = {name: getattr(options, name) for name in ("reader", "readings", "smears", "flagged", "probs")}
+    told = {name: getattr(options, name) for name in ("reader", "readings", "smears", "flagged", "probs", "um_per_px")}
     return _page("label", lambda **where: show_labeller(options.folder, **told, classes=classes, **where), options)
 
 

@@ -219,7 +219,10 @@ def build_parser() -> argparse.ArgumentParser:
     label.add_argument("folder", metavar="DIR", type=Path, help="what rbcnb segment filled, or a run's folder")
     label.add_argument("--reader", required=True, metavar="NAME", help="who labels; written with each reading")
     label.add_argument("--readings", metavar="FILE", type=Path, help="their .csv (default DIR/readings.csv)")
-    label.add_argument("--smears", metavar="DIR", type=Path, help="folder of the images, to show what is around a cell")
+    label.add_argument(
+        "--smears", metavar="DIR", type=Path, help="folder of the images (default: where rbcnb segment found them)"
+    )
+    label.add_argument("--um-per-px", metavar="X", type=float, help="size of a pixel in um, for a scale bar")
     label.add_argument("--classes", metavar="NAME[,NAME]", help="classes to choose from (default: the paper's)")
     label.add_argument("--flagged", metavar="CSV", type=Path, help="cells to look at again: smear,cell, in this order")
     label.add_argument("--probs", metavar="CSV", type=Path, help="smear,cell,prob_<class>...: for the queue uncertain")

@@ -97,6 +97,14 @@ def voila(notebook: Path, folder: Path, *, port: int = 0) -> Iterator[tuple[str,
             server.wait()
 
 
+def free_or(port: int) -> int:
+    """*port*, or 0 for any free one where it is taken."""
+    try:
+        return _claim(port)
+    except PageError:
+        return 0
+
+
 def _claim(port: int) -> int:
     if not 0 <= port < 2**16:
         raise PageError(f"port {port}: there are 1 to 65535; choose one of them with --port, or none for a free one")

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from rbcnb.columns import CELL, COMMENT, FOUND, KIND, LABEL, RADIUS, READER, SMEAR, TIME, UNSURE, X, Y
-from rbcnb.labels.readings import NAMED, SKIPPED, UNDONE
+from rbcnb.labels.readings import NAMED, SKIPPED, STRUCK, UNDONE
 
 DISPUTED = "disputed"  # of a current label: readers name classes, and no class has more than half of them
 N_READERS, N_AGREE = "n_readers", "n_agree"
@@ -48,7 +48,8 @@ def current_labels(readings: pd.DataFrame, *, reader: str | None = None) -> pd.D
     """The view on *readings*: one row per cell of which anything stands, in the order of the first such row.
 
     With *reader*, that reader's last word. Else the readers' last words together: the class that more than half of
-    those who name one name. A tie is settled by one more reader, by nothing else; unsure readers do not vote.
+    those who vote name. To strike a cell is a vote, too. A tie is settled by one more reader, by nothing else; unsure
+    readers do not vote.
 
     Args:
         readings: as of `rbcnb.labels.load_readings`.
@@ -56,9 +57,9 @@ def current_labels(readings: pd.DataFrame, *, reader: str | None = None) -> pd.D
 
     Returns:
         ``columns.FOUND`` (the circle as last given), ``label`` (missing unless kind is ``label``), ``kind`` (``label``;
-        ``disputed`` where classes are named and none has the majority; ``unsure`` where none is named and someone is
-        unsure; ``skip``), ``n_readers`` (who name a class), ``n_agree`` (who name the label, or the most named class),
-        ``reader`` (all who said something), ``time`` (of the last word), ``comment`` (all, joined by "; ").
+        ``strike``: no cell; ``disputed`` where nothing has the majority of votes; ``unsure`` where nobody votes and
+        someone is unsure; ``skip``), ``n_readers`` (who vote), ``n_agree`` (who agree with the label, or the most named
+        class), ``reader`` (all who said something), ``time`` (of the last word), ``comment`` (all, joined by "; ").
     """
     words = standing_readings(readings if reader is None else readings[readings[READER] == reader])
     if moved := moved_cells(readings):
@@ -76,7 +77,7 @@ def current_labels(readings: pd.DataFrame, *, reader: str | None = None) -> pd.D
         view[READER] = several[READER].agg(", ".join).reindex(view.index).fillna(view[READER])
         said = several[COMMENT].agg(lambda texts: "; ".join(text for text in texts if text))
         view[COMMENT] = said.reindex(view.index).fillna(view[COMMENT])
-    named = words[words[KIND] == NAMED]
+    named = words[words[KIND].isin([NAMED, STRUCK])].fillna({LABEL: ""})  # no class, where the cell is struck
     votes = named.groupby(["_cell", LABEL]).size().rename(N_AGREE).reset_index()
     top = votes.sort_values(N_AGREE, ascending=False, kind="stable").drop_duplicates("_cell").set_index("_cell")
     view[N_AGREE] = top[N_AGREE].reindex(view.index, fill_value=0).astype(int)
@@ -84,7 +85,10 @@ def current_labels(readings: pd.DataFrame, *, reader: str | None = None) -> pd.D
     majority = 2 * view[N_AGREE] > view[N_READERS]
     unsure = np.bincount(words["_cell"], words[KIND] == UNSURE, minlength=len(view)) > 0
     view[LABEL] = top[LABEL].reindex(view.index).where(majority)
-    view[KIND] = np.select([majority, view[N_READERS] > 0, unsure], [NAMED, DISPUTED, UNSURE], SKIPPED)
+    struck = view[LABEL] == ""
+    view[LABEL] = view[LABEL].mask(struck)
+    kinds = {STRUCK: struck, NAMED: majority, DISPUTED: view[N_READERS] > 0, UNSURE: unsure}
+    view[KIND] = np.select(list(kinds.values()), list(kinds), SKIPPED)
     columns = [*FOUND, LABEL, KIND, N_READERS, N_AGREE, READER, TIME, COMMENT]
     return view[columns].reset_index(drop=True)
 
@@ -106,3 +110,19 @@ def moved_cells(readings: pd.DataFrame, cells: pd.DataFrame | None = None) -> li
     circles = known.groupby([SMEAR, CELL], sort=False)
     reach = circles[[X, Y]].max() - circles[[X, Y]].min()
     return reach.index[np.hypot(reach[X], reach[Y]) > circles[RADIUS].max()].tolist()
+
+
+def added_cells(readings: pd.DataFrame, cells: pd.DataFrame) -> pd.DataFrame:
+    """The cells that readers added to those that were found: ``columns.FOUND``, in the order of their readings.
+
+    They are numbered after the last found cell of their smear, and have a place. A cell of which no reading stands any
+    more was taken back.
+
+    Args:
+        readings: as of `rbcnb.labels.load_readings`.
+        cells: the found cells, ``smear`` and ``cell``.
+    """
+    last = cells.groupby(SMEAR)[CELL].max()
+    words = standing_readings(readings[readings[CELL] > readings[SMEAR].map(last).astype(float)])
+    placed = words.dropna(subset=[X, Y, RADIUS])
+    return placed[list(FOUND)].drop_duplicates([SMEAR, CELL]).reset_index(drop=True)

@@ -28,7 +28,7 @@ from rbcnb.columns import (
 from rbcnb.labels.agreement import Compared
 from rbcnb.labels.assign import MATCH_RADII, click_offsets, count_classes, imbalance_ratio, labels_per_smear, matched
 from rbcnb.labels.consensus import DISPUTED, current_labels
-from rbcnb.labels.readings import KINDS, SKIPPED
+from rbcnb.labels.readings import KINDS, SKIPPED, STRUCK
 
 FLAWS = ("flaw", "measured", "meaning")
 LONGEST = 40  # smears that are listed one by one
@@ -89,8 +89,8 @@ def known_flaws(
         )
     )
     kinds = current_labels(readings)[KIND].value_counts()
-    told = ", ".join(f"{int(kinds.get(kind, 0))} {kind}" for kind in (DISPUTED, UNSURE, SKIPPED))
-    rows.append(("cells read and left open", told, "disputed and unsure cells lose their label"))
+    told = ", ".join(f"{int(kinds.get(kind, 0))} {kind}" for kind in (DISPUTED, UNSURE, STRUCK, SKIPPED))
+    rows.append(("cells read and left open", told, "disputed, unsure and struck cells lose their label"))
     if len(labelled):
         per_smear = labels_per_smear(cells)
         rarest = count_classes(labelled)["n_cells"].idxmin()

@@ -144,16 +144,26 @@ def pictures_of(labels: pd.DataFrame, folder: Path) -> dict[int, Path | np.ndarr
             i: None if math.isnan(row) else np.array(crops[int(row)]) for i, row in zip(labels.index, rows, strict=True)
         }
     else:
-        paths = {
-            row.Index: folder / "crops" / Path(row.smear).stem / f"{row.cell:04d}.png" for row in labels.itertuples()
-        }
+        paths = {row.Index: found_crop(folder, row.smear, row.cell) for row in labels.itertuples()}
         pictures = {i: path if path.exists() else None for i, path in paths.items()}
     for row in labels.itertuples():
+        if pictures[row.Index] is None and (path := added_crop(folder, row.smear, row.cell)).exists():
+            pictures[row.Index] = path
         if pictures[row.Index] is None:
             raise LabelFileError(
                 f"{folder}: no picture of cell {row.cell} of {row.smear}; give the folder it was found in"
             )
     return pictures
+
+
+def found_crop(folder: Path, smear: str, cell: int) -> Path:
+    """Where `rbcnb segment` writes the picture of a cell."""
+    return folder / "crops" / Path(smear).stem / f"{cell:04d}.png"
+
+
+def added_crop(folder: Path, smear: str, cell: int) -> Path:
+    """Where the labeller writes the picture of a cell that a reader added: apart, as ``crops`` are those found."""
+    return folder / "added" / Path(smear).stem / f"{cell:04d}.png"
 
 
 def read_cells(path: Path) -> pd.DataFrame:

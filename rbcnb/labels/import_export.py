@@ -8,7 +8,7 @@ import pandas as pd
 from rbcnb.columns import CELL, FOUND, KIND, LABEL, RADIUS, READER, SESSION, SMEAR, X, Y
 from rbcnb.labels.annotation_writers import WRITERS, write_annotations
 from rbcnb.labels.assign import MATCH_RADII, matched
-from rbcnb.labels.consensus import current_labels
+from rbcnb.labels.consensus import added_cells, current_labels
 from rbcnb.labels.formats import (
     LabelFileError,
     pictures_of,
@@ -90,6 +90,7 @@ def import_labels(
     if cells_csv.exists():
         cells, among = read_cells(cells_csv), f"smears of {cells_csv}"
         names = known_smears(cells, cells_csv)
+        cells = pd.concat([cells, added_cells(before, cells)], ignore_index=True)
     elif smears:
         names = [path.name for path in images_in(Path(smears))]
     known = {"names": names, "among": among, "classes": before[LABEL].dropna().unique()}

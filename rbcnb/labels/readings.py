@@ -6,8 +6,12 @@ smear is segmented anew), the reader, and its ``kind``:
 
 - ``label``: the cell is of class ``label``.
 - ``unsure``: the reader looked and cannot tell; ``label`` may hold a guess, which does not count.
+- ``strike``: what was found there is no cell.
 - ``skip``: passed over, nothing said.
 - ``undo``: takes back the reader's last standing reading of the cell, of whatever kind; one undo, one reading.
+
+A cell that the finder missed is added by a reading, most often a ``skip``, of the number after the smear's last one
+(`rbcnb.labels.consensus.added_cells`).
 
 A correction is a further row. ``revision`` counts a reader's rows of a cell from 1 and is filled in when a row is
 written, as is ``time`` where none is given. Files are CSV, see `rbcnb.labels.logbook`.
@@ -29,8 +33,8 @@ from rbcnb.labels.logbook import COLUMNS, LogbookError, append_rows, read_rows
 
 READINGS_CSV = "readings.csv"  # in a run's folder, or beside the cells.csv of `rbcnb segment`
 SECOND_LOOK_CSV = "second_look.csv"  # in a run's folder: apart, as it must change no label of the test
-NAMED, SKIPPED, UNDONE = "label", "skip", "undo"
-KINDS = (NAMED, UNSURE, SKIPPED, UNDONE)
+NAMED, STRUCK, SKIPPED, UNDONE = "label", "strike", "skip", "undo"
+KINDS = (NAMED, UNSURE, STRUCK, SKIPPED, UNDONE)
 _NUMBERS = (X, Y, RADIUS)
 _TEXTS = (SMEAR, LABEL, KIND, READER, SESSION, COMMENT)
 _TIME_FORMAT = "%Y-%m-%dT%H:%M:%S.%fZ"

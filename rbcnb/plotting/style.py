@@ -22,6 +22,8 @@ from rbcnb.columns import CODOCYTE, HYPOCHROMIA, NORMAL
 BLUE, VERMILLION, GREEN, PURPLE = "#0072B2", "#D55E00", "#009E73", "#CC79A7"
 ORANGE, SKY, BLACK, GREY = "#E69F00", "#56B4E9", "#000000", "#7F7F7F"
 CYCLE = (BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY, BLACK)
+# For names beyond these: of Tol's muted and light colours, and three more.
+MORE = ("#882255", "#332288", "#999933", "#44AA99", "#AA4499", "#661100", "#7BB661", "#6A6AD6", "#B8A000", "#7F7F7F")
 DASHES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (8, 2)), (0, (1, 1)))
 THIN = {"lw": 1, "ms": 4}  # lines of methods that stand beside those of the question
 VERDICT_COLOURS = {
@@ -134,7 +136,7 @@ def colours_of(names: Iterable[str]) -> dict[str, str]:
     known = METHOD_COLOURS | CLASS_COLOURS | VERDICT_COLOURS
     names = list(dict.fromkeys(names))
     taken = {known[name] for name in names if name in known}
-    free = [colour for colour in CYCLE if colour not in taken] or list(CYCLE)
+    free = [colour for colour in CYCLE + MORE if colour not in taken]
     strangers = [name for name in names if name not in known]
     return {name: known.get(name) or free[strangers.index(name) % len(free)] for name in names}
 

@@ -8,6 +8,7 @@ on with the offset of its first page replaced by that of the chosen one.
 
 import io
 import logging
+import re
 import struct
 import zlib
 from collections.abc import Iterator
@@ -32,6 +33,7 @@ _DEFLATE, _JPEG = (8, 32946), 7  # of the tag Compression
 _REDUCED, _MASK = 1, 4  # bits of the tag NewSubfileType
 _NAMES = {"Z": "z-planes", "T": "time points"}  # of series' axes; the others are pages
 _INVERTED = 0  # the tag PhotometricInterpretation where white is 0
+_MICROMETRES = ("µm", "\u03bcm", "um", "micron", "\\u00B5m")  # two signs for mu, and ImageJ's escape
 _MOST_NAMED = 10  # sizes of other pages
 
 
@@ -100,6 +102,28 @@ def check_strips(data: bytes) -> None:
             check_jpeg(
                 tables[:-2] + strip[2:] if tables else strip
             )  # without the end of the one, the start of the other
+
+
+def pixel_size_um(path: Path) -> float | None:
+    """The width of a pixel in um that a microscope or ImageJ wrote into the TIFF *path*; None where nothing says it.
+
+    Dots per inch, which most images have, say how large to print it and nothing of the microscope.
+    """
+    with _quiet():
+        try:
+            with tifffile.TiffFile(path) as tiff:
+                words, image_j = tiff.ome_metadata or "", tiff.imagej_metadata or {}
+                size = re.search(r'PhysicalSizeX="([^"]+)"', words)
+                unit = re.search(r'PhysicalSizeXUnit="([^"]+)"', words)
+                if size and (unit is None or unit[1] in _MICROMETRES):
+                    return float(size[1])
+                if image_j.get("unit") in _MICROMETRES:
+                    pixels, um = tiff.pages[0].tags["XResolution"].value
+                    return um / pixels
+                slide = re.search(r"MPP *= *([\d.]+)", tiff.pages[0].description)  # Aperio's
+                return float(slide[1]) if slide else None
+        except Exception:  # no TIFF, or damaged tags: nothing is known
+            return None
 
 
 def compression_of(data: bytes) -> str:

@@ -1,5 +1,6 @@
 """Pages for whoever opens no notebook: the lesson, and the labeller over a folder of found cells."""
 
+import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -8,15 +9,20 @@ import nbformat
 import numpy as np
 import pandas as pd
 
-from rbcnb._utils.voila_page import show_page
-from rbcnb.labels.labeller.pictures import crops_of_array, crops_of_folder, smears_of_folder
+from rbcnb._utils.errors import InputError
+from rbcnb._utils.voila_page import free_or, show_page
+from rbcnb.columns import SMEAR
+from rbcnb.labels.labeller.pictures import crops_of_array, crops_of_folder
 from rbcnb.labels.labeller.queue import FLAGGED, UNLABELLED
 from rbcnb.labels.labeller.widget import Labeller
 from rbcnb.labels.readings import READINGS_CSV
+from rbcnb.smears.images import images_in, read_image
+from rbcnb.smears.tiff import pixel_size_um
 from rbcnb.workflow.notebooks import notebooks_folder
 from rbcnb.workflow.run import Run, read_table
 
 _KERNEL = {"kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"}}
+_PORTS = range(8900, 9900)
 _LESSON = "03_loss_exploration.ipynb"
 
 
@@ -36,15 +42,18 @@ def folder_labeller(
     classes: Sequence[str] | None = None,
     flagged: str | Path | None = None,
     probs: str | Path | None = None,
+    um_per_px: float | None = None,
 ) -> Labeller:
     """The labeller over the cells of *folder*: what `rbcnb segment` filled, or a run.
 
     Args:
         folder: with ``cells.csv`` and ``crops/`` or ``crops.npy``.
         reader, classes: see `Labeller`.
-        readings: table of readings, *folder*'s ``readings.csv`` unless told.
-        smears: folder of the images that the cells were found in; without it a run's own, or no surroundings.
+        readings: table of readings, *folder*'s ``readings.csv`` by default.
+        smears: folder of the images that the cells were found in; by default each lies where `rbcnb segment` found it
+            (``file`` of ``smears.csv``) or in a run's folder. A cell whose image is not there is shown alone.
         flagged, probs: CSV files for the queues "flagged", with which the page then begins, and "uncertain".
+        um_per_px: size of a pixel, for the scale bar; by default what a microscope wrote into the image.
 
     Raises:
         ValueError, OSError: a file is missing or not right; the message names it.
@@ -58,17 +67,35 @@ def folder_labeller(
     crops = (
         crops_of_array(cells, np.load(stacked, mmap_mode="r")) if stacked.exists() else crops_of_folder(cells, folder)
     )
+    if um_per_px is not None and not 0 < um_per_px < 100:
+        raise InputError(f"--um-per-px {um_per_px}: no size of a pixel; give micrometres, such as 0.1")
+    files = smear_files(folder, smears)
     return Labeller(
         cells,
         readings or folder / READINGS_CSV,
         reader=reader,
         crops=crops,
-        smear_image=smears_of_folder(smears) if smears is not None else Run.at(folder).load_smear,
+        smear_image=lambda smear: read_image(files[smear]) if smear in files else Run.at(folder).load_smear(smear),
         classes=classes,
         queue=FLAGGED if flagged else UNLABELLED,
         flagged=_table(flagged) if flagged else None,
         probs=_table(probs) if probs else None,
+        um_per_px=um_per_px or (lambda smear: pixel_size_um(files[smear]) if smear in files else None),
+        next_step=f"Next: rbcnb train {folder}.",
     )
+
+
+def smear_files(folder: Path, smears: str | Path | None = None) -> dict[str, Path]:
+    """Smear -> its image: in the folder *smears*, else where ``smears.csv`` of *folder* says that it lies; if there."""
+    if smears is not None:
+        return {path.name: path for path in images_in(Path(smears))}
+    path = folder / "smears.csv"
+    table = _table(path) if path.is_file() else pd.DataFrame()
+    if "file" not in table:
+        return {}
+    known = table.dropna(subset=["file"])
+    files = {str(smear): Path(file) for smear, file in zip(known[SMEAR], known["file"], strict=True)}
+    return {smear: file for smear, file in files.items() if file.is_file()}
 
 
 def show_labeller(folder: str | Path, *, port: int, browse: bool, say: Callable[[str], None], **told: Any) -> None:
@@ -86,7 +113,9 @@ def show_labeller(folder: str | Path, *, port: int, browse: bool, say: Callable[
     source = f"from rbcnb.workflow.pages import folder_labeller\n\nfolder_labeller({where}, **{plain!r})"
     cells = [nbformat.v4.new_code_cell(source)]
     notebook = nbformat.writes(nbformat.v4.new_notebook(cells=cells, metadata=_KERNEL))
-    hint = f"every reading goes to {labeller.path}; Ctrl-C ends it"
+    hint = f"every reading goes to {labeller.path}; Ctrl-C ends it, and the same command goes on"
+    # The same address each time, so that a page that is still open finds its server again.
+    port = port or free_or(_PORTS[zlib.crc32(f"{where} {labeller.reader}".encode()) % len(_PORTS)])
     show_page("label", notebook, hint=hint, port=port, browse=browse, say=say)
 
 

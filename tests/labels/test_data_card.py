@@ -54,7 +54,7 @@ def test_flaws_are_measured(tables, tmp_path):
     said += [Reading(smear="0.png", cell=n, kind=kind, reader="anna") for n, kind in ((1, "unsure"), (2, "skip"))]
     append_readings(tmp_path / "readings.csv", said)
     flaws = flaws_of(tables, load_readings(tmp_path / "readings.csv"))
-    assert flaws["cells read and left open"] == "1 disputed, 1 unsure, 1 skip"
+    assert flaws["cells read and left open"] == "1 disputed, 1 unsure, 0 strike, 1 skip"
 
 
 def test_without_labels_nothing_is_said_of_them(tables, tmp_path):

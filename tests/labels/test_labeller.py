@@ -4,6 +4,9 @@ import ast
 import base64
 import itertools
 import json
+import shutil
+import subprocess
+import sys
 
 import cv2
 import nbformat
@@ -14,7 +17,7 @@ from PIL import Image
 
 from rbcnb.cli import main
 from rbcnb.labels.labeller.pictures import THUMB_PX, CellPictures, crops_of_array
-from rbcnb.labels.labeller.widget import AHEAD, KEYS, Labeller
+from rbcnb.labels.labeller.widget import AHEAD, MOST_CLASSES, Labeller, class_keys
 from rbcnb.labels.readings import load_readings
 from rbcnb.segmentation.batch import segment_files
 from rbcnb.segmentation.segment import FinderSpec
@@ -87,7 +90,7 @@ def test_a_new_labeller_goes_on_where_the_last_one_stopped(path):
         first.tell("say", rows=[row], what="label", label=label)
     first.tell("undo")
     before, after = first.tell("hello"), labeller(path).tell("hello")
-    for name in ("upcoming", "read", "n", "last", "acts", "queue", "reader"):
+    for name in ("upcoming", "read", "n", "last", "acts", "queue", "about"):
         assert after[name] == before[name]
     assert after["upcoming"] == [2, 3, 4, 5]
 
@@ -154,12 +157,13 @@ def test_another_queue_can_be_chosen_and_one_that_cannot_is_refused(path):
     assert state["queue"] == "all"
     with pytest.raises(ValueError, match="reader: whose"):
         Labeller(cells(), path, reader=" ", crops=crops())
-    with pytest.raises(ValueError, match="at most 29 have keys"):
-        labeller(path, classes=[f"c{i}" for i in range(30)])
+    with pytest.raises(ValueError, match="at most 35 have keys"):
+        labeller(path, classes=[f"c{i}" for i in range(36)])
+    for alike in (("normal", "Normal"), ("burr cell", "burr  cell"), ("target", "target")):
+        with pytest.raises(ValueError, match="differ in case or spaces at most; keep one"):
+            labeller(path, classes=alike)
     with pytest.raises(ValueError, match="queue 'best': there is no such queue"):
         labeller(path, queue="best")
-    assert len(set(KEYS)) == len(KEYS) == 29
-    assert not set(KEYS) & set("cgmsux")
 
 
 def test_pictures_are_made_only_for_what_is_asked(path):
@@ -173,25 +177,106 @@ def test_pictures_are_made_only_for_what_is_asked(path):
     assert asked == state["upcoming"]
 
 
-def test_a_crop_reaches_the_page_to_the_bit_and_the_ring_is_on_the_cell():
+def test_a_crop_reaches_the_page_to_the_bit_and_the_field_says_where_the_cell_lies():
     image = np.full((120, 200, 3), 230, np.uint8)
+    image[57:64, 97:104] = 0
     table = pd.DataFrame({"smear": "a", "cell": range(3), "x_px": [100, 3, 190.0], "y_px": [60, 8, 118.0]})
     table["radius_px"] = 6.0
-    for x, y in table[["x_px", "y_px"]].to_numpy(int):
-        image[y - 1 : y + 2, x - 1 : x + 2] = 0
     pictures = CellPictures(table, crops_of_array(table, crops(3)), {"a": image}.get)
     for row in range(3):
         crop = cv2.imdecode(np.frombuffer(pictures.crop_file(row), np.uint8), cv2.IMREAD_COLOR)
         np.testing.assert_array_equal(crop[..., ::-1], crops(3)[row])
-        around = pictures.around(row)
-        shown = cv2.imdecode(np.frombuffer(around.file, np.uint8), cv2.IMREAD_GRAYSCALE)
-        assert shown.shape == (60, 60)
-        dark = np.argwhere(shown < 90).mean(axis=0) + 0.5  # pixels' centres, from the corner
-        np.testing.assert_allclose([around.y, around.x], dark / 60, atol=0.5 / 60)
-        assert around.radius == pytest.approx(0.1)
-    assert CellPictures(table, crops_of_array(table, crops(3))).around(0) is None
+    field = pictures.field("a")
+    shown = cv2.imdecode(np.frombuffer(field.file, np.uint8), cv2.IMREAD_GRAYSCALE)
+    assert (field.width, field.height, shown.shape) == (200, 120, (120, 200))
+    row, x, y, radius = pictures.places("a")[0]
+    np.testing.assert_allclose(np.argwhere(shown < 90).mean(axis=0), [y, x], atol=0.5)
+    assert (row, radius) == (0, 6.0)
+    assert [pictures.nearest("a", x, 60.0) for x in (100.0, 102.9, 103.1)] == [0, 0, None]
+    assert CellPictures(table, crops_of_array(table, crops(3))).field("a") is None
     nowhere = CellPictures(table.assign(radius_px=np.nan), crops_of_array(table, crops(3)), {"a": image}.get)
-    assert nowhere.around(0) is None
+    assert nowhere.places("a") == ()
+
+
+def test_a_missed_cell_is_added_and_a_found_one_struck_for_every_command(path):
+    table = cells(3, x_px=[20.0, 50.0, 80.0])
+    images = {"a.png": np.random.default_rng(1).integers(0, 256, (100, 100, 3), dtype=np.uint8)}
+    ann = labeller(path, n=3, cells=table, smear_image=images.get)
+    ann.tell("add", smear="a.png", x=50.5, y=20.0)
+    (state, _), (field, _) = ann.heard[-2:]
+    assert (state["found"], state["n"], state["upcoming"]) == (3, 4, [0, 1, 2, 3])
+    assert [cell[0] for cell in field["cells"]] == [0, 1, 2, 3]
+    assert ann.tell("add", smear="a.png", x=22.0, y=50.0)["found"] == 0  # there is a cell: the page goes to it
+    ann.tell("say", rows=[3], what="label", label="codocyte")
+    ann.tell("say", rows=[1], what="strike")
+    assert ann.tell("hello")["counts"] == {"codocyte": 1, "strike": 1}
+    added = load_readings(path).query("cell == 3")
+    assert added[["x_px", "y_px", "radius_px"]].drop_duplicates().to_numpy().tolist() == [[50.5, 20.0, 10.0]]
+    view = ann.table().set_index("cell")
+    assert view["kind"].to_dict() == {3: "label", 1: "strike"}
+    assert view["label"].isna().to_dict() == {3: False, 1: True}
+    # Another reader finds the added cell in the queue, too, with its picture and without the label.
+    bob = Heard(table, path, reader="Bob", crops=crops(3), smear_image=images.get)
+    state = bob.tell("hello")
+    assert (state["n"], sorted(state["upcoming"]), state["read"]) == (4, [0, 1, 2, 3], 0)
+    card = bob.tell("want", rows=[3])
+    assert (card["name"], card["label"], card["given"], len(bob.heard[-1][1])) == ("a.png, cell 3", None, None, 1)
+    assert ann.tell("undo")["n"] == 4
+    # Taken back altogether, it is gone.
+    for _ in range(2):
+        ann.tell("undo")
+    assert labeller(path, n=3, cells=table, smear_image=images.get).tell("hello")["n"] == 3
+
+
+def test_a_message_that_is_sent_again_is_written_once(path):
+    ann = labeller(path)
+    message = {"rows": [0], "names": [["a.png", 0]], "what": "label", "label": "normal", "time": 1_700_000_000_123}
+    ann.tell("say", **message)
+    later = labeller(path)  # the server was started anew
+    assert later.tell("say", again=True, **message)["read"] == 1
+    assert len(load_readings(path)) == 1
+    assert load_readings(path)["time"].iloc[0].isoformat() == "2023-11-14T22:13:20.123000+00:00"
+    message |= {"names": [["a.png", 1]], "rows": [5], "time": 1_700_000_000_999}
+    assert later.tell("say", again=True, **message)["read"] == 2
+    undo = {"again": True, "time": 1_700_000_001_500}
+    assert later.tell("undo", **undo)["read"] == 1
+    assert later.tell("undo", **undo)["read"] == 1
+    assert load_readings(path)["cell"].tolist() == [0, 1, 1]
+    gone = {"names": [["b.png", 1]], "rows": [1], "what": "unsure", "time": 1_700_000_002_000}
+    assert "no such cell" in later.tell("say", again=True, **gone)["error"]
+
+
+def test_a_reader_who_labels_in_another_process_is_told(path):
+    code = "import sys; from pathlib import Path; from rbcnb.labels.labeller.widget import claim_reader as claim; "
+    code += "print(claim(Path(sys.argv[1]), 'Ann'), flush=True); sys.stdin.read()"
+    with subprocess.Popen([sys.executable, "-c", code, path], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+        assert other.stdout.readline() == b"True\n"
+        ann = labeller(path)
+        assert ann.tell("hello")["about"]["elsewhere"]
+        assert not Heard(cells(), path, reader="Bob", crops=crops()).tell("hello")["about"]["elsewhere"]
+        other.stdin.close()
+    assert not ann.tell("hello")["about"]["elsewhere"]
+    assert not labeller(path).tell("hello")["about"]["elsewhere"]  # the same process, and a cell that is run again
+
+
+def test_keys_are_letters_of_the_names_where_they_can_be():
+    assert class_keys(["codocyte", "hypochromia", "normal"]) == ["c", "h", "n"]
+    chula = ["normal cell", "macrocyte", "microcyte", "spherocyte", "target cell", "stomatocyte", "ovalocyte"]
+    chula += [
+        "teardrop",
+        "burr cell",
+        "schistocyte",
+        "uncategorised",
+        "hypochromia",
+        "elliptocyte",
+        "Heinz body",
+        "acanthocyte",
+    ]
+    keys = class_keys(chula)
+    assert len(set(keys)) == 15
+    assert all(key in name.lower() for key, name in zip(keys, chula, strict=True))
+    assert class_keys(["a", "aa", "aaa", "โรค", "Échinocyte"]) == ["a", "1", "2", "3", "e"]
+    assert len(set(class_keys([f"c{i}" for i in range(MOST_CLASSES)]))) == MOST_CLASSES
 
 
 def test_one_damaged_picture_does_not_hold_up_the_others(path):
@@ -268,9 +353,20 @@ def test_a_folder_of_segmented_cells(segmented):
     assert ann.path == segmented / "out" / "readings.csv"
     row = len(pd.read_csv(segmented / "out" / "cells.csv")) - 1
     first = np.asarray(Image.open(segmented / "out" / "crops" / "NA" / f"{row:04d}.png"))
-    np.testing.assert_array_equal(ann._crop(row), first)
-    assert ann._pictures.around(row) is not None
-    assert folder_labeller(segmented / "out", reader="Ann")._pictures.around(row) is None
+    np.testing.assert_array_equal(ann._pictures.crop(row), first)
+    assert ann._pictures.field("NA.png") is not None
+
+
+def test_smears_are_found_where_segment_read_them(segmented, tmp_path):
+    shutil.copytree(segmented / "out", tmp_path / "out")
+    table = pd.read_csv(tmp_path / "out" / "smears.csv", keep_default_na=False).assign(file="/nowhere/NA.png")
+    table.to_csv(tmp_path / "out" / "smears.csv", index=False)
+    assert folder_labeller(tmp_path / "out", reader="Ann")._pictures.field("NA.png") is None
+    table.assign(file=str(segmented / "smears" / "NA.png")).to_csv(tmp_path / "out" / "smears.csv", index=False)
+    ann = folder_labeller(tmp_path / "out", reader="Ann", um_per_px=0.1)
+    assert ann._pictures.field("NA.png") is not None
+    assert ann._um_per_px("NA.png") == 0.1
+    assert f"Next: rbcnb train {tmp_path / 'out'}." in ann._next_step
 
 
 def test_the_page_holds_a_cell_that_shows_the_labeller(segmented, monkeypatch):
@@ -292,9 +388,9 @@ def test_a_run_has_its_own_smears_and_crops(tmp_path):
     run.save_csv(smear.truth.assign(smear=smear.name, cell=range(12), crop=range(12))[::-1], "cells")
     run.save_crops(crops(12))
     ann = folder_labeller(tmp_path, reader="Ann")
-    np.testing.assert_array_equal(ann._crop(0), crops(12)[11])
+    np.testing.assert_array_equal(ann._pictures.crop(0), crops(12)[11])
     assert np.abs(run.load_smear(smear.name).astype(int) - smear.image).mean() < 3
-    assert ann._pictures.around(0) is not None
+    assert ann._pictures.field(smear.name) is not None
 
 
 @pytest.mark.parametrize(
@@ -304,6 +400,8 @@ def test_a_run_has_its_own_smears_and_crops(tmp_path):
         (["--smears", "nowhere"], "nowhere: no such folder"),
         (["--readings", "readings.txt"], "readings.txt"),
         (["--reader", ""], "reader: whose readings"),
+        (["--classes", "round,Round"], "'round' and 'Round' differ in case or spaces at most; keep one"),
+        (["--um-per-px", "0"], "--um-per-px 0.0: no size of a pixel"),
         (["--flagged", "none.csv"], "none.csv: no such table; name a CSV"),
     ],
 )

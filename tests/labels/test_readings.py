@@ -146,7 +146,7 @@ def test_other_bad_rows_are_named_with_their_mend(tmp_path):
         ("a.png", "", "row 4 has smear ''; name it"),
         ("anna", "", "row 4 has reader ''"),
         ("normal", "", "row 4 has label ''; name the class"),
-        (",label,", ",guess,", "row 4 has kind 'guess'; give one of label, unsure, skip, undo"),
+        (",label,", ",guess,", "row 4 has kind 'guess'; give one of label, unsure, strike, skip, undo"),
         (",,,", ",near,,", "row 4 has x_px 'near'; give a number of pixels"),
         ("Z", "", "row 4 is .* the last a time such as"),
         ("a.png", '"a.png', "row .* cannot be read"),

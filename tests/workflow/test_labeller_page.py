@@ -9,13 +9,14 @@ import signal
 import statistics
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import browser
+import labeller_cells
 import nbformat
+import pandas as pd
 import psutil
 import pytest
 from PIL import Image
@@ -32,27 +33,8 @@ pytestmark = [
 ]
 
 ROOT = ".rbcnb-labeller"
-# Rendered once per kernel; each of 10,000 cells has the crop and the surroundings of one of its smear's 154.
-CELLS = """\
-import numpy as np
-import pandas as pd
-from rbcnb.labels import Labeller
-from rbcnb.segmentation.crops import crop_cells
-from rbcnb.smears import synthetic_smears
-
-smears = {smear.name: smear for smear in synthetic_smears(2, seed=0)}
-found = pd.concat([smear.truth.assign(smear=name) for name, smear in smears.items()], ignore_index=True)
-crops = np.concatenate([crop_cells(s.image, s.truth, 48) for s in smears.values()])
-cells = pd.concat([found.assign(crop=found.index)] * 33, ignore_index=True)[:10_000].drop(columns="label")
-cells = cells.assign(cell=cells.groupby("smear").cumcount())
-"""
-SHOW = """\
-labeller = Labeller(
-    cells, "readings.csv", reader="Ann", crops=crops, smear_image=lambda name: smears[name].image
-)
-labeller
-"""
-LABELS = {"1": "codocyte", "2": "hypochromia", "3": "normal"}
+CELLS, SHOW = labeller_cells.CELLS.format(n=10_000), labeller_cells.SHOW
+LABELS = {"c": "codocyte", "h": "hypochromia", "n": "normal"}
 
 
 def notebook(folder: Path, *sources: str) -> Path:
@@ -101,12 +83,12 @@ def test_twenty_cells_by_keyboard_undo_and_reload_lose_nothing(app, tmp_path, la
     with labeller_page(app, tmp_path, lab) as (page, strangers, url):
         n_notebook_cells = page.locator(".jp-Cell").count()
         browser.start_attribute_stopwatch(page, ROOT, "data-cell")
-        keys, seen, times = "12331 23312 31223 3x3s1".replace(" ", ""), [], []
+        keys, seen, times = [*"chnnchnnchnchhnn", "0", "n", "Space", "c"], [], []
         for key in keys:
             seen.append(shown_cell(page))
             times.append(browser.press_and_time(page, key))
         assert seen == [f"synthetic_00.png, cell {i}" for i in range(20)]
-        page.keyboard.press("u")
+        page.keyboard.press("Backspace")
         page.wait_for_function(f"document.querySelector('{ROOT}').dataset.cell === '{seen[-1]}'")
         wait_until_saved(page)
         box = page.locator(ROOT).bounding_box()
@@ -135,18 +117,18 @@ def test_twenty_cells_by_keyboard_undo_and_reload_lose_nothing(app, tmp_path, la
         assert current["kind"].loc[[16, 18]].tolist() == ["unsure", "skip"]
 
         take_focus(page)
-        page.keyboard.press("u")  # undo reaches beyond the reload
+        page.keyboard.press("Backspace")  # undo reaches beyond the reload
         page.wait_for_function(f"document.querySelector('{ROOT}').dataset.cell === '{seen[-2]}'")
-        page.keyboard.press("c")
-        page.keyboard.type("3 rims, 1 dent")  # no class while it is typed
         page.keyboard.press("Enter")
-        page.keyboard.press("3")
+        page.keyboard.type("a thin rim")  # no class while it is typed
+        page.keyboard.press("Enter")
+        page.keyboard.press("n")
         assert shown_cell(page) == seen[-1]
         wait_until_saved(page)
         assert load_readings(readings).iloc[-1][["cell", "label", "comment"]].tolist() == [
             18,
             "normal",
-            "3 rims, 1 dent",
+            "a thin rim",
         ]
         assert strangers == []
         median = statistics.median(times)
@@ -160,9 +142,9 @@ def test_odd_ones_of_a_sheet_are_re_marked_together(app, tmp_path, lab):
     readings = tmp_path / "notebooks" / "readings.csv"
     with labeller_page(app, tmp_path, lab) as (page, strangers, _url):
         for n in range(8):
-            page.keyboard.press("3")
+            page.keyboard.press("n")
             page.wait_for_function(f"document.querySelector('{ROOT}').dataset.cell.endsWith(' {n + 1}')")
-        page.keyboard.press("g")
+        page.keyboard.press("#")
         page.wait_for_selector(f"{ROOT} .grid", state="attached")
         page.get_by_label("class of the sheet").select_option("normal")
         page.wait_for_function(f"document.querySelector('{ROOT}').dataset.sheet === 'normal 0 8'")
@@ -172,11 +154,11 @@ def test_odd_ones_of_a_sheet_are_re_marked_together(app, tmp_path, lab):
         page.keyboard.press("ArrowRight")
         page.keyboard.press("Space")
         assert page.locator(f"{ROOT} .thumb[aria-selected=true]").count() == 3
-        page.keyboard.press("1")
+        page.keyboard.press("c")
         page.wait_for_function(f"document.querySelector('{ROOT}').dataset.sheet === 'normal 0 5'")
         named = current_labels(load_readings(readings)).set_index("cell")["label"]
         assert named[named == "codocyte"].index.tolist() == [1, 4, 5]
-        page.keyboard.press("u")  # one act
+        page.keyboard.press("Backspace")  # one act
         page.wait_for_function(f"document.querySelector('{ROOT}').dataset.sheet === 'normal 0 8'")
         assert set(current_labels(load_readings(readings))["label"]) == {"normal"}
         assert len(load_readings(readings)) == 8 + 3 + 3
@@ -187,8 +169,8 @@ def test_a_key_held_down_is_one_reading_and_a_kernel_that_does_not_answer_is_tol
     readings = tmp_path / "notebooks" / "readings.csv"
     with labeller_page("lab", tmp_path, lab) as (page, _strangers, _url):
         for _repeat in range(5):  # without letting go of it
-            page.keyboard.down("3")
-        page.keyboard.up("3")
+            page.keyboard.down("n")
+        page.keyboard.up("n")
         wait_until_saved(page)
         page.wait_for_timeout(300)
         assert len(load_readings(readings)) == 1
@@ -197,21 +179,22 @@ def test_a_key_held_down_is_one_reading_and_a_kernel_that_does_not_answer_is_tol
         (kernel,) = [process for process in mine if "ipykernel_launcher" in process.cmdline()]
         kernel.suspend()
         try:
-            for key in "12":
+            for key in "ch":
                 page.keyboard.press(key)
-            page.wait_for_selector("text=2 NOT SAVED, the kernel does not answer")
+            page.wait_for_selector("text=2 NOT SAVED, kept here: the kernel does not answer, no more keys are taken")
+            page.keyboard.press("n")
             assert shown_cell(page).endswith("cell 3")
         finally:
             kernel.resume()
         wait_until_saved(page)
         written = load_readings(readings)
         assert written["label"].tolist() == ["normal", "codocyte", "hypochromia"]
-        for key in "123123123123":  # faster than anyone reads
+        for key in "chnchnchnchn":  # faster than anyone reads
             page.keyboard.press(key)
         wait_until_saved(page)
         written = load_readings(readings)
         assert written["cell"].tolist() == list(range(15))
-        assert written["label"].tolist()[3:] == [LABELS[key] for key in "123123123123"]
+        assert written["label"].tolist()[3:] == [LABELS[key] for key in "chnchnchnchn"]
 
 
 BUSY = """\
@@ -223,7 +206,7 @@ EMPTY = """\
 from pathlib import Path
 
 named = cells.head(50).assign(label="normal")
-Labeller(named, "readings.csv", reader="Ann", crops=crops, smear_image=lambda name: smears[name].image)
+Labeller(named, "readings.csv", reader="Ann", crops=crops, smear_image=lambda name: smears[name.split("+")[0]].image)
 """
 
 
@@ -249,36 +232,165 @@ def test_while_cells_run_and_with_nothing_to_read_there_are_words_and_no_black_f
         page.get_by_label("queue").select_option("all")
         assert shown_cell(page).endswith("cell 0")
         assert root.locator(".notice:visible").count() == 0
-        assert root.locator(".frame:visible").count() == 2
+        assert root.locator(".frame:visible").count() == 2  # the cell, and the whole field
         page.evaluate("window.jupyterapp.shell.currentWidget.sessionContext.shutdown()")
 
 
-def test_the_command_opens_the_labeller_over_a_segmented_folder(tmp_path):
-    (tmp_path / "smears").mkdir()
-    Image.fromarray(next(synthetic_smears(1, seed=0, n_cells=20)).image).save(tmp_path / "smears" / "a.png")
+CLASSES = (
+    "normal cell,macrocyte,microcyte,spherocyte,target cell,stomatocyte,ovalocyte,teardrop,burr cell,schistocyte,"
+    "uncategorised,hypochromia,elliptocyte,Heinz body,acanthocyte"
+)
+
+
+@pytest.fixture(scope="module")
+def segmented(tmp_path_factory):
+    """A folder of `rbcnb segment` over two smears."""
+    folder = tmp_path_factory.mktemp("lab")
+    (folder / "smears").mkdir()
+    for smear, name in zip(synthetic_smears(2, seed=0, n_cells=20), "ab", strict=True):
+        Image.fromarray(smear.image).save(folder / "smears" / f"{name}.png")
     spec = FinderSpec(method="learned", upscale="none", size_px=32)
-    segment_files([tmp_path / "smears"], tmp_path / "out", spec=spec)
-    command = [sys.executable, "-m", "rbcnb.cli", "label", "out", "--reader", "Ann", "--smears", "smears"]
-    command += ["--classes", "round,odd", "--no-browser"]
+    segment_files([folder / "smears"], folder / "out", spec=spec)
+    return folder
+
+
+@contextmanager
+def label_command(folder: Path, *more: str) -> Iterator[str]:
+    """`rbcnb label out` in *folder*; yields the page's address."""
+    command = [sys.executable, "-m", "rbcnb.cli", "label", "out", "--smears", "smears", "--no-browser", *more]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    process = subprocess.Popen(command, cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(browser.ROOT)}, **pipes)
+    process = subprocess.Popen(command, cwd=folder, env=os.environ | {"PYTHONPATH": str(browser.ROOT)}, **pipes)
     try:
-        url = process.stdout.readline().split()[1]
-        assert url.startswith("http://127.0.0.1:")
-        with browser.chromium_page(width_px=1280, height_px=800) as (page, strangers):
-            page.goto(url)
-            assert shown_cell(page) == "a.png, cell 0"
-            assert page.locator(f"{ROOT} .frame img").count() == 2  # the cell, and what is around it
-            take_focus(page)
-            page.keyboard.press("2")
-            page.wait_for_function(f"document.querySelector('{ROOT}').dataset.cell === 'a.png, cell 1'")
-            wait_until_saved(page)
-            assert strangers == []
+        yield process.stdout.readline().split()[1]
     finally:
         process.send_signal(signal.SIGINT)
-        _, errors = process.communicate(timeout=30)
+        _, errors = process.communicate(timeout=60)
     assert (process.returncode, errors) == (0, "rbcnb label: ended\n")
-    deadline = time.monotonic() + 5
-    while not (tmp_path / "out" / "readings.csv").exists():
-        assert time.monotonic() < deadline
-    assert load_readings(tmp_path / "out" / "readings.csv")["label"].tolist() == ["odd"]
+
+
+def overflow_px(page) -> int:
+    """How far the page reaches beyond the window's right edge."""
+    return page.evaluate("Math.max(...[...document.querySelectorAll('.rbcnb-labeller *')].map("
+                         "node => node.getBoundingClientRect().right)) - innerWidth")  # fmt: skip
+
+
+def test_a_lab_labels_a_segmented_folder_goes_back_strikes_and_adds(segmented):
+    table = segmented / "out" / "readings.csv"
+    with (
+        label_command(segmented, "--reader", "Ann", "--classes", CLASSES, "--um-per-px", "0.1") as url,
+        browser.chromium_page(width_px=1366, height_px=768) as (page, strangers),
+    ):
+        assert url.startswith("http://127.0.0.1:")
+        page.goto(url)
+        first = shown_cell(page)
+        page.keyboard.press("t")  # the first key counts: nobody clicked
+        page.wait_for_function(f"document.querySelector('{ROOT}').dataset.cell !== '{first}'")
+        second = shown_cell(page)
+        page.keyboard.press("Delete")
+        page.wait_for_function(f"document.querySelector('{ROOT}').dataset.cell !== '{second}'")
+        third = shown_cell(page)
+        for back in (second, first):
+            page.keyboard.press("ArrowLeft")
+            page.wait_for_function(f"document.querySelector('{ROOT}').dataset.cell === '{back}'")
+        assert "target cell" in page.locator(f"{ROOT} .current").inner_text()
+        page.keyboard.press("u")  # an earlier reading is changed, and the page goes on where it was
+        page.wait_for_function(f"document.querySelector('{ROOT}').dataset.cell === '{third}'")
+        wait_until_saved(page)
+        view = current_labels(load_readings(table)).set_index("cell")
+        told = [view.loc[int(cell.rpartition(" ")[2]), ["kind", "label"]].tolist() for cell in (first, second)]
+        assert told[0] == ["label", "uncategorised"]
+        assert told[1][0] == "strike"
+
+        # To a cell by smear and number, and by a click in the whole field.
+        page.keyboard.press("/")
+        page.keyboard.type("b.png")
+        page.keyboard.press("Enter")
+        page.keyboard.type("2")
+        page.keyboard.press("Enter")
+        page.wait_for_function(f"document.querySelector('{ROOT}').dataset.cell === 'b.png, cell 2'")
+        page.wait_for_function(f"document.querySelector('{ROOT} .field svg').ariaLabel.includes('b.png')")
+        assert page.locator(f"{ROOT} .bar").inner_text().endswith("µm")
+        places = pd.read_csv(segmented / "out" / "cells.csv").query("smear == 'b.png'")
+
+        def click_at(x: float, y: float, **how) -> None:
+            left, top, width, _ = map(float, page.locator(f"{ROOT} .field svg").get_attribute("viewBox").split())
+            box = page.locator(f"{ROOT} .field").bounding_box()
+            scale = box["width"] / width
+            page.locator(f"{ROOT} .field").click(
+                position={"x": (x + 0.5 - left) * scale, "y": (y + 0.5 - top) * scale}, **how
+            )
+
+        page.get_by_role("button", name="whole").click()
+        near = places.query("cell == 4").iloc[0]
+        click_at(near.x_px, near.y_px)
+        page.wait_for_function(f"document.querySelector('{ROOT}').dataset.cell === 'b.png, cell 4'")
+        image = Image.open(segmented / "smears" / "b.png")
+        free = next(
+            (x, y) for x in range(40, image.width - 40, 7) for y in range(40, image.height - 40, 7)
+            if (((places.x_px - x) ** 2 + (places.y_px - y) ** 2) ** 0.5 > 1.5 * places.radius_px).all()
+        )  # fmt: skip
+        click_at(*free, modifiers=["Shift"])
+        added = f"b.png, cell {len(places)}"
+        page.wait_for_function(f"document.querySelector('{ROOT}').dataset.cell === '{added}'")
+        page.keyboard.press("h")
+        wait_until_saved(page)
+        row = load_readings(table).iloc[-1]
+        assert (row["cell"], row["label"]) == (len(places), "hypochromia")
+        assert abs(row["x_px"] - free[0]) < 2
+        assert abs(row["y_px"] - free[1]) < 2
+
+        for width, height in ((390, 844), (1366, 768), (2560, 1440)):
+            page.set_viewport_size({"width": width, "height": height})
+            page.wait_for_timeout(300)
+            assert overflow_px(page) <= 0
+            side = page.locator(f"{ROOT} .crop").bounding_box()["width"]
+            assert side >= 200
+            buttons = [button.bounding_box() for button in page.locator(f"{ROOT} .classes button").all()]
+            assert len(buttons) == 15
+            assert min(box["height"] for box in buttons) >= 44
+        assert side > 700
+        looks = page.locator(f"{ROOT} .classes path").evaluate_all(
+            "nodes => nodes.map(node => [node.getAttribute('d'), node.getAttribute('fill')])"
+        )
+        assert len({shape for shape, _ in looks}) == len({colour for _, colour in looks}) == 15
+        page.keyboard.press("?")
+        assert page.locator(f"{ROOT} .help").is_visible()
+        assert strangers == []
+
+
+def test_a_server_that_ends_and_comes_back_loses_no_reading_and_a_second_reader_is_blind(segmented):
+    table = segmented / "out" / "others.csv"
+    ann = ("--reader", "Ann", "--readings", "out/others.csv")
+    with browser.chromium_page(width_px=1280, height_px=800) as (page, _strangers):
+        with label_command(segmented, *ann) as url:
+            page.goto(url)
+            shown_cell(page)
+            page.keyboard.press("n")
+            wait_until_saved(page)
+            second = page.context.browser.new_page()  # the same reader in a second tab
+            second.goto(url)
+            second.wait_for_selector("text=The same reader labels here in another tab")
+            second.close()
+            mine = psutil.Process().children(recursive=True)
+            # The second tab's kernel may just be ending: it has no command line any more.
+            lines = {process: process.as_dict(["cmdline"])["cmdline"] or () for process in mine}
+            kernels = [process for process, line in lines.items() if "ipykernel_launcher" in line]
+            kernel = min(kernels, key=lambda process: process.create_time())
+            kernel.suspend()
+            page.keyboard.press("c")
+            page.wait_for_selector("text=1 NOT SAVED, kept here")
+            kernel.kill()
+        page.wait_for_selector("text=the server does not answer, no more keys are taken")
+        assert len(load_readings(table)) == 1
+        with label_command(segmented, *ann) as again:
+            assert again == url
+            page.wait_for_selector("text=2 of ")
+            wait_until_saved(page)
+            assert load_readings(table)["label"].tolist() == ["normal", "codocyte"]
+            n = page.locator(f"{ROOT} progress").evaluate("bar => bar.max")
+        with label_command(segmented, "--reader", "Bob", "--readings", "out/others.csv") as url:
+            page.goto(url)
+            shown_cell(page)
+            words = page.locator(ROOT).inner_text()
+            assert f"0 of {n} read" in words
+            assert page.locator(f"{ROOT} .marks path").count() == 0

@@ -1,40 +1,45 @@
-"""Pictures of cells as files for a page, made when they are asked for: a cell, its surroundings, a sheet of many."""
+"""Pictures of cells as files for a page, made when they are asked for: a cell, a whole field, a sheet of many."""
 
 import functools
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 import pandas as pd
 
+from rbcnb._utils.files import atomic_write
 from rbcnb.columns import CELL, CROP, RADIUS, SMEAR, X, Y
-from rbcnb.smears.images import images_in, read_image
+from rbcnb.labels.formats import added_crop, found_crop
+from rbcnb.segmentation.crops import crop_cells
+from rbcnb.smears.images import read_image
 
-AROUND_RADII = 10.0  # side of the surroundings: the cell, and two rows of neighbours on every side
-AROUND_PX = 480  # no larger than this is a picture of surroundings sent
+FIELD_PX = 2400  # no longer than this is the longer side of a field's picture
 THUMB_PX = 96
 _KEPT_SMEARS = 6  # decoded, as queues jump between smears
 
 
 @dataclass(frozen=True)
-class Around:
-    """The neighbourhood of a cell as a JPEG file, and the cell's circle in it, in units of the picture's side."""
+class Field:
+    """A whole smear as a JPEG file, with the width and height in pixels that the smear itself has."""
 
     file: bytes
-    x: float
-    y: float
-    radius: float
+    width: int
+    height: int
 
 
 class CellPictures:
     """Pictures of the rows of a table of cells.
 
     Args:
-        cells: ``smear``, ``cell``; for surroundings ``x_px``, ``y_px``, ``radius_px`` too.
+        cells: ``smear``, ``cell``; for the place in the field ``x_px``, ``y_px``, ``radius_px`` too.
         crop: row -> picture [S, S, 3] uint8 RGB, as the network sees it; see `crops_of_array` and `crops_of_folder`.
         smear_image: smear -> image [H, W, 3] uint8 RGB, or None where there is none; kept for a few smears.
+        n_found: rows of *cells* that have a picture by *crop*; further ones were added by readers. None: all.
+        folder: where pictures of added cells lie.
     """
 
     def __init__(
@@ -42,39 +47,72 @@ class CellPictures:
         cells: pd.DataFrame,
         crop: Callable[[int], np.ndarray],
         smear_image: Callable[[str], np.ndarray | None] | None = None,
+        *,
+        n_found: int | None = None,
+        folder: Path | None = None,
     ) -> None:
-        self._cells = cells.reset_index(drop=True)
-        self._crop = crop
+        self._crop, self._folder = crop, folder or Path()
+        self._n_found = len(cells) if n_found is None else n_found
         self._smear = functools.lru_cache(_KEPT_SMEARS)(smear_image or (lambda _smear: None))
+        self._names = list(zip(cells[SMEAR].astype(str), cells[CELL].astype(int), strict=True))
+        self._places: dict[str, list[tuple[int, float, float, float]]] = {}
+        circles = cells.reindex(columns=[X, Y, RADIUS]).to_numpy(float)
+        for row in np.flatnonzero(np.isfinite(circles).all(axis=1)).tolist():
+            self._places.setdefault(self._names[row][0], []).append((row, *circles[row].tolist()))
+
+    def crop(self, row: int) -> np.ndarray:
+        """The cell's crop [S, S, 3] uint8 RGB."""
+        return self._crop(row) if row < self._n_found else read_image(added_crop(self._folder, *self._names[row]))
 
     def crop_file(self, row: int) -> bytes:
         """The cell's crop, to the bit, as a PNG file."""
-        return _encoded(".png", self._crop(row), cv2.IMWRITE_PNG_COMPRESSION, 1)
+        return _encoded(".png", self.crop(row), cv2.IMWRITE_PNG_COMPRESSION, 1)
 
-    def around(self, row: int) -> Around | None:
-        """The cell among its neighbours, off centre at the border; None without its circle or the smear's image."""
-        cell = self._cells.loc[row]
-        placed = all(name in cell and np.isfinite(cell[name]) for name in (X, Y, RADIUS))
-        image = self._smear(str(cell[SMEAR])) if placed else None
+    def field(self, smear: str) -> Field | None:
+        """The whole image of *smear*, made smaller where it is large; None where it is not here."""
+        image = self._smear(smear)
         if image is None:
             return None
-        side = min(round(AROUND_RADII * cell[RADIUS]), *image.shape[:2])
-        left, top = (
-            int(np.clip(round(cell[at] - side / 2), 0, size - side))
-            for at, size in ((X, image.shape[1]), (Y, image.shape[0]))
-        )
-        window = image[top : top + side, left : left + side]
-        if side > AROUND_PX:
-            window = cv2.resize(window, (AROUND_PX, AROUND_PX), interpolation=cv2.INTER_AREA)
-        # The centre of the window's first pixel is half a pixel from its edge.
-        x, y = (cell[X] + 0.5 - left) / side, (cell[Y] + 0.5 - top) / side
-        return Around(_encoded(".jpg", window, cv2.IMWRITE_JPEG_QUALITY, 92), x, y, cell[RADIUS] / side)
+        height, width = image.shape[:2]
+        if (ratio := FIELD_PX / max(height, width)) < 1:
+            image = cv2.resize(image, None, fx=ratio, fy=ratio, interpolation=cv2.INTER_AREA)
+        return Field(_encoded(".jpg", image, cv2.IMWRITE_JPEG_QUALITY, 92), width, height)
+
+    def places(self, smear: str) -> Sequence[tuple[int, float, float, float]]:
+        """Row, ``x_px``, ``y_px`` and ``radius_px`` of each cell of *smear* that has a place."""
+        return self._places.get(smear, ())
+
+    def nearest(self, smear: str, x_px: float, y_px: float) -> int | None:
+        """The row of the cell in whose inner half the place lies, the nearest one; None where there is none."""
+        away = [(math.hypot(x - x_px, y - y_px), row, radius) for row, x, y, radius in self.places(smear)]
+        return min(((far, row) for far, row, radius in away if far < radius / 2), default=(0, None))[1]
+
+    def add(self, cell: Mapping[str, Any], *, size_px: int) -> None:
+        """Takes in a further row: cuts its crop from the image of its smear, and keeps that in a file.
+
+        Args:
+            cell: ``columns.FOUND``.
+            size_px: side of the crop, which the cell fills.
+
+        Raises:
+            ValueError: the smear's image is not here.
+        """
+        image = self._smear(cell[SMEAR])
+        if image is None:
+            raise ValueError(f"{cell[SMEAR]}: its image is not here, so that no cell can be added; give --smears DIR")
+        crop = crop_cells(image, pd.DataFrame([cell]), size_px, enlarge=size_px / (2 * cell[RADIUS]))[0]
+        path = added_crop(self._folder, cell[SMEAR], cell[CELL])
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with atomic_write(path) as part:
+            part.write_bytes(_encoded(".png", crop))
+        self._places.setdefault(cell[SMEAR], []).append((len(self._names), cell[X], cell[Y], cell[RADIUS]))
+        self._names.append((cell[SMEAR], cell[CELL]))
 
     def sheet_file(self, rows: Sequence[int], columns: int) -> bytes:
         """The crops of *rows* in reading order as one JPEG, each THUMB_PX wide."""
         sheet = np.zeros((-(-len(rows) // columns) * THUMB_PX, columns * THUMB_PX, 3), np.uint8)
         for i, row in enumerate(rows):
-            crop = self._crop(row)
+            crop = self.crop(row)
             how = cv2.INTER_AREA if crop.shape[0] > THUMB_PX else cv2.INTER_CUBIC
             top, left = i // columns * THUMB_PX, i % columns * THUMB_PX
             sheet[top : top + THUMB_PX, left : left + THUMB_PX] = cv2.resize(
@@ -96,14 +134,8 @@ def crops_of_array(cells: pd.DataFrame, crops: np.ndarray) -> Callable[[int], np
 def crops_of_folder(cells: pd.DataFrame, folder: str | Path) -> Callable[[int], np.ndarray]:
     """Crops as `rbcnb segment` writes them: ``<folder>/crops/<smear without ending>/<cell>.png``."""
     names = zip(cells[SMEAR].astype(str), cells[CELL].astype(int), strict=True)
-    paths = [Path(folder) / "crops" / Path(smear).stem / f"{cell:04d}.png" for smear, cell in names]
+    paths = [found_crop(Path(folder), smear, cell) for smear, cell in names]
     return lambda row: read_image(paths[row])
-
-
-def smears_of_folder(folder: str | Path) -> Callable[[str], np.ndarray | None]:
-    """The images of *folder* by the names of their files."""
-    paths = {path.name: path for path in images_in(Path(folder))}
-    return lambda smear: read_image(paths[smear]) if smear in paths else None
 
 
 def _encoded(suffix: str, image: np.ndarray, *options: int) -> bytes:

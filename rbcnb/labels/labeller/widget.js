@@ -1,8 +1,10 @@
-// The page's side of rbcnb/labeller.py. A key is answered here and now, from pictures fetched ahead, and sent to the
-// kernel, which writes it down and says so; until then it is "not saved yet". Nothing is fetched from anywhere else.
+// The page's side of widget.py. A key is answered here and now, from pictures fetched ahead, and sent to the kernel, which
+// writes it down and says so; until then it is "saving". Nothing is fetched from anywhere else. Link and Field: link.js and
+// field.js, which stand before this file.
 
-const KEPT = 64; // cards held, so that undo finds the last ones
-const SLOW_MS = 3000; // a reading not saved for so long is said to be waiting
+const KEPT = 64; // cards held, so that undo and the arrows find the last ones
+const KEPT_FIELDS = 6;
+const PAUSE_MS = 60_000; // who takes longer has left the room: it does not count for the time left
 
 function make(tag, props = {}, ...children) {
   const node = document.createElement(tag);
@@ -17,58 +19,82 @@ function make(tag, props = {}, ...children) {
 
 const key = (name, ...rest) => [make("kbd", {}, name), ...rest];
 const address = (buffer, type) => URL.createObjectURL(new Blob([buffer], { type }));
+const median = (values) => [...values].sort((a, b) => a - b)[Math.floor(values.length / 2)];
+const SIGNS = { " ": "Space", ArrowLeft: "←", ArrowRight: "→", Backspace: "⌫", Delete: "Del", Insert: "Ins", Enter: "↵", Escape: "Esc" };
+const WORDS = { unsure: "unsure", strike: "not a cell", skip: "skipped" };
 
 function render({ model, el }) {
-  const view = Math.random().toString(36).slice(2);
   const cards = new Map(); // row -> card, the oldest first
   const wanted = new Set(); // rows asked for
+  const fields = new Map(); // smear -> what the kernel sent of it, or null while it is on its way
+  const mine = new Map(); // row -> what the reader has said of it, where that changed since the kernel told
+  const paces = []; // milliseconds between the last readings
+  let about = null; // what stays as it is: reader, classes, queues
   let state = null; // what the kernel said last
-  let outbox = []; // sent and not yet acknowledged
-  let sent = 0;
   let waiting = 0; // id of the message whose answer must come before the next key
   let typed = []; // keys pressed meanwhile
+  let visit = null; // a row that the reader went to, in place of the next one
   let shown = null; // the row on view, its picture there to be seen
   let sheet = null; // the page of thumbnails on view, or none
   let picked = new Set();
   let at = 0; // the thumbnail that the arrow keys are on
-  let marked = true;
   let troubled = 0; // what had been sent when something last went wrong
+  let lastKey = 0;
+  let summed = -1; // readings when the agreement was last asked for
   const born = performance.now();
 
   // -- what there is to see
 
   const modes = [
     make("button", { onclick: () => toSheet(false) }, "One by one"),
-    make("button", { onclick: () => toSheet(true), title: "g" }, ...key("g", "Contact sheet")),
+    make("button", { onclick: () => toSheet(true) }, ...key("#", "Contact sheet")),
   ];
   const queues = make("select", { onchange: chooseQueue, ariaLabel: "queue" });
   const bar = make("progress", { ariaLabel: "read" });
   const progress = make("span");
+  const left = make("span", { className: "faint" });
   const who = make("strong");
   const saved = make("span", { role: "status" });
+  const helper = make("button", { onclick: toggleHelp, ariaExpanded: "false" }, ...key("?", "keys"));
   const head = make(
     "div", { className: "row" }, make("span", { className: "row" }, ...modes),
-    make("label", {}, "queue ", queues), bar, progress, make("span", { className: "push" }, "reader ", who), saved,
+    make("label", {}, "queue ", queues), bar, progress, left, make("span", { className: "push" }, "reader ", who), saved, helper,
   );
   const noticeText = make("p");
+  const noticeCounts = make("ul", { className: "counts", hidden: true });
   const noticePicture = make("img", { hidden: true, alt: "cells", draggable: false });
   const noticeWait = make("p", { className: "faint" });
-  const notice = make("div", { className: "notice" }, noticeText, noticePicture, noticeWait);
-  const cropFrame = make("div", { className: "frame" });
-  const aroundFrame = make("div", { className: "frame" });
-  const name = make("span");
+  const notice = make("div", { className: "notice", "aria-live": "polite" }, noticeText, noticeCounts, noticePicture, noticeWait);
+  const cropFrame = make("div", { className: "frame crop" });
+  const name = make("span", { "aria-live": "polite" });
+  const current = make("span", { className: "current" });
   const asleep = make("span", { className: "push asleep faint" }, "click here to use the keys");
   const given = make("span", { className: "faint" });
-  const one = [
-    make("figure", { className: "picture" }, cropFrame, make("figcaption", { className: "row" }, name, asleep)),
-    make("figure", { className: "picture" }, aroundFrame, make("figcaption", {}, given)),
-  ];
+  const cell = make(
+    "figure", { className: "cell" }, cropFrame, make("figcaption", { className: "row" }, name, current, given, asleep),
+  );
+  const field = new Field({ pick: go, add: addCell, badge });
+  const contrast = make("input", { type: "range", min: 0.5, max: 3, step: 0.1, value: 1, ariaLabel: "contrast", oninput: () => setContrast(contrast.valueAsNumber) });
+  const marks = make("button", { onclick: toggleMarks, ariaPressed: "true" }, ...key("*", "marks"));
+  const adder = make("button", { onclick: toggleAdding, ariaPressed: "false" }, ...key("Ins", "add a cell"));
+  const tools = make(
+    "figcaption", { className: "row tools" },
+    make("button", { onclick: () => field.zoomBy(1 / 1.5), ariaLabel: "zoom out" }, "−"),
+    make("button", { onclick: () => field.zoomBy(1.5), ariaLabel: "zoom in" }, "+"),
+    make("button", { onclick: () => field.toWhole() }, "whole"),
+    make("label", { className: "contrast" }, "contrast ", contrast), marks, adder,
+  );
+  const around = make("figure", { className: "around" }, field.box, tools);
   const classes = make("div", { className: "classes" });
-  const unsure = make("button", { onclick: () => say("unsure") }, ...key("x", "unsure"));
-  const skip = make("button", { onclick: () => say("skip") }, ...key("s", "skip"));
-  const undone = make("button", { onclick: undo }, ...key("u", "undo"));
-  const mark = make("button", { onclick: toggleMark }, ...key("m", "mark"));
-  const keys = make("div", { className: "keys" }, classes, unsure, skip, undone, mark);
+  const unsure = make("button", { onclick: () => say("unsure") }, ...key("0", "unsure"));
+  const strike = make("button", { onclick: () => say("strike") }, ...key("Del", "not a cell"));
+  const skip = make("button", { onclick: () => say("skip") }, ...key("Space", "skip"));
+  const undone = make("button", { onclick: undo }, ...key("⌫", "undo"));
+  const before = make("button", { onclick: () => step("before") }, ...key("←", "back"));
+  const after = make("button", { onclick: () => step("after") }, ...key("→", "forward"));
+  const onward = make("button", { onclick: toNext, hidden: true }, ...key("Esc", "to the next unread cell"));
+  const others = make("div", { className: "others" }, unsure, strike, skip, undone, before, after, onward);
+  const keys = make("div", { className: "keys" }, classes, others);
   const sheetClass = make("select", { onchange: () => openSheet(0), ariaLabel: "class of the sheet" });
   const pager = make("span");
   const back = make("button", { onclick: () => openSheet(sheet.page - 1), ariaLabel: "previous page" }, "‹");
@@ -79,64 +105,102 @@ function render({ model, el }) {
     "div", { className: "sheet", hidden: true },
     make("div", { className: "row" }, make("label", {}, "class ", sheetClass), back, pager, on, hint), grid,
   );
-  const body = make("div", { className: "body" }, notice, ...one, sheetBox, keys);
+  const body = make("div", { className: "body" }, notice, cell, around, sheetBox, keys);
   const comment = make("input", { className: "comment", maxLength: 500, onkeydown: inComment, ariaLabel: "comment" });
-  comment.placeholder = "goes with the next reading; Enter returns to the keys";
+  comment.placeholder = "goes with the next reading";
+  const smears = make("datalist");
+  const smear = make("input", { className: "smear", onkeydown: inFinder, ariaLabel: "smear" });
+  const number = make("input", { className: "number", type: "number", min: 0, onkeydown: inFinder, ariaLabel: "number of the cell" });
   const last = make("span", { role: "status" });
   const foot = make(
-    "div", { className: "row" }, make("label", {}, ...key("c", "comment")), comment,
+    "div", { className: "row foot" }, make("label", { className: "row grow" }, ...key("↵"), "comment", comment),
+    make("span", { className: "row" }, ...key("/"), "go to", smear, smears, "cell", number, make("button", { onclick: find }, "go")),
     make("span", {}, make("span", { className: "faint" }, "last "), last),
+  );
+  const help = make("div", { className: "help", hidden: true, role: "region", "aria-label": "keys" });
+  const elsewhere = make(
+    "div", { className: "row wrong", role: "alert", hidden: true },
+    "The same reader labels here in another tab or window: close one of the two.",
   );
   const trouble = make("div", { className: "row wrong", role: "alert", hidden: true });
   const root = make(
     "div", {
       className: "rbcnb-labeller", tabIndex: 0, role: "application", onkeydown: inRoot, onclick: keepFocus,
       "aria-label": "cell labeller; keys are on the buttons", "data-lm-suppress-shortcuts": "true",
-    }, head, body, foot, trouble,
+    }, head, elsewhere, trouble, help, body, foot,
   );
-  comment.id = `comment-${view}`;
-  foot.querySelector("label").htmlFor = comment.id;
+  const link = new Link(model, drawSaved);
+  smears.id = `smears-${link.view}`;
+  smear.setAttribute("list", smears.id);
+  el.classList.add("rbcnb-labeller-box");
+  if (link.page) document.body.classList.add("rbcnb-labeller-page");
   el.append(root);
 
   // -- to and from the kernel
 
-  function send(message, needsAnswer = true) {
-    const id = ++sent;
-    if (needsAnswer) outbox.push({ id, when: performance.now(), ...message });
-    try {
-      model.send({ ...message, view, id });
-    } catch (error) {
-      complain(`not sent: ${error.message}; run the cell again`);
-    }
-    drawSaved();
-    return id;
-  }
-
   function heed(message, buffers) {
     if (message.kind === "card") return takeCard(message, buffers);
-    if (message.kind === "sheet") return message.view === view ? takeSheet(message, buffers) : undefined;
+    if (message.kind === "field") return takeField(message, buffers);
+    if (message.kind === "sheet") return message.view === link.view ? takeSheet(message, buffers) : undefined;
     if (message.kind !== "state") return;
-    const own = message.view === view;
-    const failed = message.error && own && outbox.find((one) => one.id === message.ack);
-    if (failed?.comment && !comment.value) comment.value = failed.comment;
-    if (own) outbox = outbox.filter((one) => one.id > message.ack);
+    const ours = message.view === link.view;
+    const answered = link.answer(message.view, message.ack);
+    if (message.error && answered?.comment && !comment.value) comment.value = answered.comment;
+    if (state && state.n !== message.n) [...cards.values()].filter((card) => card.after === null).forEach(dropCard);
     state = message;
-    if (own && message.error) complain(message.error);
-    else if (own && message.ack > troubled) complain("");
+    for (const [row, label] of message.changed) remember(row, label);
+    if (ours && message.error) complain(message.error);
+    else if (ours && message.ack > troubled) complain("");
+    if (message.about) takeAbout(message.about);
+    const done = ours && waiting && message.ack >= waiting;
+    if (done) waiting = 0;
+    if (ours && message.found !== undefined && message.found !== null) visit = message.found;
     drawState();
-    if (own && waiting && message.ack >= waiting) {
-      waiting = 0;
+    if (done && !waiting) {
       const presses = typed;
       typed = [];
       presses.forEach(press);
     }
   }
 
+  function takeAbout(message) {
+    const first = !about;
+    about = message;
+    elsewhere.hidden = !about.elsewhere;
+    if (about.elsewhere) setTimeout(() => link.send({ kind: "hello" }), SLOW_MS);
+    if (!first) return;
+    drawAbout();
+    link.restore(about.store);
+    if (link.unsaved.length) waiting = link.sent;
+    // On a page of its own the first key counts; in a notebook the reader clicks first.
+    if (link.page && [document.body, null].includes(document.activeElement)) root.focus({ preventScroll: true });
+  }
+
+  function remember(row, label) {
+    mine.set(row, label);
+    field.mark(row, label);
+  }
+
+  const labelOf = (row, told) => (mine.has(row) ? mine.get(row) : told);
+
+  // The shape and colour of a class, or of another word of a reading.
+  function badge(label) {
+    if (label === "unsure") return { shape: UNSURE_SHAPE, colour: "#7f7f7f" };
+    if (label === "strike") return { shape: STRIKE_SHAPE, colour: "#c62828" };
+    const place = about.classes.findIndex(([, other]) => other === label);
+    return { shape: SHAPES[Math.max(0, place) % SHAPES.length], colour: about.colours[label] ?? "#7f7f7f" };
+  }
+
+  function icon(label) {
+    const { shape, colour } = badge(label);
+    return drawn("svg", { viewBox: "-1.2 -1.2 2.4 2.4", class: "icon", "aria-hidden": "true" }, drawn("path", { d: shape, fill: colour, "fill-rule": "evenodd" }));
+  }
+
   // -- one by one
 
   // What the kernel says comes next, less what has been dealt with here since.
   function upcoming() {
-    const dealt = new Set(outbox.flatMap((one) => one.rows ?? []));
+    const dealt = new Set(link.open.flatMap(({ message }) => message.rows ?? []));
     return (state?.upcoming ?? []).filter((row) => !dealt.has(row));
   }
 
@@ -144,96 +208,181 @@ function render({ model, el }) {
     const { row } = message;
     wanted.delete(row);
     if (cards.has(row)) return;
-    const files = buffers.map((buffer, i) => address(buffer, i ? "image/jpeg" : "image/png"));
-    const images = files.map((src, i) => make("img", { src, alt: i ? "surroundings" : "cell", draggable: false }));
-    const card = { ...message, files, images, ready: false };
+    const file = buffers.length ? address(buffers[0], "image/png") : "";
+    const image = file && make("img", { src: file, alt: message.name, draggable: false });
+    const card = { ...message, file, image, ready: false };
     cards.set(row, card);
-    for (const old of cards.keys()) {
-      if (cards.size <= KEPT) break;
-      if (old === row || old === shown || state?.upcoming.includes(old)) continue;
-      cards.get(old).files.forEach((file) => URL.revokeObjectURL(file));
-      cards.delete(old);
+    for (const old of [...cards.values()].slice(0, -KEPT)) {
+      if (![row, shown, visit].includes(old.row) && !state?.upcoming.includes(old.row)) dropCard(old);
     }
     // Decoded before it is needed: to show it is then to put it there.
-    Promise.allSettled(images.map((image) => image.decode())).then(() => {
+    Promise.allSettled(image ? [image.decode()] : []).then(() => {
       card.ready = true;
-      if (upcoming()[0] === row) show();
+      if ((visit ?? upcoming()[0]) === row) show();
     });
   }
 
+  function dropCard(card) {
+    if (card.file) URL.revokeObjectURL(card.file);
+    cards.delete(card.row);
+  }
+
+  function takeField(message, buffers) {
+    const old = fields.get(message.smear);
+    if (old?.file) URL.revokeObjectURL(old.file);
+    const file = buffers.length ? address(buffers[0], "image/jpeg") : "";
+    fields.delete(message.smear);
+    fields.set(message.smear, { ...message, file });
+    for (const [name, other] of [...fields].slice(0, -KEPT_FIELDS)) {
+      if (!other || other === field.data) continue;
+      URL.revokeObjectURL(other.file);
+      fields.delete(name);
+    }
+    if (cards.get(shown)?.smear === message.smear) showField(cards.get(shown));
+  }
+
+  function wantField(name) {
+    if (!name || fields.has(name)) return;
+    fields.set(name, null);
+    link.send({ kind: "field", smear: name }, false);
+  }
+
+  function showField(card) {
+    wantField(card.smear);
+    const data = fields.get(card.smear);
+    if (data) field.show(data, card.row, labelOf);
+    else field.clear("loading the field");
+  }
+
   function show() {
-    if (!state) return;
+    if (!state || waiting) return;
     const rows = upcoming();
-    const missing = rows.filter((row) => !cards.has(row) && !wanted.has(row));
+    const target = visit ?? rows[0];
+    const near = visit === null ? [] : [cards.get(visit)?.before, cards.get(visit)?.after];
+    const missing = [target, ...near, ...rows].filter((row) => Number.isInteger(row) && !cards.has(row) && !wanted.has(row));
     if (missing.length) {
       missing.forEach((row) => wanted.add(row));
-      send({ kind: "want", rows: missing }, false);
+      link.send({ kind: "want", rows: [...new Set(missing)] }, false);
     }
-    const card = cards.get(rows[0]);
-    if (card?.ready && shown === card.row) return;
+    const card = cards.get(target);
+    onward.hidden = visit === null || !rows.length;
+    if (card?.ready && shown === card.row) return drawCurrent(card);
     if (!card?.ready) {
       shown = null;
       root.dataset.cell = "";
       cropFrame.replaceChildren(make("div", { className: "note" }, "waiting for the kernel"));
-      aroundFrame.replaceChildren();
       name.textContent = given.textContent = "";
+      current.replaceChildren();
       drawMode();
       return;
     }
     shown = card.row;
     drawMode();
-    cropFrame.replaceChildren(card.images[0] ?? make("div", { className: "note" }, card.problem));
-    if (card.circle) aroundFrame.replaceChildren(card.images[1], circle(card.circle));
-    else aroundFrame.replaceChildren(make("div", { className: "note" }, "no image of this smear here"));
+    cropFrame.replaceChildren(card.image || make("div", { className: "note" }, card.problem));
     name.textContent = card.name;
     given.textContent = card.given ? `given: ${card.given}` : "";
+    before.disabled = card.before === null;
+    after.disabled = card.after === null;
+    drawCurrent(card);
+    showField(card);
+    wantField(rows.map((row) => cards.get(row)?.smear).find((other) => other && other !== card.smear));
     root.dataset.cell = card.name;
   }
 
-  function circle([x, y, radius]) {
-    const space = "http://www.w3.org/2000/svg";
-    const svg = document.createElementNS(space, "svg");
-    svg.setAttribute("viewBox", "0 0 1 1");
-    svg.style.display = marked ? "" : "none";
-    for (let i = 0; i < 2; i++) {
-      const ring = document.createElementNS(space, "circle");
-      for (const [attribute, value] of [["cx", x], ["cy", y], ["r", 1.2 * radius]]) ring.setAttribute(attribute, value);
-      svg.append(ring);
-    }
-    return svg;
-  }
-
-  function toggleMark() {
-    marked = !marked;
-    mark.ariaPressed = marked;
-    const svg = aroundFrame.querySelector("svg");
-    if (svg) svg.style.display = marked ? "" : "none";
+  function drawCurrent(card) {
+    const label = labelOf(card.row, card.label);
+    current.replaceChildren(...(label ? [icon(label), WORDS[label] ?? label] : []));
+    for (const button of classes.children) button.setAttribute("aria-pressed", button.title === label);
   }
 
   function say(what, label = "") {
+    if (link.deaf || waiting) return;
     const rows = sheet ? [...picked] : shown === null ? [] : [shown];
     if (!rows.length || (sheet && what === "skip")) return;
-    send({ kind: "say", rows, what, label, comment: comment.value.trim() });
+    const names = sheet ? rows.map((row) => sheet.cells[sheet.rows.indexOf(row)]) : rows.map((row) => [cards.get(row).smear, cards.get(row).cell]);
+    link.send({ kind: "say", rows, names, what, label, comment: comment.value.trim() });
     comment.value = "";
     picked = new Set();
     if (sheet) {
-      waiting = sent;
+      waiting = link.sent;
       openSheet(sheet.page);
-    } else {
-      last.textContent = `${name.textContent}: ${label || (what === "skip" ? "skipped" : what)}`;
-      show();
+      return;
     }
+    const now = performance.now();
+    if (lastKey && now - lastKey < PAUSE_MS) paces.push(now - lastKey);
+    if (paces.length > 30) paces.shift();
+    lastKey = now;
+    if (what !== "skip") remember(shown, label || what);
+    last.textContent = `${name.textContent}: ${label || WORDS[what]}`;
+    // After a cell out of its turn the kernel says which one is next: no key may meet another cell than the one seen.
+    if (visit !== null) waiting = link.sent;
+    visit = null;
+    show();
   }
 
   function undo() {
-    if (!state?.acts && !outbox.some((one) => one.kind === "say")) return;
-    waiting = send({ kind: "undo" });
+    if (link.deaf || (!state?.acts && !link.unsaved.length)) return;
+    visit = null;
+    waiting = link.send({ kind: "undo" });
     if (sheet) openSheet(sheet.page);
   }
 
+  function go(row) {
+    if (!Number.isInteger(row)) return;
+    visit = row === upcoming()[0] ? null : row;
+    show();
+  }
+
+  // To the cell before or after the one on view, in the order of the queue.
+  function step(where) {
+    if (shown !== null) go(cards.get(shown)[where]);
+    else if (where === "before") go(state?.latest);
+  }
+
+  function toNext() {
+    visit = null;
+    show();
+    drawMode();
+  }
+
+  function addCell(name, x, y) {
+    waiting = link.send({ kind: "add", smear: name, x, y });
+    if (field.adding) toggleAdding();
+  }
+
+  function find() {
+    waiting = link.send({ kind: "find", smear: smear.value || cards.get(shown)?.smear || "", cell: number.valueAsNumber });
+    root.focus({ preventScroll: true });
+  }
+
   function chooseQueue() {
-    waiting = send({ kind: "queue", queue: queues.value });
+    visit = null;
+    [...cards.values()].forEach(dropCard);
+    shown = null;
+    waiting = link.send({ kind: "queue", queue: queues.value });
     root.focus();
+  }
+
+  // -- the look of the pictures
+
+  function toggleMarks() {
+    marks.ariaPressed = field.toggleMarks();
+  }
+
+  function toggleAdding() {
+    field.adding = !field.adding;
+    adder.ariaPressed = field.adding;
+    field.box.classList.toggle("adding", field.adding);
+  }
+
+  function setContrast(value) {
+    contrast.value = field.setContrast(value);
+    root.style.setProperty("--contrast", contrast.value);
+  }
+
+  function toggleHelp() {
+    help.hidden = !help.hidden;
+    helper.ariaExpanded = !help.hidden;
   }
 
   // -- the contact sheet
@@ -247,7 +396,7 @@ function render({ model, el }) {
   }
 
   function openSheet(page) {
-    send({ kind: "sheet", label: sheetClass.value, page: Math.max(0, page) }, false);
+    link.send({ kind: "sheet", label: sheetClass.value, page: Math.max(0, page) }, false);
     root.focus({ preventScroll: true });
   }
 
@@ -257,11 +406,10 @@ function render({ model, el }) {
     sheet = { ...message, file: buffers.length ? address(buffers[0], "image/jpeg") : "" };
     picked = new Set([...picked].filter((row) => !moved && sheet.rows.includes(row)));
     at = moved ? 0 : Math.min(at, Math.max(0, sheet.rows.length - 1));
-    const { columns, rows, side } = message;
+    const { columns, rows } = message;
     const lines = Math.ceil(rows.length / columns);
-    grid.style.gridTemplateColumns = `repeat(${columns}, minmax(0, ${side}px))`;
     grid.replaceChildren(...rows.map((row, i) => {
-      const thumb = make("div", { className: "thumb", role: "option", id: `${view}-${i}`, title: message.names[i], onclick: (event) => pick(i, event.shiftKey) });
+      const thumb = make("div", { className: "thumb", role: "option", id: `${link.view}-${i}`, title: message.names[i], onclick: (event) => pick(i, event.shiftKey) });
       const place = (k, n) => (n > 1 ? (100 * k) / (n - 1) : 0);
       thumb.style.backgroundImage = `url(${sheet.file})`;
       thumb.style.backgroundSize = `${100 * columns}% ${100 * lines}%`;
@@ -290,42 +438,78 @@ function render({ model, el }) {
       thumb.ariaSelected = picked.has(sheet.rows[i]);
       thumb.classList.toggle("at", i === at);
     });
-    root.setAttribute("aria-activedescendant", `${view}-${at}`);
+    root.setAttribute("aria-activedescendant", `${link.view}-${at}`);
     hint.textContent = picked.size ? `${picked.size} selected: a class key re-marks them` : "click the odd ones, or arrows and Space";
   }
 
   // -- keys
 
+  // Sign -> what it is for and what it does; letters and the digits 1 to 9 are classes.
+  const commands = {
+    0: ["unsure", () => say("unsure")],
+    Delete: ["not a cell (or !)", () => say("strike")],
+    " ": ["skip: the cell comes again at the end", () => say("skip")],
+    Backspace: ["undo (or Ctrl+Z)", undo],
+    ArrowLeft: ["back to the cell before", () => step("before")],
+    ArrowRight: ["forward", () => step("after")],
+    Escape: ["to the next unread cell", escape],
+    Enter: ["write a comment", () => comment.focus()],
+    "/": ["go to a cell by smear and number", () => smear.focus()],
+    "+": ["zoom in (or the wheel)", () => field.zoomBy(1.5)],
+    "-": ["zoom out", () => field.zoomBy(1 / 1.5)],
+    ".": ["more contrast", () => setContrast(field.contrast + 0.1)],
+    ",": ["less contrast", () => setContrast(field.contrast - 0.1)],
+    "*": ["marks in the field on and off", toggleMarks],
+    Insert: ["add a cell: then click it in the field (or Shift+click)", toggleAdding],
+    "#": ["contact sheet of a class", () => toSheet(!sheet)],
+    "?": ["these keys", toggleHelp],
+  };
+  commands["!"] = commands.Delete;
+  commands["="] = commands["+"];
+  help.append(...Object.entries(commands).filter(([sign]) => !"!=".includes(sign)).map(([sign, [what]]) => make("span", {}, ...key(SIGNS[sign] ?? sign, what))));
+
   function inRoot(event) {
     event.stopPropagation(); // JupyterLab's shortcuts are for its notebook, not for what a reader types here
-    const field = event.target.closest("input, select");
+    const typing = event.target.closest("input, select");
     const undoes = (event.ctrlKey || event.metaKey) && event.key === "z";
-    if (field || ((event.ctrlKey || event.metaKey || event.altKey) && !undoes)) return;
+    if (typing || ((event.ctrlKey || event.metaKey || event.altKey) && !undoes)) return;
     if (event.target.closest("button") && ["Enter", " "].includes(event.key)) return;
-    const name = undoes || event.key === "Backspace" ? "u" : event.key.length === 1 ? event.key.toLowerCase() : event.key;
-    if (!meaning(name)) return;
+    const sign = undoes ? "Backspace" : event.key.length === 1 ? event.key.toLowerCase() : event.key;
+    if (!meaning(sign)) return;
     event.preventDefault();
-    if (event.repeat && !name.startsWith("Arrow")) return; // a key held down is one reading
-    if (waiting) typed.push(name);
-    else press(name);
-    if (name !== "c") root.focus({ preventScroll: true });
+    if (event.repeat && !sign.startsWith("Arrow")) return; // a key held down is one reading
+    if (waiting && !link.deaf) typed.push(sign);
+    else press(sign);
+    if (!["Enter", "/"].includes(sign)) root.focus({ preventScroll: true });
   }
 
-  function meaning(name) {
-    const label = state?.classes.find(([own]) => own === name)?.[1];
+  // On a page of its own a key counts wherever the focus was lost to.
+  const onPage = (event) => { if (event.target === document.body) inRoot(event); };
+
+  function meaning(sign) {
+    const label = about?.classes.find(([own]) => own === sign)?.[1];
     if (label) return () => say("label", label);
-    const always = { u: undo, x: () => say("unsure"), s: () => say("skip"), m: toggleMark, g: () => toSheet(!sheet), c: () => comment.focus() };
-    if (!sheet) return always[name];
-    const step = { ArrowLeft: -1, ArrowRight: 1, ArrowUp: -sheet.columns, ArrowDown: sheet.columns }[name];
-    if (step) return () => { if (sheet.rows[at + step] !== undefined) { at += step; drawPicked(); } };
-    const turns = { PageUp: -1, PageDown: 1 }[name];
-    if (turns) return () => openSheet(Math.min(sheet.page + turns, sheet.pages - 1));
-    if (name === " " || name === "Enter") return () => sheet.rows.length && pick(at);
-    return always[name];
+    if (sheet) {
+      const move = { ArrowLeft: -1, ArrowRight: 1, ArrowUp: -gridColumns(), ArrowDown: gridColumns() }[sign];
+      if (move) return () => { if (sheet.rows[at + move] !== undefined) { at += move; drawPicked(); } };
+      const turns = { PageUp: -1, PageDown: 1 }[sign];
+      if (turns) return () => openSheet(Math.min(sheet.page + turns, sheet.pages - 1));
+      if (sign === " " || sign === "Enter") return () => sheet.rows.length && pick(at);
+    }
+    return state ? commands[sign]?.[1] : undefined;
   }
 
-  function press(name) {
-    meaning(name)?.();
+  const gridColumns = () => getComputedStyle(grid).gridTemplateColumns.split(" ").length;
+
+  function press(sign) {
+    if (!link.deaf) meaning(sign)?.();
+  }
+
+  function escape() {
+    if (!help.hidden) toggleHelp();
+    else if (field.adding) toggleAdding();
+    else if (sheet) toSheet(false);
+    else toNext();
   }
 
   function inComment(event) {
@@ -333,28 +517,35 @@ function render({ model, el }) {
     if (event.key === "Escape" || event.key === "Enter") root.focus({ preventScroll: true });
   }
 
+  function inFinder(event) {
+    if (event.key === "Escape") root.focus({ preventScroll: true });
+    if (event.key === "Enter") (event.target === smear ? number.focus() : find());
+  }
+
   function keepFocus(event) {
     if (event.target.closest("input, select, label")) return;
     root.focus({ preventScroll: true });
-    root.scrollIntoView({ block: "nearest" }); // all keys and both pictures at once
+    if (!link.page) root.scrollIntoView({ block: "nearest" }); // all keys and both pictures at once
   }
 
   // -- drawing
 
   function complain(text) {
-    if (text) troubled = sent;
+    if (text) troubled = link.sent;
     trouble.hidden = !text;
     trouble.textContent = text;
   }
 
   function drawSaved() {
-    const open = outbox.filter((one) => one.kind === "say" || one.kind === "undo");
-    const slow = open.length && performance.now() - open[0].when > SLOW_MS;
+    const n = link.unsaved.length;
     const read = state?.read || state?.skipped || state?.acts;
     const rest = read ? "all saved" : "nothing read yet";
-    saved.textContent = !open.length ? rest : slow ? `${open.length} NOT SAVED, the kernel does not answer` : "saving";
-    saved.className = slow ? "wrong" : "faint";
-    root.dataset.unsaved = open.length;
+    const silent = link.page ? "the server does not answer" : "the kernel does not answer";
+    const kept = n ? `${n} NOT SAVED, kept here: ` : "";
+    saved.textContent = link.deaf ? `${kept}${silent}, no more keys are taken` : n ? "saving" : rest;
+    saved.className = link.deaf ? "wrong" : "faint";
+    root.classList.toggle("deaf", link.deaf && Boolean(state));
+    root.dataset.unsaved = n;
     if (!state && performance.now() - born > SLOW_MS) {
       noticeWait.textContent =
         "The kernel is busy with other cells of the notebook: reading begins when they are done. " +
@@ -364,7 +555,8 @@ function render({ model, el }) {
 
   // Before the kernel has said anything, and where nothing is left to read, there are words in place of pictures.
   function drawMode() {
-    const nothing = !state || (!upcoming().length && !state.upcoming.length && !outbox.length);
+    const nothing = !state || (visit === null && !upcoming().length && !state.upcoming.length && !link.unsaved.length);
+    if (nothing) shown = null;
     head.hidden = foot.hidden = keys.hidden = !state;
     notice.hidden = Boolean(sheet) || !nothing;
     if (state) {
@@ -372,44 +564,59 @@ function render({ model, el }) {
       noticeWait.textContent = "";
       noticePicture.hidden = !noticePicture.src || Boolean(state.n);
     }
-    [...classes.children, unsure, skip, mark].forEach((button) => (button.disabled = !sheet && nothing));
+    noticeCounts.hidden = !(nothing && state?.read);
+    if (!noticeCounts.hidden) drawEnd();
+    [...classes.children, unsure, strike, skip].forEach((button) => (button.disabled = !sheet && nothing));
     modes.forEach((button, i) => (button.ariaPressed = Boolean(sheet) === Boolean(i)));
-    one.forEach((figure) => (figure.hidden = Boolean(sheet) || nothing));
+    cell.hidden = around.hidden = Boolean(sheet) || nothing;
+    if (nothing && !sheet) root.dataset.cell = "";
     sheetBox.hidden = !sheet;
-    skip.hidden = mark.hidden = Boolean(sheet);
+    skip.hidden = before.hidden = after.hidden = Boolean(sheet);
     if (!sheet) delete root.dataset.sheet;
   }
 
+  // Counts per class, and how far the readers agree, when all is read.
+  function drawEnd() {
+    if (summed !== state.read + state.acts) {
+      summed = state.read + state.acts;
+      link.send({ kind: "summary" });
+    }
+    const counts = Object.entries(state.counts).map(([label, n]) => make("li", {}, icon(label), `${n} ${WORDS[label] ?? label}`));
+    noticeCounts.replaceChildren(...counts, ...(state.agreement ?? []).map((words) => make("li", {}, words)));
+  }
+
+  function drawAbout() {
+    classes.classList.toggle("many", about.classes.length > 8);
+    classes.replaceChildren(...about.classes.map(([sign, label]) => make(
+      "button", { title: label, onclick: () => say("label", label) },
+      ...key(sign), icon(label), make("span", { className: "label" }, label), make("span", { className: "n faint" }),
+    )));
+    const names = [...about.classes.map(([, label]) => label), "unsure", "strike"];
+    sheetClass.replaceChildren(...names.map((label) => make("option", { value: label }, WORDS[label] ?? label)));
+    queues.replaceChildren(...about.queues.map((queue) => make("option", { value: queue }, queue)));
+    smears.replaceChildren(...about.smears.slice(0, 1000).map((name) => make("option", { value: name })));
+    smear.placeholder = "this smear";
+    who.textContent = about.reader;
+  }
+
   function drawState() {
-    if (classes.childElementCount !== state.classes.length) {
-      classes.classList.toggle("two", state.classes.length > 9);
-      classes.replaceChildren(...state.classes.map(([own, label]) => {
-        const button = make("button", { title: label, onclick: () => say("label", label) }, ...key(own, label));
-        button.style.setProperty("--own", state.colours[label]);
-        return button;
-      }));
-      const names = [...state.classes.map(([, label]) => label), "unsure"];
-      sheetClass.replaceChildren(...names.map((label) => make("option", { value: label }, label)));
-    }
-    if (queues.length !== state.queues.length) {
-      queues.replaceChildren(...state.queues.map((queue) => make("option", { value: queue }, queue)));
-    }
     queues.value = state.queue;
     bar.max = Math.max(1, state.n);
     bar.value = state.read;
     progress.textContent = `${state.read} of ${state.n} read` + (state.skipped ? `, ${state.skipped} skipped` : "");
-    who.textContent = state.reader;
-    if (!outbox.length) last.textContent = state.last || "none";
-    undone.disabled = !state.acts && !outbox.length;
-    mark.ariaPressed = marked;
+    const minutes = paces.length < 5 ? 0 : Math.ceil((median(paces) * (state.n - state.read)) / 60_000);
+    left.textContent = minutes > 90 ? `about ${Math.round(minutes / 60)} h left` : minutes ? `about ${minutes} min left` : "";
+    for (const button of classes.children) button.querySelector(".n").textContent = state.counts[button.title] ?? "";
+    if (!link.unsaved.length) last.textContent = state.last || "none";
+    undone.disabled = !state.acts && !link.unsaved.length;
     drawMode();
     drawSaved();
     show();
   }
 
-  const leaving = (event) => { if (Number(root.dataset.unsaved)) event.preventDefault(); };
-  const clock = setInterval(drawSaved, 1000);
+  const leaving = (event) => { if (link.unsaved.length && !link.leaves && !(link.page && link.kept)) event.preventDefault(); };
   window.addEventListener("beforeunload", leaving);
+  if (link.page) document.addEventListener("keydown", onPage);
   model.on("msg:custom", heed);
   noticeText.textContent = model.get("words");
   noticeWait.textContent = "waiting for the kernel";
@@ -419,14 +626,15 @@ function render({ model, el }) {
     noticePicture.hidden = false;
   }
   drawMode();
-  send({ kind: "hello" });
+  link.send({ kind: "hello" });
   return () => {
-    clearInterval(clock);
+    clearInterval(link.clock);
+    field.observer.disconnect();
     window.removeEventListener("beforeunload", leaving);
+    document.removeEventListener("keydown", onPage);
     model.off("msg:custom", heed);
     if (noticePicture.src) URL.revokeObjectURL(noticePicture.src);
-    for (const card of cards.values()) card.files.forEach((file) => URL.revokeObjectURL(file));
-    if (sheet?.file) URL.revokeObjectURL(sheet.file);
+    for (const held of [...cards.values(), ...fields.values(), sheet]) if (held?.file) URL.revokeObjectURL(held.file);
   };
 }
 

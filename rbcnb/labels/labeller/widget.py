@@ -1,11 +1,15 @@
 """The labeller: a widget for JupyterLab and Voila in which a reader names cells with single keys.
 
 What it shows and what it takes back is a `rbcnb.labels.labeller.queue.ReadingSession`; what it writes are rows of
-`rbcnb.labels.readings`. The page (``labeller.js``) holds the next cells' pictures and shows the next one before the
-kernel has answered; a reading counts as saved, there as here, only when its row is on the disk.
+`rbcnb.labels.readings`. The page (``link.js``, ``field.js``, ``widget.js``) holds the next cells' pictures and shows
+the next one before the kernel has answered; a reading counts as saved, there as here, only when its row is on the disk.
 """
 
-from collections.abc import Callable, Sequence
+import hashlib
+import unicodedata
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import ExitStack
+from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -16,8 +20,26 @@ import pandas as pd
 import traitlets
 from matplotlib.figure import Figure
 
-from rbcnb.columns import CELL, CLASSES, FOUND, LABEL, PROB, SESSION, SMEAR, UNSURE, class_names
-from rbcnb.labels.consensus import current_labels
+from rbcnb._utils.errors import InputError
+from rbcnb._utils.files import folder_lock
+from rbcnb.columns import (
+    CELL,
+    CLASSES,
+    FOUND,
+    LABEL,
+    PROB,
+    RADIUS,
+    READER,
+    SESSION,
+    SMEAR,
+    TIME,
+    UNSURE,
+    X,
+    Y,
+    class_names,
+)
+from rbcnb.labels.agreement import agreement_table, ratings_of
+from rbcnb.labels.consensus import added_cells, current_labels
 from rbcnb.labels.labeller.pictures import THUMB_PX, CellPictures, crops_of_array
 from rbcnb.labels.labeller.queue import (
     ALL,
@@ -28,20 +50,84 @@ from rbcnb.labels.labeller.queue import (
     UNLABELLED,
     ReadingSession,
     queue_rows,
-    record,
     resume,
-    undo,
+    rows_by_name,
 )
-from rbcnb.labels.readings import KINDS, NAMED, UNDONE, Reading, append_readings, load_readings
+from rbcnb.labels.readings import KINDS, NAMED, SKIPPED, STRUCK, UNDONE, Reading, append_readings, load_readings
 from rbcnb.plotting.cells import plot_contact_sheet
 from rbcnb.plotting.sliders import with_picture
 from rbcnb.plotting.style import colours_of
 
 AHEAD = 16  # cells whose pictures the page holds; also how far it may run ahead of what is saved
 SHEET_COLUMNS, SHEET_ROWS = 12, 5
-# After the digits; letters that are commands of the page are left out: c, g, m, s, u, x.
-KEYS = "123456789" + "abdefhijklnopqrtvwyz"
+_LETTERS, _DIGITS = "abcdefghijklmnopqrstuvwxyz", "123456789"  # 0 is "unsure"; commands of the page are other signs
+MOST_CLASSES = len(_LETTERS + _DIGITS)
 LIST = "list"  # the queue that was given as a table
+AGAIN = "Run the cells below again: they take the readings in."
+_HERE = Path(__file__).parent
+_CLAIMS: dict[tuple[Path, str], ExitStack] = {}  # what this process holds, until it ends
+
+
+def class_keys(names: Sequence[str]) -> list[str]:
+    """The key of each class: the first letter of its name, else of a further word, else another of its letters.
+
+    Who finds none of them free gets a digit, and when these are used up any letter. Accents are left aside.
+    """
+    keys: dict[str, str] = {}
+    words = {name: _plain(name).split() for name in names}
+    candidates = (
+        {name: word[0][:1] for name, word in words.items() if word},
+        {name: "".join(part[0] for part in word[1:]) for name, word in words.items()},
+        {name: "".join(word) for name, word in words.items()},
+        dict.fromkeys(names, _DIGITS + _LETTERS),
+    )
+    for offered in candidates:
+        for name in names:
+            free = [key for key in offered.get(name, "") if key not in keys.values()]
+            if name not in keys and free:
+                keys[name] = free[0]
+    return [keys[name] for name in names]
+
+
+def _plain(name: str) -> str:
+    """*name* in the letters a to z, and a space for anything else."""
+    base = unicodedata.normalize("NFKD", name).casefold()
+    return "".join(sign if sign in _LETTERS else "" if unicodedata.combining(sign) else " " for sign in base)
+
+
+def _checked_classes(classes: Sequence[str]) -> tuple[str, ...]:
+    """*classes*; raises InputError where the page cannot offer them."""
+    known: dict[str, str] = {}
+    for name in classes:
+        alike = "".join(name.split()).casefold()
+        if not alike:
+            raise InputError("classes: a name is empty; name each class, with a comma between two")
+        if alike in known:
+            raise InputError(
+                f"classes: {known[alike]!r} and {name!r} differ in case or spaces at most; keep one of them"
+            )
+        known[alike] = name
+    if len(classes) > MOST_CLASSES or {UNSURE, STRUCK, SKIPPED} & set(known):
+        taken = f"none is called {UNSURE}, {STRUCK} or {SKIPPED}"
+        raise InputError(f"classes: at most {MOST_CLASSES} have keys, and {taken}: {', '.join(classes)}")
+    return tuple(classes)
+
+
+def claim_reader(path: Path, reader: str) -> bool:
+    """Whether no other process labels as *reader* into the table at *path*; this one then does until it ends."""
+    name = path.resolve(), reader
+    if name in _CLAIMS:
+        return True
+    digest = hashlib.sha256(reader.encode()).hexdigest()[:8]
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(folder_lock(path.parent, name=f".{path.name}.{digest}.lock"))
+        except BlockingIOError:
+            return False
+        except OSError:  # a folder that is not there yet, or cannot be written to: the first reading tells
+            return True
+        _CLAIMS[name] = stack.pop_all()
+    return True
 
 
 class Labeller(anywidget.AnyWidget):
@@ -60,22 +146,24 @@ class Labeller(anywidget.AnyWidget):
         path: table of readings, .csv; made with the first reading.
         reader: who labels.
         crops: pictures [N, S, S, 3] uint8 RGB, by ``crop`` of *cells*; or a function row -> picture.
-        smear_image: smear -> image [H, W, 3] uint8 RGB or None, for surroundings.
-        classes: names, each with a key; those of the paper and of *cells* unless told.
+        smear_image: smear -> image [H, W, 3] uint8 RGB or None, for the whole field.
+        classes: names, each with a key (`class_keys`); those of the paper and of *cells* by default.
         queue: what to begin with: see `rbcnb.labels.labeller.queue.queue_rows`. A table of cells is a queue of its own
-        ("list"). session: written with the readings after the queue's name. In queues of a second look only readings of
-        the same
+            ("list").
+        session: written with the readings after the queue's name. In queues of a second look only readings of the same
             session count as done: give another one to read the same list again.
         probs, flagged: see `rbcnb.labels.labeller.queue.queue_rows`; without them these queues are not offered.
         show_given: False hides the labels of *cells* and, in a second look, what the reader said before: blinded.
+        um_per_px: size of a smear's pixel, or smear -> size or None, for the scale bar.
+        next_step: what to do when every cell is read, a sentence.
 
     Raises:
-        ValueError: no reader, no class or too many of them, no such queue, a cell that stands twice.
+        ValueError: no reader, too many classes or two that look the same, no such queue, a cell that stands twice.
         rbcnb.labels.LogbookError: *path* cannot be read.
     """
 
-    _esm = Path(__file__).with_name("widget.js")
-    _css = Path(__file__).with_name("widget.css")
+    _esm = "\n".join((_HERE / name).read_text(encoding="utf-8") for name in ("link.js", "field.js", "widget.js"))
+    _css = _HERE / "widget.css"
     # What a page shows until the kernel answers, which it cannot do while a notebook's later cells run.
     words = traitlets.Unicode().tag(sync=True)
     picture = traitlets.Bytes().tag(sync=True)  # a JPEG file
@@ -94,20 +182,24 @@ class Labeller(anywidget.AnyWidget):
         probs: pd.DataFrame | None = None,
         flagged: pd.DataFrame | None = None,
         show_given: bool = True,
+        um_per_px: float | Callable[[str], float | None] | None = None,
+        next_step: str = AGAIN,
     ) -> None:
         super().__init__()
-        given = cells[LABEL].dropna().unique() if LABEL in cells else ()
-        self.classes = tuple(classes or class_names([*CLASSES, *given]))
         if not reader.strip():
             raise ValueError("reader: whose readings these are must be told; give a name")
-        if len(self.classes) > len(KEYS) or UNSURE in self.classes:
-            raise ValueError(f"classes: at most {len(KEYS)} have keys, and none is called {UNSURE!r}: {self.classes}")
-        self.path, self.reader = Path(path), reader.strip()
-        self._cells = cells.reset_index(drop=True)
+        given = cells[LABEL].dropna().unique() if LABEL in cells else ()
+        self.classes = _checked_classes(classes) if classes else class_names([*CLASSES, *given])
+        self.path, self.reader, self._next_step = Path(path), reader.strip(), next_step
+        crops = crops if callable(crops) else crops_of_array(cells, crops)
+        self._um_per_px = um_per_px if callable(um_per_px) else lambda _smear: um_per_px
+        added = added_cells(load_readings(self.path), cells)
+        self._cells = pd.concat([cells, added], ignore_index=True) if len(added) else cells.reset_index(drop=True)
+        self._rows = rows_by_name(self._cells)
+        self._names = list(self._rows)
         self._found = self._cells.reindex(columns=list(FOUND))
-        self._names = [f"{smear}, cell {cell}" for smear, cell in zip(cells[SMEAR], cells[CELL], strict=True)]
-        self._crop = crops if callable(crops) else crops_of_array(self._cells, crops)
-        self._pictures = CellPictures(self._cells, self._crop, smear_image)
+        places = {"n_found": len(cells), "folder": self.path.parent}
+        self._pictures = CellPictures(self._cells, crops, smear_image, **places)
         self._show_given = show_given
         given = self._cells[LABEL] if show_given and LABEL in self._cells else pd.Series(index=self._cells.index)
         self._given = given.astype(object).where(given.notna(), None).tolist()
@@ -119,6 +211,7 @@ class Labeller(anywidget.AnyWidget):
         offered += [UNCERTAIN] * (probs is not None) + [FLAGGED] * (flagged is not None)
         self._queues |= {name: name for name in (*offered, queue) if name != LIST}
         self.queue, self.sitting = queue, self._sit(queue)
+        self._alone = True  # no other process labels as this reader
         self.on_msg(self._heed)
 
     def table(self) -> pd.DataFrame:
@@ -128,11 +221,11 @@ class Labeller(anywidget.AnyWidget):
     def still(self, n: int = 36) -> Figure:
         """The next *n* cells of the queue, or the first of all when none is left, for pages that run nothing."""
         rows = list(islice(self.sitting.upcoming(), n)) or range(min(n, len(self._cells)))
-        return plot_contact_sheet(np.stack([self._crop(row) for row in rows]))
+        return plot_contact_sheet(np.stack([self._pictures.crop(row) for row in rows]))
 
     def advice(self) -> str:
         """What is left to read and what to do, in two or three sentences."""
-        n, n_read = len(self.sitting.queue), self.sitting.counts()["read"]
+        n, n_read = len(self.sitting.queue), self.sitting.n_read
         if not n and self.queue == UNLABELLED:
             return (
                 f"Nothing is left to label: each of the {len(self._cells)} cells has a label. To read them all the "
@@ -146,9 +239,24 @@ class Labeller(anywidget.AnyWidget):
                 "one key names the cell and brings the next, and each reading is saved at once."
             )
         return (
-            f'Every cell of the queue "{self.queue}" is read, {n} in all, and every reading is saved. Run the cells '
-            "below again: they take the readings in. Or choose another queue."
+            f'Every cell of the queue "{self.queue}" is read, {n} in all, and every reading is saved. '
+            f"{self._next_step} Or choose another queue."
         )
+
+    def agreement(self) -> list[str]:
+        """How far the readers of the table agree by now, a sentence per kappa; none where no cell has two readings."""
+        ratings = ratings_of(load_readings(self.path))
+        try:
+            table = agreement_table(ratings, ratings.index.get_level_values(SMEAR))
+        except ValueError:  # nobody else has read any of these cells
+            return []
+        kappas = table[table["statistic"].str.contains("kappa") & table["value"].notna()]
+        return [
+            f"{row.statistic}: {row.value:.2f}"
+            + (f", 95 % interval {row.low:.2f} to {row.high:.2f}" if np.isfinite(row.low) else "")
+            + f" ({row.n_cells} cells)"
+            for row in kappas.itertuples()
+        ]
 
     def _repr_mimebundle_(self, **options: Any) -> tuple[dict, dict]:
         """The widget, and for whoever has no kernel what it is and the cells that come next."""
@@ -173,62 +281,96 @@ class Labeller(anywidget.AnyWidget):
             readings = readings[readings[SESSION] == session]  # what the reader said before would give labels away
         return resume(rows, self._cells, readings, **who, second_look=again)
 
-    # What the page sends, and what it is told. Each view of the widget counts its own messages.
+    # What the page sends, and what it is answered. Each view of the widget counts its own messages.
 
     def _heed(self, _widget: object, message: dict[str, Any], _buffers: object) -> None:
         try:
             {
-                "hello": self._tell,
+                "hello": self._greet,
                 "say": self._say,
                 "undo": self._undo,
                 "queue": self._choose,
                 "want": self._show,
+                "field": self._show_field,
                 "sheet": self._lay_out,
+                "find": self._find,
+                "add": self._add,
+                "summary": self._sum_up,
             }[message["kind"]](message)
         except Exception as error:  # nobody sees what a callback raises
             self._tell(message, error=str(error) or type(error).__name__)
             if not isinstance(error, (ValueError, OSError)):
                 raise
 
-    def _tell(self, message: dict[str, Any], *, error: str = "") -> None:
-        """Where the sitting stands after *message*."""
+    def _tell(self, message: dict[str, Any], *, rows: Iterable[int] = (), error: str = "", **more: Any) -> None:
+        """Where the session stands after *message*, which changed what is said of *rows*."""
         sitting, counts = self.sitting, self.sitting.counts()
         last = sitting.acts[-1] if sitting.acts else ()
-        named = f"{self._names[last[0]]}: {sitting.label(last[0]) or 'skipped'}" if len(last) == 1 else ""
+        word = sitting.label(last[0]) or "skipped" if last else ""
         self.send(
             {
                 "kind": "state",
                 "view": message["view"],
                 "ack": message["id"],
                 "error": error,
-                "reader": self.reader,
-                "classes": [[key, name] for key, name in zip(KEYS, self.classes, strict=False)],
-                "colours": colours_of(self.classes),
                 "queue": self.queue,
-                "queues": list(self._queues),
                 "n": len(sitting.queue),
                 "words": self.advice(),
-                "read": counts["read"],
-                "skipped": counts["skipped"],
+                "read": sitting.n_read,
+                "skipped": counts.pop(SKIPPED, 0),
+                "counts": counts,
                 "upcoming": list(islice(sitting.upcoming(), AHEAD)),
                 "acts": len(sitting.acts),
-                "last": named or (f"{len(last)} cells: {sitting.label(last[0])}" if last else ""),
+                "latest": last[0] if last else None,
+                "last": f"{self._title(last[0]) if len(last) == 1 else f'{len(last)} cells'}: {word}" if last else "",
+                "changed": [[row, sitting.label(row)] for row in rows],
+                **more,
             }
         )
 
+    def _greet(self, message: dict[str, Any]) -> None:
+        """Beside the state, what stays as it is: classes with their keys, queues, and the name of what is kept."""
+        before, self._alone = self._alone, claim_reader(self.path, self.reader)
+        if self._alone and not before:
+            self.sitting = self._sit(self.queue)  # the other one may have read cells
+        about = {
+            "reader": self.reader,
+            "classes": list(zip(class_keys(self.classes), self.classes, strict=True)),
+            "colours": colours_of(self.classes),
+            "queues": list(self._queues),
+            "smears": list(dict.fromkeys(smear for smear, _ in self._names)),
+            "store": f"{self.path.resolve()} {self.reader}",
+            "elsewhere": not self._alone,
+        }
+        self._tell(message, about=about)
+
     def _say(self, message: dict[str, Any]) -> None:
-        rows, what, label = message["rows"], message["what"], message.get("label", "")
+        what, label = message["what"], message.get("label", "")
+        rows = message["rows"]
+        if message.get("again"):  # rows may be others by now, names are not
+            rows = [self._rows.get((smear, cell), -1) for smear, cell in message["names"]]
+            if -1 in rows:
+                raise ValueError(f"{message['names']}: no such cell here any more; its reading is not written")
         if what not in KINDS or what == UNDONE or (label and label not in self.classes):
             raise ValueError(f"{what} {label!r} is no reading of these classes: {', '.join(self.classes)}")
-        self._write(rows, what, label, message.get("comment", ""))
-        self.sitting = record(self.sitting, rows, what, label)
-        self._tell(message)
+        if not self._is_written(message):
+            self._write(rows, what, label, message.get("comment", ""), time=message.get("time"))
+            self.sitting.record(rows, what, label)
+        self._tell(message, rows=rows)
 
     def _undo(self, message: dict[str, Any]) -> None:
-        before, rows = undo(self.sitting)
-        self._write(rows, UNDONE)
-        self.sitting = before
-        self._tell(message)
+        rows = self.sitting.acts[-1] if self.sitting.acts and not self._is_written(message) else ()
+        if rows:
+            self._write(rows, UNDONE, time=message.get("time"))
+            self.sitting.undo()
+        self._tell(message, rows=rows)
+
+    def _is_written(self, message: dict[str, Any]) -> bool:
+        """Whether a message that the page sends anew was written before; its time tells."""
+        if not message.get("again"):
+            return False
+        readings = load_readings(self.path)
+        return bool((readings[TIME].eq(_moment(message["time"])) & readings[READER].eq(self.reader)).any())
 
     def _choose(self, message: dict[str, Any]) -> None:
         self.sitting = self._sit(message["queue"])
@@ -238,14 +380,68 @@ class Labeller(anywidget.AnyWidget):
     def _show(self, message: dict[str, Any]) -> None:
         """The pictures of the rows that the page wants."""
         for row in message["rows"]:
-            card = {"kind": "card", "row": row, "name": self._names[row], "given": self._given[row], "circle": None}
+            smear, cell = self._names[row]
+            before, after = self.sitting.neighbours(row)
+            card = {"kind": "card", "row": row, "name": self._title(row), "smear": smear, "cell": cell}
+            card |= {"given": self._given[row], "label": self.sitting.label(row), "before": before, "after": after}
             try:
-                crop, around = self._pictures.crop_file(row), self._pictures.around(row)
+                self.send(card, buffers=[self._pictures.crop_file(row)])
             except (ValueError, OSError) as error:  # one picture that is damaged does not hold up the others
                 self.send(card | {"problem": str(error)})
-                continue
-            circle = [around.x, around.y, around.radius] if around else None
-            self.send(card | {"circle": circle}, buffers=[crop, *([around.file] if around else [])])
+
+    def _show_field(self, message: dict[str, Any]) -> None:
+        """The whole field of a smear, with the place of each of its cells."""
+        smear = message["smear"]
+        field = {"kind": "field", "smear": smear, "um_per_px": self._um_per_px(smear), "problem": ""}
+        try:
+            picture = self._pictures.field(smear)
+        except (ValueError, OSError) as error:
+            self.send(field | {"problem": str(error)})
+            return
+        if picture is None:
+            self.send(field | {"problem": "The image of this smear is not here: the cell alone is shown."})
+            return
+        cells = [[row, *place, self.sitting.label(row)] for row, *place in self._pictures.places(smear)]
+        self.send(field | {"width": picture.width, "height": picture.height, "cells": cells}, buffers=[picture.file])
+
+    def _find(self, message: dict[str, Any]) -> None:
+        """The row of a cell by its smear and number."""
+        row = self._rows.get((message["smear"], message["cell"]))
+        missing = f"there is no cell {message['cell']} in {message['smear']}" if row is None else ""
+        self._tell(message, error=missing, found=row)
+
+    def _add(self, message: dict[str, Any]) -> None:
+        """A cell that the finder missed, of the smear's typical size, at a place that the reader clicked."""
+        smear, x, y = message["smear"], float(message["x"]), float(message["y"])
+        near = self._pictures.nearest(smear, x, y)
+        if near is not None:
+            self._tell(message, found=near)
+            return
+        others = load_readings(self.path)  # another reader may have added some since
+        numbers = [cell for name, cell in self._names if name == smear]
+        cell = 1 + max([*numbers, *others.loc[others[SMEAR] == smear, CELL]])
+        radius = float(self._cells.loc[self._cells[SMEAR] == smear, RADIUS].median())
+        place = {SMEAR: smear, CELL: cell, X: round(x, 2), Y: round(y, 2), RADIUS: round(radius, 2)}
+        self._pictures.add(place, size_px=self._pictures.crop(0).shape[0])
+        row = len(self._cells)
+        self._cells, self._found = (
+            pd.concat([table, pd.DataFrame([place])], ignore_index=True) for table in (self._cells, self._found)
+        )
+        self._rows[smear, cell] = row
+        self._names.append((smear, cell))
+        self._given.append(None)
+        self._write([row], SKIPPED)
+        self.sitting.add(row)
+        self.sitting.record([row], SKIPPED)
+        self._tell(message, rows=[row], found=row)
+        self._show_field({"smear": smear})
+
+    def _sum_up(self, message: dict[str, Any]) -> None:
+        self._tell(message, agreement=self.agreement())
+
+    def _title(self, row: int) -> str:
+        smear, cell = self._names[row]
+        return f"{smear}, cell {cell}"
 
     def _lay_out(self, message: dict[str, Any]) -> None:
         """One page of the sheet of a class: all cells that are called so by now."""
@@ -256,8 +452,8 @@ class Labeller(anywidget.AnyWidget):
         if probs is not None and PROB + str(label) in probs and len(rows):
             # What the model doubts most stands first: there the odd ones are.
             doubt = probs.drop_duplicates([SMEAR, CELL]).set_index([SMEAR, CELL])[PROB + label]
-            own = doubt.reindex(pd.MultiIndex.from_frame(self._cells.loc[rows, [SMEAR, CELL]]))
-            rows = rows[np.argsort(own.to_numpy(), kind="stable")]
+            doubt = doubt.reindex(pd.MultiIndex.from_frame(self._cells.loc[rows, [SMEAR, CELL]]))
+            rows = rows[np.argsort(doubt.to_numpy(), kind="stable")]
         pages = max(1, -(-len(rows) // per_page))
         page = min(max(0, message["page"]), pages - 1)
         shown = rows[page * per_page : (page + 1) * per_page].tolist()
@@ -266,12 +462,20 @@ class Labeller(anywidget.AnyWidget):
             "n": len(rows),
             "columns": SHEET_COLUMNS,
             "side": THUMB_PX,
-            "names": [self._names[row] for row in shown],
+            "names": [self._title(row) for row in shown],
+            "cells": [self._names[row] for row in shown],
         }
         self.send(sheet, buffers=[self._pictures.sheet_file(shown, SHEET_COLUMNS)] if shown else [])
 
-    def _write(self, rows: Sequence[int], kind: str, label: str = "", comment: str = "") -> None:
-        told = {"reader": self.reader, "session": self.sitting.session, "comment": comment}
-        told |= {"kind": kind, "label": label if kind == NAMED else ""}
+    def _write(
+        self, rows: Sequence[int], kind: str, label: str = "", comment: str = "", *, time: float | None = None
+    ) -> None:
+        common = {"reader": self.reader, "session": self.sitting.session, "comment": comment}
+        common |= {"kind": kind, "label": label if kind == NAMED else "", "time": _moment(time)}
         found = self._found.iloc[list(rows)].to_dict("records")
-        append_readings(self.path, [Reading(**cell, **told) for cell in found])
+        append_readings(self.path, [Reading(**cell, **common) for cell in found])
+
+
+def _moment(time_ms: float | None) -> datetime | None:
+    """The page's clock, milliseconds since 1970, as a time; None where it told none."""
+    return None if time_ms is None else datetime.fromtimestamp(time_ms / 1000, UTC)
