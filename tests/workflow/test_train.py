@@ -125,6 +125,24 @@ def test_what_is_left_out_is_said(labelled, folder):
     assert all(html.escape(note) in page for note in training.notes)
 
 
+@pytest.mark.slow
+def test_cells_that_readers_added_or_struck_out_count_as_such(labelled, folder):
+    readings = readings_of(folder, labelled[1])
+    append_readings(folder / "readings.csv", readings)
+    cells = pd.read_csv(folder / "cells.csv")
+    last = cells.query("smear == 'synthetic_00.png'")["cell"].max()
+    extra = readings.head(1).assign(kind="label", cell=last + 1, x_px=60.0, y_px=60.0, label="normal")
+    struck = readings.tail(1).assign(kind="strike", label="")
+    append_readings(folder / "readings.csv", pd.concat([extra, struck]))
+    training = train_model(folder, say=silent)
+    assert "1 cells are left out: strike" in training.notes
+    card = load_model(training.model).card
+    named = [*readings["label"].iloc[:-1], "normal"]
+    border = [*cells.merge(readings[["smear", "cell"]].iloc[:-1])["border"], False]
+    whole = pd.Series(named)[~np.array(border)]
+    assert {name: card.scores[f"support_{name}"] for name in card.classes} == whole.value_counts().to_dict()
+
+
 def test_what_cannot_be_trained_is_refused_with_the_next_command(labelled, folder, capsys):
     assert main(["train", str(folder.parent)]) == 2
     assert "rbcnb segment IMAGES --out" in capsys.readouterr().err

@@ -1,0 +1,94 @@
+"""Readings of one folder go to the cells of another as they were written, whatever the numbers are there."""
+
+import pandas as pd
+import pytest
+
+from rbcnb.cli import main
+from rbcnb.labels.consensus import added_cells, current_labels
+from rbcnb.labels.import_export import import_labels
+from rbcnb.labels.merge_readings import is_readings
+from rbcnb.labels.readings import Reading, append_readings, load_readings
+from rbcnb.smears.images import SmearError
+
+FOUND = [("a.png", 0, 10.0, 10.0), ("a.png", 1, 50.0, 10.0), ("b.png", 0, 30.0, 30.0)]
+
+
+def cells_csv(folder, cells):
+    folder.mkdir(exist_ok=True)
+    table = pd.DataFrame(cells, columns=["smear", "cell", "x_px", "y_px"]).assign(radius_px=8.0)
+    table.to_csv(folder / "cells.csv", index=False)
+    return folder
+
+
+def reading(smear, cell, x, y, reader="anna", **more):
+    return Reading(smear=smear, cell=cell, x_px=x, y_px=y, radius_px=8.0, reader=reader, **{"label": "normal"} | more)
+
+
+@pytest.fixture
+def source(tmp_path):
+    """Two readers' words: labels, a skip, an unsure one and an undo, with a comment."""
+    path = tmp_path / "there" / "readings.csv"
+    readings = [
+        reading("a.png", 0, 10.0, 10.0, comment='thick, "blue"'),
+        reading("a.png", 1, 50.0, 10.0, kind="skip", label=""),
+        reading("a.png", 1, 50.0, 10.0, label="codocyte"),
+        reading("b.png", 0, 30.0, 30.0, reader="ben", kind="unsure", label=""),
+        reading("b.png", 0, 30.0, 30.0, label="codocyte"),
+        reading("b.png", 0, 30.0, 30.0, kind="undo", label=""),
+    ]
+    append_readings(path, readings)
+    return path
+
+
+def test_all_of_them_arrive_as_they_were_written(source, tmp_path):
+    folder = cells_csv(tmp_path / "here", FOUND)
+    summary = import_labels(source, folder)
+    assert summary.startswith("6 readings by anna, ben added")
+    there = load_readings(source)
+    pd.testing.assert_frame_equal(load_readings(folder / "readings.csv"), there)
+    assert import_labels(source, folder).startswith("0 readings by nobody")
+    pd.testing.assert_frame_equal(load_readings(folder / "readings.csv"), there)
+
+
+def test_they_find_their_cells_by_place_and_what_was_missed_is_added(source, tmp_path):
+    moved = [("a.png", 0, 50.0, 12.0), ("a.png", 1, 11.0, 10.0), ("b.png", 0, 80.0, 80.0), ("b.png", 1, 90.0, 9.0)]
+    folder = cells_csv(tmp_path / "here", moved)
+    assert main(["import-labels", str(source), str(folder)]) == 0
+    readings = load_readings(folder / "readings.csv")
+    words = current_labels(readings).set_index(["smear", "cell"])
+    assert words.loc[("a.png", 1), "label"] == "normal"
+    assert words.loc[("a.png", 0), "label"] == "codocyte"
+    added = added_cells(readings, pd.read_csv(folder / "cells.csv"))
+    assert added[["smear", "cell", "x_px"]].to_numpy().tolist() == [["b.png", 2, 30.0]]
+    assert words.loc[("b.png", 2), "kind"] == "unsure"
+
+
+def test_one_reader_and_names_in_other_writing(source, tmp_path):
+    folder = cells_csv(tmp_path / "here", [("A.PNG", 0, 10.0, 10.0), ("B.PNG", 0, 30.0, 30.0)])
+    import_labels(source, folder, reader="ben")
+    readings = load_readings(folder / "readings.csv")
+    assert readings["reader"].tolist() == ["ben"]
+    assert readings["smear"].tolist() == ["B.PNG"]
+
+
+def test_what_has_no_cell_here_is_named_and_the_rest_is_done(source, tmp_path, capsys):
+    append_readings(source, [Reading(smear="a.png", cell=77, reader="anna", label="normal")])
+    folder = cells_csv(tmp_path / "here", FOUND[:2])
+    with pytest.raises(SmearError, match=r"b\.png"):
+        import_labels(source, folder)
+    assert not (folder / "readings.csv").exists()
+    assert main(["import-labels", str(source), str(folder)]) == 1
+    printed = capsys.readouterr()
+    assert "3 readings by anna added" in printed.out
+    assert "4 left out" in printed.out
+    assert "'b.png'" in printed.err
+    assert "anna's reading of cell 77 of a.png: it has no place" in printed.err
+
+
+def test_other_tables_need_a_reader(source, tmp_path):
+    assert is_readings(source)
+    other = tmp_path / "labels.csv"
+    other.write_text("smear,x_px,y_px,label\na.png,10,10,normal\n")
+    assert not is_readings(other)
+    with pytest.raises(SmearError, match="say --reader NAME"):
+        import_labels(other, cells_csv(tmp_path / "here", FOUND))
