@@ -228,15 +228,17 @@ def _on_cells(
         return labels.assign(**circles)[~lost]
     cell, of = matched(cells, labels)
     exchanged, _ = matched(cells, labels.rename(columns={X: Y, Y: X}))
-    if len(of) < len(labels) / 2:
-        n_met = f"{source}: most labels meet no cell of {cells_csv}: {len(of)} of {len(labels)} do"
-        if len(exchanged) > max(len(of), len(labels) / 2):
-            raise LabelFileError(f"{n_met}, and {len(exchanged)} would if x and y were exchanged; exchange the columns")
-        if len(labels) >= _FEW:
-            raise LabelFileError(
-                f"{n_met}, as by chance, so that nothing is imported; see that places are pixels of these images, or "
-                "import into a folder without cells.csv, where each label is a cell of its own"
-            )
+    met = f"{source}: {len(of)} of {len(labels)} labels meet a cell of {cells_csv}"
+    if len(exchanged) >= max(len(labels) / 2, len(of) + max(2, len(labels) / 5)):
+        raise LabelFileError(
+            f"{met}, so that most meet no cell or a wrong one, and {len(exchanged)} would if x and y were exchanged; "
+            "exchange the columns"
+        )
+    if len(labels) >= _FEW and len(of) < len(labels) / 2:
+        raise LabelFileError(
+            f"{met}: most labels meet no cell, and some do by chance, so that nothing is imported; see that places are "
+            "pixels of these images, or import into a folder without cells.csv, where each label is a cell of its own"
+        )
     found = cells.loc[cell, [*FOUND]].assign(**{name: labels.loc[of, name].to_numpy() for name in (LABEL, WHERE)})
     reach = MATCH_RADII * cells.groupby(SMEAR)[RADIUS].median()
     for row in labels.drop(index=of).itertuples():

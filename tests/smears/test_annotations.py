@@ -273,7 +273,7 @@ def test_a_mark_that_cannot_be_used_is_named_and_the_others_are_done(tmp_path):
         ("a.qpdata", "", "is of QuPath's data"),
         ("RoiSet.zip", "PK", "ImageJ's regions"),
         ("a.csv", "x,y,label\n1,2,normal\n", "row 1 lacks smear: its columns are x, y, label"),
-        ("a.txt", "nothing of the kind\n", "row 1 lacks smear, x_px, y_px, label"),
+        ("a.txt", "nothing of the kind\n", "row 1 is .nothing of the kind.: no comma"),
         ("a.json", "{}", "holds no labels in a form that is known"),
         ("a.dcm", "", "is of DICOM"),
     ],
