@@ -40,6 +40,7 @@ FOLDER = "folder"  # per class
 CELLS_CSV = "cells.csv"
 LAYOUTS = (FOLDER, CHULA, CSV, *FORMATS)
 OUT_LAYOUTS = (FOLDER, CHULA, CSV, *WRITERS)
+_FILE = "file"  # in smears.csv: where an image lies
 _FEW = 5  # of fewer labels chance may be the reason that most meet no cell
 
 
@@ -79,23 +80,23 @@ def import_labels(
         SmearError, LogbookError: what cannot be read, with file, row and remedy; also where most labels meet no cell.
     """
     source, table, errors_here = Path(source), readings_file(into), list[SmearError]()
-    layout = layout or layout_of(source)
+    layout, images = layout or layout_of(source), _images(table.parent, smears)
     if layout in (FOLDER, CHULA):
         labels = {FOLDER: read_class_folder, CHULA: read_chula_points}[layout](source)
     else:
-        aids = Aids(Path(smears) if smears else None, pixel_um)
+        aids = Aids(images, pixel_um)
         labels = read_annotations(source, layout=layout, aids=aids, errors=errors_here)
     cells_csv, before = table.parent / CELLS_CSV, load_readings(table)
     cells, names, among = None, None, f"images of {smears}"
     if cells_csv.exists():
         cells, among = read_cells(cells_csv), f"smears of {cells_csv}"
         names = known_smears(cells, cells_csv)
-    elif smears:
-        names = [path.name for path in images_in(Path(smears))]
+    elif images:
+        names = images
     known = {"names": names, "among": among, "classes": before[LABEL].dropna().unique()}
     labels = tidied_labels(labels, source, **known, errors=errors_here).reset_index(drop=True)
-    if smears and X in labels:
-        shapes = image_shapes(Path(smears), labels[SMEAR].unique())
+    if images and X in labels:
+        shapes = image_shapes(images, labels[SMEAR].unique())
         there = [
             labels_inside(rows, shapes[smear], errors_here, source) if smear in shapes else rows
             for smear, rows in labels.groupby(SMEAR, sort=False)
@@ -173,7 +174,7 @@ def export_labels(
     if layout == FOLDER:
         write_class_folder(labels, pictures_of(labels, table.parent), out)
     elif layout in WRITERS:
-        shapes = image_shapes(Path(smears), labels[SMEAR].unique()) if smears else {}
+        shapes = image_shapes(_images(table.parent, smears), labels[SMEAR].unique())
         write_annotations(labels, shapes, out, layout=layout)
     else:
         (write_labels_csv if layout == CSV else write_chula_points)(labels, out)
@@ -213,6 +214,16 @@ def known_smears(cells: pd.DataFrame, cells_csv: Path) -> list[str]:
     smears = cells_csv.with_name("smears.csv")
     more = pd.read_csv(smears, dtype={SMEAR: str})[SMEAR].dropna() if smears.exists() else []
     return list(dict.fromkeys([*cells[SMEAR], *more]))
+
+
+def _images(folder: Path, smears: str | Path | None) -> dict[str, Path]:
+    """File name -> image, in the folder *smears*, or where ``smears.csv`` of *folder* says that it lies."""
+    if smears is not None:
+        return {path.name: path for path in images_in(Path(smears))}
+    smears_csv = folder / "smears.csv"
+    table = pd.read_csv(smears_csv, dtype=str) if smears_csv.exists() else pd.DataFrame()
+    named = zip(table[SMEAR], map(Path, table[_FILE]), strict=True) if _FILE in table else ()
+    return {smear: path for smear, path in named if path.is_file()}
 
 
 def _on_cells(
