@@ -32,7 +32,7 @@ SYNONYMS = {  # names that a column may have, as `plain_name` writes them
 }
 NEEDED = (SMEAR, X, Y, LABEL)
 _SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
-_MOST_FAULTS = 20  # rows that are named one by one
+_MOST_FAULTS = 50  # rows that are named one by one
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.IGNORECASE)
 _THOUSANDS = re.compile(r"[+-]?[1-9]\d{0,2}([.,])\d{3}")  # 1,234 may be 1234 as well as 1.234
 _WORKBOOKS = {b"PK\x03\x04": "a workbook or an archive", b"\xd0\xcf\x11\xe0": "a workbook of an older Excel"}

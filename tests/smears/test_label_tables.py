@@ -194,9 +194,14 @@ def test_a_remark_may_have_several_lines(tmp_path):
     assert (table[LABEL].tolist(), errors) == (["a", "b"], [])
 
 
+def test_a_header_alone_is_a_table_without_labels(tmp_path):
+    table, errors, notes = read(tmp_path / "a.csv", HEADER)
+    assert (len(table), errors, notes) == (0, [], [])
+
+
 def test_many_faults_are_counted(tmp_path):
-    _, errors, _ = read(tmp_path / "a.csv", HEADER + "".join(f"P2,a,{n},x\n" for n in range(50)))
-    assert len(errors) == 21
+    _, errors, _ = read(tmp_path / "a.csv", HEADER + "".join(f"P2,a,{n},x\n" for n in range(80)))
+    assert len(errors) == 51
     assert "30 labels more cannot be used" in errors[-1]
 
 
