@@ -41,6 +41,7 @@ FOLDER = "folder"  # per class
 CELLS_CSV = "cells.csv"
 LAYOUTS = (FOLDER, CHULA, CSV, *FORMATS)
 OUT_LAYOUTS = (FOLDER, CHULA, CSV, *WRITERS)
+_FILE = "file"  # in smears.csv: where an image lies
 _FEW = 5  # of fewer labels chance may be the reason that most meet no cell
 
 
@@ -87,11 +88,11 @@ def import_labels(
         return merge_readings(source, table, cells, reader=reader, errors=errors)
     if reader is None:
         raise LabelFileError(f"{source}: nobody is named whose labels these are; say --reader NAME")
-    layout = layout or layout_of(source)
+    layout, images = layout or layout_of(source), _images(table.parent, smears)
     if layout in (FOLDER, CHULA):
         labels = {FOLDER: read_class_folder, CHULA: read_chula_points}[layout](source)
     else:
-        aids = Aids(Path(smears) if smears else None, pixel_um)
+        aids = Aids(images, pixel_um)
         labels = read_annotations(source, layout=layout, aids=aids, errors=errors_here)
     cells_csv, before = table.parent / CELLS_CSV, load_readings(table)
     cells, names, among = None, None, f"images of {smears}"
@@ -99,12 +100,12 @@ def import_labels(
         cells, among = read_cells(cells_csv), f"smears of {cells_csv}"
         names = known_smears(cells, cells_csv)
         cells = pd.concat([cells, added_cells(before, cells)], ignore_index=True)
-    elif smears:
-        names = [path.name for path in images_in(Path(smears))]
+    elif images:
+        names = images
     known = {"names": names, "among": among, "classes": before[LABEL].dropna().unique()}
     labels = tidied_labels(labels, source, **known, errors=errors_here).reset_index(drop=True)
-    if smears and X in labels:
-        shapes = image_shapes(Path(smears), labels[SMEAR].unique())
+    if images and X in labels:
+        shapes = image_shapes(images, labels[SMEAR].unique())
         there = [
             labels_inside(rows, shapes[smear], errors_here, source) if smear in shapes else rows
             for smear, rows in labels.groupby(SMEAR, sort=False)
@@ -182,7 +183,7 @@ def export_labels(
     if layout == FOLDER:
         write_class_folder(labels, pictures_of(labels, table.parent), out)
     elif layout in WRITERS:
-        shapes = image_shapes(Path(smears), labels[SMEAR].unique()) if smears else {}
+        shapes = image_shapes(_images(table.parent, smears), labels[SMEAR].unique())
         write_annotations(labels, shapes, out, layout=layout)
     else:
         (write_labels_csv if layout == CSV else write_chula_points)(labels, out)
@@ -224,6 +225,16 @@ def known_smears(cells: pd.DataFrame, cells_csv: Path) -> list[str]:
     return list(dict.fromkeys([*cells[SMEAR], *more]))
 
 
+def _images(folder: Path, smears: str | Path | None) -> dict[str, Path]:
+    """File name -> image, in the folder *smears*, or where ``smears.csv`` of *folder* says that it lies."""
+    if smears is not None:
+        return {path.name: path for path in images_in(Path(smears))}
+    smears_csv = folder / "smears.csv"
+    table = pd.read_csv(smears_csv, dtype=str) if smears_csv.exists() else pd.DataFrame()
+    named = zip(table[SMEAR], map(Path, table[_FILE]), strict=True) if _FILE in table else ()
+    return {smear: path for smear, path in named if path.is_file()}
+
+
 def _on_cells(
     labels: pd.DataFrame, cells: pd.DataFrame, source: Path, cells_csv: Path, errors: list[SmearError]
 ) -> pd.DataFrame:
@@ -237,15 +248,17 @@ def _on_cells(
         return labels.assign(**circles)[~lost]
     cell, of = matched(cells, labels)
     exchanged, _ = matched(cells, labels.rename(columns={X: Y, Y: X}))
-    if len(of) < len(labels) / 2:
-        n_met = f"{source}: most labels meet no cell of {cells_csv}: {len(of)} of {len(labels)} do"
-        if len(exchanged) > max(len(of), len(labels) / 2):
-            raise LabelFileError(f"{n_met}, and {len(exchanged)} would if x and y were exchanged; exchange the columns")
-        if len(labels) >= _FEW:
-            raise LabelFileError(
-                f"{n_met}, as by chance, so that nothing is imported; see that places are pixels of these images, or "
-                "import into a folder without cells.csv, where each label is a cell of its own"
-            )
+    met = f"{source}: {len(of)} of {len(labels)} labels meet a cell of {cells_csv}"
+    if len(exchanged) >= max(len(labels) / 2, len(of) + max(2, len(labels) / 5)):
+        raise LabelFileError(
+            f"{met}, so that most meet no cell or a wrong one, and {len(exchanged)} would if x and y were exchanged; "
+            "exchange the columns"
+        )
+    if len(labels) >= _FEW and len(of) < len(labels) / 2:
+        raise LabelFileError(
+            f"{met}: most labels meet no cell, and some do by chance, so that nothing is imported; see that places are "
+            "pixels of these images, or import into a folder without cells.csv, where each label is a cell of its own"
+        )
     found = cells.loc[cell, [*FOUND]].assign(**{name: labels.loc[of, name].to_numpy() for name in (LABEL, WHERE)})
     reach = MATCH_RADII * cells.groupby(SMEAR)[RADIUS].median()
     for row in labels.drop(index=of).itertuples():

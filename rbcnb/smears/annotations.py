@@ -14,7 +14,8 @@ import json
 import re
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 from xml.etree import ElementTree
@@ -102,7 +103,7 @@ Place = tuple[float, float, float]  # x_px, y_px, radius_px
 class Aids:
     """What a file of labels may leave out."""
 
-    smears: Path | None = None  # folder of the images
+    images: Mapping[str, Path] = field(default_factory=dict)  # file name -> where it lies
     pixel_um: float | None = None  # side of a pixel
 
 
@@ -157,12 +158,11 @@ def read_files(
             tables.append(labels_of_table(read_text_table(path), errors=errors))
             continue
         try:
-            found = FORMATS[layout](path, aids or Aids())
+            tables.append(_usable_marks(path, FORMATS[layout](path, aids or Aids()), errors))
         except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
             if isinstance(error, SmearError):
                 raise
             raise AnnotationError(f"{path}: cannot be read as {layout} ({error!r}); export it again") from error
-        tables.append(_usable_marks(path, found, errors))
     return pd.concat([table for table in tables if len(table)] or tables, ignore_index=True)
 
 
@@ -218,20 +218,14 @@ def format_of(path: Path) -> str | None:
     return _table_format(read_text_table(path))
 
 
-def images_named(folder: Path, names: Iterable[str]) -> dict[str, Path]:
-    """name -> image in *folder*, of those of *names* that mean one."""
-    paths = {path.name: path for path in images_in(folder)}
-    matched, _ = match_names(names, paths)
-    return {name: paths[image] for name, image in matched.items()}
-
-
-def image_shapes(folder: Path, names: Iterable[str]) -> dict[str, tuple[int, int]]:
-    """name -> (height, width) of the images in *folder* that *names* mean, in pixels.
+def image_shapes(images: Mapping[str, Path], names: Iterable[str]) -> dict[str, tuple[int, int]]:
+    """name -> (height, width) in pixels of the *images* (file name -> path) that *names* mean.
 
     Raises:
         SmearError: an image cannot be read.
     """
-    return {name: read_image(path).shape[:2] for name, path in images_named(folder, names).items()}
+    matched, _ = match_names(names, images)
+    return {name: read_image(images[image]).shape[:2] for name, image in matched.items()}
 
 
 def _xml_format(path: Path, root: ElementTree.Element) -> str:
@@ -359,9 +353,9 @@ def _read_yolo(path: Path, aids: Aids) -> Marks:
     classes, keypoints = _yolo_classes(path)
     folder = path.parent
     beside = [Path(*("images" if part == "labels" else part for part in folder.parts)), folder.parent / "images"]
-    folders = [aids.smears, folder, *beside]
-    found = (images_named(folder, [path.stem]) for folder in folders if folder and folder.is_dir())
-    image = next((images[path.stem] for images in found if images), None)
+    near = ({image.name: image for image in images_in(place)} for place in (folder, *beside) if place.is_dir())
+    found = ((images, match_names([path.stem], images)[0]) for images in chain([aids.images], near))
+    image = next((images[matched[path.stem]] for images, matched in found if matched), None)
     if image is None:
         raise AnnotationError(
             f"{path}: YOLO gives places as shares of the image, and no image {path.stem} is beside it or in images; "
@@ -551,6 +545,8 @@ def _outline(points: np.ndarray) -> Place:
 def _seen_keypoints(numbers: list[float]) -> tuple[float, float]:
     """The middle of the keypoints that are marked, x, y, visibility of each in a row."""
     points = np.array(numbers, float).reshape(-1, 3)
+    if not (points[:, 2] > 0).any():
+        raise ValueError("none of its key points is marked")
     return tuple(points[points[:, 2] > 0, :2].mean(axis=0))
 
 

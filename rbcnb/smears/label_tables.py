@@ -32,7 +32,7 @@ SYNONYMS = {  # names that a column may have, as `plain_name` writes them
 }
 NEEDED = (SMEAR, X, Y, LABEL)
 _SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
-_MOST_FAULTS = 20  # rows that are named one by one
+_MOST_FAULTS = 50  # rows that are named one by one
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.IGNORECASE)
 _THOUSANDS = re.compile(r"[+-]?[1-9]\d{0,2}([.,])\d{3}")  # 1,234 may be 1234 as well as 1.234
 _WORKBOOKS = {b"PK\x03\x04": "a workbook or an archive", b"\xd0\xcf\x11\xe0": "a workbook of an older Excel"}
@@ -86,7 +86,7 @@ def read_text_table(path: str | Path) -> TextTable:
             values += [""] * (len(header) - len(values))
         if not any(values[len(header) :]):
             values = values[: len(header)]
-        if len(values) == len(header) and not any("\n" in value or "\r" in value for value in values[:width]):
+        if len(values) == len(header):
             fields[row] = values
         elif row != last:
             faults[row] = LabelError(
@@ -97,6 +97,7 @@ def read_text_table(path: str | Path) -> TextTable:
             faults[row] = LabelError(
                 f"{path}: row {row} has more or fewer fields than the header: {len(values)}, not {len(header)}, with "
                 f"{_name_of(separator)} between them; give it one value for each column"
+                + (", and numbers a decimal point" if separator == "," and len(values) > len(header) else "")
             )
     table = pd.DataFrame.from_dict(fields, orient="index", columns=pd.Index(header, dtype=object), dtype=object)
     return TextTable(path, table, header_row, separator, faults)
@@ -137,6 +138,8 @@ def labels_of_table(
     def leave_out(row: int, cause: str) -> None:
         faults.setdefault(row, LabelError(f"{where[row]} {cause}"))
 
+    for row in labels.index[columns.apply(lambda texts: texts.str.contains(r"[\r\n]")).any(axis=1)]:
+        leave_out(row, "goes on in the next line within quotation marks; close or remove them")
     for row in labels.index[labels[SMEAR] == ""]:
         leave_out(row, "names no smear; name the image or drop the row")
     for row in labels.index[labels[LABEL] == ""]:
@@ -402,6 +405,8 @@ def _header_fault(table: TextTable, missing: list[str]) -> str:
     where = f"{table.path}: row {table.header_row}"
     if any(_NUMBER.fullmatch(name.replace(",", ".")) for name in names):
         return f"{where} holds values where the names of the columns belong; put {','.join(NEEDED)} above it"
+    if len(names) == 1:
+        return f"{where} is {names[0]!r}: no comma, semicolon or tab parts it into {', '.join(NEEDED)}; save it as CSV"
     return (
         f"{where} lacks {', '.join(missing)}: its columns are {', '.join(names)}, with "
         f"{_name_of(table.separator)} between them; name them {', '.join(NEEDED)}[, {RADIUS}]"

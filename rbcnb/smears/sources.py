@@ -116,7 +116,7 @@ def folder_smears(folder: str | Path, *, errors: list[SmearError] | None = None)
         raise SmearError(f"{folder}: no image in it; put smears there as {COMMON_SUFFIXES}")
     for place, message in unread_in(folder):
         warnings.warn(f"{place}: {message}", SmearWarning, stacklevel=2)
-    labels, source = _labels_beside(folder, [path.name for path in paths], errors)
+    labels, source = _labels_beside(folder, paths, errors)
     truths = dict(iter(labels.groupby(SMEAR, sort=False)))
     for smear in read_smears([(path, None) for path in paths], identical_image_groups(paths), errors):
         if smear.name in truths:
@@ -153,17 +153,18 @@ def label_files(folder: str | Path) -> list[Path]:
     return named + [path for paths in annotations_beside(Path(folder)).values() for path in paths if path not in named]
 
 
-def _labels_beside(folder: Path, names: list[str], errors: list[SmearError] | None) -> tuple[pd.DataFrame, Path]:
-    """The labels that lie among the images *names* of *folder*, and what they are from."""
+def _labels_beside(folder: Path, images: list[Path], errors: list[SmearError] | None) -> tuple[pd.DataFrame, Path]:
+    """The labels that lie among the *images* of *folder*, and what they are from."""
+    named = {path.name: path for path in images}
     if (table := label_file(folder)) is not None:
-        return read_label_table(table, names=names, errors=errors), table
+        return read_label_table(table, names=named, errors=errors), table
     found = annotations_beside(folder)
     if len(found) > 1:
         files = ", ".join(paths[0].name for paths in found.values())
         raise SmearError(f"{folder}: holds labels as {', '.join(found)} ({files}); keep one of them beside the images")
     for layout, paths in found.items():
-        labels = read_files(paths, layout=layout, aids=Aids(folder), errors=errors)
-        return tidied_labels(labels, folder, names=names, errors=errors), folder
+        labels = read_files(paths, layout=layout, aids=Aids(named), errors=errors)
+        return tidied_labels(labels, folder, names=named, errors=errors), folder
     return pd.DataFrame(columns=[SMEAR]), folder
 
 

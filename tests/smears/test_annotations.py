@@ -204,6 +204,18 @@ def test_an_export_comes_back(readings, tmp_path, layout):
     assert back[[X, Y, RADIUS]].to_numpy() == pytest.approx(table[[X, Y, RADIUS]].to_numpy(), abs=1e-5)
 
 
+def test_images_are_found_where_segment_says_that_they_lie(readings, tmp_path):
+    source, smears, table = readings
+    names = table[SMEAR].unique()
+    files = pd.DataFrame({SMEAR: names, "file": [smears / name for name in names]})
+    files.to_csv(tmp_path / "smears.csv", index=False)
+    assert "8 labels written" in export_labels(source, tmp_path / "out", layout="yolo")
+    outside = "smear,x_px,y_px,label\nb 1,5,6,normal\nb 1,5,600,normal\n"
+    errors = []
+    import_labels(write(tmp_path / "a.csv", outside), source, reader="bo", errors=errors)
+    assert "row 3 puts a cell at x_px 5, y_px 600, outside of the 320 x 240 image b 1.png" in str(errors[0])
+
+
 @pytest.mark.parametrize("layout", WRITERS)
 def test_points_come_back_or_are_refused(tmp_path, layout):
     points = pd.DataFrame({SMEAR: "a.png", X: [3.5, 8.0], Y: [4.0, 9.0], RADIUS: NAN, LABEL: ["normal", "codocyte"]})
@@ -240,6 +252,37 @@ def test_files_of_one_program_serve_in_place_of_labels_csv(tmp_path):
     assert [smear.truth is None for smear in folder_smears(tmp_path)] == [True, False]
 
 
+def places_of(document, path=()):
+    """The keys that lead to each value of a JSON document."""
+    inside = (
+        document.items() if isinstance(document, dict) else enumerate(document if isinstance(document, list) else ())
+    )
+    for key, value in inside:
+        yield (*path, key)
+        yield from places_of(value, (*path, key))
+
+
+@pytest.mark.parametrize(
+    ("name", "document"), [("coco", COCO), ("labelme", LABELME), ("via", VIA_JSON), ("geojson", GEOJSON)]
+)
+def test_whatever_stands_in_a_document_is_read_or_named(tmp_path, name, document):
+    for place in places_of(document):
+        for strange in (None, "x", -1, []):
+            changed = within = json.loads(json.dumps(document))
+            for key in place[:-1]:
+                within = within[key]
+            within[place[-1]] = strange
+            path = write(tmp_path / "a.json", changed)
+            errors = []
+            try:
+                table = read_annotations(path, layout=name, errors=errors)
+            except SmearError as error:
+                errors.append(error)
+            else:
+                assert np.isfinite(table[[X, Y]].to_numpy(float)).all()
+            assert all(str(error).startswith(str(path)) for error in errors)
+
+
 def test_a_mark_that_cannot_be_used_is_named_and_the_others_are_done(tmp_path):
     bad = {"id": 4, "image_id": 8, "category_id": 3, "bbox": [1, 1, 2, 2]}, {"id": 5, "image_id": 7, "category_id": 3}
     outside = {"id": 6, "image_id": 7, "category_id": 3, "bbox": [700, 20, 40, 36]}
@@ -273,7 +316,7 @@ def test_a_mark_that_cannot_be_used_is_named_and_the_others_are_done(tmp_path):
         ("a.qpdata", "", "is of QuPath's data"),
         ("RoiSet.zip", "PK", "ImageJ's regions"),
         ("a.csv", "x,y,label\n1,2,normal\n", "row 1 lacks smear: its columns are x, y, label"),
-        ("a.txt", "nothing of the kind\n", "row 1 lacks smear, x_px, y_px, label"),
+        ("a.txt", "nothing of the kind\n", "row 1 is .nothing of the kind.: no comma"),
         ("a.json", "{}", "holds no labels in a form that is known"),
         ("a.dcm", "", "is of DICOM"),
     ],

@@ -150,6 +150,7 @@ HEADER = "smear,x_px,y_px,label\n"
         ("smear,x_px,x_px,y_px,label\nP2,1,1,2,a\nP2,1,3,2,a\n", r"row 1 has two columns for x_px .* differ in row 3"),
         ("image,filename,x,y,class\nP2,P2,1,2,a\nP2,P3,1,3,a\n", r"two columns for smear .'image' and 'filename'"),
         (HEADER + 'P2,1,2,"normal\nP2,3,4,normal\n', r"row 2 cannot be taken apart .* open quotation mark"),
+        ("smear x_px y_px label\nP2 1 2 a\n", "row 1 is 'smear x_px y_px label': no comma, semicolon or tab parts it"),
         ("PK\x03\x04", "is a workbook or an archive, not a table in text; save it as CSV"),
     ],
 )
@@ -161,7 +162,11 @@ def test_what_is_no_table_of_labels_says_why(tmp_path, text, message):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        (HEADER + "P2.tif,12,5,3,normal\n", "row 2 has more or fewer fields than the header: 5, not 4, with commas"),
+        (
+            HEADER + "P2.tif,12,5,3,normal\n",
+            "has more or fewer fields than the header: 5, not 4, with commas .* decimal point",
+        ),
+        (HEADER + '"P2,1,2,a\nP2",5,2,a\n', "row 2 goes on in the next line within quotation marks"),
         ("smear\tx_px\ty_px\tlabel\nP2\t1,234\t3\ta\n", "row 2 has x_px '1,234', which may be thousands"),
         (HEADER + "P3.tif,1,2,a\n", r"row 2 names the smear 'P3\.tif', which is not among the images: .* P2\.tif"),
         (
@@ -184,9 +189,19 @@ def test_decimal_marks(tmp_path):
     assert table[[X, Y]].to_numpy().tolist() == [[1.5, 1234.5], [2.125, 30]]
 
 
+def test_a_remark_may_have_several_lines(tmp_path):
+    table, errors, _ = read(tmp_path / "a.csv", 'smear,x,y,class,note\nP2,1,2,a,"first\nsecond"\nP2,3,4,b,\n')
+    assert (table[LABEL].tolist(), errors) == (["a", "b"], [])
+
+
+def test_a_header_alone_is_a_table_without_labels(tmp_path):
+    table, errors, notes = read(tmp_path / "a.csv", HEADER)
+    assert (len(table), errors, notes) == (0, [], [])
+
+
 def test_many_faults_are_counted(tmp_path):
-    _, errors, _ = read(tmp_path / "a.csv", HEADER + "".join(f"P2,a,{n},x\n" for n in range(50)))
-    assert len(errors) == 21
+    _, errors, _ = read(tmp_path / "a.csv", HEADER + "".join(f"P2,a,{n},x\n" for n in range(80)))
+    assert len(errors) == 51
     assert "30 labels more cannot be used" in errors[-1]
 
 
