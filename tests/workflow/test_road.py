@@ -64,14 +64,14 @@ def labeller(folder: Path, reader: str) -> Iterator[str]:
 
 
 def read_all(url: str, labels: dict[str, str]) -> None:
-    """Names every cell on the page with the key of its class; what nobody labelled is skipped."""
+    """Names every cell on the page with the key of its class, and is unsure of what nobody labelled."""
     with browser.chromium_page(width_px=1366, height_px=900) as (page, _):
         page.goto(url)
         page.wait_for_function(f"document.querySelector('{PAGE}')?.dataset.cell")
         buttons = page.locator(f"{PAGE} .classes button")
         key_of = {one.get_attribute("title"): one.locator("kbd").inner_text().lower() for one in buttons.all()}
         while cell := page.locator(PAGE).get_attribute("data-cell"):
-            page.keyboard.press(key_of[labels[cell]] if cell in labels else "s")
+            page.keyboard.press(key_of[labels[cell]] if cell in labels else "0")
             page.wait_for_function(f"document.querySelector('{PAGE}').dataset.cell !== {cell!r}")
         page.wait_for_function(f"document.querySelector('{PAGE}').dataset.unsaved === '0'")
         assert "rbcnb train" in page.locator(PAGE).inner_text()
