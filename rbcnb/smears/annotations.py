@@ -7,7 +7,7 @@ pixel.
 
 Libraries were looked at first. globox 2.9 and supervision 0.31 (both MIT, kept) leave out points and circles, globox
 without a word; pylabel 0.1 reads boxes of three formats; datumaro 1.13 asks for pandas 2 and reads neither VIA nor
-LabelMe's JSON. None says which mark of a file it could not use, or reads QuPath and ImageJ. So small readers stand here.
+LabelMe's JSON. None says which mark of a file it cannot use, or reads QuPath and ImageJ: so small readers stand here.
 """
 
 import json
