@@ -105,12 +105,7 @@ def import_labels(
     known = {"names": names, "among": among, "classes": before[LABEL].dropna().unique()}
     labels = tidied_labels(labels, source, **known, errors=errors_here).reset_index(drop=True)
     if images and X in labels:
-        shapes = image_shapes(images, labels[SMEAR].unique())
-        there = [
-            labels_inside(rows, shapes[smear], errors_here, source) if smear in shapes else rows
-            for smear, rows in labels.groupby(SMEAR, sort=False)
-        ]
-        labels = pd.concat([labels[:0], *there], ignore_index=True)
+        labels = _inside_images(labels, images, source, errors_here)
     if cells is not None:
         labels = _on_cells(labels, cells, source, cells_csv, errors_here)
     elif CELL not in labels:
@@ -233,6 +228,18 @@ def _images(folder: Path, smears: str | Path | None) -> dict[str, Path]:
     table = pd.read_csv(smears_csv, dtype=str) if smears_csv.exists() else pd.DataFrame()
     named = zip(table[SMEAR], map(Path, table[_FILE]), strict=True) if _FILE in table else ()
     return {smear: path for smear, path in named if path.is_file()}
+
+
+def _inside_images(
+    labels: pd.DataFrame, images: dict[str, Path], source: Path, errors: list[SmearError]
+) -> pd.DataFrame:
+    """*labels* but for those outside of their image, which go to *errors*."""
+    shapes = image_shapes(images, labels[SMEAR].unique())
+    there = [
+        labels_inside(rows, shapes[smear], errors, source) if smear in shapes else rows
+        for smear, rows in labels.groupby(SMEAR, sort=False)
+    ]
+    return pd.concat([labels[:0], *there], ignore_index=True)
 
 
 def _on_cells(

@@ -5,9 +5,9 @@ box or an outline becomes a cell by the centre and the size of its bounding box:
 sides. Places are taken as the file has them; programs that count pixels from 1 or from their edge differ by less than a
 pixel.
 
-globox, supervision, pylabel and datumaro were looked at first. The first three hold boxes alone: a point, the only mark
-of many labs, is lost, as is the place in the file that an error must name; datumaro keeps points and brings over thirty
-packages, none of them reads VIA, QuPath or ImageJ. So these small readers stand here.
+Libraries were looked at first. globox 2.9 and supervision 0.31 (both MIT, kept) leave out points and circles, globox
+without a word; pylabel 0.1 reads boxes of three formats; datumaro 1.13 asks for pandas 2 and reads neither VIA nor
+LabelMe's JSON. None says which mark of a file it cannot use, or reads QuPath and ImageJ: so small readers stand here.
 """
 
 import json
