@@ -51,8 +51,8 @@ function render({ model, el }) {
   ];
   const queues = make("select", { onchange: chooseQueue, ariaLabel: "queue" });
   const bar = make("progress", { ariaLabel: "read" });
-  const progress = make("span");
-  const left = make("span", { className: "faint" });
+  const progress = make("span", { className: "steady" });
+  const left = make("span", { className: "steady faint" });
   const who = make("strong");
   const saved = make("span", { role: "status" });
   const helper = make("button", { onclick: toggleHelp, ariaExpanded: "false" }, ...key("?", "keys"));
