@@ -13,7 +13,7 @@ found = pd.concat([smear.truth.assign(smear=name) for name, smear in smears.item
 crops = np.concatenate([crop_cells(s.image, s.truth, 48) for s in smears.values()])
 found = found.assign(crop=found.index)
 copies = [found.assign(smear=found["smear"] + (f"+{{k}}" if k else "")) for k in range(-(-{n} // len(found)))]
-cells = pd.concat(copies, ignore_index=True)[:{n}].drop(columns="label")
+cells = pd.concat(copies, ignore_index=True)[:{n}].drop(columns=["label", "border"])
 cells = cells.assign(cell=cells.groupby("smear").cumcount())
 """
 SHOW = """\

@@ -51,8 +51,8 @@ function render({ model, el }) {
   ];
   const queues = make("select", { onchange: chooseQueue, ariaLabel: "queue" });
   const bar = make("progress", { ariaLabel: "read" });
-  const progress = make("span");
-  const left = make("span", { className: "faint" });
+  const progress = make("span", { className: "steady" });
+  const left = make("span", { className: "steady faint" });
   const who = make("strong");
   const saved = make("span", { role: "status" });
   const helper = make("button", { onclick: toggleHelp, ariaExpanded: "false" }, ...key("?", "keys"));
@@ -581,7 +581,8 @@ function render({ model, el }) {
       summed = state.read + state.acts;
       link.send({ kind: "summary" });
     }
-    const counts = Object.entries(state.counts).map(([label, n]) => make("li", {}, icon(label), `${n} ${WORDS[label] ?? label}`));
+    const names = [...about.classes.map(([, label]) => label), "unsure", "strike"].filter((label) => state.counts[label]);
+    const counts = names.map((label) => make("li", {}, icon(label), `${state.counts[label]} ${WORDS[label] ?? label}`));
     noticeCounts.replaceChildren(...counts, ...(state.agreement ?? []).map((words) => make("li", {}, words)));
   }
 

@@ -250,7 +250,9 @@ class Labeller(anywidget.AnyWidget):
             table = agreement_table(ratings, ratings.index.get_level_values(SMEAR))
         except ValueError:  # nobody else has read any of these cells
             return []
-        kappas = table[table["statistic"].str.contains("kappa") & table["value"].notna()]
+        # Of two readers one kappa says all; of more, Fleiss' speaks of them together.
+        kind = "kappa" if ratings.shape[1] > 2 else "Cohen"
+        kappas = table[table["statistic"].str.contains(kind) & table["value"].notna()]
         return [
             f"{row.statistic}: {row.value:.2f}"
             + (f", 95 % interval {row.low:.2f} to {row.high:.2f}" if np.isfinite(row.low) else "")
