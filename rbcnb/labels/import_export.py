@@ -36,12 +36,12 @@ from rbcnb.smears.annotations import (
 )
 from rbcnb.smears.images import SmearError, collect_or_raise, images_in
 from rbcnb.smears.label_tables import WHERE, LabelError, labels_inside, tidied_labels
+from rbcnb.smears.segmented import FILE
 
 FOLDER = "folder"  # per class
 CELLS_CSV = "cells.csv"
 LAYOUTS = (FOLDER, CHULA, CSV, *FORMATS)
 OUT_LAYOUTS = (FOLDER, CHULA, CSV, *WRITERS)
-_FILE = "file"  # in smears.csv: where an image lies
 _FEW = 5  # of fewer labels chance may be the reason that most meet no cell
 
 
@@ -226,7 +226,7 @@ def _images(folder: Path, smears: str | Path | None) -> dict[str, Path]:
         return {path.name: path for path in images_in(Path(smears))}
     smears_csv = folder / "smears.csv"
     table = pd.read_csv(smears_csv, dtype=str) if smears_csv.exists() else pd.DataFrame()
-    named = zip(table[SMEAR], map(Path, table[_FILE]), strict=True) if _FILE in table else ()
+    named = zip(table[SMEAR], map(Path, table[FILE]), strict=True) if FILE in table else ()
     return {smear: path for smear, path in named if path.is_file()}
 
 

@@ -6,8 +6,8 @@ sides. Places are taken as the file has them; programs that count pixels from 1 
 pixel.
 
 Libraries were looked at first. globox 2.9 and supervision 0.31 (both MIT, kept) leave out points and circles, globox
-without a word; pylabel 0.1 reads boxes of three formats; datumaro 1.13 asks for pandas 2 and reads neither VIA nor
-LabelMe's JSON. None says which mark of a file it cannot use, or reads QuPath and ImageJ: so small readers stand here.
+without a word; pylabel 0.1 reads boxes of three formats; datumaro 1.13 asks for pandas 2. A lab must be told of each
+mark that was not used, with its place in the file: so small readers stand here.
 """
 
 import json
