@@ -284,7 +284,8 @@ function render({ model, el }) {
     before.disabled = card.before === null;
     after.disabled = card.after === null;
     drawCurrent(card);
-    showField(card);
+    // The cell first, its field with the next frame: to draw a large field takes longer than to show a cell.
+    requestAnimationFrame(() => setTimeout(() => shown === card.row && showField(card)));
     wantField(rows.map((row) => cards.get(row)?.smear).find((other) => other && other !== card.smear));
     root.dataset.cell = card.name;
   }
@@ -377,7 +378,8 @@ function render({ model, el }) {
 
   function setContrast(value) {
     contrast.value = field.setContrast(value);
-    root.style.setProperty("--contrast", contrast.value);
+    // No filter at all where it would do nothing: it costs milliseconds with every cell.
+    root.style.setProperty("--filter", contrast.value === "1" ? "none" : `contrast(${contrast.value})`);
   }
 
   function toggleHelp() {
