@@ -242,9 +242,15 @@ def _train(options: Namespace) -> int:
 
 
 def _count(options: Namespace) -> int:
-    from rbcnb.counting.count import count_files, summary_lines
+    from rbcnb.counting.count import count_files, finder_of, summary_lines
+    from rbcnb.counting.model_file import load_model
 
     _use_models(options.models)
+    if not options.scheduler:
+        spec = finder_of(
+            load_model(options.model), str(options.model), upscale=options.upscale, diameter_px=options.diameter
+        )
+        _print_cost(options.paths, spec, options.jobs)
     report = count_files(
         options.paths,
         options.model,

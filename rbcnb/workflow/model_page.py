@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from rbcnb._utils.files import atomic_write
 from rbcnb.columns import CELL, PRED, SMEAR, TARGET, readable
-from rbcnb.counting.model_file import ModelCard
+from rbcnb.counting.differential import wilson
 from rbcnb.evaluation.inference import interval_of_macro_f1
 from rbcnb.evaluation.metrics import confident_mistakes, confusion_table
 from rbcnb.plotting.cells import plot_mistakes
@@ -25,7 +25,6 @@ _MOST_SHOWN = 48
 
 def write_model_page(
     folder: Path,
-    card: ModelCard,
     judged: pd.DataFrame,
     telling: Mapping[str, str],
     *,
@@ -38,7 +37,6 @@ def write_model_page(
 
     Args:
         folder: of `rbcnb segment`.
-        card: of the model.
         judged: predictions of whole cells by networks that were not fitted on their smears.
         telling: of `rbcnb.counting.telling.telling_of`.
         crops: uint8 [N, S, S, 3] of *cells*, in their order.
@@ -55,13 +53,14 @@ def write_model_page(
     again = f"rbcnb label {folder} --reader YOUR_NAME --flagged {folder / MISTAKES_CSV}"
     parts = [
         "<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content='width=device-width'>",
-        f"<title>model: {html.escape(card.run)}</title><style>{STYLE}</style>",
-        f"<h1>A model of {html.escape(card.run)}</h1><p><b>{html.escape(verdict)}</b></p>",
+        f"<title>model: {html.escape(folder.resolve().name)}</title><style>{STYLE}</style>",
+        f"<h1>A model of {html.escape(folder.resolve().name)}</h1><p><b>{html.escape(verdict)}</b></p>",
         f"<p>{html.escape(scores_text(judged))}</p>",
         *(f"<p class=note>{html.escape(note)}</p>" for note in notes),
         "<h2>What it called the cells of each class</h2>",
         _picture(plot_confusion({"smears it was not fitted on": confusion_table(judged)}), "confusion matrix"),
-        _classes(card, telling),
+        _classes(judged, telling),
+        "<p class=note>In brackets 95 % intervals, of macro F1 over smears, of shares over cells.</p>",
         f"<h2>{len(mistakes)} of {len(judged)} cells called otherwise than they are labelled</h2>",
         "<p>The surest first. Some may be labelled wrongly; to read them again:</p>",
         f"<pre>{html.escape(again)}</pre>",
@@ -84,12 +83,21 @@ def scores_text(judged: pd.DataFrame) -> str:
     )
 
 
-def _classes(card: ModelCard, telling: Mapping[str, str]) -> str:
+def _share(hits: int, n_cells: int) -> str:
+    """A share with Wilson's 95 % interval; nothing where there is no cell."""
+    if not n_cells:
+        return ""
+    low, high = wilson(hits, n_cells, critical=1.96)
+    return f"{hits / n_cells:.0%} [{low:.0%}, {high:.0%}]"
+
+
+def _classes(judged: pd.DataFrame, telling: Mapping[str, str]) -> str:
     rows = []
     for name, doubt in telling.items():
-        support, recall, precision = (card.scores[f"{score}_{name}"] for score in ("support", "recall", "precision"))
-        values = ["" if value is None else f"{value:.0%}" for value in (recall, precision)]
-        rows.append([readable(name), f"{support:.0f}", *values, doubt or "can be told"])
+        right = (judged[TARGET] == name) & (judged[PRED] == name)
+        sides = [(judged[column] == name).sum() for column in (TARGET, PRED)]
+        shares = [_share(right.sum(), n_cells) for n_cells in sides]
+        rows.append([readable(name), sides[0], *shares, doubt or "can be told"])
     head = ["class", "cells", "found (recall)", "right where called so (precision)", ""]
     table = "".join("<tr>" + "".join(f"<td>{html.escape(str(value))}</td>" for value in row) + "</tr>" for row in rows)
     return "<table><tr>" + "".join(f"<th>{name}</th>" for name in head) + f"</tr>{table}</table>"

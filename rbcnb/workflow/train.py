@@ -149,7 +149,7 @@ def train_model(
     )
     model = save_model(final, card, folder / MODEL)
     verdict = _verdict(telling, of_one_smear=of_one_smear)
-    page = write_model_page(folder, card, whole, telling, crops=labelled, cells=cells, verdict=verdict, notes=notes)
+    page = write_model_page(folder, whole, telling, crops=labelled, cells=cells, verdict=verdict, notes=notes)
     own = {f"{fit.key(card.data)}.safetensors" for fit in (trial, *folds)}
     for path in (folder / "models").glob("*.safetensors"):  # of other labels, or other settings
         if path.name not in own:

@@ -92,6 +92,9 @@ def test_labelled_cells_become_a_model_that_counts(labelled, folder, tmp_path, c
     assert f"{wrong} of {len(whole)} cells called otherwise" in page
     assert f"--flagged {folder / 'mistakes.csv'}" in page
     assert "<img alt" in page
+    normal = whole[whole["label"] == "normal"]
+    found = len(normal) - (mistakes["target"] == "normal").sum()
+    assert f"<td>normal</td><td>{len(normal)}</td><td>{found / len(normal):.0%} [" in page
     assert "http" not in page.replace("http://www.w3.org", "")
 
     out = tmp_path / "count"
