@@ -142,7 +142,7 @@ def test_one_at_a_time_fills_a_run(tmp_path, monkeypatch, capsys):
 
 
 def test_too_little_is_said_before_anything_runs():
-    few = Expected({"normal": 50, "codocyte": 9}, n_groups=6, n_smears=6, image_px=1e5)
+    few = Expected({"normal": 50, "codocyte": 10, "stomatocyte": 9}, n_groups=6, n_smears=6, image_px=1e5)
     with pytest.raises(SplitError, match=r"6 smears \(groups\) .* needs 6 for 3 outer folds, 7 for 5 inner ones"):
         check_enough(few, {**VALUES, "n_folds": 5, "smears": "x"})
     check_enough(few, {"protocol": "paper", "n_folds": 5, "smears": "x"})
@@ -151,6 +151,10 @@ def test_too_little_is_said_before_anything_runs():
         check_enough(few, {**VALUES, "ladder_methods": ["ldam", "focal"]})
     with pytest.raises(SplitError, match="n_splits 4 must be at most n_outer, 3, or whole repetitions"):
         check_enough(few, {**VALUES, "n_splits": 4})
+    assert few.studied == {"normal": 50, "codocyte": 10}
+    rare = r"two classes of at least 10 labelled cells, and there are 50 normal, 9 codocyte; label more"
+    with pytest.raises(SmearError, match=rare):
+        check_enough(Expected({"normal": 50, "codocyte": 9}, 6, 6, 1e5), {**VALUES, "smears": "x"})
     with pytest.raises(SmearError, match="x: no smear has labelled cells"):
         check_enough(Expected({}, 0, 6, 1e5), {"protocol": "paper", "n_folds": 5, "smears": "x"})
 
