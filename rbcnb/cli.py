@@ -166,14 +166,18 @@ def _segment(options: Namespace) -> int:
         settled=set(load_readings(options.out / READINGS_CSV)[SMEAR]),
         replace_cells=options.replace,
     )
-    kept = f"; {report.n_kept} images were there before and stay" if report.n_kept else ""
-    print(f"{report.n_cells} cells in {report.n_images} images: {report.cells_csv}{kept}")
+    kept = f"; {_images(report.n_kept)} of before stay" if report.n_kept else ""
+    print(f"{report.n_cells} cells in {_images(report.n_images)}: {report.cells_csv}{kept}")
     if options.overlays and report.n_images:
         print(f"their rings: {options.out / 'overlays'}")
     exit_code = _told("segment", report)
     if report.n_cells:
         print(f"next: rbcnb label {options.out} --reader YOUR_NAME")
     return exit_code
+
+
+def _images(n: int) -> str:
+    return f"{n} image{'s' * (n != 1)}"
 
 
 def _print_cost(paths: Sequence[Path], spec: "FinderSpec", jobs: int) -> None:
@@ -188,10 +192,8 @@ def _print_cost(paths: Sequence[Path], spec: "FinderSpec", jobs: int) -> None:
         seconds, (width, height) = segmentation_seconds(images, spec, jobs=jobs)
     except (SmearError, WeightsError):  # the batch says which file, and why
         return
-    print(
-        f"{len(images)} images, taken to be {width} x {height}: about {duration(seconds)} if none is done",
-        file=sys.stderr,
-    )
+    time_left = duration(max(1.0, seconds))
+    print(f"{_images(len(images))}, {width} x {height} or so: about {time_left} if none is done", file=sys.stderr)
 
 
 def _told(command: str, report: Any) -> int:
@@ -237,7 +239,10 @@ def _train(options: Namespace) -> int:
     for note in training.notes:
         print(f"rbcnb train: note: {note}", file=sys.stderr)
     print(f"{training.model}: {training.verdict}\nhow good it is, and its mistakes: {training.page}")
-    print(f"next: rbcnb count SMEARS --model {training.model} --out {options.folder.with_name('counts')}")
+    if training.tells:
+        print(f"next: rbcnb count SMEARS --model {training.model} --out {options.folder.with_name('counts')}")
+    else:
+        print(f"next: label more cells, of more smears: rbcnb label {options.folder} --reader YOUR_NAME")
     return 0
 
 

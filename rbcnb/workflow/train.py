@@ -74,6 +74,7 @@ class Training:
     model: Path
     page: Path
     verdict: str  # what the model is good for, in a sentence or two
+    tells: bool  # whether it can tell any class
     notes: tuple[str, ...]  # what was left out, and what could not be done
 
 
@@ -154,7 +155,7 @@ def train_model(
     for path in (folder / "models").glob("*.safetensors"):  # of other labels, or other settings
         if path.name not in own:
             path.unlink()
-    return Training(model, page, verdict, tuple(notes))
+    return Training(model, page, verdict, not all(telling.values()), tuple(notes))
 
 
 def _found(folder: Path) -> pd.DataFrame:
