@@ -38,7 +38,7 @@ from tqdm import tqdm
 
 from rbcnb._utils.code_digest import code_digest, installed_versions
 from rbcnb._utils.dask_cluster import ask_all_workers, connect, shared_folder_probe
-from rbcnb._utils.errors import DeadWorkerError, UnfinishedError, WeightsError
+from rbcnb._utils.errors import DeadWorkerError, InputError, UnfinishedError, WeightsError
 from rbcnb._utils.files import atomic_write, file_digest, folder_lock
 from rbcnb._utils.parallel import run_all
 from rbcnb.columns import BORDER, FOUND, SMEAR
@@ -46,8 +46,8 @@ from rbcnb.segmentation import upscaling, waifu2x
 from rbcnb.segmentation.learned import read_maps, typical_diameter
 from rbcnb.segmentation.masks import cell_masks, save_masks
 from rbcnb.segmentation.overlay import draw_overlay, overlay_shows, save_overlay
-from rbcnb.segmentation.segment import FinderSpec, segment_smear
-from rbcnb.smears.images import SmearError, decode_image, expand_inputs, image_bytes
+from rbcnb.segmentation.segment import FinderSpec, finder_spec, segment_smear
+from rbcnb.smears.images import SmearError, decode_image, expand_inputs, image_bytes, read_image
 from rbcnb.smears.segmented import CELLS_CSV, DIAMETER, FILE, FINDER_JSON, SMEARS_CSV
 
 if TYPE_CHECKING:
@@ -155,7 +155,8 @@ def segment_files(
                 earlier = _Tables()
                 if finish is None:
                     earlier = _Tables.load(out)
-                    _keep_finder(out, spec, earlier, [path.name for path in images])
+                    again = {path.name for path in images} - (set() if replace_cells else set(settled))
+                    _keep_finder(out, spec, earlier.without(again).smears)
                 specs = [spec] * len(images)
                 if spec.method == "learned" and spec.diameter_px is spec.expected_px is None and not mixed:
                     expected, doubts = _expected_diameters(images, out, jobs=jobs, client=client)
@@ -315,25 +316,30 @@ class _Tables:
         return _Tables(*(table[~table[SMEAR].isin(names)] for table in (self.cells, self.smears)))
 
 
-def _keep_finder(out: Path, spec: FinderSpec, earlier: _Tables, names: Collection[str]) -> None:
+def _keep_finder(out: Path, spec: FinderSpec, staying: pd.DataFrame | None) -> None:
     """Writes ``finder.json``.
 
+    Args:
+        out: the batch's folder.
+        spec: of this run.
+        staying: rows of ``smears.csv`` that this run leaves as they are.
+
     Raises:
-        BatchError: *out* has images beside *names* that were done with other settings: no network could learn of both.
+        BatchError: these were done with other settings, or nobody knows with which: no network could learn of both.
     """
     path, settings = out / FINDER_JSON, asdict(spec)
-    try:
-        known = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):  # none, or damaged
-        known = settings
-    others = earlier.without(names).smears
-    differing = [name for name in settings if isinstance(known, dict) and known.get(name) != settings[name]]
-    if differing and others is not None and len(others):
-        changes = ", ".join(f"{name} {known.get(name)!r} there, {settings[name]!r} now" for name in differing)
-        raise BatchError(
-            f"{out}: has {len(others)} other images, done with other settings ({changes}); give the same settings, "
-            "name all its images again, or choose another --out"
-        )
+    if staying is not None and len(staying):
+        stay = f"{out}: {len(staying)} of its images stay as they are"
+        remedy = "name all its images and say --replace, or choose another --out"
+        try:
+            known = asdict(finder_spec(out))
+        except InputError:
+            raise BatchError(
+                f"{stay}, and {path.name}, which tells their settings, is missing or damaged; {remedy}"
+            ) from None
+        if differing := [name for name in settings if known[name] != settings[name]]:
+            changes = ", ".join(f"{name} {known[name]!r} there, {settings[name]!r} now" for name in differing)
+            raise BatchError(f"{stay}, done with other settings ({changes}); give the same ones, {remedy}")
     with atomic_write(path) as part:
         part.write_text(json.dumps(settings, indent=1) + "\n", encoding="utf-8")
 
@@ -578,12 +584,19 @@ def image_groups(out: Path, smears: Iterable[str]) -> dict[str, str]:
 
 
 def read_crops(out: Path, smear: str, n_cells: int, size_px: int) -> np.ndarray:
-    """The crops [N, S, S, 3] uint8 RGB that a batch wrote into *out* for the image file called *smear*."""
+    """The crops [N, S, S, 3] uint8 RGB that a batch wrote into *out* for the image file called *smear*.
+
+    Raises:
+        SmearError: one is missing, damaged or of another size.
+    """
     folder = out / "crops" / Path(smear).stem
     crops = np.empty((n_cells, size_px, size_px, 3), np.uint8)
-    for cell, crop in enumerate(crops):
-        data = np.frombuffer((folder / _crop_name(cell)).read_bytes(), np.uint8)
-        cv2.cvtColor(cv2.imdecode(data, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB, dst=crop)
+    for cell in range(n_cells):
+        path = folder / _crop_name(cell)
+        crop = read_image(path)
+        if crop.shape != crops.shape[1:]:
+            raise SmearError(f"{path}: is {crop.shape[1]} px wide, not {size_px}; run rbcnb segment over {smear} again")
+        crops[cell] = crop
     return crops
 
 

@@ -261,12 +261,7 @@ def _crops(folder: Path, found: pd.DataFrame, spec: FinderSpec) -> np.ndarray:
         rows = added[added[SMEAR] == smear]
         crops[rows.index] = crops_of(image, rows, spec, diameter_px=size_px / rows[CROP_SCALE].iloc[0])
     for smear, rows in found[~found[_ADDED]].groupby(SMEAR, sort=False):
-        try:
-            crops[rows.index] = read_crops(folder, smear, int(rows[CELL].max()) + 1, size_px)[rows[CELL]]
-        except OSError as error:
-            raise InputError(
-                f"{error.filename}: the crop cannot be read ({error.strerror}); run rbcnb segment over {smear} again"
-            ) from None
+        crops[rows.index] = read_crops(folder, smear, int(rows[CELL].max()) + 1, size_px)[rows[CELL]]
     return crops
 
 

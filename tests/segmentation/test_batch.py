@@ -19,8 +19,9 @@ from rbcnb._utils.errors import WeightsError
 from rbcnb.cli import main
 from rbcnb.columns import BORDER, CELL, FOUND, RADIUS, SCORE, SMEAR, X, Y
 from rbcnb.segmentation import batch, finder_net, waifu2x
-from rbcnb.segmentation.batch import BatchError, BatchReport, segment_files
+from rbcnb.segmentation.batch import BatchError, BatchReport, read_crops, segment_files
 from rbcnb.segmentation.segment import FinderSpec, segment_smear
+from rbcnb.smears.images import SmearError
 
 SPEC = FinderSpec(upscale="none", diameter_px=40, size_px=48)
 
@@ -521,26 +522,54 @@ def test_an_image_does_not_take_the_place_of_another_one_of_its_name(folder, tmp
     assert pd.read_csv(out / "cells.csv")[X].tolist() == pytest.approx([70], abs=2)
 
 
-def test_cells_that_people_have_read_keep_their_numbers(folder, tmp_path):
+def test_cells_that_people_have_read_keep_their_numbers(folder, tmp_path, monkeypatch):
     out = tmp_path / "out"
     run([folder], out)
     before = pd.read_csv(out / "cells.csv")
-    changed = replace(SPEC, size_px=32)
+    monkeypatch.setattr(batch, "_stamp", lambda: "another version")
 
-    report = run([folder], out, spec=changed, settled={"a b ü.png"})
+    report = run([folder], out, settled={"a b ü.png"})
     assert report.n_resumed == 1
     assert [Path(file).name for file, note in report.notes if "people have read" in note] == ["a b ü.png"]
-    after = pd.read_csv(out / "cells.csv")
-    assert after[after["smear"] == "a b ü.png"].equals(before[before["smear"] == "a b ü.png"])
-    report = run([folder], out, spec=changed, settled={"a b ü.png"}, replace_cells=True)
+    assert pd.read_csv(out / "cells.csv").equals(before)
+    report = run([folder], out, settled={"a b ü.png"}, replace_cells=True)
+    assert report.n_resumed == 2  # those that this version has done
     assert not [note for _, note in report.notes if "people have read" in note]
+
+
+def test_what_people_have_read_does_not_get_other_settings_unseen(folder, tmp_path):
+    out = tmp_path / "out"
+    run([folder], out)
+    changed, known = replace(SPEC, size_px=32), (out / "finder.json").read_text()
+    with pytest.raises(BatchError, match=r"1 of its images stay as they are, done with other settings .* --replace"):
+        run([folder], out, spec=changed, settled={"a b ü.png"})
+    assert (out / "finder.json").read_text() == known
+    (out / "finder.json").unlink()  # as an earlier version left it
+    with pytest.raises(BatchError, match=r"finder\.json, which tells their settings, is missing"):
+        run([folder], out, settled={"a b ü.png"})
+    assert run([folder], out, spec=changed, settled={"a b ü.png"}, replace_cells=True).n_resumed == 0
+    assert read_crops(out, "a b ü.png", 1, 32).shape == (1, 32, 32, 3)
+
+
+def test_crops_that_are_not_what_they_should_be_are_named(folder, tmp_path):
+    out = tmp_path / "out"
+    run([folder], out)
+    path = out / "crops/b/0001.png"
+    with pytest.raises(SmearError, match=r"0000\.png: is 48 px wide, not 64; run rbcnb segment over b\.png again"):
+        read_crops(out, "b.png", 2, 64)
+    path.write_bytes(path.read_bytes()[:60])
+    with pytest.raises(SmearError, match=r"b.0001\.png"):
+        read_crops(out, "b.png", 2, 48)
+    path.unlink()
+    with pytest.raises(SmearError, match=r"b.0001\.png: no such file"):
+        read_crops(out, "b.png", 2, 48)
 
 
 def test_a_folder_holds_cells_of_one_setting(folder, tmp_path):
     out = tmp_path / "out"
     run([folder / "a b ü.png"], out)
     changed = replace(SPEC, size_px=32)
-    with pytest.raises(BatchError, match=r"has 1 other images, done with other settings \(size_px 48 there, 32 now\)"):
+    with pytest.raises(BatchError, match=r"1 of its images stay .* other settings \(size_px 48 there, 32 now\)"):
         run([folder / "b.png"], out, spec=changed)
     assert run([folder / "a b ü.png", folder / "b.png"], out, spec=changed).n_images == 2  # all of them anew
     assert json.loads((out / "finder.json").read_text())["size_px"] == 32
