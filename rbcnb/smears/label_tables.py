@@ -131,6 +131,11 @@ def labels_of_table(
     columns = columns_of(table, SYNONYMS)
     if missing := [name for name in NEEDED if name not in columns]:
         raise SmearError(_header_fault(table, missing))
+    if {plain_name(name) for name in table.fields.columns} >= {"x", "y", "width", "height"}:
+        raise SmearError(
+            f"{table.path}: row {table.header_row} has x, y, width and height, and x, y may be the corner of a box or "
+            f"its centre; give xmin, ymin, xmax, ymax, or {X}, {Y} of the centre"
+        )
     columns = columns[[name for name in SYNONYMS if name in columns]]
     where = pd.Series([f"{table.path}: row {row}" for row in columns.index], index=columns.index, dtype=object)
     labels, faults = columns.assign(**{WHERE: where}), dict(table.faults)

@@ -19,7 +19,7 @@ import pandas as pd
 
 from rbcnb._utils.errors import InputError, SmearWarning
 from rbcnb.columns import CLASSES, LABEL, RADIUS, SMEAR, X, Y
-from rbcnb.smears.annotations import CSV, Aids, annotations_beside, format_of, read_files
+from rbcnb.smears.annotations import CSV, FORMATS, Aids, annotations_beside, format_of, read_files
 from rbcnb.smears.chula import chula_smears
 from rbcnb.smears.images import (
     COMMON_SUFFIXES,
@@ -157,7 +157,10 @@ def _labels_beside(folder: Path, images: list[Path], errors: list[SmearError] | 
     """The labels that lie among the *images* of *folder*, and what they are from."""
     named = {path.name: path for path in images}
     if (table := label_file(folder)) is not None:
-        return read_label_table(table, names=named, errors=errors), table
+        if (layout := format_of(table)) not in FORMATS:
+            return read_label_table(table, names=named, errors=errors), table
+        labels = read_files([table], layout=layout, aids=Aids(named), errors=errors)
+        return tidied_labels(labels, table, names=named, errors=errors), table
     found = annotations_beside(folder)
     if len(found) > 1:
         files = ", ".join(paths[0].name for paths in found.values())

@@ -151,6 +151,40 @@ def test_the_programs_examples_are_read(tmp_path, name, content, layout, cells):
     pd.testing.assert_frame_equal(table[[X, Y, RADIUS, LABEL]], expected, check_dtype=False)
 
 
+BOXES = "filename,width,height,class,xmin,ymin,xmax,ymax\na.png,640,480,normal,10,20,50,56\n"  # TensorFlow's order
+
+
+def test_boxes_in_a_table_are_read_in_pixels_or_shares(tmp_path):
+    images = tmp_path / "smears"
+    images.mkdir()
+    Image.new("RGB", (640, 480)).save(images / "a.png")
+    (tmp_path / "pixels.csv").write_text(BOXES + "a.png,640,480,codocyte,630,20,680,56\na.png,640,480,normal,x,1,2,3\n")
+    rows = "image;x1;y1;x2;y2;label\na.png;0,1;0,2;0,3;0,5;normal\n"
+    (tmp_path / "shares.csv").write_text(rows)
+    aids = Aids({"a.png": images / "a.png"})
+    errors = []
+    table = read_annotations(tmp_path / "pixels.csv", layout="boxes", aids=aids, errors=errors)
+    assert table[[SMEAR, X, Y, RADIUS, LABEL]].to_numpy().tolist() == [["a.png", 30.0, 38.0, 19.0, "normal"]]
+    assert ["row 3" in str(errors[0]), "outside of the image" in str(errors[0])] == [True, True]
+    assert "row 4" in str(errors[1])
+    assert format_of(tmp_path / "shares.csv") == "boxes"
+    table = read_annotations(tmp_path / "shares.csv", layout="boxes", aids=aids)
+    assert table[[X, Y]].to_numpy() == pytest.approx(np.array([[0.2 * 640, 0.35 * 480]]))
+    with pytest.raises(SmearError, match="shares of the image, and not all of the images are at hand"):
+        read_annotations(tmp_path / "shares.csv", layout="boxes")
+
+    (images / "labels.csv").write_text(BOXES)  # in place of points, beside the images
+    (smear,) = folder_smears(images)
+    assert smear.truth[[X, Y, RADIUS, LABEL]].to_numpy().tolist() == [[30.0, 38.0, 19.0, "normal"]]
+
+
+def test_a_box_of_which_x_and_y_may_be_the_corner_is_not_guessed(tmp_path):
+    Image.new("RGB", (64, 48)).save(tmp_path / "a.png")
+    (tmp_path / "labels.csv").write_text("image,x,y,width,height,label\na.png,10,20,8,8,normal\n")
+    with pytest.raises(SmearError, match=r"row 1 has x, y, width and height, .* the corner of a box or its centre"):
+        list(folder_smears(tmp_path))
+
+
 @pytest.mark.parametrize("classes", ["data.yaml", "classes.txt"])
 def test_yolo_is_read_with_the_size_of_the_image(tmp_path, classes):
     for folder in ("images/train", "labels/train"):
