@@ -10,13 +10,10 @@ from argparse import Namespace
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rbcnb._utils.errors import UnfinishedError
 from rbcnb.cli_arguments import DEFAULT_OUT, build_parser
-
-if TYPE_CHECKING:
-    from rbcnb.segmentation.segment import FinderSpec
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -136,7 +133,9 @@ def _segment(options: Namespace) -> int:
     from rbcnb.columns import SMEAR
     from rbcnb.labels.readings import READINGS_CSV, load_readings
     from rbcnb.segmentation.batch import segment_files
+    from rbcnb.segmentation.cost import segmentation_cost
     from rbcnb.segmentation.segment import FinderSpec
+    from rbcnb.smears.images import expand_inputs
 
     if options.method != "learned" and options.min_score is not None:
         raise ValueError("--min-score is an option of --method learned: the circles of paper have no score")
@@ -153,8 +152,9 @@ def _segment(options: Namespace) -> int:
         white_cells=not options.leave_out_white_cells,
         **given,
     )
-    if not options.scheduler:
-        _print_cost(options.paths, spec, options.jobs)
+    cost = "" if options.scheduler else segmentation_cost(expand_inputs(options.paths)[0], spec, jobs=options.jobs)
+    if cost:
+        print(cost, file=sys.stderr)
     report = segment_files(
         options.paths,
         options.out,
@@ -178,22 +178,6 @@ def _segment(options: Namespace) -> int:
 
 def _images(n: int) -> str:
     return f"{n} image{'s' * (n != 1)}"
-
-
-def _print_cost(paths: Sequence[Path], spec: "FinderSpec", jobs: int) -> None:
-    """Says how long the images will about take, where one of them can be read."""
-    from rbcnb._utils.duration import duration
-    from rbcnb._utils.errors import WeightsError
-    from rbcnb.segmentation.cost import segmentation_seconds
-    from rbcnb.smears.images import SmearError, expand_inputs
-
-    images, _, _ = expand_inputs(paths)
-    try:
-        seconds, (width, height) = segmentation_seconds(images, spec, jobs=jobs)
-    except (SmearError, WeightsError):  # the batch says which file, and why
-        return
-    time_left = duration(max(1.0, seconds))
-    print(f"{_images(len(images))}, {width} x {height} or so: about {time_left} if none is done", file=sys.stderr)
 
 
 def _told(command: str, report: Any) -> int:
@@ -247,15 +231,9 @@ def _train(options: Namespace) -> int:
 
 
 def _count(options: Namespace) -> int:
-    from rbcnb.counting.count import count_files, finder_of, summary_lines
-    from rbcnb.counting.model_file import load_model
+    from rbcnb.counting.count import count_files, summary_lines
 
     _use_models(options.models)
-    if not options.scheduler:
-        spec = finder_of(
-            load_model(options.model), str(options.model), upscale=options.upscale, diameter_px=options.diameter
-        )
-        _print_cost(options.paths, spec, options.jobs)
     report = count_files(
         options.paths,
         options.model,
@@ -266,6 +244,7 @@ def _count(options: Namespace) -> int:
         scheduler=options.scheduler,
         mixed=options.mixed,
         replace_count=options.replace,
+        say=lambda line: print(line, file=sys.stderr, flush=True),
     )
     n_counted = int(report.smears["n_counted"].sum()) if len(report.smears) else 0
     print(f"{n_counted} cells counted in {report.batch.n_images} smears: {options.out / 'differential.csv'}")
@@ -320,8 +299,8 @@ def _label(options: Namespace) -> int:
     from rbcnb.workflow.pages import show_labeller
 
     classes = _names(options.classes) if options.classes else None
-    told = {name: getattr(options, name) for name in ("reader", "readings", "smears", "flagged", "probs", "um_per_px")}
-    return _page("label", lambda **where: show_labeller(options.folder, **told, classes=classes, **where), options)
+    given = {name: getattr(options, name) for name in ("reader", "readings", "smears", "flagged", "probs", "um_per_px")}
+    return _page("label", lambda **where: show_labeller(options.folder, **given, classes=classes, **where), options)
 
 
 def _page(command: str, show: Callable[..., None], options: Namespace) -> int:

@@ -17,7 +17,7 @@ count for an ordinary one. Smears are segmented side by side and classified as t
 import hashlib
 import json
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -47,6 +47,7 @@ from rbcnb.segmentation.batch import (
     read_crops,
     segment_files,
 )
+from rbcnb.segmentation.cost import segmentation_cost
 from rbcnb.segmentation.overlay import PALE, Rings, draw_rings, overlay_shows, save_overlay
 from rbcnb.segmentation.segment import FinderSpec
 from rbcnb.smears.images import expand_inputs, read_image
@@ -95,6 +96,7 @@ def count_files(
     scheduler: str | None = None,
     mixed: bool = False,
     replace_count: bool = False,
+    say: Callable[[str], None] | None = None,
 ) -> CountReport:
     """Counts the cells of image files and of the images in folders; see the module for what *out* then holds.
 
@@ -112,6 +114,7 @@ def count_files(
             `rbcnb.segmentation.segment_files` for the folders that they must share.
         mixed: images of one folder are of several microscopes: each is read by itself.
         replace_count: write over the count of other smears in *out*.
+        say: takes how long it will about take, before it starts; not of a cluster, which nobody can time.
 
     Raises:
         ModelFileError: the model cannot be used, or can tell no class.
@@ -123,8 +126,11 @@ def count_files(
     _refuse_poor(loaded, str(model))
     spec = finder_of(loaded, str(model), upscale=upscale, diameter_px=diameter_px)
     out, paths = Path(out), list(paths)
+    images = expand_inputs(paths)[0]
     if not replace_count:
-        _refuse_occupied(out, expand_inputs(paths)[0])
+        _refuse_occupied(out, images)
+    if say and not scheduler and (cost := segmentation_cost(images, spec, jobs=jobs)):
+        say(cost)
     classifier = _Classifier(loaded, out)
     batch = segment_files(
         paths,
@@ -139,7 +145,7 @@ def count_files(
     if note := _note_on_weights(loaded, spec):
         batch = replace(batch, notes=((str(model), note), *batch.notes))
     # Smears are classified as they come, which changes with *jobs*; tables keep the order of the files.
-    done = [classifier.done[path.name] for path in expand_inputs(paths)[0] if path.name in classifier.done]
+    done = [classifier.done[path.name] for path in images if path.name in classifier.done]
     smears = pd.DataFrame([facts for _, facts in done])
     if len(smears):
         alike = (smears[WARNING] == "") & (smears["n_counted"] > 0)
@@ -177,15 +183,15 @@ def count_files(
     return CountReport(batch, differential, smears, out)
 
 
-def _refuse_poor(model: Model, name: str) -> None:
+def _refuse_poor(model: Model, file: str) -> None:
     """Raises ModelFileError where the model tells no class."""
     if not model.card.confusion:
         return
     doubts = telling_of(model.card.confusion, model.card.classes)
     if all(doubts.values()):
-        reasons = "; ".join(f"{readable(one)}: {doubt}" for one, doubt in doubts.items())
+        reasons = "; ".join(f"{readable(name)}: {doubt}" for name, doubt in doubts.items())
         raise ModelFileError(
-            f"{name}: this model can tell no class ({reasons}), so that no count by it would mean anything; label more "
+            f"{file}: this model can tell no class ({reasons}), so that no count by it would mean anything; label more "
             "cells of more smears, and train again"
         )
 

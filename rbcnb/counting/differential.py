@@ -16,6 +16,7 @@ from scipy import stats
 from rbcnb.columns import UNSURE
 
 LEVEL = 0.95
+CRITICAL = float(stats.norm.ppf((1 + LEVEL) / 2))
 N_DRAWS = 500
 POOL = "pooled"
 COLUMNS = ("smear", "class", "n_cells", "share", "low", "high", "adjusted", "adjusted_low", "adjusted_high", "doubt")
@@ -47,7 +48,7 @@ def pooled_interval(counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     n_by_smear, hits = counts.sum(axis=1), counts.sum(axis=0)
     n, n_smears = n_by_smear.sum(), int((n_by_smear > 0).sum())
     if n_smears < 2:
-        return wilson(hits, n, critical=stats.norm.ppf((1 + LEVEL) / 2))
+        return wilson(hits, n, critical=CRITICAL)
     share = hits / n
     rest = counts - n_by_smear[:, None] * share
     between = (rest**2).sum(axis=0) * n_smears / (n_smears - 1) / n**2
@@ -104,8 +105,8 @@ def adjusted_interval(
         drawn, factor = counts.sum() * rng.dirichlet(counts[0] + 1 / n_outcomes, size=n_draws), 1.0
     else:
         drawn = n_smears * rng.dirichlet(np.ones(n_smears), size=n_draws) @ counts
-        t, z = stats.t.ppf((1 + LEVEL) / 2, n_smears - 1), stats.norm.ppf((1 + LEVEL) / 2)
-        factor = t / z * np.sqrt((n_smears + 1) / (n_smears - 1))
+        t = stats.t.ppf((1 + LEVEL) / 2, n_smears - 1)
+        factor = t / CRITICAL * np.sqrt((n_smears + 1) / (n_smears - 1))
     shares = estimate + factor * (unmix(drawn, confusions) - estimate)
     low, high = np.quantile(shares, [(1 - LEVEL) / 2, (1 + LEVEL) / 2], axis=0).clip(0, 1)
     return estimate, np.minimum(low, estimate), np.maximum(high, estimate)

@@ -3,9 +3,8 @@
 from collections.abc import Sequence
 
 import numpy as np
-from scipy import stats
 
-from rbcnb.counting.differential import LEVEL, wilson
+from rbcnb.counting.differential import CRITICAL, wilson
 
 MIN_CELLS = 10  # of a class: below that its recall is anybody's guess
 
@@ -24,13 +23,12 @@ def telling_of(confusion: np.ndarray | Sequence, classes: Sequence[str]) -> dict
     groups_with = (counts.sum(axis=1) > 0).sum(axis=0)
     counts = counts.sum(axis=0)
     n_cells = counts.sum(axis=0)
-    critical = float(stats.norm.ppf((1 + LEVEL) / 2))
     doubts = {}
     for i, name in enumerate(classes):
         hits, n = counts[i, i], n_cells[i]
         others = n_cells.sum() - n
         wrong = counts[i].sum() - hits
-        least, most = wilson(hits, n, critical=critical)[0], wilson(wrong, others, critical=critical)[1]
+        least, most = wilson(hits, n, critical=CRITICAL)[0], wilson(wrong, others, critical=CRITICAL)[1]
         doubts[name] = ""
         if n < MIN_CELLS:
             doubts[name] = f"only {n:.0f} whole cells are labelled; {MIN_CELLS} are needed at least"

@@ -89,8 +89,8 @@ def known_flaws(
         )
     )
     kinds = current_labels(readings)[KIND].value_counts()
-    told = ", ".join(f"{int(kinds.get(kind, 0))} {kind}" for kind in (DISPUTED, UNSURE, STRUCK, SKIPPED))
-    rows.append(("cells read and left open", told, "disputed, unsure and struck cells lose their label"))
+    left_open = ", ".join(f"{int(kinds.get(kind, 0))} {kind}" for kind in (DISPUTED, UNSURE, STRUCK, SKIPPED))
+    rows.append(("cells read and left open", left_open, "disputed, unsure and struck cells lose their label"))
     if len(labelled):
         per_smear = labels_per_smear(cells)
         rarest = count_classes(labelled)["n_cells"].idxmin()

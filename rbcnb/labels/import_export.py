@@ -36,10 +36,9 @@ from rbcnb.smears.annotations import (
 )
 from rbcnb.smears.images import SmearError, collect_or_raise, images_in
 from rbcnb.smears.label_tables import WHERE, LabelError, labels_inside, tidied_labels
-from rbcnb.smears.segmented import FILE
+from rbcnb.smears.segmented import CELLS_CSV, SMEARS_CSV, image_files
 
 FOLDER = "folder"  # per class
-CELLS_CSV = "cells.csv"
 LAYOUTS = (FOLDER, CHULA, CSV, *FORMATS)
 OUT_LAYOUTS = (FOLDER, CHULA, CSV, *WRITERS)
 _FEW = 5  # of fewer labels chance may be the reason that most meet no cell
@@ -215,19 +214,14 @@ def layout_of(source: Path) -> str:
 
 def known_smears(cells: pd.DataFrame, cells_csv: Path) -> list[str]:
     """The smears that were segmented, those without a cell as well."""
-    smears = cells_csv.with_name("smears.csv")
+    smears = cells_csv.with_name(SMEARS_CSV)
     more = pd.read_csv(smears, dtype={SMEAR: str})[SMEAR].dropna() if smears.exists() else []
     return list(dict.fromkeys([*cells[SMEAR], *more]))
 
 
 def _images(folder: Path, smears: str | Path | None) -> dict[str, Path]:
-    """File name -> image, in the folder *smears*, or where ``smears.csv`` of *folder* says that it lies."""
-    if smears is not None:
-        return {path.name: path for path in images_in(Path(smears))}
-    smears_csv = folder / "smears.csv"
-    table = pd.read_csv(smears_csv, dtype=str) if smears_csv.exists() else pd.DataFrame()
-    named = zip(table[SMEAR], map(Path, table[FILE]), strict=True) if FILE in table else ()
-    return {smear: path for smear, path in named if path.is_file()}
+    """File name -> image, in the folder *smears*, or where `rbcnb segment` found it."""
+    return image_files(folder) if smears is None else {path.name: path for path in images_in(Path(smears))}
 
 
 def _inside_images(

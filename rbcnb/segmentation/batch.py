@@ -185,7 +185,7 @@ def _expected_diameters(
     finished. A folder without one is looked at again when it has more or fewer images than it had.
     """
     path = out / SCALE_JSON
-    weights = finder_digest()[:16]
+    weights = _finder_digest()[:16]
     known = {name: entry for name, entry in _known_scales(path).items() if entry["finder"] == weights}
     scales = dict(known)
     by_folder: dict[Path, list[Path]] = {}
@@ -529,13 +529,13 @@ def image_key(data: bytes, name: str, spec: FinderSpec) -> str:
     files = waifu2x.model_files(waifu2x.model_folder()) if spec.upscale == "waifu2x" else ()
     network = [file_digest(path) for path in files]
     if spec.uses_learned_finder:
-        network += [finder_digest(), installed_versions(["torch"])]
+        network += [_finder_digest(), installed_versions(["torch"])]
     digest = hashlib.sha256(json.dumps([_stamp(), network, name, asdict(spec)], default=str).encode())
     digest.update(data)
     return digest.hexdigest()
 
 
-def finder_digest() -> str:
+def _finder_digest() -> str:
     """The digest of the learned finder's weights; raises BatchError where they cannot be read."""
     from rbcnb.segmentation.finder_net import load_finder
 

@@ -3,16 +3,28 @@
 import math
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
+from rbcnb._utils.duration import duration
+from rbcnb._utils.errors import WeightsError
 from rbcnb.segmentation.segment import FinderSpec, segment_smear
 from rbcnb.segmentation.upscaling import upscale
 from rbcnb.smears.images import SmearError, read_image
 
 _PATCH_PX = 256  # side of the piece of an image that is timed
-_WARM_UP_PX = 64
+
+
+def segmentation_cost(images: Sequence[Path], spec: FinderSpec, *, jobs: int = 1) -> str:
+    """How long *images* will about take, in words; "" where none of the first ones can be read, or no network."""
+    try:
+        seconds, (width, height) = segmentation_seconds(images, spec, jobs=jobs)
+    except (SmearError, WeightsError):  # the batch says which file, and why
+        return ""
+    n_images = f"{len(images)} image{'s' * (len(images) != 1)}"
+    return f"{n_images}, {width} x {height} or so: about {duration(max(1.0, seconds))} if none is done"
 
 
 def segmentation_seconds(images: Sequence[Path], spec: FinderSpec, *, jobs: int = 1) -> tuple[float, tuple[int, int]]:
@@ -31,7 +43,7 @@ def segmentation_seconds(images: Sequence[Path], spec: FinderSpec, *, jobs: int 
         height, width = image.shape[:2]
         top, left = max(0, (height - _PATCH_PX) // 2), max(0, (width - _PATCH_PX) // 2)
         patch = np.ascontiguousarray(image[top : top + _PATCH_PX, left : left + _PATCH_PX])
-        segment_smear(np.ascontiguousarray(patch[:_WARM_UP_PX, :_WARM_UP_PX]), spec)  # the first one loads networks
+        segment_smear(patch, replace(spec, upscale="none"))  # the first one loads networks
         start = time.perf_counter()
         segment_smear(patch, spec)
         per_px = (time.perf_counter() - start) / (patch.shape[0] * patch.shape[1])

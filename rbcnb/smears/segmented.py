@@ -21,6 +21,14 @@ def is_segmented(folder: str | Path) -> bool:
     return all((Path(folder) / name).is_file() for name in (CELLS_CSV, SMEARS_CSV, FINDER_JSON))
 
 
+def image_files(folder: str | Path) -> dict[str, Path]:
+    """Smear -> its image, where `rbcnb segment` found it; without those that are no longer there."""
+    path = Path(folder) / SMEARS_CSV
+    table = _table(path) if path.is_file() else pd.DataFrame()
+    files = table.dropna(subset=[FILE]).set_index(SMEAR)[FILE].map(Path) if FILE in table else {}
+    return {smear: file for smear, file in files.items() if file.is_file()}
+
+
 def segmented_smears(
     folder: str | Path, *, errors: list[SmearError] | None = None, only: Container[str] | None = None
 ) -> Iterator[Smear]:

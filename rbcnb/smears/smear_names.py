@@ -80,8 +80,8 @@ def join_spellings(labels: Iterable[str], *, known: Iterable[str] = ()) -> dict[
     counts, known = Counter(labels), list(known)
     spellings: dict[str, list[str]] = {}
     for label in counts:
-        spellings.setdefault(_class_key(label), []).append(label)
-    in_use = {_class_key(name): name for name in reversed(known)}
+        spellings.setdefault(class_key(label), []).append(label)
+    in_use = {class_key(name): name for name in reversed(known)}
     joined = {}
     for key, variants in spellings.items():
         ours = [name for name in variants if name in CLASSES]
@@ -120,7 +120,8 @@ def _folder(name: str) -> str:
     return name.removesuffix(file_name(name))
 
 
-def _class_key(label: str) -> str:
+def class_key(label: str) -> str:
+    """What spellings of one class share: no capitals, no spaces."""
     return "".join(unicodedata.normalize("NFC", label).casefold().split())
 
 

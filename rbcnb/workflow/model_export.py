@@ -154,7 +154,7 @@ def export_model(run: Run, trial: Trial, cells: pd.DataFrame, *, jobs: int | Non
         rbcnb._utils.errors.WeightsError: they were found by the learned finder, and its weights cannot be read.
         rbcnb.study.TestSetError: the run's test set was opened with other settings of this method, labels or crops.
     """
-    spec, weights = _finder(run)
+    spec = finder_spec(run.folder)
     crops = run.load_crops(cells[CROP])
     open_test(run.folder, [trial], cells, crops)  # for the test scores in the card
     folds = [replace(trial, fold=int(fold)) for fold in sorted(set(cells[FOLD]) - {NO_FOLD})]
@@ -165,52 +165,88 @@ def export_model(run: Run, trial: Trial, cells: pd.DataFrame, *, jobs: int | Non
     whole = found.loc[~found[BORDER], [SMEAR, CELL]]
     judged = pd.concat([held_out_predictions(net, one, cells, crops) for net, one in zip(others, folds, strict=True)])
     judged = judged.merge(whole)  # a cell cut off by the border is not counted, and so it says nothing here
-    classes = class_names(cells[LABEL])
+    networks = dict(zip((trial, *folds), (final, *others), strict=True))
+    diameters = run.load_csv("smears").set_index(SMEAR)[DIAMETER].to_dict()
+    note = run.folder / DATA_CARD
+    card, _ = model_card(
+        trial,
+        cells,
+        crops,
+        judged,
+        lambda temperature: looks_of_smears(networks, cells, found, run.load_crops, diameters, temperature),
+        spec=spec,
+        scores=score_predictions(held_out_predictions(final, trial, cells, crops)),
+        run=run.folder.name,
+        data_card=note.read_text(encoding="utf-8") if note.exists() else "",
+    )
+    path = save_model(final, card, run.folder / MODEL)
+    for one in folds:
+        (folder / f"{one.key(card.data)}.safetensors").unlink(missing_ok=True)
+    return path
+
+
+def model_card(
+    trial: Trial,
+    cells: pd.DataFrame,
+    crops: np.ndarray,
+    judged: pd.DataFrame,
+    looks_at: Callable[[float], list[dict[str, float]]],
+    *,
+    spec: FinderSpec,
+    run: str,
+    scores: Mapping[str, float] | None = None,
+    data_card: str = "",
+) -> tuple[ModelCard, pd.DataFrame]:
+    """What a model's file says beside the weights, and *judged* with calibrated probabilities.
+
+    Args:
+        trial: the fit of the model.
+        cells, crops: that it was fitted on.
+        judged: predictions of whole cells by networks that were not fitted on their fold.
+        looks_at: temperature -> `look_of_smear` of each smear (`looks_of_smears`).
+        spec: how the cells were found.
+        run: name of the folder.
+        scores: None for those of *judged*.
+        data_card: its text.
+
+    Raises:
+        rbcnb._utils.errors.WeightsError: the cells were found by the learned finder, and its weights cannot be read.
+    """
     temperature = fit_temperature(judged)
     judged = apply_temperature(judged, temperature)
     threshold, sure = choose_threshold(judged)
-    confusion = confusion_by_group(judged, threshold=threshold)
-    networks = dict(zip((trial, *folds), (final, *others), strict=True))
-    diameters = run.load_csv("smears").set_index(SMEAR)[DIAMETER].to_dict()
-    looks = looks_of_smears(networks, cells, found, run.load_crops, diameters, temperature)
-
-    data = hash_data(cells, crops)
-    scores = score_predictions(held_out_predictions(final, trial, cells, crops))
-    note = run.folder / DATA_CARD
+    looks = looks_at(temperature)
+    scores = score_predictions(judged) if scores is None else scores
     card = ModelCard(
         architecture=trial.architecture,
-        classes=classes,
+        classes=class_names(cells[LABEL]),
         size_px=crops.shape[1],
         finder=asdict(spec),
         temperature=temperature,
         threshold=threshold,
         sure=sure,
-        confusion=confusion.tolist(),
+        confusion=confusion_by_group(judged, threshold=threshold).tolist(),
         look=asdict(reference_of(looks)) if len(looks) >= MIN_SMEARS else {},  # of fewer no spread can be told
         trial=trial.settings(),
         # JSON has no word for a score that is undefined but null.
         scores={name: None if np.isnan(value) else value for name, value in scores.items()},
-        data=data,
-        run=run.folder.name,
+        data=hash_data(cells, crops),
+        run=run,
         fit_version=FIT_VERSION,
         package=__version__,
-        data_card=note.read_text(encoding="utf-8") if note.exists() else "",
-        finder_weights=weights,
+        data_card=data_card,
+        finder_weights=_finder_weights(spec),
     )
-    path = save_model(final, card, run.folder / MODEL)
-    for one in folds:
-        (folder / f"{one.key(data)}.safetensors").unlink(missing_ok=True)
-    return path
+    return card, judged
 
 
-def _finder(run: Run) -> tuple[FinderSpec, str]:
-    """How the run's cells were found, and the digest of the learned finder's weights if it had a say in it, else ""."""
-    spec = finder_spec(run.folder)
+def _finder_weights(spec: FinderSpec) -> str:
+    """The digest of the learned finder's weights if it had a say in the cells, else ""."""
     if not spec.uses_learned_finder:
-        return spec, ""
+        return ""
     from rbcnb.segmentation.finder_net import load_finder
 
-    return spec, load_finder().digest
+    return load_finder().digest
 
 
 def looks_of_smears(

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from rbcnb._utils.files import atomic_write
 from rbcnb.columns import CELL, PRED, SMEAR, TARGET, readable
-from rbcnb.counting.differential import wilson
+from rbcnb.counting.differential import CRITICAL, wilson
 from rbcnb.evaluation.inference import interval_of_macro_f1
 from rbcnb.evaluation.metrics import confident_mistakes, confusion_table
 from rbcnb.plotting.cells import plot_mistakes
@@ -87,7 +87,7 @@ def _share(hits: int, n_cells: int) -> str:
     """A share with Wilson's 95 % interval; nothing where there is no cell."""
     if not n_cells:
         return ""
-    low, high = wilson(hits, n_cells, critical=1.96)
+    low, high = wilson(hits, n_cells, critical=CRITICAL)
     return f"{hits / n_cells:.0%} [{low:.0%}, {high:.0%}]"
 
 

@@ -11,12 +11,12 @@ import pandas as pd
 
 from rbcnb._utils.errors import InputError
 from rbcnb._utils.voila_page import free_or, show_page
-from rbcnb.columns import SMEAR
 from rbcnb.labels.labeller.pictures import crops_of_array, crops_of_folder
 from rbcnb.labels.labeller.queue import FLAGGED, UNLABELLED
 from rbcnb.labels.labeller.widget import Labeller
 from rbcnb.labels.readings import READINGS_CSV
 from rbcnb.smears.images import images_in, read_image
+from rbcnb.smears.segmented import CELLS_CSV, image_files
 from rbcnb.smears.tiff import pixel_size_um
 from rbcnb.workflow.notebooks import notebooks_folder
 from rbcnb.workflow.run import Run, read_table
@@ -59,7 +59,7 @@ def folder_labeller(
         ValueError, OSError: a file is missing or not right; the message names it.
     """
     folder = Path(folder)
-    if not (path := folder / "cells.csv").is_file():
+    if not (path := folder / CELLS_CSV).is_file():
         raise FileNotFoundError(f"{path}: no such table; make it with: rbcnb segment IMAGES --out {folder}")
     if smears is not None and not Path(smears).is_dir():
         raise FileNotFoundError(f"{smears}: no such folder; name the one that holds the smears' images")
@@ -69,7 +69,7 @@ def folder_labeller(
     )
     if um_per_px is not None and not 0 < um_per_px < 100:
         raise InputError(f"--um-per-px {um_per_px}: no size of a pixel; give micrometres, such as 0.1")
-    files = smear_files(folder, smears)
+    files = image_files(folder) if smears is None else {path.name: path for path in images_in(Path(smears))}
     return Labeller(
         cells,
         readings or folder / READINGS_CSV,
@@ -83,19 +83,6 @@ def folder_labeller(
         um_per_px=um_per_px or (lambda smear: pixel_size_um(files[smear]) if smear in files else None),
         next_step=f"Next: rbcnb train {folder}.",
     )
-
-
-def smear_files(folder: Path, smears: str | Path | None = None) -> dict[str, Path]:
-    """Smear -> its image: in the folder *smears*, else where ``smears.csv`` of *folder* says that it lies; if there."""
-    if smears is not None:
-        return {path.name: path for path in images_in(Path(smears))}
-    path = folder / "smears.csv"
-    table = _table(path) if path.is_file() else pd.DataFrame()
-    if "file" not in table:
-        return {}
-    known = table.dropna(subset=["file"])
-    files = {str(smear): Path(file) for smear, file in zip(known[SMEAR], known["file"], strict=True)}
-    return {smear: file for smear, file in files.items() if file.is_file()}
 
 
 def show_labeller(folder: str | Path, *, port: int, browse: bool, say: Callable[[str], None], **told: Any) -> None:

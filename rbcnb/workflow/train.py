@@ -10,52 +10,30 @@ Cells, crops and how they were found are those of `rbcnb segment`; labels are wh
 
 import math
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from rbcnb import __version__
 from rbcnb._utils.duration import duration
 from rbcnb._utils.errors import InputError
-from rbcnb.columns import (
-    BORDER,
-    CELL,
-    CROP,
-    DEV,
-    FOLD,
-    GROUP,
-    KIND,
-    LABEL,
-    RADIUS,
-    SMEAR,
-    SPLIT,
-    X,
-    Y,
-    class_names,
-    readable,
-)
-from rbcnb.counting.abstention import choose_threshold, confusion_by_group
-from rbcnb.counting.model_file import ModelCard, save_model
-from rbcnb.counting.smear_shift import MIN_SMEARS, reference_of
+from rbcnb.columns import BORDER, CELL, CROP, DEV, FOLD, GROUP, KIND, LABEL, RADIUS, SMEAR, SPLIT, X, Y, readable
+from rbcnb.counting.model_file import save_model
 from rbcnb.counting.telling import telling_of
-from rbcnb.evaluation.calibration import apply_temperature, fit_temperature
-from rbcnb.evaluation.metrics import score_predictions
 from rbcnb.labels.assign import corrected_labels
 from rbcnb.labels.consensus import added_cells, current_labels
 from rbcnb.labels.formats import read_cells
 from rbcnb.labels.readings import NAMED, READINGS_CSV, load_readings
-from rbcnb.segmentation.batch import CROP_SCALE, finder_digest, image_groups, read_crops
+from rbcnb.segmentation.batch import CROP_SCALE, image_groups, read_crops
 from rbcnb.segmentation.segment import FinderSpec, crops_of, finder_spec
 from rbcnb.smears.segmented import CELLS_CSV, segmented_smears
 from rbcnb.study.runner import default_jobs
-from rbcnb.training.fit import hash_data
 from rbcnb.training.splits import cell_folds, smear_folds
-from rbcnb.training.trial import FIT_VERSION, Trial
+from rbcnb.training.trial import Trial
 from rbcnb.workflow.cost import measure_throughput
-from rbcnb.workflow.model_export import MODEL, fit_networks, held_out_predictions, looks_of_smears
+from rbcnb.workflow.model_export import MODEL, fit_networks, held_out_predictions, looks_of_smears, model_card
 from rbcnb.workflow.model_page import write_model_page
 
 MOST_FOLDS = 5
@@ -121,39 +99,25 @@ def train_model(
     final, *others = fit_networks([trial, *folds], cells, labelled, folder / "models", jobs=jobs)
     tables = [held_out_predictions(net, fit, cells, labelled) for net, fit in zip(others, folds, strict=True)]
     judged = pd.concat(tables, ignore_index=True).merge(cells[[SMEAR, CELL, BORDER]])
-    whole = judged[~judged[BORDER]].reset_index(drop=True)  # cells cut off by the border are not counted
-    temperature = fit_temperature(whole)
-    whole = apply_temperature(whole, temperature)
-    threshold, sure = choose_threshold(whole)
-    confusion = confusion_by_group(whole, threshold=threshold)
-    telling = telling_of(confusion, class_names(cells[LABEL]))
+    judged = judged[~judged[BORDER]].reset_index(drop=True)  # cells cut off by the border are not counted
     networks = dict(zip(folds, others, strict=True))
-    looks = looks_of_smears(networks, cells, found, lambda rows: crops[rows], _diameters(found, spec), temperature)
-    scores = score_predictions(whole)
-    card = ModelCard(
-        architecture=trial.architecture,
-        classes=class_names(cells[LABEL]),
-        size_px=spec.size_px,
-        finder=asdict(spec),
-        temperature=temperature,
-        threshold=threshold,
-        sure=sure,
-        confusion=confusion.tolist(),
-        look=asdict(reference_of(looks)) if len(looks) >= MIN_SMEARS else {},  # of fewer no spread can be told
-        trial=trial.settings(),
-        scores={name: None if math.isnan(value) else value for name, value in scores.items()},
-        data=hash_data(cells, labelled),
+    diameters = (spec.size_px / found.groupby(SMEAR)[CROP_SCALE].first()).to_dict()
+    card, judged = model_card(
+        trial,
+        cells,
+        labelled,
+        judged,
+        lambda temperature: looks_of_smears(networks, cells, found, lambda rows: crops[rows], diameters, temperature),
+        spec=spec,
         run=folder.resolve().name,
-        fit_version=FIT_VERSION,
-        package=__version__,
-        finder_weights=finder_digest() if spec.uses_learned_finder else "",
     )
+    telling = telling_of(card.confusion, card.classes)
     model = save_model(final, card, folder / MODEL)
     verdict = _verdict(telling, of_one_smear=of_one_smear)
-    page = write_model_page(folder, whole, telling, crops=labelled, cells=cells, verdict=verdict, notes=notes)
-    own = {f"{fit.key(card.data)}.safetensors" for fit in (trial, *folds)}
+    page = write_model_page(folder, judged, telling, crops=labelled, cells=cells, verdict=verdict, notes=notes)
+    current = {f"{fit.key(card.data)}.safetensors" for fit in (trial, *folds)}
     for path in (folder / "models").glob("*.safetensors"):  # of other labels, or other settings
-        if path.name not in own:
+        if path.name not in current:
             path.unlink()
     return Training(model, page, verdict, not all(telling.values()), tuple(notes))
 
@@ -214,6 +178,9 @@ def _labelled(folder: Path, found: pd.DataFrame, readings: pd.DataFrame) -> tupl
     for name in counts.index[counts < MIN_CELLS]:
         notes.append(f"{name} has {counts[name]} cell: too few to learn, left out; label more of it")
     cells = cells[cells[LABEL].map(counts) >= MIN_CELLS]
+    cells = cells.assign(**{BORDER: cells[BORDER].astype(bool)})
+    if len(cells) and cells[BORDER].all():
+        raise InputError(f"{path}: each labelled cell is cut by the border of its image; label whole cells, too")
     if cells[LABEL].nunique() < 2:
         have = ", ".join(f"{n} {name}" for name, n in counts.items()) or "none"
         raise InputError(
@@ -221,7 +188,7 @@ def _labelled(folder: Path, found: pd.DataFrame, readings: pd.DataFrame) -> tupl
             f"label more: rbcnb label {folder} --reader YOUR_NAME"
         )
     groups = image_groups(folder, cells[SMEAR].unique())
-    return cells.assign(**{GROUP: cells[SMEAR].map(groups), BORDER: cells[BORDER].astype(bool)}), notes
+    return cells.assign(**{GROUP: cells[SMEAR].map(groups)}), notes
 
 
 def _in_folds(cells: pd.DataFrame, seed: int) -> tuple[pd.DataFrame, bool]:
@@ -263,10 +230,6 @@ def _crops(folder: Path, found: pd.DataFrame, spec: FinderSpec) -> np.ndarray:
     for smear, rows in found[~found[_ADDED]].groupby(SMEAR, sort=False):
         crops[rows.index] = read_crops(folder, smear, int(rows[CELL].max()) + 1, size_px)[rows[CELL]]
     return crops
-
-
-def _diameters(found: pd.DataFrame, spec: FinderSpec) -> dict[str, float]:
-    return (spec.size_px / found.groupby(SMEAR)[CROP_SCALE].first()).to_dict()
 
 
 def _cost(trial: Trial, cells: pd.DataFrame, n_folds: int, size_px: int, jobs: int | None) -> str:

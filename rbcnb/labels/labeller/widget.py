@@ -57,6 +57,7 @@ from rbcnb.labels.readings import KINDS, NAMED, SKIPPED, STRUCK, UNDONE, Reading
 from rbcnb.plotting.cells import plot_contact_sheet
 from rbcnb.plotting.sliders import with_picture
 from rbcnb.plotting.style import colours_of
+from rbcnb.smears.smear_names import class_key
 
 AHEAD = 16  # cells whose pictures the page holds; also how far it may run ahead of what is saved
 SHEET_COLUMNS, SHEET_ROWS = 12, 5
@@ -99,7 +100,7 @@ def _checked_classes(classes: Sequence[str]) -> tuple[str, ...]:
     """*classes*; raises InputError where the page cannot offer them."""
     known: dict[str, str] = {}
     for name in classes:
-        alike = "".join(name.split()).casefold()
+        alike = class_key(name)
         if not alike:
             raise InputError("classes: a name is empty; name each class, with a comma between two")
         if alike in known:
