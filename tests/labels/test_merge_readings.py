@@ -1,14 +1,19 @@
 """Readings of one folder go to the cells of another as they were written, whatever the numbers are there."""
 
+import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 
 from rbcnb.cli import main
 from rbcnb.labels.consensus import added_cells, current_labels
-from rbcnb.labels.import_export import import_labels
+from rbcnb.labels.import_export import export_labels, import_labels
 from rbcnb.labels.merge_readings import is_readings
 from rbcnb.labels.readings import Reading, append_readings, load_readings
+from rbcnb.segmentation.batch import segment_files
+from rbcnb.segmentation.segment import FinderSpec
 from rbcnb.smears.images import SmearError
+from rbcnb.smears.sources import synthetic_smears
 
 FOUND = [("a.png", 0, 10.0, 10.0), ("a.png", 1, 50.0, 10.0), ("b.png", 0, 30.0, 30.0)]
 
@@ -61,6 +66,32 @@ def test_they_find_their_cells_by_place_and_what_was_missed_is_added(source, tmp
     added = added_cells(readings, pd.read_csv(folder / "cells.csv"))
     assert added[["smear", "cell", "x_px"]].to_numpy().tolist() == [["b.png", 2, 30.0]]
     assert words.loc[("b.png", 2), "kind"] == "unsure"
+
+
+def test_a_cell_that_is_added_so_has_a_picture(tmp_path):
+    smear = next(synthetic_smears(1, seed=0, n_cells=12))
+    Image.fromarray(smear.image).save(tmp_path / "a.png")
+    folder = tmp_path / "here"
+    segment_files([tmp_path / "a.png"], folder, spec=FinderSpec(upscale="none", diameter_px=40, size_px=32))
+    found = pd.read_csv(folder / "cells.csv")
+    free = [
+        (x, y)
+        for x in range(30, 150, 10)
+        for y in range(30, 110, 10)
+        if np.hypot(found.x_px - x, found.y_px - y).min() > 22
+    ]
+    x, y = free[0]
+    source = tmp_path / "there" / "readings.csv"
+    append_readings(
+        source, [Reading(smear="a.png", cell=3, x_px=x, y_px=y, radius_px=20.0, reader="ben", label="normal")]
+    )
+    import_labels(source, folder)
+    assert import_labels(source, folder).startswith("0 readings")
+    export_labels(folder, tmp_path / "crops")  # needs the picture
+    (picture,) = (tmp_path / "crops" / "normal").iterdir()
+    crop = np.array(Image.open(picture))
+    assert crop.shape == (32, 32, 3)
+    assert np.abs(crop[16, 16].astype(int) - smear.image[y, x]).max() < 40
 
 
 def test_one_reader_and_names_in_other_writing(source, tmp_path):

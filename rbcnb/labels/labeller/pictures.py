@@ -100,11 +100,7 @@ class CellPictures:
         image = self._smear(cell[SMEAR])
         if image is None:
             raise ValueError(f"{cell[SMEAR]}: its image is not here, so that no cell can be added; give --smears DIR")
-        crop = crop_cells(image, pd.DataFrame([cell]), size_px, enlarge=size_px / (2 * cell[RADIUS]))[0]
-        path = added_crop(self._folder, cell[SMEAR], cell[CELL])
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with atomic_write(path) as part:
-            part.write_bytes(_encoded(".png", crop))
+        save_added_crop(self._folder, cell, image, size_px=size_px)
         self._places.setdefault(cell[SMEAR], []).append((len(self._names), cell[X], cell[Y], cell[RADIUS]))
         self._names.append((cell[SMEAR], cell[CELL]))
 
@@ -119,6 +115,22 @@ class CellPictures:
                 crop, (THUMB_PX, THUMB_PX), interpolation=how
             )
         return _encoded(".jpg", sheet, cv2.IMWRITE_JPEG_QUALITY, 88)
+
+
+def save_added_crop(folder: Path, cell: Mapping[str, Any], image: np.ndarray, *, size_px: int) -> None:
+    """Cuts a cell that a reader added from the image [H, W, 3] uint8 RGB of its smear, and keeps the crop in a file.
+
+    Args:
+        folder: of `rbcnb segment`.
+        cell: ``columns.FOUND``.
+        image: of its smear.
+        size_px: side of the crop, which the cell fills.
+    """
+    crop = crop_cells(image, pd.DataFrame([cell]), size_px, enlarge=size_px / (2 * cell[RADIUS]))[0]
+    path = added_crop(folder, cell[SMEAR], cell[CELL])
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_write(path) as part:
+        part.write_bytes(_encoded(".png", crop))
 
 
 def crops_of_array(cells: pd.DataFrame, crops: np.ndarray) -> Callable[[int], np.ndarray]:
