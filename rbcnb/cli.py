@@ -223,7 +223,7 @@ def _train(options: Namespace) -> int:
     for note in training.notes:
         print(f"rbcnb train: note: {note}", file=sys.stderr)
     print(f"{training.model}: {training.verdict}\nhow good it is, and its mistakes: {training.page}")
-    if training.tells:
+    if training.usable:
         print(f"next: rbcnb count SMEARS --model {training.model} --out {options.folder.with_name('counts')}")
     else:
         print(f"next: label more cells, of more smears: rbcnb label {options.folder} --reader YOUR_NAME")

@@ -31,10 +31,10 @@ from rbcnb._utils.code_digest import code_digest
 from rbcnb._utils.files import atomic_write
 from rbcnb.columns import BORDER, PRED, SMEAR, UNSURE, prob_columns, readable
 from rbcnb.counting.abstention import call_cells
+from rbcnb.counting.class_doubts import class_doubts
 from rbcnb.counting.differential import POOL, differential_count
 from rbcnb.counting.model_file import Model, ModelFileError, load_model
 from rbcnb.counting.smear_shift import MIN_CELLS, Reference, look_of_smear, times_the_limit, unlike, warning_of
-from rbcnb.counting.telling import telling_of
 from rbcnb.evaluation.calibration import apply_temperature
 from rbcnb.plotting.style import BLACK, colours_of
 from rbcnb.segmentation.batch import (
@@ -161,7 +161,7 @@ def count_files(
         card.classes,
         confusion=confusion,
         pool=pool,
-        class_doubts=telling_of(confusion, card.classes) if confusion is not None else {},
+        class_doubts=class_doubts(confusion, card.classes) if confusion is not None else {},
         smear_doubts=_smear_doubts(smears),
         seed=seed,
     )
@@ -187,7 +187,7 @@ def _refuse_poor(model: Model, file: str) -> None:
     """Raises ModelFileError where the model tells no class."""
     if not model.card.confusion:
         return
-    doubts = telling_of(model.card.confusion, model.card.classes)
+    doubts = class_doubts(model.card.confusion, model.card.classes)
     if all(doubts.values()):
         reasons = "; ".join(f"{readable(name)}: {doubt}" for name, doubt in doubts.items())
         raise ModelFileError(

@@ -26,7 +26,7 @@ _MOST_SHOWN = 48
 def write_model_page(
     folder: Path,
     judged: pd.DataFrame,
-    telling: Mapping[str, str],
+    doubts: Mapping[str, str],
     *,
     crops: np.ndarray,
     cells: pd.DataFrame,
@@ -38,7 +38,7 @@ def write_model_page(
     Args:
         folder: of `rbcnb segment`.
         judged: predictions of whole cells by networks that were not fitted on their smears.
-        telling: of `rbcnb.counting.telling.telling_of`.
+        doubts: of `rbcnb.counting.class_doubts.class_doubts`.
         crops: uint8 [N, S, S, 3] of *cells*, in their order.
         cells: labelled, ``smear`` and ``cell``.
         verdict: what the model is good for.
@@ -59,7 +59,7 @@ def write_model_page(
         *(f"<p class=note>{html.escape(note)}</p>" for note in notes),
         "<h2>What it called the cells of each class</h2>",
         _picture(plot_confusion({"smears it was not fitted on": confusion_table(judged)}), "confusion matrix"),
-        _classes(judged, telling),
+        _classes(judged, doubts),
         "<p class=note>In brackets 95 % intervals, of macro F1 over smears, of shares over cells.</p>",
         f"<h2>{len(mistakes)} of {len(judged)} cells called otherwise than they are labelled</h2>",
         "<p>The surest first. Some may be labelled wrongly; to read them again:</p>",
@@ -91,9 +91,9 @@ def _share(hits: int, n_cells: int) -> str:
     return f"{hits / n_cells:.0%} [{low:.0%}, {high:.0%}]"
 
 
-def _classes(judged: pd.DataFrame, telling: Mapping[str, str]) -> str:
+def _classes(judged: pd.DataFrame, doubts: Mapping[str, str]) -> str:
     rows = []
-    for name, doubt in telling.items():
+    for name, doubt in doubts.items():
         right = (judged[TARGET] == name) & (judged[PRED] == name)
         sides = [(judged[column] == name).sum() for column in (TARGET, PRED)]
         shares = [_share(right.sum(), n_cells) for n_cells in sides]

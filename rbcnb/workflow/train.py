@@ -20,8 +20,8 @@ import pandas as pd
 from rbcnb._utils.duration import duration
 from rbcnb._utils.errors import InputError
 from rbcnb.columns import BORDER, CELL, CROP, DEV, FOLD, GROUP, KIND, LABEL, RADIUS, SMEAR, SPLIT, X, Y, readable
+from rbcnb.counting.class_doubts import class_doubts
 from rbcnb.counting.model_file import save_model
-from rbcnb.counting.telling import telling_of
 from rbcnb.labels.assign import corrected_labels
 from rbcnb.labels.consensus import added_cells, current_labels
 from rbcnb.labels.formats import read_cells
@@ -52,7 +52,7 @@ class Training:
     model: Path
     page: Path
     verdict: str  # what the model is good for, in a sentence or two
-    tells: bool  # whether it can tell any class
+    usable: bool  # whether it can tell any class
     notes: tuple[str, ...]  # what was left out, and what could not be done
 
 
@@ -111,15 +111,15 @@ def train_model(
         spec=spec,
         run=folder.resolve().name,
     )
-    telling = telling_of(card.confusion, card.classes)
+    doubts = class_doubts(card.confusion, card.classes)
     model = save_model(final, card, folder / MODEL)
-    verdict = _verdict(telling, of_one_smear=of_one_smear)
-    page = write_model_page(folder, judged, telling, crops=labelled, cells=cells, verdict=verdict, notes=notes)
+    verdict = _verdict(doubts, of_one_smear=of_one_smear)
+    page = write_model_page(folder, judged, doubts, crops=labelled, cells=cells, verdict=verdict, notes=notes)
     current = {f"{fit.key(card.data)}.safetensors" for fit in (trial, *folds)}
     for path in (folder / "models").glob("*.safetensors"):  # of other labels, or other settings
         if path.name not in current:
             path.unlink()
-    return Training(model, page, verdict, not all(telling.values()), tuple(notes))
+    return Training(model, page, verdict, not all(doubts.values()), tuple(notes))
 
 
 def _found(folder: Path) -> pd.DataFrame:
@@ -243,11 +243,11 @@ def _cost(trial: Trial, cells: pd.DataFrame, n_folds: int, size_px: int, jobs: i
     )
 
 
-def _verdict(telling: dict[str, str], *, of_one_smear: bool) -> str:
+def _verdict(doubts: dict[str, str], *, of_one_smear: bool) -> str:
     """What the model is good for."""
-    good = [readable(name) for name, doubt in telling.items() if not doubt]
+    good = [readable(name) for name, doubt in doubts.items() if not doubt]
     parts = [f"It can tell {', '.join(good)}." if good else "It can tell no class: do not count with it."]
-    parts += [f"{readable(name)} it cannot: {doubt}." for name, doubt in telling.items() if doubt]
+    parts += [f"It cannot tell {readable(name)}: {doubt}." for name, doubt in doubts.items() if doubt]
     if of_one_smear:
-        parts.append("All cells are of one smear: how it does on another one, nobody knows; label a second smear.")
+        parts.append("All cells are of one smear: nobody knows how it does on another one; label a second smear.")
     return " ".join(parts)

@@ -9,7 +9,7 @@ from rbcnb.counting.differential import CRITICAL, wilson
 MIN_CELLS = 10  # of a class: below that its recall is anybody's guess
 
 
-def telling_of(confusion: np.ndarray | Sequence, classes: Sequence[str]) -> dict[str, str]:
+def class_doubts(confusion: np.ndarray | Sequence, classes: Sequence[str]) -> dict[str, str]:
     """Class -> why the model cannot tell it; empty where it can.
 
     It can tell a class of which it finds more, surely, than it wrongly calls so among other cells: the lower end of
@@ -20,6 +20,7 @@ def telling_of(confusion: np.ndarray | Sequence, classes: Sequence[str]) -> dict
         classes: names, in their order.
     """
     counts = np.asarray(confusion, float)
+    n_groups = len(counts)
     groups_with = (counts.sum(axis=1) > 0).sum(axis=0)
     counts = counts.sum(axis=0)
     n_cells = counts.sum(axis=0)
@@ -32,7 +33,7 @@ def telling_of(confusion: np.ndarray | Sequence, classes: Sequence[str]) -> dict
         doubts[name] = ""
         if n < MIN_CELLS:
             doubts[name] = f"only {n:.0f} whole cells are labelled; {MIN_CELLS} are needed at least"
-        elif groups_with[i] < 2 and len(np.asarray(confusion)) > 1:
+        elif groups_with[i] < 2 and n_groups > 1:
             doubts[name] = "all its cells are of one smear; label another smear that has it"
         elif not least > most:
             doubts[name] = (

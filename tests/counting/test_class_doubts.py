@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from rbcnb.counting.telling import telling_of
+from rbcnb.counting.class_doubts import class_doubts
 
 CLASSES = ("codocyte", "normal")
 
@@ -25,7 +25,7 @@ def confusion(*groups):
     ],
 )
 def test_what_can_be_told(groups, codocyte, normal):
-    doubts = telling_of(confusion(*groups), CLASSES)
+    doubts = class_doubts(confusion(*groups), CLASSES)
     for name, expected in (("codocyte", codocyte), ("normal", normal)):
         assert doubts[name].startswith(expected)
         assert bool(doubts[name]) == bool(expected)
