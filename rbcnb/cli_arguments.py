@@ -227,7 +227,11 @@ def build_parser() -> argparse.ArgumentParser:
         "--smears", metavar="DIR", type=Path, help="folder of the images (default: where rbcnb segment found them)"
     )
     label.add_argument("--um-per-px", metavar="X", type=float, help="size of a pixel in um, for a scale bar")
-    label.add_argument("--classes", metavar="NAME[,NAME]", help="classes to choose from (default: the paper's)")
+    label.add_argument(
+        "--classes",
+        metavar="NAME[,NAME]",
+        help="classes to choose from (default: the paper's, and those of the readings)",
+    )
     label.add_argument("--flagged", metavar="CSV", type=Path, help="cells to look at again: smear,cell, in this order")
     label.add_argument("--probs", metavar="CSV", type=Path, help="smear,cell,prob_<class>...: for the queue uncertain")
     for page in (lesson, label):

@@ -129,7 +129,7 @@ def differential_count(
         classes: of the model, in its order.
         confusion: out-of-fold confusion [G, C + 1, C]; None leaves the adjusted columns empty.
         pool: smears to pool; None for all.
-        class_doubts: class -> why the model cannot tell it (`rbcnb.counting.class_doubts.class_doubts`); empty where it can.
+        class_doubts: class -> why the model cannot tell it (`rbcnb.counting.class_doubts`); empty where it can.
         smear_doubts: smear -> why no adjusted count of it is to be trusted; also under ``pooled``.
         seed: of the draws for the adjusted intervals.
 

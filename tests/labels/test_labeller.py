@@ -18,7 +18,7 @@ from PIL import Image
 from rbcnb.cli import main
 from rbcnb.labels.labeller.pictures import THUMB_PX, CellPictures, crops_of_array
 from rbcnb.labels.labeller.widget import AHEAD, MOST_CLASSES, Labeller, class_keys
-from rbcnb.labels.readings import load_readings
+from rbcnb.labels.readings import append_readings, load_readings
 from rbcnb.segmentation.batch import segment_files
 from rbcnb.segmentation.segment import FinderSpec
 from rbcnb.smears.sources import synthetic_smears
@@ -164,6 +164,13 @@ def test_another_queue_can_be_chosen_and_one_that_cannot_is_refused(path):
             labeller(path, classes=alike)
     with pytest.raises(ValueError, match="queue 'best': there is no such queue"):
         labeller(path, queue="best")
+
+
+def test_classes_of_earlier_readings_are_offered_in_one_spelling(path):
+    said = pd.DataFrame({"smear": "a.png", "cell": range(3), "reader": "ben", "label": ["rbc", "Normal", "RBC"]})
+    append_readings(path, said)
+    assert labeller(path).classes == ("codocyte", "hypochromia", "normal", "rbc")
+    assert labeller(path, classes=["one", "two"]).classes == ("one", "two")
 
 
 def test_pictures_are_made_only_for_what_is_asked(path):

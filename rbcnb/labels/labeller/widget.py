@@ -57,7 +57,7 @@ from rbcnb.labels.readings import KINDS, NAMED, SKIPPED, STRUCK, UNDONE, Reading
 from rbcnb.plotting.cells import plot_contact_sheet
 from rbcnb.plotting.sliders import with_picture
 from rbcnb.plotting.style import colours_of
-from rbcnb.smears.smear_names import class_key
+from rbcnb.smears.smear_names import class_key, join_spellings
 
 AHEAD = 16  # cells whose pictures the page holds; also how far it may run ahead of what is saved
 SHEET_COLUMNS, SHEET_ROWS = 12, 5
@@ -148,7 +148,7 @@ class Labeller(anywidget.AnyWidget):
         reader: who labels.
         crops: pictures [N, S, S, 3] uint8 RGB, by ``crop`` of *cells*; or a function row -> picture.
         smear_image: smear -> image [H, W, 3] uint8 RGB or None, for the whole field.
-        classes: names, each with a key (`class_keys`); those of the paper and of *cells* by default.
+        classes: names, each with a key (`class_keys`); by default those of the paper, of *cells* and of the readings.
         queue: what to begin with: see `rbcnb.labels.labeller.queue.queue_rows`. A table of cells is a queue of its own
             ("list").
         session: written with the readings after the queue's name. In queues of a second look only readings of the same
@@ -189,12 +189,14 @@ class Labeller(anywidget.AnyWidget):
         super().__init__()
         if not reader.strip():
             raise ValueError("reader: whose readings these are must be told; give a name")
-        given = cells[LABEL].dropna().unique() if LABEL in cells else ()
-        self.classes = _checked_classes(classes) if classes else class_names([*CLASSES, *given])
         self.path, self.reader, self._next_step = Path(path), reader.strip(), next_step
+        readings = load_readings(self.path)
+        used = [*(cells[LABEL].dropna() if LABEL in cells else ()), *readings[LABEL].dropna()]
+        joined = join_spellings(used, known=CLASSES)
+        self.classes = _checked_classes(classes or class_names([*CLASSES, *(joined.get(name, name) for name in used)]))
         crops = crops if callable(crops) else crops_of_array(cells, crops)
         self._um_per_px = um_per_px if callable(um_per_px) else lambda _smear: um_per_px
-        added = added_cells(load_readings(self.path), cells)
+        added = added_cells(readings, cells)
         self._cells = pd.concat([cells, added], ignore_index=True) if len(added) else cells.reset_index(drop=True)
         self._rows = rows_by_name(self._cells)
         self._names = list(self._rows)
