@@ -141,7 +141,9 @@ def test_gradients_of_small_maps_are_those_of_finite_differences():
 def test_memory_is_kept_between_batches():
     """Blocks of 64 MiB, written to and freed: their pages are the system's to clear only once.
 
-    In a process of its own, since what others have freed before is at hand for these blocks.
+    In a process of its own, since what others have freed before is at hand for these blocks. The first few blocks still
+    come from new memory, as small ones that were asked for meanwhile cut the freed ones: how many differs from run to
+    run (two to nine were seen), so thirty go first.
     """
     code = """
 import resource
@@ -157,9 +159,9 @@ def faults(n_blocks):
 
 for context in (nullcontext, kept_memory):
     with context():
-        faults(3)
+        faults(30)
         print(faults(10))
 """
     done = subprocess.run([sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, check=True)
     without, kept = map(int, done.stdout.split())
-    assert kept < 0.5 * without
+    assert kept < 0.2 * without
