@@ -262,7 +262,7 @@ def _verify(options: Namespace) -> int:
 
     report = verify_run(options.run, against=options.against, tolerance=options.tolerance)
     print("\n".join(report.lines))
-    return 0 if report.same else 1
+    return 0 if report.same and (report.complete or options.partial) else 1
 
 
 def _publish(options: Namespace) -> int:
@@ -280,7 +280,8 @@ def _publish(options: Namespace) -> int:
 def _results(options: Namespace) -> int:
     from rbcnb.workflow.results import manage_results
 
-    print(manage_results(options.stores, export=options.export, into=options.merge_into, prune=options.prune))
+    given = {"export": options.export, "into": options.merge_into, "prune": options.prune, "seal": options.seal}
+    print(manage_results(options.stores, **given))
     return 0
 
 

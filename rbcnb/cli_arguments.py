@@ -189,6 +189,9 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="X",
         help="relative difference up to which numbers are the same (default 1e-9; 1e-5 at least of what publish kept)",
     )
+    verify.add_argument(
+        "--partial", action="store_true", help="end with 0 though something could not be checked, if nothing differs"
+    )
 
     publish = commands.add_parser(
         "publish", help="keep a finished run's numbers, and what checks them, in a small folder", allow_abbrev=False
@@ -212,6 +215,11 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="WHAT",
         help="remove trials that failed (failed), halves of trials (torn), or trials of the fit version that you name; "
         "may be repeated",
+    )
+    results.add_argument(
+        "--seal",
+        action="store_true",
+        help="give trials that an earlier version stored the digests by which damage is told, after a check of scores",
     )
 
     lesson = commands.add_parser("lesson", help="open the loss lesson, notebook 3, as a page", allow_abbrev=False)

@@ -1,21 +1,32 @@
-"""Files written whole (a reader sees the old file or the new one, never half of either), and folders for one alone."""
+"""Files written whole (a reader sees the old file or the new one, never half of either), their digests, and locks."""
 
+import errno
 import hashlib
 import os
 import platform
 import secrets
-import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO
+
+from filelock import BaseFileLock, FileLock, SoftFileLock, Timeout
+
+from rbcnb._utils.errors import InputError, MissingFileError
+
+# What systems say where a folder has no locks of its own (network shares, some FUSE file systems).
+_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL)
+_POLL_S = 0.001
 
 
 @contextmanager
-def atomic_write(path: str | Path) -> Iterator[Path]:
+def atomic_write(path: str | Path, *, durable: bool = False) -> Iterator[Path]:
     """Yields a temporary path in *path*'s folder; it takes *path*'s name when the block ends well, else it is removed.
 
     The temporary name keeps the suffix, since many writers choose a format by it.
+
+    Args:
+        path: the file to write.
+        durable: wait until the disk has it, so that not even a power cut loses it: for what took hours to make.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -23,63 +34,111 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
     part = path.with_name(f".{path.stem}.{secrets.token_hex(4)}.part{path.suffix}")
     try:
         yield part
+        if durable:
+            with part.open("rb+") as file:
+                os.fsync(file.fileno())
         os.replace(part, path)
+        if durable:
+            sync_folder(path.parent)
     finally:
         part.unlink(missing_ok=True)
 
 
+def sync_folder(folder: Path) -> None:
+    """Waits until the disk has the names in *folder*; systems that cannot open a folder look after it themselves."""
+    with suppress(OSError):
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def bytes_digest(*parts: bytes) -> str:
+    """Digest of *parts*, one after the other: 16 hexadecimal digits."""
+    digest = hashlib.blake2b(digest_size=8)
+    for part in parts:
+        digest.update(part)
+    return digest.hexdigest()
+
+
 def file_digest(path: str | Path) -> str:
-    """Digest of a file's bytes: 16 hexadecimal digits."""
-    with Path(path).open("rb") as file:
+    """Digest of a file's bytes, as `bytes_digest` has it.
+
+    Raises:
+        FileNotFoundError: there is no regular file at *path*; a device or a pipe might never end.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise MissingFileError(f"{path}: no such file; put it back, or make it again")
+    with path.open("rb") as file:
         return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=8)).hexdigest()
+
+
+def inside(folder: str | Path, name: str) -> Path:
+    """The path of *name* in *folder*, for names that come out of a file: such a file may be a stranger's.
+
+    Raises:
+        InputError: *name* is absolute or leads out of *folder*, by itself or by a link.
+    """
+    folder = Path(folder)
+    path = folder / name
+    parts = name.replace("\\", "/").split("/")
+    if not name or "\0" in name or Path(name).is_absolute() or ".." in parts or ":" in parts[0]:
+        raise InputError(f"{folder}: holds the name {name!r:.200}, which leads out of that folder; do not trust it")
+    if not path.resolve().is_relative_to(folder.resolve()):
+        raise InputError(f"{path}: is a link that leads out of {folder}; put the file itself there")
+    return path
 
 
 @contextmanager
 def folder_lock(folder: str | Path, *, name: str = ".lock", wait_s: float = 0.0) -> Iterator[None]:
-    """Keeps *folder* for this process while the block runs; the system lets go of it however the process ends.
+    """Keeps *folder* for this process while the block runs.
+
+    The system lets go of it however the process ends. Where a file system has no locks, a file that is there means
+    "taken" (filelock's soft lock); a process of the same machine that was killed is then noticed, one of another
+    machine is not: the message names the file to remove.
 
     Args:
         folder: where the lock lies.
         name: of the lock's file, where there are several things in *folder* to keep.
-        wait_s: how long to wait for another process to end its block. Who does not wait is named in the file while its
+        wait_s: how long to wait for another process to end its block. Who does not wait is named to others while its
             block runs.
 
     Raises:
         BlockingIOError: another process holds it; the message names the folder and, where it is known, the process.
+        FileNotFoundError: *folder* is no folder.
     """
+    if not Path(folder).is_dir():  # a lock would make it
+        raise MissingFileError(f"{folder}: no such folder")
     path = Path(folder) / name
-    with path.open("a") as file:
-        give_up = time.monotonic() + wait_s
-        while True:
-            try:
-                _lock(file)
-                break
-            except (BlockingIOError, PermissionError) as error:
-                if time.monotonic() >= give_up:
-                    holder = path.read_text(errors="replace")
-                    told = f"another process{holder and f' ({holder})'} is at work there"
-                    raise BlockingIOError(f"{folder}: {told}; wait for it, or choose another folder") from error
-                time.sleep(0.001)
-            except OSError:
-                break  # a file system without locks
+    holder = path.with_name(f"{path.name}.holder")
+    lock = _acquire(path, folder, holder, wait_s)
+    try:
         if not wait_s:
-            file.truncate(0)
-            file.write(f"pid {os.getpid()} on {platform.node()}")
-            file.flush()
+            holder.write_text(f"pid {os.getpid()} on {platform.node()}", encoding="utf-8")
+        yield
+    finally:
+        if not wait_s:
+            holder.unlink(missing_ok=True)
+        lock.release()
+
+
+def _acquire(path: Path, folder: str | Path, holder: Path, wait_s: float) -> BaseFileLock:
+    # Threads of one process share it: whoever takes it may hand it on.
+    options = {"timeout": wait_s, "thread_local": False}
+    lock: BaseFileLock = FileLock(path, **options)
+    try:
         try:
-            yield
-        finally:
-            if not wait_s:
-                file.truncate(0)  # who is done is no longer named
-
-
-def _lock(file: IO) -> None:
-    if os.name == "nt":
-        import msvcrt
-
-        os.lseek(file.fileno(), 1 << 30, os.SEEK_SET)  # beyond what is written: nobody could read what is locked
-        msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
-    else:
-        import fcntl
-
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            lock.acquire(poll_interval=_POLL_S)
+        except (OSError, NotImplementedError) as error:
+            if isinstance(error, Timeout) or (isinstance(error, OSError) and error.errno not in _NO_LOCKS):
+                raise
+            lock = SoftFileLock(path.with_name(f"{path.name}.taken"), **options)
+            lock.acquire(poll_interval=_POLL_S)
+    except Timeout:
+        name = holder.read_text(encoding="utf-8", errors="replace") if holder.exists() else ""
+        remove = f" (if none is, remove {lock.lock_file})" if isinstance(lock, SoftFileLock) else ""
+        process = f"another process{name and f' ({name})'} is at work there{remove}"
+        raise BlockingIOError(f"{folder}: {process}; wait for it, or choose another folder") from None
+    return lock

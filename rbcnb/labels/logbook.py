@@ -19,7 +19,7 @@ from pathlib import Path
 import pandas as pd
 
 from rbcnb._utils.errors import PlainError
-from rbcnb._utils.files import folder_lock
+from rbcnb._utils.files import folder_lock, sync_folder
 from rbcnb.columns import CELL, COMMENT, FOUND, KIND, LABEL, READER, REVISION, SESSION, SMEAR, TIME
 
 COLUMNS = (*FOUND, LABEL, KIND, READER, REVISION, SESSION, COMMENT, TIME)
@@ -109,7 +109,7 @@ def _append(path: Path, rows: Sequence[Sequence[str]]) -> None:
         file.flush()
         os.fsync(file.fileno())
         if index.end == 0:
-            _sync_folder(path.parent)  # in which the file's name may be new
+            sync_folder(path.parent)  # in which the file's name may be new
         index.end += len(new) + len(data)
         index.lines += new.count(b"\n") + data.count(b"\n")
         index.last = data.splitlines(keepends=True)[-1]
@@ -125,15 +125,6 @@ def _numbered(rows: Sequence[Sequence[str]], counts: Counter) -> list[list[str]]
         counts[key] += 1
         out.append([*row[:place], str(counts[key]), *row[place + 1 :]])
     return out
-
-
-def _sync_folder(folder: Path) -> None:
-    with suppress(OSError):  # systems that cannot open a folder look after it themselves
-        handle = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
 
 
 def _identity(path: Path) -> tuple[int, int]:

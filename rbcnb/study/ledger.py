@@ -10,12 +10,14 @@ recorded, and not refused.
 
 A smear is known by its name, cells by smear and number.
 
-The ledger is a file of the run, for people who want to be kept from fooling themselves; it stops nobody else.
+The ledger is a file of the run, for people who want to be kept from fooling themselves; it stops nobody else. The run's
+manifest holds its digest: one that has been changed or lost is not gone on with, unless a reason is given.
 """
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Iterator, Mapping, Sequence, Set
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
@@ -24,11 +26,13 @@ import numpy as np
 import pandas as pd
 
 from rbcnb._utils.errors import PlainError
-from rbcnb._utils.files import atomic_write
+from rbcnb._utils.files import atomic_write, bytes_digest, folder_lock
+from rbcnb._utils.manifest import DIGEST, load_manifest, record_files, set_aside
 from rbcnb.columns import CELL, LABEL, SMEAR, SPLIT, TEST, UNUSED
 from rbcnb.training.trial import Trial
 
 LEDGER = "test_openings.csv"  # in the run's folder
+_WAIT_S = 60.0  # for others that write to it, some milliseconds each
 HONEST = "honest"  # the protocol whose test sets are opened once
 # Not among the settings that may be chosen once: who they belong to, what pairs fits, the rung, and the machine's own.
 _APART = ("protocol", "outer", "architecture", "seed", "fold", "dev_counts", "precision")
@@ -53,8 +57,13 @@ class DataDigests(NamedTuple):
     crops: str  # of all these cells' pictures
 
 
+_REMEDY = "put back a copy; if there is none, say why it is begun anew: reopen='...' (--set reopen='...')"
 LEDGER_COLUMNS = ("opened_at", *DataDigests._fields, *Entry._fields, "reason", "plan")
 _Opening = tuple[DataDigests, Entry]
+
+
+class LedgerError(PlainError, ValueError):
+    """The ledger cannot be read, or is not as it was written; the message names the file and the remedy."""
 
 
 class TestSetError(PlainError, ValueError):
@@ -91,22 +100,23 @@ def open_test(
             be with several at once), other labels, cells or pictures, or as a part of another split.
         ValueError: there are not as many crops as cells.
     """
-    ledger, marks = load_ledger(folder), _marks(cells, crops)
-    before = _openings(ledger)
-    fresh: dict[Entry, str] = {}  # with the reason
-    for fit in fits:
-        entry = fit if isinstance(fit, Entry) else entry_of(fit)
-        if entry in fresh or any(_is_again(one, (marks, entry)) for one in before):
-            continue
-        changed = _what_changed(before, fresh, marks, entry)
-        if changed and not reopen:
-            raise TestSetError(
-                f"the test set is opened once: {changed}. What is chosen or changed after a look at the test set is "
-                "no longer tested by it. If it must be, say why: reopen='...' (--set reopen='...'); the reason is kept "
-                f"in {LEDGER}"
-            )
-        fresh[entry] = reopen if changed else ""
-    return _append(folder, ledger, marks, fresh, plan=plan_digest(plan) if plan else "")
+    marks, plan = _marks(cells, crops), plan_digest(plan) if plan else ""
+    with _kept(folder, reopen) as (ledger, lost):
+        before = _openings(ledger)
+        fresh: dict[Entry, str] = {}  # with the reason
+        for fit in fits:
+            entry = fit if isinstance(fit, Entry) else entry_of(fit)
+            if entry in fresh or any(_is_again(one, (marks, entry)) for one in before):
+                continue
+            changed = _what_changed(before, fresh, marks, entry)
+            if changed and not reopen:
+                raise TestSetError(
+                    f"the test set is opened once: {changed}. What is chosen or changed after a look at the test set "
+                    "is no longer tested by it. If it must be, say why: reopen='...' (--set reopen='...'); the reason "
+                    f"is kept in {LEDGER}"
+                )
+            fresh[entry] = reopen if changed or lost else ""
+        return _append(folder, ledger, marks, fresh, plan=plan)
 
 
 def plan_digest(plan: str | Path) -> str:
@@ -138,20 +148,23 @@ def record_refits(
     Raises:
         TestSetError: the test set was not opened with one of these settings yet, and must not be trained on before.
     """
-    ledger, marks = load_ledger(folder), _marks(cells, crops)
-    before = _openings(ledger)
-    fresh: dict[Entry, str] = {}
-    for trial in trials:
-        entry = entry_of(trial)
-        reasons = [told for one, told in zip(before, ledger["reason"], strict=True) if _is_again(one, (marks, entry))]
-        if not reasons:
-            raise TestSetError(
-                f"{trial.architecture}, {trial.method}: {reason}, but no test set was opened with these settings; "
-                f"fit and score them first (open_test), so that {LEDGER} tells which came first"
-            )
-        if reason not in reasons:
-            fresh[entry] = reason
-    return _append(folder, ledger, marks, fresh)
+    marks = _marks(cells, crops)
+    with _kept(folder) as (ledger, _):
+        before = _openings(ledger)
+        fresh: dict[Entry, str] = {}
+        for trial in trials:
+            entry = entry_of(trial)
+            reasons = [
+                told for one, told in zip(before, ledger["reason"], strict=True) if _is_again(one, (marks, entry))
+            ]
+            if not reasons:
+                raise TestSetError(
+                    f"{trial.architecture}, {trial.method}: {reason}, but no test set was opened with these settings; "
+                    f"fit and score them first (open_test), so that {LEDGER} tells which came first"
+                )
+            if reason not in reasons:
+                fresh[entry] = reason
+        return _append(folder, ledger, marks, fresh)
 
 
 def load_ledger(folder: str | Path) -> pd.DataFrame:
@@ -159,8 +172,37 @@ def load_ledger(folder: str | Path) -> pd.DataFrame:
     path = Path(folder) / LEDGER
     if not path.exists():
         return pd.DataFrame(columns=list(LEDGER_COLUMNS), dtype=str)
-    ledger = pd.read_csv(path, dtype=str, keep_default_na=False)
+    try:
+        ledger = pd.read_csv(path, dtype=str, keep_default_na=False)
+    except ValueError as error:  # of pandas' own kinds, or of decoding
+        raise LedgerError(f"{path}: cannot be read ({error}); {_REMEDY}") from None
+    if missing := [name for name in LEDGER_COLUMNS if name not in ("plan", *ledger.columns)]:
+        raise LedgerError(f"{path}: row 1 lacks {', '.join(missing)}; {_REMEDY}")
     return ledger.reindex(columns=list(LEDGER_COLUMNS), fill_value="")  # earlier ones have no plan
+
+
+@contextmanager
+def _kept(folder: str | Path, reopen: str = "") -> Iterator[tuple[pd.DataFrame, bool]]:
+    """The ledger, as it was written, for this process alone while the block runs.
+
+    One that is not as it was written is set aside where *reopen* gives a reason, and begun anew: the second value.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / LEDGER
+    with folder_lock(folder, name=f".{LEDGER}.lock", wait_s=_WAIT_S):
+        entry = load_manifest(folder).get(LEDGER)
+        rows = path.read_bytes().splitlines(keepends=True) if path.is_file() else []
+        # A process that was killed may have added rows before it told the manifest.
+        written = [n for n in range(len(rows), 0, -1) if entry and bytes_digest(*rows[:n]) == entry[DIGEST]]
+        lost = bool(entry) and not written
+        if lost and not reopen:
+            raise LedgerError(f"{path}: is not the file that was written (the manifest has its digest); {_REMEDY}")
+        if lost and path.exists():
+            set_aside(folder, LEDGER)
+        elif written and written[0] < len(rows):
+            record_files(folder, {LEDGER: {}})
+        yield load_ledger(folder), lost
 
 
 def entry_of(trial: Trial) -> Entry:
@@ -216,8 +258,9 @@ def _append(
         (now, *(marks if entry.protocol == HONEST else bare), *entry, reason, plan) for entry, reason in fresh.items()
     ]
     ledger = pd.concat([ledger, pd.DataFrame(rows, columns=list(LEDGER_COLUMNS))], ignore_index=True)
-    with atomic_write(Path(folder) / LEDGER) as part:
+    with atomic_write(Path(folder) / LEDGER, durable=True) as part:
         ledger.to_csv(part, index=False)
+    record_files(folder, {LEDGER: {}})
     return ledger
 
 

@@ -21,7 +21,7 @@ from rbcnb._utils.parallel import run_all
 from rbcnb.columns import FOLD, LABEL
 from rbcnb.study.progress import Course, EpochFile, Outcome, ticking
 from rbcnb.study.protocols import images_per_fit
-from rbcnb.study.store import checkpoint_of, lacks, results_table, store_failure, store_result
+from rbcnb.study.store import checkpoint_of, is_unsealed, lacks, results_table, store_failure, store_result
 from rbcnb.training.fit import TrialResult, hash_data, run_trial
 from rbcnb.training.trial import PRECISIONS, Trial
 
@@ -150,6 +150,11 @@ def run_study(
         if any(trial.precision == "auto" for trial in trials):
             trials = at_precision(trials, ask_all_workers(client, fast_precision))
         keys = [trial.key(data) for trial in trials]
+        if any(is_unsealed(store, key) for key in keys):
+            raise StudyError(
+                f"{store}: holds trials of an earlier version, without digests that would tell damage; run once: rbcnb "
+                f"results {store} --seal"
+            )
         missing = {key: trial for key, trial in zip(keys, trials, strict=True) if lacks(store, key)}
         if missing:
             _check_writable(store)

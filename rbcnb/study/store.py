@@ -1,8 +1,9 @@
 """Finished trials on disk: a folder, two files a trial, each row there the moment its fit is done.
 
 ``<key>.parquet`` holds the predictions, ``<key>.json`` settings, scores and curves, written last and whole: a trial
-that has its JSON is complete. Two processes that share a store at worst fit the same trial at the same time and write
-the same result twice. ``<key>.ckpt`` is the state of a long fit under way.
+that has its JSON is complete. The record holds the digest of the predictions, and one of itself (its ``seal``): what
+does not match is not read, and the trial is fitted again. Two processes that share a store at worst fit the same trial
+at the same time and write the same result twice. ``<key>.ckpt`` is the state of a long fit under way.
 
 `pack_trials` puts many into two files, small enough to be committed, and `unpack_trials` takes them out again.
 
@@ -10,6 +11,7 @@ A fit that failed leaves its reason. One that diverged on a fold has lost, and t
 tried again by the next study that asks for the trial.
 """
 
+import io
 import json
 import re
 from collections.abc import Callable, Iterator, Sequence
@@ -20,15 +22,19 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from rbcnb._utils.errors import MissingFileError
-from rbcnb._utils.files import atomic_write, file_digest
+from rbcnb._utils.errors import InputError, MissingFileError
+from rbcnb._utils.files import atomic_write, bytes_digest, file_digest
+from rbcnb._utils.manifest import DIGEST, changed_files, load_manifest, record_files
 from rbcnb.columns import CELL, PROB, REPETITION, SMEAR
 from rbcnb.training.fit import TrialResult
 from rbcnb.training.trial import FIT_VERSION, Trial, setting_fields
 
 _FACTS = ("scores", "n_train", "seconds", "engine", "processor", "part_size")
 _NAME = re.compile(r"[0-9a-f]{16}")
-_PARQUET_END = b"PAR1"
+_SEAL = "seal"
+# What the record of an earlier version may hold; another name in it is a damaged one.
+_UNSEALED = {"key", "data", "fit_version", "trial", "error", "retry", "curves", DIGEST, *_FACTS}
+_SEAL_BEFORE, _SEAL_AFTER = f',\n "{_SEAL}": "', '"\n}'
 PREDICTIONS, RECORDS = "predictions.parquet", "trials.parquet"  # of packed trials
 PACKED = {"index": False, "compression": "zstd", "compression_level": 19}
 # Logarithms of probabilities tell those near 1 apart as well as small ones. Rounded to 16 bits they took a fourth less
@@ -36,13 +42,17 @@ PACKED = {"index": False, "compression": "zstd", "compression_level": 19}
 LOG = "log_"
 
 
+class DamagedTrialError(InputError):
+    """A stored trial is not as it was written; the message names its files and the remedy."""
+
+
 def store_result(result: TrialResult, store: Path, *, data: str) -> str:
     """Writes one finished trial into *store* and returns its key."""
     key = result.trial.key(data)
-    with atomic_write(store / f"{key}.parquet") as part:
+    with atomic_write(store / f"{key}.parquet", durable=True) as part:
         result.predictions.to_parquet(part, index=False)
-    facts = {name: getattr(result, name) for name in _FACTS} | {"digest": file_digest(store / f"{key}.parquet")}
-    _write_record(result.trial, store, data=data, curves=result.curves.to_dict(orient="list"), **facts)
+    facts = {name: getattr(result, name) for name in _FACTS} | {DIGEST: file_digest(store / f"{key}.parquet")}
+    _write_trial(result.trial, store, data=data, curves=result.curves.to_dict(orient="list"), **facts)
     checkpoint_of(store, key).unlink(missing_ok=True)
     return key
 
@@ -53,39 +63,126 @@ def store_failure(trial: Trial, store: Path, *, data: str, error: str, retry: bo
     if there and not there["error"]:
         return  # from another process that shares the store
     nothing = {"scores": {}, "n_train": 0, "seconds": 0.0, "engine": "", "processor": "", "part_size": 0}
-    _write_record(trial, store, data=data, curves={}, error=error, retry=retry, **nothing)
+    _write_trial(trial, store, data=data, curves={}, error=error, retry=retry, **nothing)
 
 
-def _write_record(
+def _write_trial(
     trial: Trial, store: Path, *, data: str, error: str = "", retry: bool = False, **facts: object
 ) -> None:
     record = {"key": trial.key(data), "data": data, "fit_version": FIT_VERSION, "trial": trial.settings()}
-    with atomic_write(store / f"{record['key']}.json") as part:
-        part.write_text(json.dumps(record | {"error": error, "retry": retry} | facts, indent=1), encoding="utf-8")
+    write_record(record | {"error": error, "retry": retry} | facts, store)
 
 
-def load_record(store: Path, key: str) -> dict | None:
-    """A trial's record, or None when it is not in the store (or its file is damaged, and must be made again)."""
+def write_record(record: dict[str, Any], store: Path) -> None:
+    """Writes a trial's record with its seal; from then on the trial is in the store."""
+    text = json.dumps(record, indent=1).removesuffix("\n}")
+    seal = f"{_SEAL_BEFORE}{bytes_digest(text.encode())}{_SEAL_AFTER}"
+    with atomic_write(store / f"{record['key']}.json", durable=True) as part:
+        part.write_text(text + seal, encoding="utf-8", newline="\n")
+
+
+def _is_sealed(data: bytes) -> bool:
+    """Whether the bytes of a record are those that its seal, their last entry, was made of."""
+    body, _, seal = data.rpartition(_SEAL_BEFORE.encode())
+    return seal == f"{bytes_digest(body)}{_SEAL_AFTER}".encode()
+
+
+def load_record(store: Path, key: str, *, check_predictions: bool = True) -> dict[str, Any] | None:
+    """A trial's record, or None when it is not in the store (or damaged, and must be made again).
+
+    Args:
+        store: folder of trials.
+        key: of the trial.
+        check_predictions: whether the predictions must be those that the record was written with, too. That reads
+            them; who reads them next has them checked anyway (`load_predictions`).
+    """
+    record = _read_record(store, key)
+    if record is None or _SEAL not in record:
+        return None
+    if check_predictions and not record["error"]:
+        try:
+            return record if file_digest(store / f"{key}.parquet") == record[DIGEST] else None
+        except FileNotFoundError:
+            return None
+    return record
+
+
+def is_unsealed(store: Path, key: str) -> bool:
+    """Whether an earlier version stored the trial *key*, without the digests that would tell damage (`seal_store`)."""
+    record = _read_record(store, key)
+    return record is not None and _SEAL not in record
+
+
+def _absent(store: Path, key: str) -> InputError | MissingFileError:
+    """Why the trial *key* cannot be read, and the remedy."""
+    if is_unsealed(store, key):
+        return InputError(
+            f"{store}: an earlier version stored trial {key}, without a digest of it; run once: rbcnb results {store} "
+            "--seal"
+        )
+    if (store / f"{key}.json").exists():
+        return DamagedTrialError(
+            f"{store / key}.json and .parquet: not as they were written (their digests tell); run the same again: this "
+            "trial alone is fitted anew"
+        )
+    return MissingFileError(f"{store}: no finished trial {key}; run the study that makes it")
+
+
+def _read_record(store: Path, key: str) -> dict[str, Any] | None:
+    """The record of the trial *key*, sealed or of an earlier version; None where there is none that is whole."""
+    if not _NAME.fullmatch(key):
+        raise InputError(f"{store}: {key!r:.100} is not the key of a trial; it has 16 hexadecimal digits")
     try:
-        record = json.loads((store / f"{key}.json").read_text(encoding="utf-8"))
-        return record if record["error"] or _is_whole(store / f"{key}.parquet") else None
+        data = (store / f"{key}.json").read_bytes()
+        sealed = _is_sealed(data)
+        record = json.loads(data)
+        whole = record["key"] == key and isinstance(record["error"], str) and isinstance(record["trial"], dict)
+        if not sealed:
+            whole = whole and set(record) <= _UNSEALED
+        elif not record["error"]:
+            whole = whole and isinstance(record[DIGEST], str)
+        return record if whole else None
     except (FileNotFoundError, NotADirectoryError, ValueError, KeyError, TypeError):
         return None
+
+
+def seal_store(store: Path) -> tuple[int, list[str]]:
+    """Writes digests into the records that an earlier version stored without; nothing else of them changes.
+
+    A trial gets them if its predictions can be read, have the digest that its record tells, if it tells one, and give
+    the scores that it tells.
+
+    Returns:
+        How many got them, and the keys of those that are damaged: these are fitted again when a study asks for them.
+    """
+    from rbcnb.evaluation.metrics import score_predictions
+
+    n_sealed, damaged = 0, []
+    for key in [key for key in stored_keys(store) if is_unsealed(store, key)]:
+        record = _read_record(store, key)
+        if not record["error"]:
+            path = store / f"{key}.parquet"
+            try:
+                digest = file_digest(path)
+                scores = score_predictions(pd.read_parquet(path))
+                same = all(
+                    np.isclose(scores[name], record["scores"][name], rtol=1e-5, equal_nan=True) for name in scores
+                )
+            except (OSError, ValueError, KeyError):
+                same = False
+            if not same or record.get(DIGEST, digest) != digest:
+                damaged.append(key)
+                continue
+            record[DIGEST] = digest
+        write_record(record, store)
+        n_sealed += 1
+    return n_sealed, damaged
 
 
 def lacks(store: Path, key: str) -> bool:
     """Whether a study that asks for the trial is to fit it: it is not there, or failed and is worth another try."""
     record = load_record(store, key)
     return record is None or record["retry"]
-
-
-def _is_whole(parquet: Path) -> bool:
-    """Whether the file ends as Parquet files do: one that a full or failing disk cut short does not."""
-    with parquet.open("rb") as file:
-        file.seek(0, 2)
-        size = file.tell()
-        file.seek(max(0, size - len(_PARQUET_END)))
-        return file.read() == _PARQUET_END
 
 
 def checkpoint_of(store: Path, key: str) -> Path:
@@ -96,6 +193,8 @@ def checkpoint_of(store: Path, key: str) -> Path:
 def pack_trials(store: Path, keys: Sequence[str], folder: Path) -> tuple[str, str]:
     """Writes the predictions and the records of stored trials into *folder*, and returns the names of the two files.
 
+    They are entered into the folder's manifest.
+
     Probabilities are kept as logarithms in single precision: a score may move by some 1e-6.
 
     Raises:
@@ -105,9 +204,11 @@ def pack_trials(store: Path, keys: Sequence[str], folder: Path) -> tuple[str, st
     for key in keys:
         record = load_record(store, key)
         if record is None:
-            raise MissingFileError(f"{store}: no finished trial {key}; run the study that makes it")
+            raise _absent(store, key)
         # The file that the digest is of is not kept.
-        records.append((key, json.dumps({name: value for name, value in record.items() if name != "digest"})))
+        records.append(
+            (key, json.dumps({name: value for name, value in record.items() if name not in (DIGEST, _SEAL)}))
+        )
         if not record["error"]:
             parts.append(load_predictions(store, key).assign(key=key))
     table = pd.concat(parts, ignore_index=True)
@@ -122,6 +223,7 @@ def pack_trials(store: Path, keys: Sequence[str], folder: Path) -> tuple[str, st
         table.to_parquet(part, use_byte_stream_split=[*names.values()], use_dictionary=[*words, CELL], **PACKED)
     with atomic_write(folder / RECORDS) as part:
         pd.DataFrame(records, columns=["key", "record"]).to_parquet(part, **PACKED)
+    record_files(folder, {PREDICTIONS: {}, RECORDS: {}})
     return PREDICTIONS, RECORDS
 
 
@@ -130,10 +232,21 @@ def unpack_trials(folder: Path, store: Path) -> int:
 
     Raises:
         FileNotFoundError: *folder* holds no packed trials.
+        InputError: they are damaged, or nothing in *folder* vouches for them.
     """
     if not is_packed(folder):
-        raise FileNotFoundError(f"{folder}: no {PREDICTIONS} and {RECORDS} in it; name a folder of rbcnb publish")
-    records = dict(pd.read_parquet(folder / RECORDS).itertuples(index=False))
+        raise MissingFileError(f"{folder}: no {PREDICTIONS} and {RECORDS} in it; name a folder of rbcnb publish")
+    entries = {name: entry for name, entry in load_manifest(folder).items() if name in (PREDICTIONS, RECORDS)}
+    changed = [*changed_files(folder, entries), *({PREDICTIONS, RECORDS} - set(entries))]
+    if changed:
+        raise InputError(
+            f"{folder / changed[0]}: is not the file that was published (its digest tells); get the folder again, or "
+            "make it anew with rbcnb publish"
+        )
+    records = {key: json.loads(text) for key, text in pd.read_parquet(folder / RECORDS).itertuples(index=False)}
+    for key, record in records.items():
+        if not _NAME.fullmatch(key) or record.get("key") != key:
+            raise InputError(f"{folder / RECORDS}: {key!r:.100} is not the key of a trial; do not trust this folder")
     wanted = [key for key in records if lacks(store, key)]
     store.mkdir(parents=True, exist_ok=True)
     for key, table in pd.read_parquet(folder / PREDICTIONS).groupby("key", sort=False, observed=True):
@@ -146,10 +259,11 @@ def unpack_trials(folder: Path, store: Path) -> int:
         words = dict.fromkeys(table.select_dtypes("category"), str)
         with atomic_write(store / f"{key}.parquet") as part:
             table.astype(words).to_parquet(part, index=False)
-    for key in wanted:
-        with atomic_write(store / f"{key}.json") as part:
-            part.write_text(records[key], encoding="utf-8")
-    return len(wanted)
+        records[key][DIGEST] = file_digest(store / f"{key}.parquet")
+    whole = [key for key in wanted if records[key]["error"] or DIGEST in records[key]]
+    for key in whole:
+        write_record(records[key], store)
+    return len(whole)
 
 
 def is_packed(folder: Path) -> bool:
@@ -158,8 +272,22 @@ def is_packed(folder: Path) -> bool:
 
 
 def load_predictions(store: str | Path, key: str) -> pd.DataFrame:
-    """A stored trial's held-out predictions, one row per cell."""
-    return pd.read_parquet(Path(store) / f"{key}.parquet")
+    """A stored trial's held-out predictions, one row per cell.
+
+    Raises:
+        FileNotFoundError: there are none.
+        DamagedTrialError: they, or the trial's record, are not as they were written.
+    """
+    store = Path(store)
+    record, path = load_record(store, key, check_predictions=False), store / f"{key}.parquet"
+    if record is None:
+        raise _absent(store, key)
+    if record["error"]:
+        raise MissingFileError(f"{store}: trial {key} has no predictions: {record['error']}")
+    data = path.read_bytes() if path.is_file() else b""
+    if bytes_digest(data) != record[DIGEST]:
+        raise _absent(store, key)
+    return pd.read_parquet(io.BytesIO(data))
 
 
 def predictions_by_method(
@@ -243,26 +371,33 @@ def load_curves(store: str | Path, keys: Sequence[str]) -> pd.DataFrame:
     """
     frames = []
     for key in keys:
-        record = load_record(Path(store), key)
+        record = load_record(Path(store), key, check_predictions=False)
         if record is None:
-            raise MissingFileError(f"{store}: no finished trial {key}; run the study that makes it")
+            raise _absent(Path(store), key)
         if record["error"]:
             continue  # it has no curve, and whoever chooses by curves must do without it
         trial = Trial(**record["trial"])
         settings = {name: value for name, value in trial.settings().items() if name != "epochs"}
         frames.append(pd.DataFrame(record["curves"]).assign(key=key, method=trial.method, **settings))
-    return _with_numbers(pd.concat(frames, ignore_index=True))
+    return with_numbers(pd.concat(frames, ignore_index=True))
 
 
 def results_table(store: str | Path, keys: Sequence[str] | None = None) -> pd.DataFrame:
     """One row per stored trial: ``method``, settings, scores, and how it was made: ``key``, ``data``, ``seconds``...
 
-    keys : the trials to show, in this order; None shows all that can be read, by key.
+    Of the predictions nothing is read; who reads them has them checked.
+
+    Args:
+        store: folder of trials.
+        keys: the trials to show, in this order; None shows all that can be read, by key.
     """
     store = Path(store)
-    records = [load_record(store, key) for key in (stored_keys(store) if keys is None else keys)]
-    rows = [row for record in records if record and (row := _row(record))]
-    return _with_numbers(pd.DataFrame(rows))
+    if keys is None:
+        from rbcnb.study.store_index import store_rows
+
+        return store_rows(store)
+    rows = [row for key in keys if (record := load_record(store, key)) and (row := record_row(record))]
+    return with_numbers(pd.DataFrame(rows))
 
 
 def stored_keys(store: Path) -> Iterator[str]:
@@ -270,7 +405,7 @@ def stored_keys(store: Path) -> Iterator[str]:
     return (path.stem for path in sorted(store.glob("*.json")) if _NAME.fullmatch(path.stem))
 
 
-def _row(record: dict) -> dict | None:
+def record_row(record: dict) -> dict | None:
     """A record as a row; None where this version of the package does not know its settings, or some are missing."""
     try:
         trial = Trial(**record["trial"])
@@ -281,7 +416,7 @@ def _row(record: dict) -> dict | None:
         return None
 
 
-def _with_numbers(table: pd.DataFrame) -> pd.DataFrame:
+def with_numbers(table: pd.DataFrame) -> pd.DataFrame:
     """Settings that a trial may lack (None) as NaN, and what `Trial.settings` leaves out as its default."""
     later = {field.name: field.default for field in fields(Trial) if field.metadata.get("later")}
     table = table.fillna({name: value for name, value in later.items() if name in table})

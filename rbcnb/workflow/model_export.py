@@ -180,6 +180,7 @@ def export_model(run: Run, trial: Trial, cells: pd.DataFrame, *, jobs: int | Non
         data_card=note.read_text(encoding="utf-8") if note.exists() else "",
     )
     path = save_model(final, card, run.folder / MODEL)
+    run.record(MODEL)
     for one in folds:
         (folder / f"{one.key(card.data)}.safetensors").unlink(missing_ok=True)
     return path

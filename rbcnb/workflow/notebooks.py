@@ -9,6 +9,7 @@ import shutil
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence, Set
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,9 @@ import nbformat
 
 from rbcnb._utils.code_digest import PACKAGE
 from rbcnb._utils.duration import duration
-from rbcnb._utils.errors import UnfinishedError
+from rbcnb._utils.errors import InputError, UnfinishedError
 from rbcnb._utils.files import atomic_write, folder_lock
+from rbcnb._utils.manifest import MANIFEST, ManifestError, set_aside
 from rbcnb.workflow.fingerprints import file_stamp, fingerprints, source_stamp, versions
 from rbcnb.workflow.notebook_parameters import (
     Parameter,
@@ -26,7 +28,7 @@ from rbcnb.workflow.notebook_parameters import (
     load_profile,
     read_parameters,
 )
-from rbcnb.workflow.run import Run
+from rbcnb.workflow.run import RUN_JSON, Run
 
 _WIDGET = "application/vnd.jupyter.widget-view+json"
 _LOOK_EVERY_S = 1.0  # whether a notebook takes longer than expected
@@ -174,10 +176,26 @@ def reproduce(
     parameters = _parameters(paths, profile, {**(overrides or {}), **here})
     run.folder.mkdir(parents=True, exist_ok=True)
     with folder_lock(run.folder):
+        _set_damage_aside(run)
         if resume_from is not None:
             say(f"{_resume(run, Path(resume_from))} finished fits taken from {resume_from}")
         _carry_on(run, paths, chosen, parameters, profile=str(profile))
     return run
+
+
+def _set_damage_aside(run: Run) -> None:
+    """Renames a manifest or a record that cannot be read: all notebooks are run again then, and write new ones.
+
+    Fits are not made again: each has a digest of its own (`rbcnb.study.store`).
+    """
+    for name, read, errors in (
+        (MANIFEST, run.load_manifest, ManifestError),
+        (RUN_JSON, run.load_record, InputError),
+    ):
+        try:
+            read()
+        except errors:
+            say(f"{run.folder / name}: is damaged; kept as {set_aside(run.folder, name).name}, all is made again")
 
 
 def _parameters(paths: Sequence[Path], profile: str | Path, overrides: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
@@ -221,6 +239,7 @@ def _resume(run: Run, source: Path) -> int:
     if (source / LEDGER).exists() and not (run.folder / LEDGER).exists():
         with atomic_write(run.folder / LEDGER) as part:
             shutil.copyfile(source / LEDGER, part)
+        run.record(LEDGER)
     return n_fits
 
 
@@ -278,11 +297,14 @@ def _absolute(path: str) -> Path:
 
 
 def _is_done(run: Run, name: str, done: Mapping[str, Any], stamps: Mapping[str, str]) -> bool:
-    """*name* was run as it would be now, and what it made is still there."""
+    """*name* was run as it would be now, and what it made is still there, as it was written."""
     entry = done.get(name)
-    if not entry or entry["fingerprint"] != stamps[name] or run.missing_results(name):
+    if not entry or entry["fingerprint"] != stamps[name] or entry["file"] not in run.load_manifest():
         return False
-    return (run.folder / entry["file"]).exists()
+    if changed := run.changed_results(name):
+        more = f" and {len(changed) - 1} more" if len(changed) > 1 else ""
+        say(f"{name}: {changed[0]}{more}: missing, or not as it was written; the notebook is run again")
+    return not changed
 
 
 def _execute(
@@ -322,8 +344,11 @@ def _execute(
         except ReproductionError:
             from rbcnb.workflow.report import write_report
 
+            if (run.folder / file).exists():
+                run.record(file)
             write_report(run)
             raise
+        replace(run, notebook=path.stem).record(file)
         seconds = time.perf_counter() - start
         record["notebooks"][path.stem] = {"seconds": round(seconds, 1), "fingerprint": stamps[path.stem], "file": file}
         record["data_hash"] = run.data_hash()

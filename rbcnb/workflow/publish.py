@@ -6,17 +6,22 @@ and of hits follow from (`PARTS`), the ledger of test sets, ``run.json``, ``mani
 README.md. No picture of a cell is among them. ``rbcnb verify DIR`` recomputes the tables from all this.
 """
 
+import io
 import json
+import os
 import shutil
 import tempfile
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
-from rbcnb._utils.files import atomic_write, file_digest
+from rbcnb._utils.errors import InputError
+from rbcnb._utils.files import atomic_write, inside
+from rbcnb._utils.manifest import MANIFEST, Entries, ManifestError, replace_manifest
 from rbcnb.columns import CELL, LABEL, PRIMARY_METHODS, SIMULATED, SMEAR, readable
 from rbcnb.evaluation.verdicts import answer_text
 from rbcnb.study.classical import CLASSIFIERS, MAJORITY
@@ -35,7 +40,7 @@ from rbcnb.study.store import (
 from rbcnb.training.trial import FIT_VERSION
 from rbcnb.workflow.classical_fits import CLASSICAL
 from rbcnb.workflow.report import CAPTIONS, TABLES, simulated_notices, simulated_words
-from rbcnb.workflow.run import MANIFEST, Run
+from rbcnb.workflow.run import RUN_JSON, Run, read_table
 
 TUNING = "fold_trials"
 TRIAL_LISTS = ("final_trials", "ladder_trials", "lesson_trials", "leakage_trials", TUNING)
@@ -69,6 +74,7 @@ _UNFINISHED = """# {name}, at work
 {fits} fits of a study that is not finished. To go on from here: `rbcnb reproduce` with the study's profile and
 `--resume-from` this folder. No result is to be read off it.
 """
+_README_MD = "README.md"
 _README = Path(__file__).with_name("published_readme.md").read_text(encoding="utf-8")
 
 
@@ -89,21 +95,31 @@ def publish_run(run: str | Path, out: str | Path) -> Path:
     names += [f"{name}.csv" for name in (*TRIAL_LISTS, "ladder") if (here.folder / f"{name}.csv").exists()]
     names += [name for name in (LEDGER, CLASSICAL) if (here.folder / name).exists()]
     names += sorted(path.name for path in here.folder.glob("splits_*.csv"))
-    before = there.load_manifest() if is_packed(there.folder) else {}
+    before = _published_before(there)
     for name in names:
         with atomic_write(there.folder / name) as part:
             shutil.copyfile(here.folder / name, part)
     record = _without_places(here.load_record(), here.folder.name)
-    there.save_record(record)
+    if (there.folder / MANIFEST).exists():
+        (there.folder / MANIFEST).unlink()  # until all is written, nothing vouches for what lies there
     packed = [*pack_trials(here.store, _keys(here), there.folder), *_pack_parts(here, there.folder, tables)]
-    with atomic_write(there.folder / "README.md") as part:
+    _write_json(there.folder / RUN_JSON, record)
+    with atomic_write(there.folder / _README_MD) as part:
         part.write_text(_readme(here, record, figures, tables, packed), encoding="utf-8")
+    names += [RUN_JSON, _README_MD]
     _save_manifest(here, there, names, packed)
     for name in set(before) - set(names) - set(packed):  # of an earlier run, or of an earlier version of this package
-        path = (there.folder / name).resolve()
-        if path.is_relative_to(there.folder):
-            path.unlink(missing_ok=True)
+        with suppress(InputError):
+            inside(there.folder, name).unlink(missing_ok=True)
     return there.folder
+
+
+def _published_before(there: Run) -> Entries:
+    """What an earlier call published into the same folder; nothing where its manifest is damaged."""
+    try:
+        return there.load_manifest() if is_packed(there.folder) else {}
+    except ManifestError:
+        return {}
 
 
 def publish_unfinished(run: str | Path, out: str | Path) -> Path:
@@ -127,35 +143,61 @@ def publish_unfinished(run: str | Path, out: str | Path) -> Path:
     for name in names:
         with atomic_write(there.folder / name) as part:
             shutil.copyfile(here.folder / name, part)
-    packed = pack_trials(here.store, keys, there.folder)
     manifest = there.load_manifest()
-    if manifest:  # of an earlier stage, whose tables stay
-        _save_manifest(here, there, [*(set(manifest) - set(packed)), *names], packed, before=manifest)
-    else:
-        there.save_record(_without_places(here.load_record(), here.folder.name))
-        with atomic_write(there.folder / "README.md") as part:
+    packed = pack_trials(here.store, keys, there.folder)
+    kept = [name for name in manifest if name not in (*packed, *names)]
+    if "tables/verdict.csv" not in manifest:  # else of an earlier stage, whose tables stay
+        _write_json(there.folder / RUN_JSON, _without_places(here.load_record(), here.folder.name))
+        with atomic_write(there.folder / _README_MD) as part:
             part.write_text(_UNFINISHED.format(name=here.folder.name, fits=len(keys)), encoding="utf-8")
+        names += [RUN_JSON, _README_MD]
+    _save_manifest(here, there, [*kept, *names], packed, before=manifest)
     return there.folder
+
+
+def _write_json(path: Path, facts: Mapping[str, Any]) -> None:
+    with atomic_write(path) as part:
+        part.write_text(json.dumps(facts, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+
+
+@contextmanager
+def copied(folder: Path) -> Iterator[Run]:
+    """A published *folder* as a run whose store is empty, in a place that is gone after the block."""
+    with tempfile.TemporaryDirectory() as place:
+        target = Path(place) / folder.name
+        _copy_files(folder, target)
+        yield _Published.at(target)
 
 
 @contextmanager
 def unpacked(folder: Path) -> Iterator[Run]:
-    """A published *folder* as a run with a store of its trials, in a place that is gone after the block."""
-    with tempfile.TemporaryDirectory() as place:
-        target = Path(place) / folder.name
-        shutil.copytree(folder, target)
-        here = _Unpacked.at(target)
-        for name in [name for parts in PARTS.values() for name in parts if (target / f"{name}.parquet").exists()]:
-            pd.read_parquet(target / f"{name}.parquet").to_csv(target / f"{name}.csv", index=False)
-        unpack_trials(target, here.store)
-        yield here
+    """As `copied`, with the published trials in its store."""
+    with copied(folder) as run:
+        unpack_trials(run.folder, run.store)
+        yield run
 
 
-class _Unpacked(Run):
-    """A run without crops: of which data it is, its record alone can tell."""
+def _copy_files(source: Path, target: Path) -> None:
+    """Copies the regular files of a folder that may be a stranger's; no link, pipe or device is followed or read."""
+    target.mkdir()
+    for entry in os.scandir(source):
+        if entry.is_dir(follow_symlinks=False):
+            _copy_files(Path(entry.path), target / entry.name)
+        elif entry.is_file(follow_symlinks=False):
+            shutil.copyfile(entry.path, target / entry.name)
+
+
+class _Published(Run):
+    """A run without crops: of which data it is, its record alone can tell. Some lists are packed."""
 
     def data_hash(self) -> str:
         return self.load_record().get("data_hash", "none")
+
+    def load_csv(self, name: str) -> pd.DataFrame:
+        packed = inside(self.folder, f"{name}.parquet")
+        if packed.name in _PARTS_HOLD and packed.is_file():
+            return read_table(io.StringIO(pd.read_parquet(packed).to_csv(index=False)))
+        return super().load_csv(name)
 
 
 def _lists(run: Run) -> list[pd.DataFrame]:
@@ -192,23 +234,26 @@ def _without_places(record: dict, name: str) -> dict:
 def _save_manifest(
     run: Run, there: Run, copied: Sequence[str], packed: Sequence[str], *, before: Mapping[str, dict] | None = None
 ) -> None:
-    """What the published files were made from, as the run's manifest tells it; of what was packed, its digest.
+    """What the published files were made from, as the run's manifest tells it, with their digests.
 
     Of the trials also ``fits``: how many each network has, those on folds included.
 
-    before : entries that stay.
+    Args:
+        run: the run.
+        there: where it is published.
+        copied: names of files of the run.
+        packed: names of files that were made of it for this.
+        before: entries that stay.
     """
-    told = before or run.load_manifest()
-    entries = {name: told[name] for name in copied if name in told}
+    entries = run.load_manifest() | dict(before or {})
+    known = {name: entries.get(name, {}) for name in copied}
     common = {"data": run.data_hash(), "seed": run.load_record().get("seeds", {}).get("seed")}
     if words := run.simulated(PREDICTIONS):
         common[SIMULATED] = words
-    for name in packed:
-        entries[name] = {"digest": file_digest(there.folder / name), **common}
+    known |= dict.fromkeys(packed, common)
     records = map(json.loads, pd.read_parquet(there.folder / RECORDS)["record"])
-    entries[RECORDS]["fits"] = dict(sorted(Counter(record["trial"]["architecture"] for record in records).items()))
-    with atomic_write(there.folder / MANIFEST) as part:
-        part.write_text(json.dumps(entries, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+    fits = dict(sorted(Counter(record["trial"]["architecture"] for record in records).items()))
+    replace_manifest(there.folder, known | {RECORDS: common | {"fits": fits}})
 
 
 def _readme(run: Run, record: dict, figures: Sequence[str], tables: Sequence[str], packed: Sequence[str]) -> str:

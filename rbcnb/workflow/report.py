@@ -14,7 +14,6 @@ import pandas as pd
 import yaml
 from PIL import Image
 
-from rbcnb._utils.files import atomic_write
 from rbcnb.columns import READERS, SIMULATED, readable
 from rbcnb.plotting.style import CSS_DPI, DPI
 from rbcnb.workflow.run import Run
@@ -57,10 +56,8 @@ def write_report(run: Run) -> Path:
         "<h2>Notebooks</h2>",
         _notebooks(record),
     ]
-    target = run.folder / "report.html"
-    with atomic_write(target) as part:
-        part.write_text("\n".join(parts), encoding="utf-8")
-    return target
+    run.save_text("\n".join(parts), "report.html")
+    return run.folder / "report.html"
 
 
 def _ordered(folder: Path, pattern: str, order: list[str]) -> list[Path]:

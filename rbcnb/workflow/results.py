@@ -5,10 +5,12 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from rbcnb._utils.files import atomic_write
-from rbcnb.study.store import load_record, results_table, stored_keys
+from rbcnb.study.store import is_unsealed, load_record, results_table, seal_store, stored_keys
+from rbcnb.study.store_index import DAMAGED, STATE, UNSEALED, VERSION, WHOLE, store_states
 from rbcnb.training.trial import FIT_VERSION
 
 STORE_FOLDER = "trials"  # in a run's folder
@@ -21,15 +23,21 @@ _PART = re.compile(r"\.[0-9a-f]{16}\.[0-9a-f]+\.part\.(json|parquet|ckpt)")
 
 
 def manage_results(
-    stores: Sequence[Path], *, export: Path | None = None, into: Path | None = None, prune: Sequence[str] = ()
+    stores: Sequence[Path],
+    *,
+    export: Path | None = None,
+    into: Path | None = None,
+    prune: Sequence[str] = (),
+    seal: bool = False,
 ) -> str:
-    """Merges *stores* into *into*, prunes, exports the rows, and returns a summary to print, in this order.
+    """Seals *stores*, merges them into *into*, prunes, exports the rows; returns a summary to print, in this order.
 
     Args:
         stores: runs' folders, or stores.
         export: file for the rows of all stores, ``.csv`` or ``.parquet``.
         into: store, or a run's folder, that is given what it lacks; the one that is then pruned, exported, summed up.
         prune: see `prune_store`.
+        seal: give trials that an earlier version stored the digests that tell damage, after a check of their scores.
 
     Raises:
         FileNotFoundError: a store is no folder.
@@ -38,6 +46,10 @@ def manage_results(
     if export is not None and export.suffix not in (".csv", ".parquet"):
         raise ValueError(f"--export {export}: name a file that ends in .csv or .parquet")
     stores, told = [store_in(path) for path in stores], []
+    for store in stores if seal else ():
+        n_sealed, damaged = seal_store(store)
+        left = f"; damaged, to be fitted again: {', '.join(damaged)}" if damaged else ""
+        told.append(f"{n_sealed} trials of {store} were given digests{left}")
     if into is not None:
         into = into / STORE_FOLDER if (into / STORE_FOLDER).is_dir() else into
         told.append(f"{merge_stores(stores, into)} trials copied to {into}")
@@ -52,10 +64,15 @@ def manage_results(
         with atomic_write(export) as part:
             rows.to_csv(part, index=False) if export.suffix == ".csv" else rows.to_parquet(part, index=False)
         told.append(f"{len(rows)} rows: {export}")
-    others = [name for store in stores for name in fit_versions(store) if name != FIT_VERSION]
-    for name in sorted(set(others)):
+    states = pd.concat([store_states(store) for store in stores])
+    others = states.loc[(states[STATE] == WHOLE) & (states[VERSION] != FIT_VERSION), VERSION]
+    for name, n in others.value_counts().sort_index().items():
         kept = f"not {FIT_VERSION} as new ones; kept, unless you ask for --prune {name}"
-        told.append(f"{others.count(name)} trials have fit version {name}, {kept}")
+        told.append(f"{n} trials have fit version {name}, {kept}")
+    if n_unsealed := int((states[STATE] == UNSEALED).sum()):
+        told.append(f"{n_unsealed} trials of an earlier version have no digests, and are not read: run --seal once")
+    if n_damaged := int((states[STATE] == DAMAGED).sum()):
+        told.append(f"{n_damaged} trials are damaged; a study that asks for them fits them again")
     return "\n".join([*told, summary(rows)])
 
 
@@ -101,7 +118,8 @@ def prune_store(store: str | Path, what: Sequence[str]) -> list[Path]:
         ValueError: *what* has another word.
     """
     store = Path(store)
-    allowed = [*PRUNABLE, *sorted(set(fit_versions(store)))]
+    states = store_states(store)
+    allowed = [*PRUNABLE, *sorted(set(states.loc[states[STATE] == WHOLE, VERSION]))]
     if unknown := set(what) - set(allowed):
         raise ValueError(f"cannot prune {', '.join(sorted(unknown))}; choose from {', '.join(allowed)}")
     doomed = []
@@ -111,7 +129,7 @@ def prune_store(store: str | Path, what: Sequence[str]) -> list[Path]:
         elif not _FILE.fullmatch(path.name):
             continue  # nothing of ours
         elif (record := load_record(store, path.stem)) is None:
-            reason = "" if path.suffix == ".ckpt" else "torn"
+            reason = "" if path.suffix == ".ckpt" or is_unsealed(store, path.stem) else "torn"
         elif (version := record.get("fit_version", "")) != FIT_VERSION:
             reason = version
         elif record["error"]:
@@ -125,12 +143,6 @@ def prune_store(store: str | Path, what: Sequence[str]) -> list[Path]:
     return doomed
 
 
-def fit_versions(store: Path) -> list[str]:
-    """The `FIT_VERSION` of each trial in *store*, by key."""
-    records = (load_record(store, key) for key in stored_keys(store))
-    return [record["fit_version"] for record in records if record and "fit_version" in record]
-
-
 def summary(rows: pd.DataFrame) -> str:
     """Rows of `results_table` as text: a line per architecture, protocol and method; folds apart from final fits.
 
@@ -139,7 +151,8 @@ def summary(rows: pd.DataFrame) -> str:
     """
     if rows.empty:
         return "no trials"
-    table = rows.assign(fit=rows["fold"].isna().map({True: "final", False: "fold"}), failed=rows["error"] != "")
+    table = rows if "macro_f1" in rows else rows.assign(macro_f1=np.nan)  # where all failed
+    table = table.assign(fit=rows["fold"].isna().map({True: "final", False: "fold"}), failed=rows["error"] != "")
     apart = [name for name in CONDITIONS if len(table[name].unique()) > 1]
     lines = table.groupby([*SUMMARY_COLUMNS, *apart, "fit"], sort=True, dropna=False).agg(
         trials=("key", "size"),

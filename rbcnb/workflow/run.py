@@ -23,7 +23,8 @@ from PIL import Image
 
 from rbcnb import __version__
 from rbcnb._utils.errors import InputError, MissingFileError
-from rbcnb._utils.files import atomic_write, file_digest
+from rbcnb._utils.files import atomic_write, file_digest, inside
+from rbcnb._utils.manifest import Entries, changed_files, load_manifest, record_files
 from rbcnb.columns import GROUP, LABEL, PUBLISHED, SIMULATED, SMEAR, SMEARS, TOY_CELLS
 from rbcnb.labels.readings import READINGS_CSV, SECOND_LOOK_CSV
 from rbcnb.plotting.style import SelfShowingFigure
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
     from rbcnb.plotting.explorers import Explorer
 
 AnyFigure = TypeVar("AnyFigure", SelfShowingFigure, "Explorer")
-MANIFEST = "manifest.json"
+RUN_JSON = "run.json"
 # What each result is made by, so that a missing one can say which notebook to run.
 _MADE_BY = {
     "cells.csv": "01_segmentation",
@@ -52,6 +53,8 @@ _MADE_BY = {
     "tables/table3.csv": "06_imbalance_study",
     "tables/verdict.csv": "06_imbalance_study",
 }
+_RECORD_REMEDY = "put back a copy, or remove it: rbcnb reproduce then writes it anew"
+_RECORD_PARTS = ("parameters", "seeds", "versions", "notebooks", "estimated_s")  # each a mapping
 _FIRST = "01_segmentation"  # the notebook that knows where the smears come from
 # Files that no smear of the run has a part in, and what of them is simulated. All others are made of its smears.
 _OF_NO_SMEAR = {
@@ -90,11 +93,12 @@ class Run:
 
     folder: Path
     seed: int | None = None  # of whoever writes; None: the one that ``run.json`` tells
+    notebook: str = ""  # that writes, such as 05_final_evaluation
 
     @classmethod
-    def at(cls, folder: str | Path, *, seed: int | None = None) -> "Run":
+    def at(cls, folder: str | Path, *, seed: int | None = None, notebook: str = "") -> "Run":
         """The run in *folder*, which is made when something is first saved."""
-        return cls(Path(folder).expanduser().resolve(), seed)
+        return cls(Path(folder).expanduser().resolve(), seed, notebook)
 
     @property
     def store(self) -> Path:
@@ -116,8 +120,8 @@ class Run:
         return self.folder / SECOND_LOOK_CSV
 
     def _path(self, name: str) -> Path:
-        path = self.folder / name
-        if not path.exists():
+        path = inside(self.folder, name)
+        if not path.is_file():
             made_by = "04_cv_tuning" if name.startswith("splits_") else _MADE_BY.get(name)
             mend = f"run notebook {made_by} first, with the same run folder" if made_by else "run the earlier notebooks"
             raise MissingResultError(f"{path}: not there; {mend}")
@@ -227,16 +231,21 @@ class Run:
 
     def keep_smears(self, smears: Iterable[Smear]) -> Iterator[Smear]:
         """Passes *smears* on and writes each image to ``smears/<name>.jpg``, to be looked at beside its cells."""
-        for smear in smears:
-            image = Image.fromarray(smear.image)
-            with atomic_write(self.folder / "smears" / f"{smear.name}.jpg") as part:
-                image.save(part, quality=92, subsampling=0)
-            yield smear
+        written = []
+        try:
+            for smear in smears:
+                image, name = Image.fromarray(smear.image), f"smears/{smear.name}.jpg"
+                with atomic_write(inside(self.folder, name)) as part:
+                    image.save(part, quality=92, subsampling=0)
+                written.append(name)
+                yield smear
+        finally:
+            self.record(*written)
 
     def load_smear(self, name: str) -> np.ndarray | None:
         """The image of the smear *name* as `keep_smears` wrote it, [H, W, 3] uint8 RGB; None where it did not."""
-        path = self.folder / "smears" / f"{name}.jpg"
-        return read_image(path) if path.exists() else None
+        path = inside(self.folder, f"smears/{name}.jpg")
+        return read_image(path) if path.is_file() else None
 
     def save_figure(self, figure: AnyFigure, name: str, *, simulated: str = "") -> AnyFigure:
         """Writes ``figures/<name>.png``, under a heading that says what is simulated, and returns the figure.
@@ -265,26 +274,40 @@ class Run:
 
     @contextmanager
     def _recorded(self, name: str, simulated: str = "") -> Iterator[Path]:
-        """`write_whole` of a file of the run, and its entry in the manifest."""
-        path = self.folder / name
-        with atomic_write(path) as part:
+        """`atomic_write` of a file of the run, and its entry in the manifest."""
+        with atomic_write(inside(self.folder, name)) as part:
             yield part
-        entry = {"digest": file_digest(path), "data": self.data_hash(), "seed": self._seed(), "rbcnb": __version__}
-        if words := self.simulated(name, simulated):
-            entry[SIMULATED] = words
-        manifest = self.load_manifest() | {name: entry}
-        with atomic_write(self.folder / MANIFEST) as part:
-            part.write_text(json.dumps(manifest, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+        self.record(name, simulated=simulated)
 
-    def load_manifest(self) -> dict[str, dict[str, Any]]:
+    def record(self, *names: str, simulated: str = "") -> None:
+        """Enters files of the run into its manifest, as they lie there now.
+
+        Args:
+            names: relative to the run's folder.
+            simulated: what of them is invented beside the smears, see `simulated`.
+        """
+        if not names:
+            return
+        common = {"data": self.data_hash(), "seed": self._seed(), "rbcnb": __version__}
+        if self.notebook:
+            common["notebook"] = self.notebook
+        words = {name: self.simulated(name, simulated) for name in names}
+        record_files(
+            self.folder,
+            {name: common | ({SIMULATED: words[name]} if words[name] else {}) for name in names},
+        )
+
+    def load_manifest(self) -> Entries:
         """File, relative to the run -> its ``digest``, and the ``data``, ``seed`` and version that it was made with.
 
-        Where something of it is `simulated`, that stands there, too.
+        Where something of it is `simulated`, that stands there, too, and the ``notebook`` where one made it.
         """
-        try:
-            return json.loads((self.folder / MANIFEST).read_text(encoding="utf-8"))
-        except (FileNotFoundError, json.JSONDecodeError):
-            return {}
+        return load_manifest(self.folder)
+
+    def changed_results(self, notebook: str) -> list[str]:
+        """Files that *notebook* made, and that are gone or no more as it wrote them."""
+        made = {name: entry for name, entry in self.load_manifest().items() if entry.get("notebook") == notebook}
+        return sorted({*self.missing_results(notebook), *changed_files(self.folder, made)})
 
     def data_hash(self) -> str:
         """Digest of cells, labels and crops as they lie in the run; as its record tells it where they are gone."""
@@ -300,17 +323,19 @@ class Run:
 
     def load_record(self) -> dict:
         """``run.json``: parameters, versions, data hash and seconds per notebook; empty when there is none yet."""
-        path = self.folder / "run.json"
+        path = self.folder / RUN_JSON
         try:
-            return json.loads(path.read_text(encoding="utf-8"))
+            record = json.loads(path.read_text(encoding="utf-8"))
         except FileNotFoundError:
             return {}
-        except json.JSONDecodeError as error:
-            raise InputError(
-                f"{path}: not readable as JSON ({error}); remove it to start the run's record anew"
-            ) from None
+        except ValueError as error:  # of JSON, or of decoding
+            raise InputError(f"{path}: not readable as JSON ({error}); {_RECORD_REMEDY}") from None
+        parts = [record.get(name, {}) for name in _RECORD_PARTS] if isinstance(record, dict) else [record]
+        if not all(isinstance(part, dict) for part in parts):
+            raise InputError(f"{path}: is not the record of a run; {_RECORD_REMEDY}")
+        return record
 
     def save_record(self, record: dict) -> None:
         """Writes ``run.json``."""
-        with atomic_write(self.folder / "run.json") as part:
+        with self._recorded(RUN_JSON) as part:
             part.write_text(json.dumps(record, indent=1, sort_keys=True) + "\n", encoding="utf-8")

@@ -20,6 +20,7 @@ _OUTCOMES = (
 )
 _LONGEST = 60  # of a text that is told
 MISSING, THERE = "missing", "there"
+READABLE = "readable"  # expected of what could not be read; the other value says why
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,8 @@ class Finding:
     def told(self, words: tuple[str, str]) -> str:
         """The finding as a line; *words* say what the two values are, such as "stored" and "recomputed"."""
         where = " | ".join(part for part in (self.table, self.row, self.column) if part)
+        if self.expected == READABLE:
+            return f"{where}: {self.stored}"
         line = f"{where}: {words[0]} {_text(self.stored)}, {words[1]} {_text(self.expected)}"
         if _is_number(self.stored) and _is_number(self.expected):
             line += f" (difference {self.stored - self.expected:+.3g})"

@@ -3,38 +3,52 @@
 From the bottom up: each trial's predictions against the digest and the scores in its record; each table that follows
 from predictions, curves or labels, recomputed by the functions that the notebooks call; every file against the digest
 in the run's manifest, the exported model against its own; every fit that was scored on a test set against the ledger of
-their openings. A table that is not recomputed (`Report.unchecked`) is checked by its digest alone.
+their openings. A table that is not recomputed (`Report.notes`) is checked by its digest alone.
+
+What is damaged differs. What nothing vouches for, neither a digest nor what it is recomputed from, is unchecked, and a
+report with such files is not complete. A digest tells of damage and of mistakes; who means to deceive writes it anew. A
+folder that was published is copied first, its regular files alone: nothing is written to it, and no link is followed.
 """
 
 import math
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
-from rbcnb._utils.errors import PlainError
-from rbcnb._utils.files import file_digest
+from rbcnb._utils.errors import InputError, PlainError
+from rbcnb._utils.manifest import MANIFEST, Entries, ManifestError, changed_files, is_sealed
 from rbcnb.columns import CROP, LABEL, TARGET
 from rbcnb.counting.model_file import ModelFileError, load_model
 from rbcnb.evaluation.metrics import score_predictions
+from rbcnb.labels.readings import READINGS_CSV, SECOND_LOOK_CSV
 from rbcnb.study.classical import entry_of_choice
 from rbcnb.study.imbalance_lesson import lesson_entry
 from rbcnb.study.ledger import LEDGER, Entry, digest_cells, entry_of, load_ledger
-from rbcnb.study.store import is_packed, load_predictions, load_record
+from rbcnb.study.store import RECORDS, is_packed, is_unsealed, load_predictions, load_record, unpack_trials
 from rbcnb.training.fit import hash_data
 from rbcnb.training.splits import split_name
 from rbcnb.training.trial import Trial
 from rbcnb.workflow.classical_fits import CLASSICAL, load_classical_fits
 from rbcnb.workflow.model_export import MODEL
-from rbcnb.workflow.publish import TOLERANCE, unpacked
-from rbcnb.workflow.run import MANIFEST, Run
+from rbcnb.workflow.publish import TOLERANCE, copied
+from rbcnb.workflow.run import RUN_JSON, Run
 from rbcnb.workflow.run_tables import recomputed
-from rbcnb.workflow.table_diff import MISSING, THERE, Finding, compare_tables, same_value
+from rbcnb.workflow.table_diff import MISSING, READABLE, THERE, Finding, compare_tables, same_value
 
 # List of fits that were scored on test cells -> what the ledger says of them.
 _SCORED_ON_TEST = {"final_trials": entry_of, "ladder_trials": entry_of, "lesson_trials": lesson_entry}
 _TRIAL_LISTS = ("fold_trials", *_SCORED_ON_TEST, "leakage_trials")
 IN_PERCENT = ("fig13",)  # tables whose numbers are percent
+_REMEDY = (
+    "remedy: run the same rbcnb reproduce again (it makes anew what is damaged, and trains nothing that is whole), or "
+    "get the published folder again"
+)
+_THEIRS = (READINGS_CSV, SECOND_LOOK_CSV)  # what people say; no notebook makes it
+# Folders of a run with digests of their own, or of what is made again wherever it is read.
+_APART = ("trials", "models")
 # What a run stores too little of, and why; of these tables the digest alone is checked.
 NOT_RECOMPUTED = {
     "agreement": "readers that were simulated are not stored",
@@ -56,7 +70,7 @@ def unopened_fits(run: Run) -> list[Finding]:
     try:
         fits = load_classical_fits(run)
     except ValueError as error:
-        return [Finding(CLASSICAL, "", "", str(error), "whole")]
+        return [Finding(CLASSICAL, "", "", str(error), READABLE)]
     entered = set(load_ledger(run.folder)[["test", *Entry._fields]].itertuples(index=False, name=None))
     missing = {}
     for fit in fits:
@@ -78,8 +92,9 @@ class Report:
     findings: tuple[Finding, ...]
     n_numbers: int
     tables: tuple[str, ...]  # compared
-    unchecked: tuple[str, ...] = ()  # tables that were not recomputed, each with the reason
+    unchecked: tuple[str, ...] = ()  # what nothing vouches for, each with the reason
     words: tuple[str, str] = ("stored", "recomputed")  # for the two values of a finding
+    notes: tuple[str, ...] = ()  # tables of which the digest alone was checked, each with the reason
 
     @property
     def same(self) -> bool:
@@ -87,10 +102,19 @@ class Report:
         return not self.findings
 
     @property
+    def complete(self) -> bool:
+        """Everything could be checked."""
+        return not self.unchecked
+
+    @property
     def lines(self) -> list[str]:
         """The report, to be printed."""
         count = f"{self.n_numbers} values in {len(self.tables)} tables compared, {len(self.findings)} differ"
-        return [self.title, *(finding.told(self.words) for finding in self.findings), *self.unchecked, count]
+        rest = f"; {len(self.unchecked)} not checked (--partial lets that pass)" if self.unchecked else ""
+        remedy = [_REMEDY] if self.findings and self.words == Report.words else []
+        found = [finding.told(self.words) for finding in self.findings]
+        unchecked = [f"not checked: {text}" for text in self.unchecked]
+        return [self.title, *found, *self.notes, *unchecked, *remedy, count + rest]
 
 
 def verify_run(run: str | Path, *, against: str | None = None, tolerance: float = 1e-9) -> Report:
@@ -109,8 +133,8 @@ def verify_run(run: str | Path, *, against: str | None = None, tolerance: float 
         raise VerifyError(f"the tolerance must be a number of at least 0, got {tolerance}")
     here = _run_at(run)
     if against is None and is_packed(here.folder):
-        with unpacked(here.folder) as whole:
-            return _against_itself(whole, max(tolerance, TOLERANCE), published=True)
+        with copied(here.folder) as copy:
+            return _against_itself(copy, max(tolerance, TOLERANCE), published=True)
     if against is not None:
         return _against_run(here, _run_at(against), tolerance)
     return _against_itself(here, tolerance)
@@ -123,84 +147,168 @@ def _run_at(folder: str | Path) -> Run:
     return here
 
 
+@dataclass
+class _Check:
+    """What came of checking a run so far."""
+
+    run: Run
+    tolerance: float
+    findings: list[Finding] = field(default_factory=list)
+    unchecked: list[str] = field(default_factory=list)
+    n_numbers: int = 0
+
+    def add(self, where: str, find: Callable[[], list[Finding]]) -> None:
+        """Adds what *find* finds; where it cannot read its files, that is the finding."""
+        try:
+            self.findings += find()
+        except _UNREADABLE as error:
+            self.findings.append(Finding(where, "", "", _in_words(error, self.run), READABLE))
+
+
+# What reading a damaged table, record or prediction may raise; pandas' and pyarrow's own kinds are among them.
+_UNREADABLE = (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError)
+
+
+def _in_words(error: Exception, run: Run) -> str:
+    return f"{type(error).__name__}: {error}".replace(f"{run.folder}/", "")
+
+
 def _against_itself(run: Run, tolerance: float, *, published: bool = False) -> Report:
-    makers = recomputed(run)
-    findings = _file_findings(run)
-    keys, n_numbers = _trial_findings(run, findings, tolerance)
-    _data_findings(run, findings)
-    findings += _ledger_findings(run) + unopened_fits(run) + _model_findings(run)
-    compared, unchecked = [], []
-    for path in sorted(run.folder.glob("tables/*.csv")):
-        if path.name.startswith("."):
-            continue
-        name = path.stem
+    check = _Check(run, tolerance)
+    entries = _entries(check)
+    check.findings += [
+        Finding(name, "", "digest", digest or MISSING, entries[name]["digest"])
+        for name, digest in changed_files(run.folder, entries).items()
+    ]
+    check.unchecked += [f"{name}: the manifest has no digest of it" for name in _files(run) if name not in entries]
+    try:
+        run.load_record()
+        title = run.provenance()
+    except InputError as error:
+        check.findings.append(Finding(RUN_JSON, "", "", _in_words(error, run), READABLE))
+        return Report(f"run {run.folder.name}", tuple(check.findings), 0, (), (*check.unchecked, _NO_RECORD))
+    if published:
+        try:
+            unpack_trials(run.folder, run.store)
+        except _UNREADABLE as error:
+            check.findings.append(Finding(RECORDS, "", "", _in_words(error, run), READABLE))
+            return Report(title, tuple(check.findings), 0, (), (*check.unchecked, _NO_TRIALS))
+    rows: dict[str, dict[str, Any]] = {}
+    for name in _TRIAL_LISTS:
+        if (run.folder / f"{name}.csv").exists():
+            check.add(name, lambda name=name: rows.update(_listed(run, name)) or [])
+    check.add("trials", lambda: _trial_findings(check, rows))
+    check.add("final_trials", lambda: _data_findings(run))
+    check.add(LEDGER, lambda: _ledger_findings(run) + unopened_fits(run))
+    check.add(MODEL, lambda: _model_findings(run))
+    compared, notes = _table_findings(check, entries, published=published)
+    title = f"{title}; {len(rows)} trials"
+    return Report(
+        title, tuple(check.findings), check.n_numbers, tuple(compared), tuple(check.unchecked), notes=tuple(notes)
+    )
+
+
+_NO_RECORD = f"tables and trials: {RUN_JSON} does not tell how they were made"
+_NO_TRIALS = "tables: the trials that they follow from cannot be unpacked"
+
+
+def _entries(check: _Check) -> Entries:
+    """The manifest's entries; none, and why, where there is nothing to go by."""
+    try:
+        entries = check.run.load_manifest()
+    except ManifestError as error:
+        check.findings.append(Finding(MANIFEST, "", "", _in_words(error, check.run), READABLE))
+        return {}
+    if not entries:
+        check.unchecked.append(f"{MANIFEST}: there is none, or it is empty")
+    elif not is_sealed(check.run.folder):
+        check.unchecked.append(f"{MANIFEST}: an earlier version wrote it, without a digest of itself")
+    return entries
+
+
+def _files(run: Run) -> list[str]:
+    """The files of a run that its manifest is to know, relative to its folder."""
+    names = [
+        path.relative_to(run.folder) for path in sorted(run.folder.rglob("*")) if path.is_file() or path.is_symlink()
+    ]
+    return [
+        name.as_posix()
+        for name in names
+        if not any(part.startswith(".") for part in name.parts)
+        and name.parts[0] not in _APART
+        and name.as_posix() not in (MANIFEST, *_THEIRS)
+    ]
+
+
+def _table_findings(check: _Check, entries: Entries, *, published: bool) -> tuple[list[str], list[str]]:
+    """Recomputes the tables; returns the names of these, and why of some others the digest alone is checked."""
+    run, makers = check.run, recomputed(check.run)
+    compared, notes = [], []
+    for path in sorted(run.folder.glob("tables/[!.]*.csv")):
+        name, known = path.stem, f"tables/{path.name}" in entries
         if name not in makers:
-            why = NOT_RECOMPUTED.get(name, "not known to this version")
-            unchecked.append(f"not recomputed: {name}: {why}; its digest alone is checked")
+            why = NOT_RECOMPUTED.get(name)
+            if why and known:
+                notes.append(f"not recomputed: {name}: {why}; its digest alone is checked")
+            else:
+                check.unchecked.append(f"{name}: this version does not know how it is made")
             continue
         try:
             expected = makers[name]()
-        except (FileNotFoundError, KeyError, ValueError) as error:  # MissingResultError is a FileNotFoundError
-            told = f"{type(error).__name__}: {error}".replace(f"{run.folder}/", "")
+            stored = _load(run, name)
+        except _UNREADABLE as error:  # MissingResultError is a FileNotFoundError
+            why = _in_words(error, run)
             if published and isinstance(error, FileNotFoundError):
-                told = f"needs {told.split(': ')[1]}, which this folder does not hold; verify the run itself"
-            unchecked.append(f"not recomputed: {name}: {told}; its digest alone is checked")
+                why = f"needs {why.split(': ')[1]}, which this folder does not hold; verify the run itself"
+            if known:
+                notes.append(f"not recomputed: {name}: {why}; its digest alone is checked")
+            else:
+                check.unchecked.append(f"{name}: cannot be recomputed, and has no digest: {why}")
             continue
         unit = 100 if name in IN_PERCENT else 1
-        wrong, n = compare_tables(name, _load(run, name), expected, tolerance=tolerance, unit=unit)
-        findings += wrong
-        n_numbers += n
+        wrong, n = compare_tables(name, stored, expected, tolerance=check.tolerance, unit=unit)
+        check.findings += wrong
+        check.n_numbers += n
         compared.append(name)
-    if not run.load_manifest():
-        unchecked.append(f"no {MANIFEST}: made by an earlier version, so files that are not recomputed go unchecked")
-    title = f"{run.provenance()}; {len(keys)} trials"
-    return Report(title, tuple(findings), n_numbers, tuple(compared), tuple(unchecked))
+    return compared, notes
 
 
-def _file_findings(run: Run) -> list[Finding]:
-    """Files of the manifest that are gone or changed."""
-    found = []
-    for name, entry in run.load_manifest().items():
-        path = run.folder / name
-        digest = file_digest(path) if path.exists() else MISSING
-        if digest != entry["digest"]:
-            found.append(Finding(name, "", "digest", digest, entry["digest"]))
-    return found
+def _listed(run: Run, name: str) -> dict[str, dict[str, Any]]:
+    """Key -> row of the list of trials called *name*."""
+    return {row["key"]: row for row in run.load_csv(name).to_dict("records")}
 
 
-def _trial_findings(run: Run, findings: list[Finding], tolerance: float) -> tuple[list[str], int]:
+def _trial_findings(check: _Check, rows: dict[str, dict[str, Any]]) -> list[Finding]:
     """Checks each listed trial's predictions against its record, and its record against the list."""
-    lists = [run.load_csv(name) for name in _TRIAL_LISTS if (run.folder / f"{name}.csv").exists()]
-    rows = {row["key"]: row for table in lists for row in table.to_dict("records")}
-    n_numbers = 0
+    found, store = [], check.run.store
     for key, row in rows.items():
-        where, record = f"trials/{key}", load_record(run.store, key)
+        where, record = f"trials/{key}", load_record(store, key)
         if record is None:
-            findings.append(Finding(where, "", "", "missing or damaged", THERE))
+            what = "no digests: run rbcnb results --seal once" if is_unsealed(store, key) else "missing or damaged"
+            found.append(Finding(where, "", "", what, THERE))
             continue
         if record["error"]:
             continue
-        digest = file_digest(run.store / f"{key}.parquet")
-        if digest != record.get("digest", digest):
-            findings.append(Finding(where, "predictions", "digest", digest, record["digest"]))
-        scores = score_predictions(load_predictions(run.store, key))
+        scores = score_predictions(load_predictions(store, key))
         for kind, held in (("record", record["scores"]), ("list", row)):
             for score in set(held) & set(scores):
-                n_numbers += 1
-                if not same_value(held[score], scores[score], tolerance):
-                    findings.append(Finding(where, kind, score, held[score], scores[score]))
-    return list(rows), n_numbers
+                check.n_numbers += 1
+                if not same_value(held[score], scores[score], check.tolerance):
+                    found.append(Finding(where, kind, score, held[score], scores[score]))
+    return found
 
 
-def _data_findings(run: Run, findings: list[Finding]) -> None:
+def _data_findings(run: Run) -> list[Finding]:
     """Whether final fits are of the cells and crops that lie in the run now."""
     if not all((run.folder / name).exists() for name in ("final_trials.csv", "crops.npy")):
-        return
+        return []
+    found = []
     for (protocol, outer), rows in run.load_csv("final_trials").groupby(["protocol", "outer"], sort=False):
         name = split_name(str(protocol), outer)
         cells = run.load_csv(f"splits_{name}")
         now = hash_data(cells, run.load_crops(cells[CROP]))
-        findings += [Finding("final_trials", name, "data", told, now) for told in set(rows["data"]) - {now}]
+        found += [Finding("final_trials", name, "data", stored, now) for stored in set(rows["data"]) - {now}]
+    return found
 
 
 def _ledger_findings(run: Run) -> list[Finding]:
@@ -222,7 +330,7 @@ def _model_findings(run: Run) -> list[Finding]:
     try:
         card = load_model(path).card
     except ModelFileError as error:
-        return [Finding(MODEL, "", "", str(error), "whole")]
+        return [Finding(MODEL, "", "", str(error), READABLE)]
     known = set(run.load_csv("final_trials")["data"])
     return [] if card.data in known else [Finding(MODEL, "", "data", card.data, " or ".join(sorted(known)))]
 

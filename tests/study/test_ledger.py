@@ -1,12 +1,24 @@
 """A test set is opened once per method: the same again carries on, anything else needs a reason."""
 
 import dataclasses
+import subprocess
+import sys
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from rbcnb.study.ledger import LEDGER, LEDGER_COLUMNS, TestSetError, load_ledger, open_test, plan_digest, record_refits
+from rbcnb._utils.manifest import MANIFEST, changed_files, load_manifest
+from rbcnb.study.ledger import (
+    LEDGER,
+    LEDGER_COLUMNS,
+    LedgerError,
+    TestSetError,
+    load_ledger,
+    open_test,
+    plan_digest,
+    record_refits,
+)
 from rbcnb.training.splits import assign_splits
 from rbcnb.training.trial import Trial
 
@@ -207,3 +219,78 @@ def test_a_ledger_of_before_there_were_plans_is_read(tmp_path, split, crops):
     ledger = load_ledger(tmp_path)
     ledger.drop(columns="plan").to_csv(tmp_path / LEDGER, index=False)
     pd.testing.assert_frame_equal(load_ledger(tmp_path), ledger)
+
+
+def rewritten(path, change):
+    rows = path.read_text().splitlines(keepends=True)
+    path.write_text("".join(change(rows)))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda rows: [*rows[:-1], rows[-1].replace("0", "1", 1)],
+        lambda rows: [rows[0], rows[2], rows[1]],
+        lambda rows: [*rows[:2], *rows[1:]],
+        lambda rows: rows[:-1],
+        lambda rows: [rows[0][:20]],
+        lambda _: [],
+    ],
+    ids=["digit", "swapped", "doubled", "cut", "header cut", "emptied"],
+)
+def test_a_ledger_that_was_changed_is_not_gone_on_with_unless_a_reason_is_given(tmp_path, split, crops, change):
+    open_test(tmp_path, [CE, FOCAL], split, crops)
+    path = tmp_path / LEDGER
+    rewritten(path, change)
+    damaged = path.read_bytes()
+    with pytest.raises(LedgerError, match=rf"{path}: is not the file that was written .*put back a copy.*reopen="):
+        open_test(tmp_path, [LDAM], split, crops)
+    assert path.read_bytes() == damaged
+    ledger = open_test(tmp_path, [LDAM], split, crops, reopen="a disk failed")
+    assert ledger[["method", "reason"]].to_numpy().tolist() == [["ldam", "a disk failed"]]
+    assert (tmp_path / "test_openings.damaged-1.csv").read_bytes() == damaged
+    assert len(open_test(tmp_path, [LDAM], split, crops)) == 1
+
+
+def test_a_ledger_that_is_lost_is_not_begun_anew_in_silence(tmp_path, split, crops):
+    open_test(tmp_path, [CE], split, crops)
+    (tmp_path / LEDGER).unlink()
+    with pytest.raises(LedgerError, match="is not the file that was written"):
+        open_test(tmp_path, [CE], split, crops)
+
+
+def test_rows_of_a_process_that_was_killed_before_it_told_the_manifest_stay(tmp_path, split, crops):
+    open_test(tmp_path, [CE], split, crops)
+    manifest = (tmp_path / MANIFEST).read_bytes()
+    open_test(tmp_path, [FOCAL], split, crops)
+    (tmp_path / MANIFEST).write_bytes(manifest)
+    assert open_test(tmp_path, [CE], split, crops)["method"].tolist() == ["cross_entropy", "focal"]
+    assert changed_files(tmp_path, load_manifest(tmp_path)) == {}
+
+
+OPENER = """
+import dataclasses, sys
+import numpy as np, pandas as pd
+from rbcnb.study.ledger import Entry, open_test
+folder, writer = sys.argv[1:]
+cells = pd.DataFrame({"smear": ["a", "b"], "cell": [0, 0], "label": ["x", "y"], "split": ["dev", "test"]})
+for i in range(6):
+    entry = Entry("paper", "0", f"writer {writer}", "focal", str(i))
+    open_test(folder, [entry], cells, np.zeros((2, 4, 4, 3), np.uint8))
+"""
+
+
+@pytest.mark.slow
+def test_openings_of_processes_at_the_same_time_are_all_entered(tmp_path):
+    writers = [subprocess.Popen([sys.executable, "-c", OPENER, str(tmp_path), str(n)]) for n in range(4)]
+    assert [writer.wait(240) for writer in writers] == [0] * 4
+    ledger = load_ledger(tmp_path)
+    assert len(ledger) == len(ledger[["architecture", "settings"]].drop_duplicates()) == 24
+    assert changed_files(tmp_path, load_manifest(tmp_path)) == {}
+
+
+@pytest.mark.parametrize("text", ["", "a,b\n1,2\n", "\x00\x01", '"'])
+def test_a_ledger_that_cannot_be_read_is_named(tmp_path, text):
+    (tmp_path / LEDGER).write_text(text)
+    with pytest.raises(LedgerError, match=rf"{LEDGER}: .*put back a copy"):
+        load_ledger(tmp_path)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import random
 import shutil
 
 import numpy as np
@@ -10,10 +11,14 @@ import pytest
 
 from rbcnb.cli import main
 from rbcnb.evaluation.inference import repetitions_of
+from rbcnb.evaluation.metrics import score_predictions
+from rbcnb.study import store_index
 from rbcnb.study.ledger import entry_of
 from rbcnb.study.store import (
     checkpoint_of,
     fold_predictions,
+    is_unsealed,
+    lacks,
     load_curves,
     load_predictions,
     load_record,
@@ -24,6 +29,7 @@ from rbcnb.study.store import (
     store_result,
     stored_keys,
     unpack_trials,
+    write_record,
 )
 from rbcnb.training.fit import TrialResult
 from rbcnb.training.trial import FIT_VERSION, LATER, Trial
@@ -87,7 +93,7 @@ def test_packed_trials_come_back_and_replace_nothing(store, tmp_path):
     pd.testing.assert_frame_equal(back, probs, check_exact=False, rtol=1e-6, check_dtype=False)
     assert back["prob_codocyte"].tolist() == [0.0, pytest.approx(1e-30, rel=1e-5)]
     mine, theirs = (load_record(place, keys[0]) for place in (store, again))
-    assert theirs == {name: value for name, value in mine.items() if name != "digest"}
+    assert {**theirs, "digest": 0, "seal": 0} == {**mine, "digest": 0, "seal": 0}
     assert load_record(again, keys[1])["error"].startswith("the training loss became nan")
     before = {path.name: path.stat().st_mtime_ns for path in store.iterdir()}
     assert unpack_trials(packed, store) == 0
@@ -170,7 +176,9 @@ def test_pruning_removes_what_is_named_and_nothing_else(store):
     store_result(result(theirs[0]), store, data="d")
     store_failure(theirs[1], store, data="d", error="OSError: no disk", retry=True)
     for path in (store / f"{trial.key('d')}.json" for trial in theirs):  # as the next version may write them
-        path.write_text(json.dumps(json.loads(path.read_text()) | {"fit_version": "99", "knob": 1}))
+        record = json.loads(path.read_text()) | {"fit_version": "99", "knob": 1}
+        del record["seal"]
+        write_record(record, store)
     whole = set(names(store)) - BROKEN - {f"{key}.ckpt"}
     assert {path.name for path in prune_store(store, ["torn"])} == {
         *BROKEN,
@@ -209,6 +217,102 @@ def test_predictions_cut_short_are_no_result_and_not_merged(store, tmp_path):
         assert load_record(store, key) is None
     assert merge_stores([store], tmp_path / "other") == 2  # the other two
     assert {path.name for path in prune_store(store, ["torn"])} == {f"{key}.json", f"{key}.parquet"}
+
+
+def damages(data, other, rng):
+    """Ways in which the bytes of a file come to be others."""
+    place = rng.randrange(len(data))
+    flipped = bytearray(data)
+    flipped[place] ^= 1 << rng.randrange(8)
+    return [bytes(flipped), data[:place], b"", other, data + data[-20:], data[:place] + data[place + 1 :]]
+
+
+def test_no_damage_to_a_trials_files_is_read_as_other_numbers(store):
+    """Flipped, cut, emptied, swapped, lengthened or shortened: of 402 none gives other predictions or scores."""
+    seed = 20
+    rng, key, other = random.Random(seed), TRIAL.key("d"), dataclasses.replace(TRIAL, seed=9)
+    store_result(dataclasses.replace(result(other, 0.9), curves=result(TRIAL).curves * 2), store, data="d")
+    predictions, record = load_predictions(store, key), load_record(store, key)
+    n_refused = 0
+    for suffix in (".json", ".parquet"):
+        path = store / f"{key}{suffix}"
+        whole, theirs = path.read_bytes(), (store / f"{other.key('d')}{suffix}").read_bytes()
+        for damaged in (damaged for _ in range(67) for damaged in damages(whole, theirs, rng)):
+            path.write_bytes(damaged)
+            try:
+                pd.testing.assert_frame_equal(load_predictions(store, key), predictions)
+                assert load_record(store, key) == record, f"seed {seed}"
+            except (ValueError, FileNotFoundError):
+                n_refused += lacks(store, key)  # it is fitted again
+        path.write_bytes(whole)
+    assert n_refused >= 335  # where the other trial has the same predictions, swapping them changes nothing
+    assert load_record(store, key) == record
+
+
+def test_trials_of_an_earlier_version_are_sealed_once_and_never_fitted_again(store, capsys):
+    good, changed, failed = (
+        TRIAL.key("d"),
+        dataclasses.replace(TRIAL, seed=3).key("d"),
+        dataclasses.replace(TRIAL, fold=1),
+    )
+    for trial in (TRIAL, dataclasses.replace(TRIAL, seed=3)):
+        table = pd.DataFrame({"target": ["normal", "codocyte"] * 4, "pred": ["normal"] * 8, "smear": "a.png"})
+        table = table.assign(prob_codocyte=np.linspace(0.1, 0.4, 8), prob_normal=np.linspace(0.9, 0.6, 8))
+        fit = dataclasses.replace(result(trial), predictions=table, scores=score_predictions(table))
+        store_result(fit, store, data="d")
+    before = results_table(store, [good])
+    for suffix in (".json", ".parquet"):  # its scores are invented
+        (store / f"{dataclasses.replace(TRIAL, fold=0).key('d')}{suffix}").unlink()
+    for key in stored_keys(store):
+        record = json.loads((store / f"{key}.json").read_text())
+        del record["seal"]
+        if key == changed:
+            record["scores"]["macro_f1"] += 0.1
+        (store / f"{key}.json").write_text(json.dumps(record))
+    assert is_unsealed(store, good)
+    with pytest.raises(ValueError, match=r"run once: rbcnb results .* --seal"):
+        load_predictions(store, good)
+    assert prune_store(store, ["torn", "failed"]) == []
+    assert main(["results", str(store)]) == 0
+    assert (
+        "3 trials of an earlier version have no digests, and are not read: run --seal once" in capsys.readouterr().out
+    )
+    assert main(["results", str(store), "--seal"]) == 0
+    assert f"2 trials of {store} were given digests; damaged, to be fitted again: {changed}" in capsys.readouterr().out
+    pd.testing.assert_frame_equal(results_table(store, [good]), before)
+    assert load_record(store, failed.key("d"))["error"]
+    record = json.loads((store / f"{good}.json").read_text())
+    (store / f"{good}.json").write_text(
+        json.dumps({name.replace("seal", "seam"): value for name, value in record.items()})
+    )
+    assert not is_unsealed(store, good), "a damaged seal makes no earlier version"
+    assert lacks(store, good)
+
+
+@pytest.mark.parametrize("key", ["../x", "/tmp/x", "0123456789abcdeg", "", "0123456789abcdef0"])
+def test_a_key_that_is_none_never_becomes_a_path(store, key):
+    for read in (load_record, load_predictions, is_unsealed, lacks):
+        with pytest.raises(ValueError, match="is not the key of a trial"):
+            read(store, key)
+
+
+def test_a_large_store_is_read_from_its_index_until_a_record_changes(store, monkeypatch):
+    monkeypatch.setattr(store_index, "_KEPT_FROM", 2)
+    first = results_table(store)
+    (index,) = store.glob(".index.*.parquet")
+    monkeypatch.setattr(store_index, "_read_chunk", None)  # nothing is to be read
+    pd.testing.assert_frame_equal(results_table(store), first)
+    monkeypatch.undo()
+    monkeypatch.setattr(store_index, "_KEPT_FROM", 2)
+    store_result(result(TRIAL, 0.125), store, data="d")
+    store_result(result(dataclasses.replace(TRIAL, seed=11), 0.75), store, data="d")
+    second = results_table(store)
+    assert set(second["macro_f1"].dropna()) - set(first["macro_f1"]) == {0.125, 0.75}
+    (index,) = store.glob(".index.*.parquet")
+    whole = bytearray(index.read_bytes())
+    whole[len(whole) // 2] ^= 1
+    index.write_bytes(whole)
+    pd.testing.assert_frame_equal(results_table(store), second)
 
 
 def test_damaged_and_foreign_records_are_passed_over(store):

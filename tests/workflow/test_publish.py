@@ -1,6 +1,7 @@
 """What is kept of a run: small, without a picture, and enough to recompute its tables."""
 
 import json
+import os
 import shutil
 from dataclasses import replace
 
@@ -9,7 +10,8 @@ import pandas as pd
 import pytest
 from small_run import METHODS, small_run
 
-from rbcnb._utils.files import file_digest
+from rbcnb._utils.errors import InputError
+from rbcnb._utils.manifest import MANIFEST, record_files, replace_manifest
 from rbcnb.cli import main
 from rbcnb.evaluation.verdicts import judge_claims
 from rbcnb.study.classical import beside_networks, entry_of_choice, fit_classical, tune_classical
@@ -114,13 +116,14 @@ def test_a_changed_number_or_prediction_is_found(run, tmp_path):
     kept = pd.read_parquet(out / "predictions.parquet")
     kept.assign(pred=kept["target"]).to_parquet(out / "predictions.parquet", index=False)
     found = {finding.table for finding in verify_run(out).findings}
-    assert {"table1", "tables/table1.csv", "predictions.parquet"} <= found
-    assert any(name.startswith("trials/") for name in found)
+    assert found == {"tables/table1.csv", "predictions.parquet", "trials.parquet"}
+    publish_run(run.folder, out)
+    table.to_csv(out / "tables" / "table1.csv", index=False)
+    assert {finding.table for finding in verify_run(out).findings} == {"table1", "tables/table1.csv"}
 
 
 def test_numbers_that_were_changed_together_with_their_digests_are_found(run, tmp_path):
     out = publish_run(run.folder, tmp_path / "out")
-    manifest = Run.at(out).load_manifest()
     changed = FROM_MORE | {"fig13": "mean"}
     whole = ("class_counts", "table2")
     for name, column in changed.items():
@@ -128,8 +131,7 @@ def test_numbers_that_were_changed_together_with_their_digests_are_found(run, tm
         table = pd.read_csv(path)
         table.loc[table.index[-1], column] += 1 if name in whole else 1e-2 if name == "fig13" else 1e-3
         table.to_csv(path, index=False)
-        manifest[f"tables/{name}.csv"]["digest"] = file_digest(path)
-    (out / "manifest.json").write_text(json.dumps(manifest))
+        record_files(out, {f"tables/{name}.csv": {}})
     assert [(finding.table, finding.column) for finding in verify_run(out).findings] == sorted(changed.items())
 
 
@@ -139,15 +141,16 @@ def test_what_an_older_folder_lacks_is_said_in_words_that_fit_it(run, tmp_path):
     for name in ("fold_trials.csv", "labelled.parquet", "splits_honest.csv"):
         (out / name).unlink()
         del manifest[name]
-    (out / "manifest.json").write_text(json.dumps(manifest))
     kept = pd.read_parquet(out / "predictions.parquet")
     folds = set(run.load_csv("fold_trials")["key"])
     kept[~kept["key"].isin(folds)].to_parquet(out / "predictions.parquet", index=False)
+    replace_manifest(out, manifest)
     report = verify_run(out)
-    assert {finding.table for finding in report.findings} == {"predictions.parquet"}
+    assert report.same
+    assert report.complete
     # Of the whole data set and of rungs, priors of the training cells are asked for.
     needing = {*FROM_MORE, "differences", "fig13", "secondary", "table3", "verdict"}
-    for name, line in zip(sorted(needing), report.unchecked, strict=True):
+    for name, line in zip(sorted(needing), report.notes, strict=True):
         assert line.startswith(f"not recomputed: {name}: needs ")
         assert "which this folder does not hold" in line
         assert "notebook" not in line
@@ -187,8 +190,8 @@ def test_a_run_that_stored_no_classical_predictions_is_told_so(run, tmp_path, ca
     old = shutil.copytree(run.folder, tmp_path / "old")
     manifest = run.load_manifest()
     del manifest[CLASSICAL]
-    (old / "manifest.json").write_text(json.dumps(manifest))
     (old / CLASSICAL).unlink()
+    replace_manifest(old, manifest)
     for folder in (old, publish_run(old, tmp_path / "out")):
         assert main(["verify", str(folder)]) == 0
         said = capsys.readouterr().out
@@ -256,3 +259,62 @@ def test_a_study_at_work_is_kept_and_goes_on_elsewhere(run, tmp_path, capsys):
         publish_unfinished(run.folder, run.folder)
     with pytest.raises(FileNotFoundError, match="no finished fit in it yet"):
         publish_unfinished(tmp_path / "nothing", out)
+
+
+@pytest.mark.parametrize("key", ["OUTSIDE/x", "../../x", "0123456789ABCDEF"])
+def test_a_strangers_folder_writes_nothing_anywhere(run, tmp_path, capsys, key):
+    """A row of trials.parquet with a path for a key, its digest in order, once wrote a file of his choice."""
+    out = publish_run(run.folder, tmp_path / "out")
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    key = key.replace("OUTSIDE", str(outside))
+    records = pd.read_parquet(out / "trials.parquet")
+    row = pd.DataFrame({"key": [key], "record": [json.dumps({"key": key, "error": "", "mine": "text"})]})
+    pd.concat([records, row]).to_parquet(out / "trials.parquet", index=False)
+    record_files(out, {"trials.parquet": {}})
+    before = files_under(tmp_path)
+    assert main(["verify", str(out)]) == 1
+    assert "is not the key of a trial; do not trust this folder" in capsys.readouterr().out
+    with pytest.raises(InputError, match="is not the key of a trial"):
+        _resume(Run.at(tmp_path / "mine"), out)
+    assert files_under(tmp_path) - before == set()
+
+
+@pytest.mark.parametrize("name", ["/dev/zero", "../secret.txt", "pipe", "link.csv"])
+def test_only_regular_files_within_a_strangers_folder_are_read(run, tmp_path, capsys, name):
+    out = publish_run(run.folder, tmp_path / "out")
+    (tmp_path / "secret.txt").write_text("not published")
+    (out / "tables" / "table1.csv").unlink()
+    (out / "tables" / "table1.csv").symlink_to(tmp_path / "secret.txt")
+    (out / "link.csv").symlink_to("/dev/zero")
+    os.mkfifo(out / "pipe")
+    manifest = json.loads((out / MANIFEST).read_text()) | {name: {"digest": "0" * 16}}
+    del manifest[MANIFEST]
+    (out / MANIFEST).write_text(json.dumps(manifest))
+    assert main(["verify", str(out)]) == 1
+    lines = capsys.readouterr().out
+    assert f"{name} | digest: stored missing" in lines
+    assert "tables/table1.csv | digest: stored missing" in lines
+    assert "not published" not in lines
+
+
+def test_what_could_not_be_checked_is_no_success(run, tmp_path, capsys):
+    """A record cut in half, an emptied manifest and a changed verdict were once "0 differ"."""
+    out = publish_run(run.folder, tmp_path / "out")
+    (out / "run.json").write_bytes((out / "run.json").read_bytes()[:200])
+    (out / MANIFEST).write_text("{}\n")
+    verdict = out / "tables" / "verdict.csv"
+    verdict.write_text(verdict.read_text().replace("inconclusive", "supported"))
+    assert main(["verify", str(out)]) == 1
+    lines = capsys.readouterr().out
+    assert "run.json: InputError: run.json: not readable as JSON" in lines
+    assert "not checked: tables/verdict.csv: the manifest has no digest of it" in lines
+    publish_run(run.folder, out)
+    (out / "notes.txt").write_text("3.14")
+    assert main(["verify", str(out)]) == 1
+    assert "not checked: notes.txt: the manifest has no digest of it" in capsys.readouterr().out
+    assert main(["verify", str(out), "--partial"]) == 0
+
+
+def files_under(folder):
+    return {path for path in folder.rglob("*") if not path.name.startswith(".")}

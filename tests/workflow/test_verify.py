@@ -6,6 +6,8 @@ import pandas as pd
 import pytest
 from small_run import METHODS, small_run
 
+from rbcnb._utils.files import file_digest
+from rbcnb._utils.manifest import record_files
 from rbcnb.cli import main
 from rbcnb.counting.model_file import ModelCard, save_model
 from rbcnb.evaluation.metrics import confident_mistakes
@@ -14,7 +16,7 @@ from rbcnb.labels.assign import count_classes
 from rbcnb.paper import load_checks
 from rbcnb.plotting.comparisons import plot_differences
 from rbcnb.study.ledger import LEDGER
-from rbcnb.study.store import load_predictions, predictions_by_method
+from rbcnb.study.store import DamagedTrialError, load_predictions, predictions_by_method, write_record
 from rbcnb.study.tables import table1
 from rbcnb.training.models import build_model
 from rbcnb.workflow.model_export import MODEL, choose_trial, stored_predictions
@@ -61,7 +63,8 @@ def test_an_untouched_run_follows_from_its_predictions(folder, capsys):
     report = verify_run(folder)
     assert report.same, report.lines
     assert set(report.tables) == {"class_counts", "recomputation", "table1", "differences_base", "mistakes"}
-    assert any(line.startswith("not recomputed: choices") for line in report.unchecked)
+    assert any(line.startswith("not recomputed: choices") for line in report.notes)
+    assert report.complete, report.unchecked
     assert report.n_numbers > 300
     assert main(["verify", str(folder)]) == 0
     said = capsys.readouterr().out
@@ -101,6 +104,15 @@ def test_one_changed_number_is_found_and_named(folder, capsys, table, column):
     assert f"| {column}: stored " in capsys.readouterr().out
 
 
+def with_new_digest(folder, key):
+    """The record of a trial as if it had been written with what lies in the store now."""
+    record = json.loads((folder / "trials" / f"{key}.json").read_text()) | {
+        "digest": file_digest(folder / "trials" / f"{key}.parquet")
+    }
+    del record["seal"]
+    write_record(record, folder / "trials")
+
+
 def predictions_file(folder):
     key = pd.read_csv(folder / "final_trials.csv")["key"].iloc[0]
     return key, folder / "trials" / f"{key}.parquet"
@@ -112,8 +124,11 @@ def test_one_changed_prediction_is_found(folder):
     wrong = next(name for name in ("normal", "codocyte") if name != table["pred"].iloc[0])
     table.loc[0, "pred"] = wrong
     table.to_parquet(path, index=False)
-    here = found(folder)
-    assert {(f"trials/{key}", "digest"), (f"trials/{key}", "accuracy"), ("table1", "accuracy")} <= here
+    assert (f"trials/{key}", "") in found(folder)
+    with pytest.raises(DamagedTrialError, match=rf"{key}.json and .parquet: not as they were written.*run the same"):
+        load_predictions(folder / "trials", key)
+    with_new_digest(folder, key)
+    assert {(f"trials/{key}", "accuracy"), ("table1", "accuracy")} <= found(folder)
 
 
 def test_a_changed_probability_that_moves_no_score_is_found(folder):
@@ -121,7 +136,7 @@ def test_a_changed_probability_that_moves_no_score_is_found(folder):
     table = load_predictions(folder / "trials", key)
     table["prob_normal"] = np.nextafter(table["prob_normal"], 1)
     table.to_parquet(path, index=False)
-    assert (f"trials/{key}", "digest") in found(folder)
+    assert (f"trials/{key}", "") in found(folder)
 
 
 @pytest.mark.slow
@@ -130,6 +145,8 @@ def test_changed_scores_pictures_labels_and_lost_files_are_found(folder):
     record = json.loads(path.with_suffix(".json").read_text())
     record["scores"]["auroc"] += 0.01
     path.with_suffix(".json").write_text(json.dumps(record))
+    assert (f"trials/{key}", "") in found(folder)
+    with_new_digest(folder, key)
     assert found(folder) == {(f"trials/{key}", "auroc")}
     path.with_suffix(".json").unlink()
     assert (f"trials/{key}", "") in found(folder)
@@ -144,14 +161,17 @@ def test_changed_scores_pictures_labels_and_lost_files_are_found(folder):
 def test_a_test_set_that_the_ledger_does_not_know_of_is_found(folder):
     path = folder / LEDGER
     ledger = pd.read_csv(path, dtype=str, keep_default_na=False)
-    ledger.drop(columns=["smears", "crops"]).to_csv(path, index=False)
+    ledger.assign(smears="", crops="").to_csv(path, index=False)
+    assert found(folder) == {(LEDGER, "digest")}
+    record_files(folder, {LEDGER: {}})
     assert verify_run(folder).same  # earlier versions did not tell these
     ledger.iloc[:-1].to_csv(path, index=False)
+    record_files(folder, {LEDGER: {}})
     (finding,) = verify_run(folder).findings
     assert (finding.table, finding.stored) == (LEDGER, "missing")
     assert finding.row.startswith("honest, 0, small, focal, ")
     path.unlink()
-    assert len(verify_run(folder).findings) == 2
+    assert len(verify_run(folder).findings) == 3  # both, and that the file is gone
 
 
 @pytest.mark.slow
@@ -159,14 +179,19 @@ def test_a_model_that_was_changed_or_is_of_other_cells_is_found(folder):
     card = ModelCard("small", ("a", "b", "c"), 16, finder={}, data=pd.read_csv(folder / "final_trials.csv")["data"][0])
     network = build_model("small", 3)
     path = save_model(network, card, folder / MODEL)
-    assert verify_run(folder).same
+    assert not verify_run(folder).complete
+    record_files(folder, {MODEL: {}})
+    assert verify_run(folder).complete
     whole = bytearray(path.read_bytes())
     whole[-1] ^= 1
     path.write_bytes(whole)
+    assert (MODEL, "digest") in found(folder)
+    record_files(folder, {MODEL: {}})
     (finding,) = verify_run(folder).findings
     assert finding.table == MODEL
     assert "damaged or edited" in finding.stored
     save_model(network, replace(card, data="0" * 16), path)
+    record_files(folder, {MODEL: {}})
     assert found(folder) == {(MODEL, "data")}
 
 

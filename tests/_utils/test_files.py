@@ -1,0 +1,114 @@
+import errno
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from rbcnb._utils.errors import InputError, MissingFileError
+from rbcnb._utils.files import atomic_write, bytes_digest, file_digest, folder_lock, inside
+
+# Ten writers that each read a number, and write it back plus one, under the lock.
+COUNTER = """
+import errno, sys, time
+from pathlib import Path
+if {broken}:
+    import fcntl
+    def flock(*_):
+        raise OSError(errno.ENOLCK, "No locks available")
+    fcntl.flock = flock
+from rbcnb._utils.files import folder_lock
+folder = Path(sys.argv[1])
+for _ in range(20):
+    with folder_lock(folder, wait_s=60):
+        n = int((folder / "n").read_text())
+        time.sleep(0.001)
+        (folder / "n").write_text(str(n + 1))
+"""
+
+
+@pytest.fixture
+def no_flock(monkeypatch):
+    fcntl = pytest.importorskip("fcntl")
+
+    def flock(*_):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+
+
+@pytest.mark.parametrize("broken", [False, True])
+def test_no_writer_loses_an_update_with_or_without_the_systems_locks(tmp_path, broken):
+    (tmp_path / "n").write_text("0")
+    command = [sys.executable, "-c", COUNTER.format(broken=broken), str(tmp_path)]
+    writers = [subprocess.Popen(command) for _ in range(5)]
+    assert [writer.wait(120) for writer in writers] == [0] * 5
+    assert (tmp_path / "n").read_text() == "100"
+
+
+@pytest.mark.parametrize("locks", ["real", "soft"])
+def test_who_does_not_wait_is_told_who_is_at_work(tmp_path, locks, request):
+    if locks == "soft":
+        request.getfixturevalue("no_flock")
+    with folder_lock(tmp_path):
+        with pytest.raises(BlockingIOError, match=rf"{tmp_path}: another process \(pid {os.getpid()} on .*wait for it"):
+            folder_lock(tmp_path).__enter__()
+        with folder_lock(tmp_path, name=".other"):
+            pass
+    with folder_lock(tmp_path):
+        pass
+    assert not list(tmp_path.glob("*.holder"))
+
+
+@pytest.mark.usefixtures("no_flock")
+def test_a_killed_holder_of_a_soft_lock_is_noticed(tmp_path):
+    code = (
+        COUNTER.format(broken=True)
+        .replace("n = int", "os.kill(os.getpid(), 9); n = int")
+        .replace("errno,", "errno, os,")
+    )
+    killed = subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=False)
+    assert killed.returncode == -9
+    assert list(tmp_path.glob(".lock*")), "it left its lock behind"
+    with folder_lock(tmp_path, wait_s=30):
+        pass
+
+
+def test_a_folder_that_is_not_there_is_not_made_by_a_lock(tmp_path):
+    with pytest.raises(FileNotFoundError, match="gone"), folder_lock(tmp_path / "gone"):
+        pass
+    assert not (tmp_path / "gone").exists()
+
+
+def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_text("old")
+    with pytest.raises(TypeError), atomic_write(path, durable=True) as part, part.open("w") as file:
+        file.writelines(["half", None])
+    assert path.read_text() == "old"
+    assert [file.name for file in tmp_path.iterdir()] == ["a.csv"]
+    with atomic_write(path, durable=True) as part:
+        part.write_text("new")
+    assert path.read_text() == "new"
+
+
+def test_digests_are_of_bytes_and_of_regular_files_alone(tmp_path):
+    (tmp_path / "a").write_bytes(b"abc")
+    assert file_digest(tmp_path / "a") == bytes_digest(b"ab", b"c") == bytes_digest(b"abc")
+    for path in (tmp_path, tmp_path / "none", Path("/dev/zero")):
+        with pytest.raises(MissingFileError, match=str(path)):
+            file_digest(path)
+
+
+@pytest.mark.parametrize("name", ["", "/etc/passwd", "../x", "a/../../x", "..\\x", "C:\\x", "a\0b", "link/x", "link"])
+def test_names_from_files_never_lead_out_of_the_folder(tmp_path, name):
+    folder = tmp_path / "run"
+    folder.mkdir()
+    (folder / "link").symlink_to(tmp_path)
+    with pytest.raises(InputError, match="lead"):
+        inside(folder, name)
+
+
+def test_names_within_the_folder_are_its_paths(tmp_path):
+    assert inside(tmp_path, "tables/a..b.csv") == tmp_path / "tables" / "a..b.csv"
