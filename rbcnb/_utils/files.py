@@ -54,7 +54,7 @@ def sync_folder(folder: Path) -> None:
             os.close(handle)
 
 
-def bytes_digest(*parts: bytes) -> str:
+def bytes_digest(*parts: bytes | memoryview) -> str:
     """Digest of *parts*, one after the other: 16 hexadecimal digits."""
     digest = hashlib.blake2b(digest_size=8)
     for part in parts:

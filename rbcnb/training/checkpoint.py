@@ -1,5 +1,9 @@
-"""The state of a fit between two epochs, on disk: a fit that was killed goes on from there to the same numbers."""
+"""The state of a fit between two epochs, on disk: a fit that was killed goes on from there to the same numbers.
 
+The file is a digest, a line end, and what torch writes.
+"""
+
+import io
 import time
 import warnings
 from collections.abc import Callable
@@ -10,7 +14,7 @@ import torch
 from fastai.callback.core import Callback
 from fastai.learner import Learner
 
-from rbcnb._utils.files import atomic_write
+from rbcnb._utils.files import atomic_write, bytes_digest
 from rbcnb.training.learner import CurveCallback
 
 EVERY_S = 30.0  # between two checkpoints: a fit of seconds is sooner done again than written down
@@ -47,8 +51,10 @@ class CheckpointCallback(Callback):
             "curves": self.learn.curve.rows,
         }
         try:
+            data = io.BytesIO()
+            torch.save(state, data)
             with atomic_write(self.path) as part:
-                torch.save(state, part)
+                part.write_bytes(_digest(self.path, data.getbuffer()) + b"\n" + data.getbuffer())
         except (OSError, RuntimeError) as error:  # torch makes a full disk a RuntimeError
             warnings.warn(f"{self.path}: no checkpoint could be written ({error}); free some space", stacklevel=2)
         self.saved_s = time.monotonic()
@@ -81,8 +87,11 @@ def resume(learner: Learner, path: str | Path) -> int:
     fit starts anew.
     """
     try:
+        digest, _, data = path.read_bytes().partition(b"\n")
+        if digest != _digest(Path(path), data):  # torch itself reads most damaged files, as other numbers
+            raise ValueError("its digest is another")
         # Tensors and numbers only: reading a checkpoint runs no code of its author's.
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        state = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
         made_alike = state["origin"] == _origin(learner)
     except FileNotFoundError:
         return 0
@@ -102,6 +111,11 @@ def resume(learner: Learner, path: str | Path) -> int:
         torch.cuda.set_rng_state(state["cuda"])
     learner.curve.rows = state["curves"]
     return state["epochs"]
+
+
+def _digest(path: Path, data: bytes | memoryview) -> bytes:
+    """Of a checkpoint under the name that it was written for, which is the fit's."""
+    return bytes_digest(path.stem.encode(), data).encode()
 
 
 def _bare_numbers(state: dict) -> dict:

@@ -93,28 +93,29 @@ def fit_networks(
     folder, data = Path(folder), hash_data(cells, crops)
     classes = class_names(cells[LABEL])
     paths = [folder / f"{trial.key(data)}.safetensors" for trial in trials]
-    missing = [(trial, path) for trial, path in zip(trials, paths, strict=True) if not _is_whole(path)]
+    missing = [(trial, path) for trial, path in zip(trials, paths, strict=True) if not _is_of(path, trial, data)]
     jobs = max(1, min(jobs or default_jobs(), len(missing)))
     fit = _fit if jobs == 1 else partial(in_worker, _fit)
     joblib.Parallel(n_jobs=jobs, max_nbytes="1M")(
-        joblib.delayed(fit)(trial, cells, crops, classes, path) for trial, path in missing
+        joblib.delayed(fit)(trial, cells, crops, classes, data, path) for trial, path in missing
     )
     return [load_model(path).network for path in paths]
 
 
-def _is_whole(path: Path) -> bool:
+def _is_of(path: Path, trial: Trial, data: str) -> bool:
+    """Whether *path* holds the network of *trial*, whole."""
     try:
-        load_model(path)
-        return True
+        card = load_model(path).card
+        return (card.trial, card.data) == (trial.settings(), data)
     except ModelFileError:
         return False
 
 
-def _fit(trial: Trial, cells: pd.DataFrame, crops: np.ndarray, classes: tuple[str, ...], path: Path) -> None:
+def _fit(trial: Trial, cells: pd.DataFrame, crops: np.ndarray, classes: tuple[str, ...], data: str, path: Path) -> None:
     """Fits one trial with one thread, as a study does, so that its numbers are the study's; and keeps the network."""
     import torch
 
-    card = ModelCard(trial.architecture, classes, crops.shape[1], finder={}, trial=trial.settings())
+    card = ModelCard(trial.architecture, classes, crops.shape[1], finder={}, trial=trial.settings(), data=data)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

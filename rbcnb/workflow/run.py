@@ -24,7 +24,7 @@ from PIL import Image
 from rbcnb import __version__
 from rbcnb._utils.errors import InputError, MissingFileError
 from rbcnb._utils.files import atomic_write, file_digest, inside
-from rbcnb._utils.manifest import Entries, changed_files, load_manifest, record_files
+from rbcnb._utils.manifest import DIGEST, Entries, changed_files, load_manifest, record_files
 from rbcnb.columns import GROUP, LABEL, PUBLISHED, SIMULATED, SMEAR, SMEARS, TOY_CELLS
 from rbcnb.labels.readings import READINGS_CSV, SECOND_LOOK_CSV
 from rbcnb.plotting.style import SelfShowingFigure
@@ -71,13 +71,21 @@ class MissingResultError(MissingFileError):
     """A notebook asks for what an earlier one makes; the message names it."""
 
 
+class DamagedResultError(InputError):
+    """A file of the run is not as it was written; the message names what makes it anew."""
+
+
 def read_table(source: str | Path | IO[str]) -> pd.DataFrame:
     """A table from CSV in which names such as "1" or "NA" stay what they are; only an empty field is missing."""
     names = dict.fromkeys((SMEAR, GROUP, LABEL), str)
     return pd.read_csv(source, dtype=names, keep_default_na=False, na_values=[""])
 
 
-@functools.lru_cache(maxsize=16)
+def _digest_now(path: Path) -> str:
+    return _digest(path, path.stat().st_size, path.stat().st_mtime_ns)
+
+
+@functools.lru_cache(maxsize=256)
 def _digest(path: Path, _size: int, _time_ns: int) -> str:
     """Digest of a file, read again only when its size or time has changed."""
     return file_digest(path)
@@ -94,6 +102,7 @@ class Run:
     folder: Path
     seed: int | None = None  # of whoever writes; None: the one that ``run.json`` tells
     notebook: str = ""  # that writes, such as 05_final_evaluation
+    checked: bool = True  # whether what is read must have the digest of the manifest
 
     @classmethod
     def at(cls, folder: str | Path, *, seed: int | None = None, notebook: str = "") -> "Run":
@@ -125,6 +134,14 @@ class Run:
             made_by = "04_cv_tuning" if name.startswith("splits_") else _MADE_BY.get(name)
             mend = f"run notebook {made_by} first, with the same run folder" if made_by else "run the earlier notebooks"
             raise MissingResultError(f"{path}: not there; {mend}")
+        entry = self.load_manifest().get(name) if self.checked else None
+        if entry and _digest_now(path) != entry[DIGEST]:
+            by = entry.get("notebook") or _MADE_BY.get(name)
+            raise DamagedResultError(
+                f"{path}: not as it was written (the manifest has its digest); run "
+                f"{f'notebook {by}' if by else 'what made it'} again, with the same run folder. Changes by hand belong "
+                f"into {READINGS_CSV}, or into corrections of notebook 02"
+            )
         return path
 
     @property
@@ -314,7 +331,7 @@ class Run:
         found = [path for name in ("cells.csv", "labelled.csv", "crops.npy") if (path := self.folder / name).exists()]
         if not found:
             return self.load_record().get("data_hash", "none")
-        digests = [_digest(path, path.stat().st_size, path.stat().st_mtime_ns) for path in found]
+        digests = [_digest_now(path) for path in found]
         return hashlib.blake2b("".join(digests).encode(), digest_size=8).hexdigest()
 
     def missing_results(self, notebook: str) -> list[str]:

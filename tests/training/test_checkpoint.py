@@ -1,6 +1,7 @@
 """A fit that was stopped between two epochs ends at the same numbers as one that was not."""
 
 import dataclasses
+import random
 
 import pandas as pd
 import pytest
@@ -116,6 +117,30 @@ def test_a_torn_checkpoint_is_left_aside(split_data, straight, tmp_path):
     with pytest.warns(UserWarning, match=r"fit\.ckpt: no checkpoint that can be read .* starts anew"):
         result = run_trial(TRIAL, *split_data, checkpoint=path)
     pd.testing.assert_frame_equal(result.curves, straight.curves, check_exact=True)
+
+
+def test_no_damaged_or_swapped_checkpoint_is_read(split_data, tmp_path, stop_after):
+    path = tmp_path / "fit.ckpt"
+    stop_after(2)
+    with pytest.raises(Stopped):
+        run_trial(TRIAL, *split_data, checkpoint=path)
+    whole, rng = path.read_bytes(), random.Random(20)
+    damaged = [whole[:n] for n in (0, 10, 17, len(whole) - 1)]
+    for _ in range(60):
+        flipped = bytearray(whole)
+        flipped[rng.randrange(len(whole))] ^= 1 << rng.randrange(8)
+        damaged.append(bytes(flipped))
+    for data in damaged:
+        path.write_bytes(data)
+        with pytest.warns(UserWarning, match="its digest is another"):
+            assert checkpoint.resume(None, path) == 0
+    other = tmp_path / "other.ckpt"  # of another fit
+    other.write_bytes(whole)
+    with pytest.warns(UserWarning, match="its digest is another"):
+        assert checkpoint.resume(None, other) == 0
+    path.write_bytes(whole)
+    with pytest.warns(UserWarning, match="NoneType"):  # it is read, and there is no learner
+        checkpoint.resume(None, path)
 
 
 def test_a_checkpoint_of_another_network_is_left_aside(split_data, straight, tmp_path, stop_after):

@@ -1,5 +1,6 @@
 """A run's files are written whole, read back as they were, and missed with the notebook that makes them."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -9,7 +10,7 @@ from PIL import Image
 
 from rbcnb._utils.files import atomic_write, file_digest
 from rbcnb.plotting.lesson import focal_curves
-from rbcnb.workflow.run import MissingResultError, Run
+from rbcnb.workflow.run import DamagedResultError, MissingResultError, Run
 
 
 def test_tables_come_back_as_they_were(tmp_path):
@@ -116,3 +117,18 @@ def test_the_manifest_tells_of_every_file_what_it_was_made_from(tmp_path):
     Run.at(tmp_path).save_table(pd.DataFrame({"score": [0.6]}), "table1")
     assert Run.at(tmp_path).load_manifest()["tables/table1.csv"]["seed"] == 8
     assert Run.at(tmp_path).load_json("finder") == {"method": "paper"}
+
+
+def test_what_is_read_must_be_what_was_written(tmp_path):
+    run = Run.at(tmp_path, notebook="04_cv_tuning")
+    run.save_csv(pd.DataFrame({"n": [1]}), "splits_honest")
+    run.save_crops(np.zeros((2, 4, 4, 3), np.uint8))
+    path = tmp_path / "splits_honest.csv"
+    path.write_text("n\n2\n")
+    with pytest.raises(DamagedResultError, match=rf"{path}: not as it was written.*run notebook 04_cv_tuning again"):
+        run.load_csv("splits_honest")
+    assert run.changed_results("04_cv_tuning") == ["fold_trials.csv", "splits_honest.csv", "tables/choices.csv"]
+    assert dataclasses.replace(run, checked=False).load_csv("splits_honest")["n"].tolist() == [2]
+    (tmp_path / "crops.npy").write_bytes(b"")
+    with pytest.raises(DamagedResultError, match=r"crops.npy: not as it was written"):
+        run.load_crops()
