@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from rbcnb._utils.markdown import code, in_markdown
 from rbcnb.columns import (
     BORDER,
     CELL,
@@ -168,7 +169,7 @@ def source_text(smears: str, data: str = "") -> str:
             "figures of a rendering, not of animals. Licence: rbcnb's own, MIT."
         )
     folder = Path(data if smears == "chula" else smears)
-    told = f"The images in the folder `{folder.name}`."
+    told = f"The images in the folder {code(folder.name)}."
     if smears == "chula":
         told = (
             "Chula RBC-12 (Naruenatthanaset et al., 2021, arXiv:2012.01321): human blood, labelled by points; "
@@ -178,7 +179,7 @@ def source_text(smears: str, data: str = "") -> str:
     if not licences:
         return f"{told} Licence: no file LICENSE beside them; ask whose they are before passing anything on."
     lines = [line.strip() for line in licences[0].read_text(encoding="utf-8", errors="replace").splitlines()]
-    return f"{told} Licence: {'; '.join([line for line in lines if line][:2])} (`{licences[0].name}`)."
+    return f"{told} Licence: {in_markdown('; '.join([line for line in lines if line][:2]))} ({code(licences[0].name)})."
 
 
 def data_card_text(
@@ -233,7 +234,9 @@ def data_card_text(
             if len(readings)
             else "Nobody has read cells in this run: its labels came with the smears."
         ),
-        "Agreement": f"Of {compared.source}; 95 % intervals over smears.\n\n{_table(_agreement_text(agreement))}",
+        "Agreement": (
+            f"Of {in_markdown(compared.source)}; 95 % intervals over smears.\n\n{_table(_agreement_text(agreement))}"
+        ),
         "Known flaws": table_text(known_flaws(cells, truth, smears, readings, match_radii=match_radii)),
         **{head: text if isinstance(text, str) else table_text(text) for head, text in (more or {}).items()},
         "What this card cannot know": (
@@ -243,7 +246,10 @@ def data_card_text(
     }
     invented = dict.fromkeys(parts, simulated) | {"Agreement": agreement.get(SIMULATED, pd.Series([""])).iloc[0]}
     marks = {head: f" (SIMULATED: {words})" if words else "" for head, words in invented.items()}
-    return "\n\n".join([f"# {title}", *(f"## {head}{marks[head]}\n\n{text}" for head, text in parts.items())]) + "\n"
+    return (
+        "\n\n".join([f"# {in_markdown(title)}", *(f"## {head}{marks[head]}\n\n{text}" for head, text in parts.items())])
+        + "\n"
+    )
 
 
 def _of(n: int, total: int) -> str:
@@ -293,5 +299,5 @@ def _agreement_text(agreement: pd.DataFrame) -> pd.DataFrame:
 def _table(table: pd.DataFrame) -> str:
     """*table* in Markdown: text to the left, numbers to the right."""
     rules = [":--" if table[name].dtype.kind not in "iuf" else "--:" for name in table]
-    rows = [list(table.columns), rules, *table.itertuples(index=False)]
-    return "\n".join("| " + " | ".join(str(value).replace("|", "\\|") for value in row) + " |" for row in rows)
+    head, *lines = [" | ".join(map(in_markdown, row)) for row in (table.columns, *table.itertuples(index=False))]
+    return "\n".join(f"| {line} |" for line in (head, " | ".join(rules), *lines))

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 
 from rbcnb._utils.errors import SmearWarning
+from rbcnb._utils.spreadsheet import FORMULA_FAULT, is_formula
 from rbcnb.columns import CELL, FOUND, KIND, LABEL, RADIUS, READER, SESSION, SMEAR, X, Y
 from rbcnb.labels.annotation_writers import WRITERS, write_annotations
 from rbcnb.labels.assign import MATCH_RADII, matched
@@ -95,6 +96,8 @@ def import_labels(
         return summary
     if reader is None:
         raise LabelFileError(f"{source}: nobody is named whose labels these are; say --reader NAME")
+    if is_formula(reader):
+        raise LabelFileError(f"--reader {reader}: {FORMULA_FAULT}")
     layout, images = layout or layout_of(source), _images(table.parent, smears)
     if layout in (FOLDER, CHULA):
         labels = {FOLDER: read_class_folder, CHULA: read_chula_points}[layout](source)
@@ -179,6 +182,9 @@ def export_labels(
     labels = view[view[KIND] == NAMED].reset_index(drop=True)
     if labels.empty:
         raise LabelFileError(f"{table}: no cell has a label that stands; label cells first")
+    for name in (SMEAR, LABEL):  # of a table that an earlier version wrote, or another program
+        if formulas := [text for text in labels[name].unique() if is_formula(text)]:
+            raise LabelFileError(f"{table}: the {name} {formulas[0]!r}: {FORMULA_FAULT}")
     cells_csv = table.parent / CELLS_CSV
     if labels[X].isna().any() and cells_csv.exists():
         labels = labels.fillna(_circles(labels, read_cells(cells_csv)))

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from rbcnb.columns import CELL, FOUND, KIND, LABEL, RADIUS, READER, SMEAR, TIME, X, Y
+from rbcnb._utils.spreadsheet import FORMULA_FAULT, is_formula
+from rbcnb.columns import CELL, FOUND, KIND, LABEL, RADIUS, READER, SESSION, SMEAR, TIME, X, Y
 from rbcnb.labels.assign import matched
 from rbcnb.labels.consensus import added_cells
 from rbcnb.labels.logbook import COLUMNS
@@ -54,6 +55,12 @@ def merge_readings(
     if reader is not None:
         theirs = theirs[theirs[READER] == reader].reset_index(drop=True)
     unused: list[SmearError] = []
+    for name in (SMEAR, LABEL, READER, SESSION):
+        formulas = theirs[name].map(lambda text: isinstance(text, str) and is_formula(text)).astype(bool)
+        for row in theirs[formulas].itertuples():
+            fault = f"{name} {getattr(row, name)!r}; {FORMULA_FAULT}"
+            unused.append(LabelError(f"{source}: {row.reader}'s reading of cell {row.cell} of {row.smear} has {fault}"))
+        theirs = theirs[~formulas].reset_index(drop=True)
     if cells is not None:
         known = pd.concat([cells[list(FOUND)], added_cells(ours, cells)], ignore_index=True)
         theirs = _on_cells(_on_smears(theirs, known, source, unused), known, source, unused)

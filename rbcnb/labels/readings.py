@@ -13,6 +13,9 @@ smear is segmented anew), the reader, and its ``kind``:
 A cell that the finder missed is added by a reading, most often a ``skip``, of the number after the smear's last one
 (`rbcnb.labels.consensus.added_cells`).
 
+No name of a smear, class, reader or session is what a spreadsheet would take for a formula; a comment that would be one
+gets an apostrophe before it (`rbcnb._utils.spreadsheet`).
+
 A correction is a further row. ``revision`` counts a reader's rows of a cell from 1 and is filled in when a row is
 written, as is ``time`` where none is given. Files are CSV, see `rbcnb.labels.logbook`.
 """
@@ -28,6 +31,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from rbcnb._utils.spreadsheet import FORMULA_FAULT, as_text, is_formula
 from rbcnb.columns import CELL, COMMENT, KIND, LABEL, RADIUS, READER, REVISION, SESSION, SMEAR, TIME, UNSURE, X, Y
 from rbcnb.labels.logbook import COLUMNS, LogbookError, append_rows, read_rows
 
@@ -135,10 +139,12 @@ def _readings_of(table: pd.DataFrame) -> list[Reading]:
 def _row(reading: Reading, where: str, now: datetime) -> list[str]:
     """The fields of *reading* as they are written; *where* names file and reading in errors."""
     texts = {name: str(getattr(reading, name)).strip() for name in _TEXTS}
-    texts[COMMENT] = _UNFIT.sub(" ", texts[COMMENT])
+    texts[COMMENT] = as_text(_UNFIT.sub(" ", texts[COMMENT]))
     for name, text in texts.items():
         if _UNFIT.search(text):
             raise ReadingError(f"{where} has {name} {text!r}, with a line break or what is no text; take that out")
+        if is_formula(text):
+            raise ReadingError(f"{where} has {name} {text!r}; {FORMULA_FAULT}")
     for name in (SMEAR, READER):
         if not texts[name]:
             raise ReadingError(f"{where} has no {name}; name it")

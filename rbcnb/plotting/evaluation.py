@@ -7,6 +7,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogFormatter
 from scipy import stats
 from sklearn.metrics import auc, roc_curve
 
@@ -202,4 +203,6 @@ def _draw_bins(upper: Axes, lower: Axes, bins: pd.DataFrame, by_fit: Sequence[pd
     upper.set(xlim=(-0.02, 1.02), ylim=(-0.03, 1.03))
     lower.bar(bins["low"], bins["n"], bins["high"] - bins["low"], align="edge", color=BLUE, alpha=0.6)
     lower.set_yscale("log")
+    lower.yaxis.set_major_formatter(LogFormatter())  # plain numbers, and no formulas
+    lower.yaxis.set_minor_formatter(LogFormatter())
     lower.set_ylim(bottom=0.7)

@@ -73,6 +73,8 @@ _RC = {
     "lines.markersize": 5.5,
     "savefig.bbox": None,
     "savefig.facecolor": "white",
+    "text.parse_math": False,  # names of classes and readers may hold a $, and no text here is a formula
+    "text.usetex": False,
     "xtick.labelsize": 9,
     "ytick.labelsize": 9,
 }

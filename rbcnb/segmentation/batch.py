@@ -41,6 +41,7 @@ from rbcnb._utils.dask_cluster import ask_all_workers, connect, shared_folder_pr
 from rbcnb._utils.errors import DeadWorkerError, InputError, UnfinishedError, WeightsError
 from rbcnb._utils.files import atomic_write, file_digest, folder_lock
 from rbcnb._utils.parallel import run_all
+from rbcnb._utils.spreadsheet import without_formulas
 from rbcnb.columns import BORDER, FOUND, SMEAR
 from rbcnb.segmentation import upscaling, waifu2x
 from rbcnb.segmentation.learned import read_maps, typical_diameter
@@ -391,7 +392,7 @@ def _segment_images(
                 _in_order_of(order, before, now).to_csv(part, index=False, float_format="%.4f")
         if errors:
             with atomic_write(out / "errors.csv") as part:
-                pd.DataFrame(errors, columns=["file", "message"]).to_csv(part, index=False)
+                without_formulas(pd.DataFrame(errors, columns=["file", "message"])).to_csv(part, index=False)
         else:
             (out / "errors.csv").unlink(missing_ok=True)
     except OSError as error:

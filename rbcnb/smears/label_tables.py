@@ -17,6 +17,7 @@ from pathlib import Path
 import pandas as pd
 
 from rbcnb._utils.errors import SmearError, SmearWarning
+from rbcnb._utils.spreadsheet import FORMULA_FAULT, is_formula
 from rbcnb.columns import CELL, LABEL, RADIUS, SMEAR, X, Y
 from rbcnb.smears.images import collect_or_raise
 from rbcnb.smears.smear_names import join_spellings, match_names, spelling_notes
@@ -188,9 +189,17 @@ def tidied_labels(
         names: file names of the images there are; None leaves the names as they are.
         among: what these are, for messages.
         classes: spellings that are in use already.
-        errors: takes the labels of unknown smears and of places that have two classes; None raises the first.
+        errors: takes names that are formulas to a spreadsheet, the labels of unknown smears and of places that have two
+            classes; None raises the first.
     """
     faults = []
+    for name in (SMEAR, LABEL):
+        formulas = labels[name].map(is_formula).astype(bool)
+        faults += [
+            LabelError(f"{where} has the {name} {text!r}; {FORMULA_FAULT}")
+            for where, text in labels.loc[formulas, [WHERE, name]].itertuples(index=False)
+        ]
+        labels = labels[~formulas]
     if names is not None:
         matched, unmatched = match_names(labels[SMEAR], names, among=among)
         for smear, rows in labels[labels[SMEAR].isin(list(unmatched))].groupby(SMEAR, sort=False):

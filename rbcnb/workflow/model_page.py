@@ -2,6 +2,7 @@
 
 import base64
 import html
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from rbcnb.evaluation.metrics import confident_mistakes, confusion_table
 from rbcnb.plotting.cells import plot_mistakes
 from rbcnb.plotting.evaluation import plot_confusion
 from rbcnb.plotting.style import png
-from rbcnb.workflow.report import STYLE
+from rbcnb.workflow.report import HEAD, STYLE
 
 PAGE, MISTAKES_CSV = "model.html", "mistakes.csv"
 _MOST_SHOWN = 48
@@ -50,9 +51,11 @@ def write_model_page(
     shown = mistakes.head(_MOST_SHOWN)
     place = pd.Series(range(len(cells)), index=pd.MultiIndex.from_frame(cells[[SMEAR, CELL]]))
     pictures = crops[place.reindex(pd.MultiIndex.from_frame(shown[[SMEAR, CELL]])).to_numpy(int)]
-    again = f"rbcnb label {folder} --reader YOUR_NAME --flagged {folder / MISTAKES_CSV}"
+    again = shlex.join(
+        ["rbcnb", "label", str(folder), "--reader", "YOUR_NAME", "--flagged", str(folder / MISTAKES_CSV)]
+    )
     parts = [
-        "<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content='width=device-width'>",
+        HEAD,
         f"<title>model: {html.escape(folder.resolve().name)}</title><style>{STYLE}</style>",
         f"<h1>A model of {html.escape(folder.resolve().name)}</h1><p><b>{html.escape(verdict)}</b></p>",
         f"<p>{html.escape(scores_text(judged))}</p>",

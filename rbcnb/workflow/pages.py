@@ -102,8 +102,9 @@ def show_labeller(folder: str | Path, *, port: int, browse: bool, say: Callable[
     notebook = nbformat.writes(nbformat.v4.new_notebook(cells=cells, metadata=_KERNEL))
     hint = f"every reading goes to {labeller.path}; Ctrl-C ends it, and the same command goes on"
     # The same address each time, so that a page that is still open finds its server again.
-    port = port or free_or(_PORTS[zlib.crc32(f"{where} {labeller.reader}".encode()) % len(_PORTS)])
-    show_page("label", notebook, hint=hint, port=port, browse=browse, say=say)
+    page = f"{where} {labeller.reader}"
+    port = port or free_or(_PORTS[zlib.crc32(page.encode()) % len(_PORTS)])
+    show_page("label", notebook, hint=hint, port=port, browse=browse, say=say, returning=page)
 
 
 def _table(path: str | Path) -> pd.DataFrame:

@@ -9,6 +9,7 @@ README.md. No picture of a cell is among them. ``rbcnb verify DIR`` recomputes t
 import io
 import json
 import os
+import shlex
 import shutil
 import tempfile
 from collections import Counter
@@ -22,6 +23,7 @@ import pandas as pd
 from rbcnb._utils.errors import InputError
 from rbcnb._utils.files import atomic_write, inside
 from rbcnb._utils.manifest import MANIFEST, Entries, ManifestError, replace_manifest
+from rbcnb._utils.markdown import code, in_markdown
 from rbcnb.columns import CELL, LABEL, PRIMARY_METHODS, SIMULATED, SMEAR, readable
 from rbcnb.evaluation.verdicts import answer_text
 from rbcnb.study.classical import CLASSIFIERS, MAJORITY
@@ -268,25 +270,28 @@ def _readme(run: Run, record: dict, figures: Sequence[str], tables: Sequence[str
     for name, what in shown.items():
         words = simulated_words(manifest.get(name, {}))
         listed.append((name, " ".join(text for text in (what, f"({words})" * bool(words)) if text)))
+    name, profile = shlex.quote(run.folder.name), shlex.quote(str(record.get("profile", "?")))
+    more = " --data DATA" if first.get("data") else ""
+    reproduce = f"rbcnb reproduce --smears {shlex.quote(smears)}{more} --profile {profile} --out runs/{name}"
     return _README.format(
-        name=run.folder.name,
+        name=in_markdown(run.folder.name),
+        reproduce=code(reproduce),
+        publish=code(f"rbcnb publish runs/{name} results/{name}"),
+        verify=code(f"rbcnb verify results/{name}"),
         notice="".join(f"**{text}**\n\n" for text in simulated_notices(run, shown)),
         answer=answer_text(run.load_table("differences"), margin=float(last.get("margin", 0.02))),
         verdicts=_verdicts(run.load_table("verdict")),
         chosen=_chosen(run),
-        smears=smears,
-        source=smears + (" --data DATA" if first.get("data") else ""),
-        profile=record.get("profile", "?"),
-        licence=LICENCES.get(smears, smears),
+        licence=LICENCES.get(smears) or code(smears),
         data=record.get("data_hash", "?"),
         seeds=", ".join(f"{name} {value}" for name, value in record.get("seeds", {}).items()),
         fits=len(set().union(*(run.load_csv(name)["key"] for name in TRIAL_LISTS[:2]))),
         hours=_fit_seconds(run) / 3600,
         openings=_openings(run),
         processors=_processors(run),
-        machine=record.get("machine", "?"),
-        versions=", ".join(f"{name} {versions[name]}" for name in _VERSIONS if name in versions),
-        files="\n".join(f"- `{name}`" + (f": {what}" if what else "") for name, what in listed),
+        machine=in_markdown(record.get("machine", "?")),
+        versions=", ".join(f"{name} {in_markdown(versions[name])}" for name in _VERSIONS if name in versions),
+        files="\n".join(f"- {code(name)}" + (f": {what}" if what else "") for name, what in listed),
         predictions=PREDICTIONS,
         records=RECORDS,
         manifest=MANIFEST,
@@ -337,5 +342,9 @@ def _openings(run: Run) -> str:
     who = honest["method"].mask(honest["architecture"].isin([*CLASSIFIERS, MAJORITY]), "classical baseline")
     looks = [f"{readable(one)} {n}" for one, n in who.value_counts(sort=False).items()]
     told = [f"looks at the honest protocol's test cells: {', '.join(looks)}"] if looks else []
-    told += [f"reason of {(ledger['reason'] == why).sum()} looks: {why}" for why in ledger["reason"].unique() if why]
+    told += [
+        f"reason of {(ledger['reason'] == why).sum()} looks: {in_markdown(why)}"
+        for why in ledger["reason"].unique()
+        if why
+    ]
     return "".join(f"\n- From the ledger ({LEDGER}), {one}." for one in told)

@@ -9,6 +9,7 @@ import re
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pandas as pd
 import yaml
@@ -21,6 +22,11 @@ from rbcnb.workflow.run import Run
 _TEXTS = yaml.safe_load(Path(__file__).with_name("captions.yaml").read_text(encoding="utf-8"))
 CAPTIONS, TABLES = _TEXTS["figures"], _TEXTS["tables"]  # name -> caption, name -> heading, in the report's order
 
+# No script runs in a page of results, whatever a name in it may be.
+HEAD = (
+    "<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content='width=device-width'>"
+    "<meta http-equiv=Content-Security-Policy content=\"default-src 'none'; img-src data:; style-src 'unsafe-inline'\">"
+)
 STYLE = """
 body{font:16px/1.5 system-ui,sans-serif;color:#1b1b1b;max-width:70rem;margin:2rem auto;padding:0 1rem}
 h1{font-size:1.7rem}h2{font-size:1.25rem;margin-top:2.4rem;border-bottom:1px solid #ccc}
@@ -42,7 +48,7 @@ def write_report(run: Run) -> Path:
     entries = {path: manifest.get(f"{path.parent.name}/{path.name}", {}) for path in [*tables, *figures]}
     first = [path for path in tables if path.stem == "verdict"]
     parts = [
-        "<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content='width=device-width'>",
+        HEAD,
         f"<title>rbcnb: {html.escape(run.folder.name)}</title><style>{STYLE}</style>",
         "<h1>Does focal loss help? Pasupa et al. (2020), run again</h1>",
         *(f"<p class=simulated>{html.escape(text)}</p>" for text in simulated_notices(run)),
@@ -54,7 +60,7 @@ def write_report(run: Run) -> Path:
         '<p class=note>About the labels: <a href="data_card.md">data_card.md</a></p>'
         * (run.folder / "data_card.md").exists(),
         "<h2>Notebooks</h2>",
-        _notebooks(record),
+        _notebooks(run, record),
     ]
     run.save_text("\n".join(parts), "report.html")
     return run.folder / "report.html"
@@ -123,7 +129,8 @@ def _table(path: Path, entry: Mapping[str, Any]) -> str:
         for row in table.itertuples(index=False)
     )
     return (
-        f"<h2 id={path.stem}>{html.escape(title)} {_marked(entry)}</h2><p class=note>{_origin(path, entry)}</p>"
+        f'<h2 id="{html.escape(path.stem)}">{html.escape(title)} {_marked(entry)}</h2>'
+        f"<p class=note>{_origin(path, entry)}</p>"
         f"<table><tr>{head}{''.join(rows)}</table>"
     )
 
@@ -142,18 +149,28 @@ def _figure(path: Path, entry: Mapping[str, Any]) -> str:
         width = round(picture.width * CSS_DPI / DPI)  # as large as it was drawn, not as many pixels as it has
     alt = html.escape(f"{CAPTIONS.get(path.stem, name)} {simulated_words(entry)}".rstrip(), quote=True)
     return (
-        f'<figure id={path.stem}><img alt="{alt}" width={width} src="data:image/png;base64,{image}">'
+        f'<figure id="{html.escape(path.stem)}"><img alt="{alt}" width={width} src="data:image/png;base64,{image}">'
         f"<figcaption>{_marked(entry)}{caption} {_origin(path, entry)}</figcaption></figure>"
     )
 
 
-def _notebooks(record: dict) -> str:
+def _notebooks(run: Run, record: dict) -> str:
     done = record.get("notebooks", {})
     rows = [
-        f'<tr><td><a href="{html.escape(done[name]["file"], quote=True)}">{html.escape(name)}</a>'
-        f"<td>{done[name]['seconds']:.0f} s"
+        f"<tr><td>{_link(run, done[name]['file'], name)}<td>{done[name]['seconds']:.0f} s"
         if name in done
         else f"<tr><td>{html.escape(name)}<td>not done"
         for name in record.get("parameters", {})
     ]
     return "<table><tr><th>notebook<th>time" + "".join(rows) + "</table>"
+
+
+def _link(run: Run, file: str, words: str) -> str:
+    """*words*, leading to a file of the run where *file* names one; a record may be anyone's."""
+    folder = run.folder.resolve()
+    try:
+        leads_within = (folder / file).resolve().relative_to(folder).parts and (folder / file).is_file()
+    except (ValueError, OSError):
+        leads_within = False
+    shown = html.escape(words)
+    return f'<a href="{quote(file)}">{shown}</a>' if leads_within and not Path(file).is_absolute() else shown

@@ -89,7 +89,7 @@ def test_the_card_tells_who_was_compared_and_counts_every_class(tables, tmp_path
     assert "| agreement | 0.86 | not known | 7 | 1 |" in card
     assert "| codocyte | 6 | 6 | 6 | 6 | 16.7% |" in card
     assert "Nobody has read cells" in card
-    assert "## Doubts\n\n| a\\|b |\n| --: |\n| 1 |" in card
+    assert "## Doubts\n\n| <code>a&#124;b</code> |\n| --: |\n| 1 |" in card
     per_smear = labels_per_smear(tables["cells"])
     assert per_smear["labelled"].sum() == len(labelled)
     for row in per_smear.itertuples(index=False):

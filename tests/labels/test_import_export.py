@@ -246,3 +246,24 @@ def test_from_segment_to_the_truth_that_reproduce_reads(tmp_path, capsys):
         assert len(own) > 10
         assert np.array_equal(smear.truth[["x_px", "y_px"]], own[["x_px", "y_px"]])
         assert smear.truth["label"].tolist() == own["label"].tolist()
+
+
+def test_rows_that_name_a_formula_are_left_out_and_named(tmp_path, capsys):
+    table = tmp_path / "labels.csv"
+    table.write_text("smear,x_px,y_px,label\na.png,1,2,normal\na.png,9,2,=1+1\n=b.png,1,2,normal\na.png,20,2,++\n")
+    assert main(["import-labels", str(table), str(tmp_path / "readings.csv"), "--reader", "Ann"]) == 1
+    said = capsys.readouterr().err
+    assert f"{table}: row 3 has the label '=1+1'; a spreadsheet takes that for a formula" in said
+    assert f"{table}: row 4 has the smear '=b.png'; a spreadsheet takes that for a formula" in said
+    assert load_readings(tmp_path / "readings.csv")["label"].tolist() == ["normal", "++"]
+    with pytest.raises(SmearError, match="--reader @Ann: a spreadsheet takes that for a formula"):
+        import_labels(table, tmp_path / "readings.csv", reader="@Ann")
+
+
+def test_a_formula_in_readings_of_another_program_is_not_exported(segmented, tmp_path):
+    path = segmented / "readings.csv"
+    path.write_text(path.read_text().replace("burr cell", "=burr"))
+    for out in ("labels.csv", "classes"):
+        with pytest.raises(SmearError, match="the label '=burr': a spreadsheet takes that for a formula"):
+            export_labels(segmented, tmp_path / out)
+        assert not (tmp_path / out).exists()

@@ -407,6 +407,8 @@ def test_a_run_has_its_own_smears_and_crops(tmp_path):
         (["--smears", "nowhere"], "nowhere: no such folder"),
         (["--readings", "readings.txt"], "readings.txt"),
         (["--reader", ""], "reader: whose readings"),
+        (["--classes", "round,=1+1"], "classes: '=1+1': a spreadsheet takes that for a formula"),
+        (["--reader", "@Ann"], "reader '@Ann': a spreadsheet takes that for a formula"),
         (["--classes", "round,Round"], "'round' and 'Round' differ in case or spaces at most; keep one"),
         (["--um-per-px", "0"], "--um-per-px 0.0: no size of a pixel"),
         (["--flagged", "none.csv"], "none.csv: no such table; name a CSV"),

@@ -123,3 +123,14 @@ def test_other_tables_need_a_reader(source, tmp_path):
     assert not is_readings(other)
     with pytest.raises(SmearError, match="say --reader NAME"):
         import_labels(other, cells_csv(tmp_path / "here", FOUND))
+
+
+def test_a_reading_with_a_formula_is_left_out_and_named(source, tmp_path):
+    text = source.read_text().replace("codocyte", "=1+1", 1).replace(",ben,", ",@ben,")
+    source.write_text(text)
+    errors = []
+    summary = import_labels(source, tmp_path / "here.csv", errors=errors)
+    assert summary.endswith("from 6 in " + str(source) + "; 2 left out")
+    assert "anna's reading of cell 1 of a.png has label '=1+1'; a spreadsheet takes that" in str(errors[0])
+    assert "@ben's reading of cell 0 of b.png has reader '@ben'; a spreadsheet takes that" in str(errors[1])
+    assert load_readings(tmp_path / "here.csv")["reader"].unique().tolist() == ["anna"]

@@ -276,3 +276,20 @@ def test_a_table_that_cannot_be_written_is_named(tmp_path):
         tmp_path.chmod(0o500)
         with pytest.raises(LogbookError, match="cannot be written to"):
             append_readings(tmp_path / "readings.csv", [said(0, "normal")])
+
+
+@pytest.mark.parametrize("name", ["smear", "label", "reader", "session"])
+@pytest.mark.parametrize("formula", ["=1+1", "@SUM(A1)", "-2+cmd|' /C calc'!A0"])
+def test_no_name_is_a_formula_of_a_spreadsheet(tmp_path, name, formula):
+    path = tmp_path / "readings.csv"
+    good = {"smear": "a.png", "cell": 0, "label": "++", "reader": "Ann"}
+    with pytest.raises(ReadingError, match=rf"readings.csv: reading 2 has {name} .*; a spreadsheet takes that for a"):
+        append_readings(path, [Reading(**good), Reading(**good | {name: formula})])
+    assert not path.exists()
+
+
+def test_a_comment_that_would_be_a_formula_is_kept_as_text(tmp_path):
+    path = tmp_path / "readings.csv"
+    comments = ["=1+1", "- thin\n=2", "a=b", "++", "'=3"]
+    append_readings(path, [said(cell, "normal", comment=comment) for cell, comment in enumerate(comments)])
+    assert load_readings(path)["comment"].tolist() == ["'=1+1", "'- thin =2", "a=b", "++", "'=3"]

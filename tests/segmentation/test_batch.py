@@ -16,6 +16,7 @@ import pytest
 from PIL import Image
 
 from rbcnb._utils.errors import WeightsError
+from rbcnb._utils.spreadsheet import is_formula
 from rbcnb.cli import main
 from rbcnb.columns import BORDER, CELL, FOUND, RADIUS, SCORE, SMEAR, X, Y
 from rbcnb.segmentation import batch, finder_net, waifu2x
@@ -81,6 +82,14 @@ def test_bad_inputs_are_listed_and_stop_nothing(folder, tmp_path):
     (folder / "broken.jpg").unlink()
     assert run([folder], tmp_path / "out").errors == ()
     assert not (tmp_path / "out/errors.csv").exists()
+
+
+def test_no_field_of_the_list_of_errors_is_a_formula(folder, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    run([folder, Path("=1+1.png")], tmp_path / "out")
+    errors = pd.read_csv(tmp_path / "out/errors.csv")
+    assert "'=1+1.png" in errors["file"].tolist()
+    assert not errors.map(is_formula).any(axis=None)
 
 
 def test_nothing_readable_still_gives_a_table(tmp_path):

@@ -9,6 +9,7 @@ import signal
 import statistics
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -394,3 +395,97 @@ def test_a_server_that_ends_and_comes_back_loses_no_reading_and_a_second_reader_
             words = page.locator(ROOT).inner_text()
             assert f"0 of {n} read" in words
             assert page.locator(f"{ROOT} .marks path").count() == 0
+
+
+def test_names_that_are_html_are_shown_and_do_nothing(tmp_path):
+    (tmp_path / "smears").mkdir()
+    smear, reader = "<script>alert(1)<script>&\"'.png", "<b onclick=alert(1)>Ann`|$"
+    classes = ["<img src=x onerror=alert(1)>|$x$", "a$b$c", "constructor"]
+    Image.fromarray(next(iter(synthetic_smears(1, seed=0, n_cells=20))).image).save(tmp_path / "smears" / smear)
+    spec = FinderSpec(method="learned", upscale="none", size_px=32)
+    segment_files([tmp_path / "smears"], tmp_path / "out", spec=spec)
+    with (
+        label_command(tmp_path, "--reader", reader, "--classes", ",".join(classes)) as url,
+        browser.chromium_page(width_px=1366, height_px=768) as (page, strangers),
+    ):
+        ran = []
+        page.on("dialog", lambda dialog: (ran.append(dialog.message), dialog.dismiss()))
+        page.goto(url)
+        assert shown_cell(page).startswith(f"{smear}, cell ")
+        assert page.locator(f"{ROOT} .classes .label").all_inner_texts() == classes
+        assert page.locator(f"{ROOT} .classes .n").all_inner_texts() == [""] * 3
+        leaves = "([at, old]) => ![old, ''].includes(document.querySelector(at).dataset.cell)"
+        for n, name in enumerate(classes):
+            shown = shown_cell(page)
+            page.wait_for_selector(f"{ROOT}:not(.deaf)")  # a kernel that is late takes no keys
+            page.keyboard.press("Enter")
+            page.keyboard.type(f"=1+1 {name}")
+            page.keyboard.press("Enter")
+            page.locator(f"{ROOT} .classes button").nth(n).click()
+            wait_until_saved(page)
+            page.wait_for_function(leaves, arg=[ROOT, shown])
+        for name in reversed(classes):
+            shown = page.locator(ROOT).get_attribute("data-cell")
+            page.keyboard.press("ArrowLeft")
+            page.wait_for_function(leaves, arg=[ROOT, shown])
+            assert page.locator(f"{ROOT} .current").inner_text() == name
+        words = page.locator(ROOT).inner_text()
+        assert reader in words
+        assert smear in words
+        page.keyboard.press("#")
+        page.get_by_label("class of the sheet").select_option(classes[0])
+        page.wait_for_function("([at, want]) => document.querySelector(at).dataset.sheet === want",
+                               arg=[ROOT, f"{classes[0]} 0 1"])  # fmt: skip
+        assert page.locator("img[src=x], mjx-container, .MathJax").count() == 0
+        assert (ran, strangers) == ([], [])
+    table = load_readings(tmp_path / "out" / "readings.csv")
+    assert table["label"].tolist() == classes
+    assert table["comment"].tolist() == [f"'=1+1 {name}" for name in classes]
+    assert set(table["reader"]) == {reader}
+
+
+def n_kernels() -> int:
+    lines = [process.as_dict(["cmdline"])["cmdline"] or () for process in psutil.Process().children(recursive=True)]
+    return sum("ipykernel_launcher" in line for line in lines)
+
+
+def test_a_page_of_another_port_gets_nothing_of_the_labeller(segmented):
+    """What a site does in a browser that had the page open and has its cookie."""
+    with (
+        label_command(segmented, "--reader", "Ann", "--readings", "out/forged.csv") as url,
+        browser.chromium_page() as (page, _strangers),
+    ):
+        page.goto(url)
+        shown_cell(page)
+        home, key = url.split("?token=")
+        other = browser.free_port()
+        loaded = page.evaluate("performance.getEntriesByType('resource').map((entry) => entry.name)")
+        assert loaded
+        assert not any(key in address for address in loaded)
+        page.route(f"http://127.0.0.1:{other}/", lambda route: route.fulfill(content_type="text/html", body="<p>site"))
+        page.goto(f"http://127.0.0.1:{other}/")
+        assert page.context.cookies(home)
+        deadline = time.monotonic() + 30
+        while n_kernels() and time.monotonic() < deadline:  # the page is closed
+            time.sleep(0.1)
+        assert n_kernels() == 0
+        forge = """async ([home, socket]) => {
+          const asked = ["GET", "POST"].map((method) => fetch(home, { method, credentials: "include" }).then(
+            (answer) => answer.status, () => "refused"));
+          const opened = new Promise((done) => {
+            const link = new WebSocket(socket);
+            link.onopen = () => done("open");
+            link.onerror = () => done("refused");
+          });
+          return Promise.all([...asked, opened]);
+        }"""
+        socket = f"{home.replace('http', 'ws')}api/kernels/00000000-0000-0000-0000-000000000000/channels"
+        assert page.evaluate(forge, [home, socket]) == ["refused"] * 3
+        framed = """(home) => new Promise((done) => {
+          const frame = document.createElement("iframe");
+          frame.onload = () => done(frame.contentDocument ? "readable" : "closed");
+          frame.src = home;
+          document.body.append(frame);
+        })"""
+        assert page.evaluate(framed, home) == "closed"
+        assert n_kernels() == 0

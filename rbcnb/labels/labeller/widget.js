@@ -21,6 +21,7 @@ const key = (name, ...rest) => [make("kbd", {}, name), ...rest];
 const address = (buffer, type) => URL.createObjectURL(new Blob([buffer], { type }));
 const median = (values) => [...values].sort((a, b) => a - b)[Math.floor(values.length / 2)];
 const SIGNS = { " ": "Space", ArrowLeft: "←", ArrowRight: "→", Backspace: "⌫", Delete: "Del", Insert: "Ins", Enter: "↵", Escape: "Esc" };
+const of = (table, name) => (Object.hasOwn(table, name) ? table[name] : undefined); // a class may be called "constructor"
 const WORDS = { unsure: "unsure", strike: "not a cell", skip: "skipped" };
 
 function render({ model, el }) {
@@ -188,7 +189,7 @@ function render({ model, el }) {
     if (label === "unsure") return { shape: UNSURE_SHAPE, colour: "#7f7f7f" };
     if (label === "strike") return { shape: STRIKE_SHAPE, colour: "#c62828" };
     const place = about.classes.findIndex(([, other]) => other === label);
-    return { shape: SHAPES[Math.max(0, place) % SHAPES.length], colour: about.colours[label] ?? "#7f7f7f" };
+    return { shape: SHAPES[Math.max(0, place) % SHAPES.length], colour: of(about.colours, label) ?? "#7f7f7f" };
   }
 
   function icon(label) {
@@ -292,7 +293,7 @@ function render({ model, el }) {
 
   function drawCurrent(card) {
     const label = labelOf(card.row, card.label);
-    current.replaceChildren(...(label ? [icon(label), WORDS[label] ?? label] : []));
+    current.replaceChildren(...(label ? [icon(label), of(WORDS, label) ?? label] : []));
     for (const button of classes.children) button.setAttribute("aria-pressed", button.title === label);
   }
 
@@ -583,8 +584,8 @@ function render({ model, el }) {
       summed = state.read + state.acts;
       link.send({ kind: "summary" });
     }
-    const names = [...about.classes.map(([, label]) => label), "unsure", "strike"].filter((label) => state.counts[label]);
-    const counts = names.map((label) => make("li", {}, icon(label), `${state.counts[label]} ${WORDS[label] ?? label}`));
+    const names = [...about.classes.map(([, label]) => label), "unsure", "strike"].filter((label) => of(state.counts, label));
+    const counts = names.map((label) => make("li", {}, icon(label), `${of(state.counts, label)} ${of(WORDS, label) ?? label}`));
     noticeCounts.replaceChildren(...counts, ...(state.agreement ?? []).map((words) => make("li", {}, words)));
   }
 
@@ -595,7 +596,7 @@ function render({ model, el }) {
       ...key(sign), icon(label), make("span", { className: "label" }, label), make("span", { className: "n faint" }),
     )));
     const names = [...about.classes.map(([, label]) => label), "unsure", "strike"];
-    sheetClass.replaceChildren(...names.map((label) => make("option", { value: label }, WORDS[label] ?? label)));
+    sheetClass.replaceChildren(...names.map((label) => make("option", { value: label }, of(WORDS, label) ?? label)));
     queues.replaceChildren(...about.queues.map((queue) => make("option", { value: queue }, queue)));
     smears.replaceChildren(...about.smears.slice(0, 1000).map((name) => make("option", { value: name })));
     smear.placeholder = "this smear";
@@ -609,7 +610,7 @@ function render({ model, el }) {
     progress.textContent = `${state.read} of ${state.n} read` + (state.skipped ? `, ${state.skipped} skipped` : "");
     const minutes = paces.length < 5 ? 0 : Math.ceil((median(paces) * (state.n - state.read)) / 60_000);
     left.textContent = minutes > 90 ? `about ${Math.round(minutes / 60)} h left` : minutes ? `about ${minutes} min left` : "";
-    for (const button of classes.children) button.querySelector(".n").textContent = state.counts[button.title] ?? "";
+    for (const button of classes.children) button.querySelector(".n").textContent = of(state.counts, button.title) ?? "";
     if (!link.unsaved.length) last.textContent = state.last || "none";
     undone.disabled = !state.acts && !link.unsaved.length;
     drawMode();

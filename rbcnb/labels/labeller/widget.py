@@ -22,6 +22,7 @@ from matplotlib.figure import Figure
 
 from rbcnb._utils.errors import InputError
 from rbcnb._utils.files import folder_lock
+from rbcnb._utils.spreadsheet import FORMULA_FAULT, is_formula
 from rbcnb.columns import (
     CELL,
     CLASSES,
@@ -107,6 +108,8 @@ def _checked_classes(classes: Sequence[str]) -> tuple[str, ...]:
             raise InputError(
                 f"classes: {known[alike]!r} and {name!r} differ in case or spaces at most; keep one of them"
             )
+        if is_formula(name):
+            raise InputError(f"classes: {name!r}: {FORMULA_FAULT}")
         known[alike] = name
     if len(classes) > MOST_CLASSES or {UNSURE, STRUCK, SKIPPED} & set(known):
         taken = f"none is called {UNSURE}, {STRUCK} or {SKIPPED}"
@@ -189,6 +192,8 @@ class Labeller(anywidget.AnyWidget):
         super().__init__()
         if not reader.strip():
             raise ValueError("reader: whose readings these are must be told; give a name")
+        if is_formula(reader.strip()):
+            raise InputError(f"reader {reader.strip()!r}: {FORMULA_FAULT}")
         self.path, self.reader, self._next_step = Path(path), reader.strip(), next_step
         readings = load_readings(self.path)
         used = [*(cells[LABEL].dropna() if LABEL in cells else ()), *readings[LABEL].dropna()]
