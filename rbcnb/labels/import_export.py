@@ -41,7 +41,7 @@ from rbcnb.smears.annotations import (
 )
 from rbcnb.smears.images import SmearError, collect_or_raise, images_in, read_image
 from rbcnb.smears.label_tables import WHERE, LabelError, labels_inside, tidied_labels
-from rbcnb.smears.segmented import CELLS_CSV, SMEARS_CSV, image_files, is_segmented
+from rbcnb.smears.segmented import CELLS_CSV, SMEARS_CSV, image_files, is_segmented, smears_table
 
 FOLDER = "folder"  # per class
 LAYOUTS = (FOLDER, CHULA, CSV, *FORMATS)
@@ -237,7 +237,7 @@ def _save_added_crops(folder: Path, added: pd.DataFrame) -> None:
 def known_smears(cells: pd.DataFrame, cells_csv: Path) -> list[str]:
     """The smears that were segmented, those without a cell as well."""
     smears = cells_csv.with_name(SMEARS_CSV)
-    more = pd.read_csv(smears, dtype={SMEAR: str})[SMEAR].dropna() if smears.exists() else []
+    more = smears_table(smears)[SMEAR].dropna() if smears.exists() else []
     return list(dict.fromkeys([*cells[SMEAR], *more]))
 
 

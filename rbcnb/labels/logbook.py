@@ -20,6 +20,7 @@ import pandas as pd
 
 from rbcnb._utils.errors import PlainError
 from rbcnb._utils.files import folder_lock
+from rbcnb._utils.read_files import cause_of
 from rbcnb.columns import CELL, COMMENT, FOUND, KIND, LABEL, READER, REVISION, SESSION, SMEAR, TIME
 
 COLUMNS = (*FOUND, LABEL, KIND, READER, REVISION, SESSION, COMMENT, TIME)
@@ -48,7 +49,7 @@ def append_rows(path: str | Path, rows: Sequence[Sequence[str]]) -> None:
         raise LogbookError(f"{path}: another process has kept it for {WAIT_S:g} s; end that process") from error
     except OSError as error:
         raise LogbookError(
-            f"{path}: cannot be written to ({error}); check who may write there, and the space"
+            f"{path}: cannot be written to ({cause_of(error)}); check who may write there, and the space"
         ) from error
 
 
@@ -70,7 +71,9 @@ def read_rows(path: str | Path) -> pd.DataFrame:
             data = path.read_bytes()
         return _read(data, path)
     except OSError as error:
-        raise LogbookError(f"{path}: cannot be read ({error}); check who may read it") from error
+        raise LogbookError(
+            f"{path}: cannot be read ({cause_of(error)}); check the path, and who may read it"
+        ) from error
 
 
 @dataclass

@@ -17,6 +17,7 @@ from pathlib import Path
 import pandas as pd
 
 from rbcnb._utils.errors import SmearError, SmearWarning
+from rbcnb._utils.read_files import read_bytes
 from rbcnb.columns import CELL, LABEL, RADIUS, SMEAR, X, Y
 from rbcnb.smears.images import collect_or_raise
 from rbcnb.smears.smear_names import join_spellings, match_names, spelling_notes
@@ -345,10 +346,7 @@ def decoded_text(path: Path) -> str:
     Raises:
         SmearError: it cannot be opened, is a workbook, or is in another encoding.
     """
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise SmearError(f"{path}: cannot be read as a table ({error.strerror}); check the path") from error
+    data = read_bytes(path, remedy="check the path", error=SmearError)
     for signature, what in _WORKBOOKS.items():
         if data.startswith(signature):
             raise SmearError(f"{path}: is {what}, not a table in text; save it as CSV in UTF-8")

@@ -155,10 +155,10 @@ NO_YAML += [
 
 @pytest.mark.parametrize("text", NO_YAML)
 def test_yaml_is_bounded_and_its_faults_are_one_line(text):
-    start = time.monotonic()
+    start = time.process_time()
     with pytest.raises(InputError, match=r"^--set x: ") as error:
         parse_yaml(text, "--set x")
-    assert time.monotonic() - start < 1
+    assert time.process_time() - start < 1
     assert "\n" not in str(error.value)
     assert len(str(error.value)) < 3 * MOST_SHOWN
 
@@ -172,10 +172,10 @@ def test_values_are_shown_short():
     nested = ["lol"]
     for _ in range(9):
         nested = [nested] * 10
-    start = time.monotonic()
+    start = time.process_time()
     for value in (nested, "x" * 10_000, 10**5000, {n: n for n in range(1000)}, np.arange(1000), [["é" * 500]] * 9):
         assert 0 < len(shown(value)) <= MOST_SHOWN
-    assert time.monotonic() - start < 1
+    assert time.process_time() - start < 1
     assert shown("a") == "'a'"
     assert shown([1.5, None]) == "[1.5, None]"
 
