@@ -447,7 +447,8 @@ def _records(text: str, separator: str, path: Path) -> list[tuple[int, int, list
                 records.append((row, last, values))
     except csv.Error as error:
         raise SmearError(
-            f"{path}: row {last + 1} cannot be taken apart into fields ({cause_of(error)}); look for an open quotation mark"
+            f"{path}: row {last + 1} cannot be taken apart into fields ({cause_of(error)}); look for an open quotation "
+            "mark"
         ) from error
     return records
 
@@ -466,7 +467,8 @@ def _header_fault(table: TextTable, missing: list[str]) -> str:
     if any(_NUMBER.fullmatch(name.replace(",", ".")) for name in names):
         return f"{where} holds values where the names of the columns belong; put {','.join(NEEDED)} above it"
     if len(names) == 1:
-        return f"{where} is {shown(names[0])}: no comma, semicolon or tab parts it into {', '.join(NEEDED)}; save it as CSV"
+        parts = f"no comma, semicolon or tab parts it into {', '.join(NEEDED)}"
+        return f"{where} is {shown(names[0])}: {parts}; save it as CSV"
     return (
         f"{where} lacks {', '.join(missing)}: its columns are {', '.join(names)[:MOST_SHOWN]}, with "
         f"{_name_of(table.separator)} between them; name them {', '.join(NEEDED)}[, {RADIUS}]"
