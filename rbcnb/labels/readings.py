@@ -19,9 +19,10 @@ written, as is ``time`` where none is given. Files are CSV, see `rbcnb.labels.lo
 
 import math
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime
+from functools import partial
 from numbers import Real
 from pathlib import Path
 
@@ -141,18 +142,23 @@ def _usual_rows(table: pd.DataFrame, now: datetime) -> Iterable[tuple[str, ...]]
     if not {SMEAR, CELL, READER} <= set(table.columns) <= {*known, REVISION}:
         return None
     empty = {**dict.fromkeys(_TEXTS, ""), KIND: NAMED} | dict.fromkeys(_NUMBERS, math.nan) | {TIME: None}
-    columns: dict[str, Sequence[str]] = {REVISION: [""] * len(table)}
+    columns: dict[str, Iterable[str]] = {REVISION: [""] * len(table)}
     for name in (*_TEXTS, TIME, *_NUMBERS, CELL):
         if name not in table:
             texts, codes = [_usual_text(name, empty[name], now)], [0] * len(table)
         elif name in _NUMBERS:
-            texts, codes = [_usual_text(name, value, now) for value in table[name].tolist()], None
+            numbers = table[name].to_numpy()
+            if numbers.dtype.kind not in "fi" or np.isinf(numbers).any():
+                return None
+            # Written as they are needed: of a million readings the texts would fill the memory.
+            columns[name] = map(partial(_usual_text, name, now=now), numbers.tolist())
+            continue
         else:  # each value is looked at once, however many readings have it
             found, values = pd.factorize(table[name], use_na_sentinel=False)
             texts, codes = [_usual_text(name, value, now) for value in values.tolist()], found.tolist()
         if None in texts:
             return None
-        columns[name] = texts if codes is None else [texts[code] for code in codes]
+        columns[name] = [texts[code] for code in codes]
     if "" in columns[SMEAR] or "" in columns[READER] or not set(columns[KIND]) <= set(KINDS):
         return None
     if any(kind == NAMED and not label for kind, label in set(zip(columns[KIND], columns[LABEL], strict=True))):
@@ -163,8 +169,6 @@ def _usual_rows(table: pd.DataFrame, now: datetime) -> Iterable[tuple[str, ...]]
 def _usual_text(name: str, value: object, now: datetime) -> str | None:
     """What `_row` writes for *value* of the column *name*; None where that takes a closer look."""
     if name in _NUMBERS:
-        if not isinstance(value, float | int) or math.isinf(value):
-            return None
         return "" if math.isnan(value) else repr(float(value))
     if name == CELL:
         usual = isinstance(value, Real) and 0 <= value < 10**18 and float(value).is_integer()
