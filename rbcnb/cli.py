@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from rbcnb._utils.errors import UnfinishedError
+from rbcnb._utils.read_files import MOST_SHOWN, parse_yaml, system_fault
 from rbcnb.cli_arguments import DEFAULT_OUT, build_parser
 
 
@@ -39,7 +40,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return run(options)
     except (UnfinishedError, ValueError, OSError) as error:  # of the last two are this package's errors of input
-        print(f"rbcnb {options.command}: {error}", file=sys.stderr)
+        cause = system_fault(error) if isinstance(error, OSError) else error
+        print(f"rbcnb {options.command}: {cause}", file=sys.stderr)
         return 1 if isinstance(error, UnfinishedError) else 2
     except KeyboardInterrupt:
         print("rbcnb: stopped; what is finished is kept, the same command carries on from there", file=sys.stderr)
@@ -58,8 +60,6 @@ def _use_models(folder: str | None) -> None:
 
 
 def _overrides(options: Namespace) -> dict[str, Any]:
-    import yaml
-
     given = {name: getattr(options, name) for name in ("smears", "data", "protocol")}
     values = {name: value for name, value in given.items() if value is not None}
     if options.types:
@@ -67,11 +67,8 @@ def _overrides(options: Namespace) -> dict[str, Any]:
     for setting in options.settings:
         name, equals, text = setting.partition("=")
         if not equals:
-            raise ValueError(f"--set {setting}: write NAME=VALUE")
-        try:
-            values[name] = yaml.safe_load(text)
-        except yaml.YAMLError as error:
-            raise ValueError(f"--set {setting}: not readable as YAML ({error.problem})") from None
+            raise ValueError(f"--set {setting[:MOST_SHOWN]}: write NAME=VALUE")
+        values[name] = parse_yaml(text, f"--set {setting[:MOST_SHOWN]}")
     return values
 
 

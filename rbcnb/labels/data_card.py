@@ -11,6 +11,7 @@ from pathlib import Path
 import pandas as pd
 
 from rbcnb._utils.markdown import code, in_markdown
+from rbcnb._utils.read_files import read_bytes
 from rbcnb.columns import (
     BORDER,
     CELL,
@@ -178,7 +179,8 @@ def source_text(smears: str, data: str = "") -> str:
     licences = sorted(path for path in folder.glob("LICEN[CS]E*") if path.is_file())
     if not licences:
         return f"{told} Licence: no file LICENSE beside them; ask whose they are before passing anything on."
-    lines = [line.strip() for line in licences[0].read_text(encoding="utf-8", errors="replace").splitlines()]
+    licence = read_bytes(licences[0], remedy="put it right, or take it away").decode("utf-8", "replace")
+    lines = [line.strip() for line in licence.splitlines()]
     return f"{told} Licence: {in_markdown('; '.join([line for line in lines if line][:2]))} ({code(licences[0].name)})."
 
 

@@ -17,6 +17,7 @@ import pandas as pd
 from PIL import Image
 
 from rbcnb._utils.files import atomic_write
+from rbcnb._utils.read_files import read_array, read_table, shown
 from rbcnb.columns import CELL, CROP, FOUND, LABEL, SMEAR, X, Y
 from rbcnb.smears.chula import CHULA_TYPES, read_chula_labels
 from rbcnb.smears.images import SmearError, images_in
@@ -24,6 +25,7 @@ from rbcnb.smears.label_tables import WHERE
 
 CROP_TABLE = "labels.csv"  # path,label of the pictures of a folder per class
 _PICTURE = re.compile(r"(?P<smear>.+)_(?P<cell>\d{4,})\.png", re.IGNORECASE)
+_NOTEBOOK_01 = "find the cells again with notebook 01_data_segmentation_labels"
 _NUMBER_OF = {name: number for number, name in CHULA_TYPES.items()}
 
 
@@ -137,9 +139,11 @@ def pictures_of(labels: pd.DataFrame, folder: Path) -> dict[int, Path | np.ndarr
     Raises LabelFileError where there is none.
     """
     if (folder / "crops.npy").exists():
-        cells = read_cells(folder / "cells.csv").set_index([SMEAR, CELL])[CROP]
+        cells = read_cells(folder / "cells.csv", CROP).set_index([SMEAR, CELL])[CROP]
         rows = cells.reindex(pd.MultiIndex.from_frame(labels[[SMEAR, CELL]]))
-        crops = np.load(folder / "crops.npy", mmap_mode="r")
+        crops = read_array(folder / "crops.npy", remedy=_NOTEBOOK_01, error=LabelFileError)
+        if crops.ndim != 4 or not rows.dropna().between(0, len(crops) - 1).all():
+            raise LabelFileError(f"{folder / 'crops.npy'}: holds no picture of some of the cells; {_NOTEBOOK_01}")
         pictures = {
             i: None if math.isnan(row) else np.array(crops[int(row)]) for i, row in zip(labels.index, rows, strict=True)
         }
@@ -166,11 +170,26 @@ def added_crop(folder: Path, smear: str, cell: int) -> Path:
     return folder / "added" / Path(smear).stem / f"{cell:04d}.png"
 
 
-def read_cells(path: Path) -> pd.DataFrame:
-    """The found cells of `rbcnb segment` or of a run."""
-    table = pd.read_csv(path, dtype={SMEAR: str}, keep_default_na=False, na_values=[""])
-    if missing := [name for name in FOUND if name not in table]:
-        raise LabelFileError(f"{path}: row 1 lacks {', '.join(missing)}; make it anew with: rbcnb segment")
+def read_cells(path: Path, *more: str) -> pd.DataFrame:
+    """The found cells of `rbcnb segment` or of a run, with ``columns.FOUND`` and *more* columns at least.
+
+    Raises LabelFileError where they are damaged: no table, no numbers in place of numbers, a cell that stands twice.
+    """
+    given = {"dtype": {SMEAR: str}, "keep_default_na": False, "na_values": [""]}
+    remedy = "find the cells again with rbcnb segment"
+    table = read_table(path, columns=(*FOUND, *more), remedy=remedy, error=LabelFileError, **given)
+    for name in (*FOUND[1:], *more):
+        numbers = pd.to_numeric(table[name], errors="coerce")
+        bad = ~np.isfinite(numbers.to_numpy(float))
+        if name == CELL:
+            bad |= ~(numbers >= 0).to_numpy() | (numbers % 1 != 0).to_numpy()
+        if bad.any():
+            value = shown(table[name].tolist()[bad.argmax()])
+            raise LabelFileError(f"{path}: row {bad.argmax() + 2} has {name} {value}, no such number; {remedy}")
+        table[name] = numbers
+    if (again := table.duplicated([SMEAR, CELL])).any():
+        row = table[again].iloc[0]
+        raise LabelFileError(f"{path}: row {again.argmax() + 2} has cell {row[CELL]} of {row[SMEAR]} again; {remedy}")
     return table
 
 

@@ -42,7 +42,7 @@ from rbcnb.smears.annotations import (
 )
 from rbcnb.smears.images import SmearError, collect_or_raise, images_in, read_image
 from rbcnb.smears.label_tables import WHERE, LabelError, labels_inside, tidied_labels
-from rbcnb.smears.segmented import CELLS_CSV, SMEARS_CSV, image_files, is_segmented
+from rbcnb.smears.segmented import CELLS_CSV, SMEARS_CSV, image_files, is_segmented, smears_table
 
 FOLDER = "folder"  # per class
 LAYOUTS = (FOLDER, CHULA, CSV, *FORMATS)
@@ -126,19 +126,23 @@ def import_labels(
     labels = labels[~again]
     for error in errors_here:
         collect_or_raise(error, errors)
-    last_words = current_labels(before, reader=reader)
-    standing = last_words.set_index([SMEAR, CELL])[LABEL].reindex(pd.MultiIndex.from_frame(labels[[SMEAR, CELL]]))
-    new = labels[(standing.to_numpy() != labels[LABEL].to_numpy())]
-    columns = [name for name in (*FOUND, LABEL) if name in new]
-    append_readings(table, new[columns].assign(**{READER: reader, KIND: NAMED, SESSION: f"import {source.name}"}))
+    last_words = current_labels(before, reader=reader)[[SMEAR, CELL, LABEL]]
+    new = labels
+    if len(last_words):
+        standing = labels[[SMEAR, CELL]].merge(last_words, how="left", on=[SMEAR, CELL])[LABEL]
+        new = labels[standing.to_numpy(object) != labels[LABEL].to_numpy(object)]
+    new = new[[name for name in (*FOUND, LABEL) if name in new]]
+    n_labels = len(labels)
+    del labels, cells, before  # of a million labels, much memory
+    append_readings(table, new.assign(**{READER: reader, KIND: NAMED, SESSION: f"import {source.name}"}))
     n_lost = sum(getattr(error, "n_labels", 1) for error in errors_here)
     summary = (
-        f"{len(new)} readings by {reader} added to {table}, from {len(labels) + n_lost} labels in {source} ({layout})"
+        f"{len(new)} readings by {reader} added to {table}, from {n_labels + n_lost} labels in {source} ({layout})"
     )
-    same = len(labels) - len(new)
+    same = n_labels - len(new)
     summary += f"; {same} were {reader}'s word already" if same else ""
     summary += f"; {n_lost} left out" if n_lost else ""
-    return summary + ("" if len(labels) else ": no label meets a cell")
+    return summary + ("" if n_labels else ": no label meets a cell")
 
 
 def export_labels(
@@ -243,7 +247,7 @@ def _save_added_crops(folder: Path, added: pd.DataFrame) -> None:
 def known_smears(cells: pd.DataFrame, cells_csv: Path) -> list[str]:
     """The smears that were segmented, those without a cell as well."""
     smears = cells_csv.with_name(SMEARS_CSV)
-    more = pd.read_csv(smears, dtype={SMEAR: str})[SMEAR].dropna() if smears.exists() else []
+    more = smears_table(smears)[SMEAR].dropna() if smears.exists() else []
     return list(dict.fromkeys([*cells[SMEAR], *more]))
 
 
@@ -276,9 +280,11 @@ def _on_cells(
             errors.append(LabelError(f"{row.where} names cell {row.cell} of {row.smear}, which {remedy}"))
         return labels.assign(**circles)[~lost]
     cell, of = matched(cells, labels)
-    exchanged, _ = matched(cells, labels.rename(columns={X: Y, Y: X}))
+    # Where most labels meet a cell no more could with x and y exchanged.
+    most = max(len(labels) / 2, len(of) + max(2, len(labels) / 5))
+    exchanged = matched(cells, labels.rename(columns={X: Y, Y: X}))[0] if len(labels) >= most else ()
     met = f"{source}: {len(of)} of {len(labels)} labels meet a cell of {cells_csv}"
-    if len(exchanged) >= max(len(labels) / 2, len(of) + max(2, len(labels) / 5)):
+    if len(exchanged) >= most:
         raise LabelFileError(
             f"{met}, so that most meet no cell or a wrong one, and {len(exchanged)} would if x and y were exchanged; "
             "exchange the columns"
@@ -290,11 +296,14 @@ def _on_cells(
         )
     found = cells.loc[cell, [*FOUND]].assign(**{name: labels.loc[of, name].to_numpy() for name in (LABEL, WHERE)})
     reach = MATCH_RADII * cells.groupby(SMEAR)[RADIUS].median()
-    for row in labels.drop(index=of).itertuples():
-        near = cells[cells[SMEAR] == row.smear]
-        distance = np.hypot(near[X] - row.x_px, near[Y] - row.y_px)
+    lost = labels.drop(index=of)
+    near = cells[cells[SMEAR].isin(lost[SMEAR].unique())].groupby(SMEAR)
+    places = {smear: there[[X, Y]].to_numpy(float) for smear, there in near}
+    for row in lost.itertuples():
+        x, y = places.get(row.smear, np.empty((0, 2))).T
+        distance = np.hypot(x - row.x_px, y - row.y_px)
         where = f"{row.where} puts {row.label!r} at {X} {row.x_px:g}, {Y} {row.y_px:g} of {row.smear}"
-        if distance.min() <= reach.get(row.smear, 0.0):
+        if distance.min(initial=np.inf) <= reach.get(row.smear, 0.0):
             errors.append(LabelError(f"{where}, and another label is nearer to the cell there; keep one of them"))
         else:
             errors.append(LabelError(f"{where}, and no found cell is near; correct the place, or drop the label"))

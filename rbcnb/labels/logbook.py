@@ -11,20 +11,23 @@ import os
 import re
 import warnings
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
+from operator import itemgetter
 from pathlib import Path
 
 import pandas as pd
 
 from rbcnb._utils.errors import PlainError
 from rbcnb._utils.files import folder_lock, sync_folder
+from rbcnb._utils.read_files import cause_of, read_bytes, require_file
 from rbcnb.columns import CELL, COMMENT, FOUND, KIND, LABEL, READER, REVISION, SESSION, SMEAR, TIME
 
 COLUMNS = (*FOUND, LABEL, KIND, READER, REVISION, SESSION, COMMENT, TIME)
 _KEY = (SMEAR, CELL, READER)  # a reader's rows of a cell, which REVISION numbers from 1
 WAIT_S = 10.0  # for another process to end its write of a few milliseconds
+_REMEDY = "name a table of readings, or put the file right"
 _TIME = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z"
 
 
@@ -32,7 +35,7 @@ class LogbookError(PlainError, ValueError):
     """A logbook cannot be read or written; the message names the file, the row and the mend."""
 
 
-def append_rows(path: str | Path, rows: Sequence[Sequence[str]]) -> None:
+def append_rows(path: str | Path, rows: Iterable[Sequence[str]]) -> None:
     """Adds *rows* (a text for each of ``COLUMNS``; the revision is filled in) to the logbook at *path*.
 
     Raises LogbookError where *path* is no such logbook or cannot be written to.
@@ -40,6 +43,8 @@ def append_rows(path: str | Path, rows: Sequence[Sequence[str]]) -> None:
     path = _checked(path)
     if not rows:
         return
+    if path.exists():
+        require_file(path, remedy=_REMEDY, error=LogbookError)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with folder_lock(path.parent, name=_lock_name(path), wait_s=WAIT_S):
@@ -48,7 +53,7 @@ def append_rows(path: str | Path, rows: Sequence[Sequence[str]]) -> None:
         raise LogbookError(f"{path}: another process has kept it for {WAIT_S:g} s; end that process") from error
     except OSError as error:
         raise LogbookError(
-            f"{path}: cannot be written to ({error}); check who may write there, and the space"
+            f"{path}: cannot be written to ({cause_of(error)}); check who may write there, and the space"
         ) from error
 
 
@@ -67,10 +72,10 @@ def read_rows(path: str | Path) -> pd.DataFrame:
         with ExitStack() as stack:
             with suppress(OSError):  # where no lock can be made, nobody writes either
                 stack.enter_context(folder_lock(path.parent, name=_lock_name(path), wait_s=WAIT_S))
-            data = path.read_bytes()
+            data = read_bytes(path, remedy=_REMEDY, error=LogbookError)
         return _read(data, path)
     except OSError as error:
-        raise LogbookError(f"{path}: cannot be read ({error}); check who may read it") from error
+        raise LogbookError(f"{path}: cannot be read ({cause_of(error)}); {_REMEDY}") from error
 
 
 @dataclass
@@ -86,7 +91,7 @@ class _Index:
 _INDEXES: dict[tuple[int, int], _Index] = {}  # by device and inode: what this process has read is not read again
 
 
-def _append(path: Path, rows: Sequence[Sequence[str]]) -> None:
+def _append(path: Path, rows: Iterable[Sequence[str]]) -> None:
     """Adds *rows* to the file at *path*, in one write that is synced; the caller holds its lock."""
     with path.open("a+b") as file:
         index = _known_of(file)
@@ -98,13 +103,16 @@ def _append(path: Path, rows: Sequence[Sequence[str]]) -> None:
         if torn:
             _set_aside(path, torn)
             file.truncate(index.end + len(new))
-        text = io.StringIO()
+        data = io.BytesIO()
+        # A whole row may lack its line end alone, where an editor saved the file.
+        data.write(b"\n" if new and not new.endswith(b"\n") else b"")
+        text = io.TextIOWrapper(data, encoding="utf-8", newline="")
         writer = csv.writer(text, lineterminator="\n")
         if index.end + len(new) == 0:
             writer.writerow(COLUMNS)
         writer.writerows(_numbered(rows, index.counts))
-        # A whole row may lack its line end alone, where an editor saved the file.
-        data = (b"\n" if new and not new.endswith(b"\n") else b"") + text.getvalue().encode()
+        text.flush()
+        data = data.getvalue()
         file.write(data)
         file.flush()
         os.fsync(file.fileno())
@@ -112,19 +120,17 @@ def _append(path: Path, rows: Sequence[Sequence[str]]) -> None:
             sync_folder(path.parent)  # in which the file's name may be new
         index.end += len(new) + len(data)
         index.lines += new.count(b"\n") + data.count(b"\n")
-        index.last = data.splitlines(keepends=True)[-1]
+        index.last = data[data.rfind(b"\n", 0, -1) + 1 :]
         _INDEXES[_identity(path)] = index
 
 
-def _numbered(rows: Sequence[Sequence[str]], counts: Counter) -> list[list[str]]:
+def _numbered(rows: Iterable[Sequence[str]], counts: Counter) -> Iterator[list[str]]:
     """*rows* with their revision filled in, by *counts* of the rows before, which go on counting."""
-    place, key_places = COLUMNS.index(REVISION), [COLUMNS.index(name) for name in _KEY]
-    out = []
+    place, key_of = COLUMNS.index(REVISION), itemgetter(*map(COLUMNS.index, _KEY))
     for row in rows:
-        key = tuple(row[i] for i in key_places)
-        counts[key] += 1
-        out.append([*row[:place], str(counts[key]), *row[place + 1 :]])
-    return out
+        key = key_of(row)
+        number = counts[key] = counts.get(key, 0) + 1
+        yield [*row[:place], str(number), *row[place + 1 :]]
 
 
 def _identity(path: Path) -> tuple[int, int]:

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from rbcnb._utils.read_files import require_file
 from rbcnb._utils.spreadsheet import FORMULA_FAULT, is_formula
 from rbcnb.columns import CELL, FOUND, KIND, LABEL, RADIUS, READER, SESSION, SMEAR, TIME, X, Y
 from rbcnb.labels.assign import matched
@@ -22,7 +23,7 @@ def is_readings(path: str | Path) -> bool:
     path = Path(path)
     if not path.is_file():
         return False
-    with path.open("rb") as file:
+    with require_file(path, remedy="check the path", error=LabelError).open("rb") as file:
         return file.readline(1000).decode("utf-8-sig", errors="replace").strip() == ",".join(COLUMNS)
 
 

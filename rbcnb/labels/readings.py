@@ -25,6 +25,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime
+from functools import partial
 from numbers import Real
 from pathlib import Path
 
@@ -80,9 +81,12 @@ def append_readings(path: str | Path, readings: pd.DataFrame | Iterable[Reading]
         ReadingError: a reading lacks a smear, reader or label, or has what no field can hold; it is named.
         LogbookError: *path* is no table of readings or cannot be written to.
     """
-    if isinstance(readings, pd.DataFrame):
-        readings = _readings_of(readings)
     now = datetime.now(UTC)
+    if isinstance(readings, pd.DataFrame):
+        if (rows := _usual_rows(readings, now)) is not None:
+            append_rows(path, rows if len(readings) else [])
+            return
+        readings = _readings_of(readings)
     append_rows(path, [_row(reading, f"{path}: reading {n}", now) for n, reading in enumerate(readings, 1)])
 
 
@@ -136,6 +140,54 @@ def _readings_of(table: pd.DataFrame) -> list[Reading]:
     ]
 
 
+def _usual_rows(table: pd.DataFrame, now: datetime) -> Iterable[tuple[str, ...]] | None:
+    """The fields of the readings in *table* as `_row` gives them; None where one may be wrong: `_row` says which."""
+    known = [field.name for field in fields(Reading)]
+    if not {SMEAR, CELL, READER} <= set(table.columns) <= {*known, REVISION}:
+        return None
+    empty = {**dict.fromkeys(_TEXTS, ""), KIND: NAMED} | dict.fromkeys(_NUMBERS, math.nan) | {TIME: None}
+    columns: dict[str, Iterable[str]] = {REVISION: [""] * len(table)}
+    for name in (*_TEXTS, TIME, *_NUMBERS, CELL):
+        if name not in table:
+            texts, codes = [_usual_text(name, empty[name], now)], [0] * len(table)
+        elif name in _NUMBERS:
+            numbers = table[name].to_numpy()
+            if numbers.dtype.kind not in "fi" or np.isinf(numbers).any():
+                return None
+            # Written as they are needed: of a million readings the texts would fill the memory.
+            columns[name] = map(partial(_usual_text, name, now=now), numbers.tolist())
+            continue
+        else:  # each value is looked at once, however many readings have it
+            found, values = pd.factorize(table[name], use_na_sentinel=False)
+            texts, codes = [_usual_text(name, value, now) for value in values.tolist()], found.tolist()
+        if None in texts:
+            return None
+        columns[name] = [texts[code] for code in codes]
+    if "" in columns[SMEAR] or "" in columns[READER] or not set(columns[KIND]) <= set(KINDS):
+        return None
+    if any(kind == NAMED and not label for kind, label in set(zip(columns[KIND], columns[LABEL], strict=True))):
+        return None
+    return zip(*(columns[name] for name in COLUMNS), strict=True)
+
+
+def _usual_text(name: str, value: object, now: datetime) -> str | None:
+    """What `_row` writes for *value* of the column *name*; None where that takes a closer look."""
+    if name in _NUMBERS:
+        return "" if math.isnan(value) else repr(float(value))
+    if name == CELL:
+        usual = isinstance(value, Real) and 0 <= value < 10**18 and float(value).is_integer()
+        return str(int(value)) if usual else None
+    if name == TIME:
+        return _time_text(now if value is None or pd.isna(value) else value)
+    text = "" if pd.isna(value) else str(value).strip()
+    text = _UNFIT.sub(" ", text) if name == COMMENT else text
+    return None if _UNFIT.search(text) else text
+
+
+def _time_text(time: datetime) -> str:
+    return (time if time.tzinfo else time.replace(tzinfo=UTC)).astimezone(UTC).strftime(_TIME_FORMAT)
+
+
 def _row(reading: Reading, where: str, now: datetime) -> list[str]:
     """The fields of *reading* as they are written; *where* names file and reading in errors."""
     texts = {name: str(getattr(reading, name)).strip() for name in _TEXTS}
@@ -160,7 +212,6 @@ def _row(reading: Reading, where: str, now: datetime) -> list[str]:
         if math.isinf(value):
             raise ReadingError(f"{where} has {name} {value!r}; give a number of pixels, or NaN")
         texts[name] = "" if math.isnan(value) else repr(value)
-    time = now if pd.isna(reading.time) else reading.time
-    texts[TIME] = (time if time.tzinfo else time.replace(tzinfo=UTC)).astimezone(UTC).strftime(_TIME_FORMAT)
+    texts[TIME] = _time_text(now if pd.isna(reading.time) else reading.time)
     texts |= {CELL: str(int(number)), REVISION: ""}
     return [texts[name] for name in COLUMNS]

@@ -53,6 +53,12 @@ def _most_pairs(rows: np.ndarray, columns: np.ndarray, found: np.ndarray, true: 
     partner = np.full(len(found), -1)
     if not len(rows):
         return partner
+    # Where neither has another neighbour there is nothing to choose.
+    alone = (np.bincount(rows)[rows] == 1) & (np.bincount(columns)[columns] == 1)
+    partner[rows[alone]] = columns[alone]
+    rows, columns = rows[~alone], columns[~alone]
+    if not len(rows):
+        return partner
     distances = np.linalg.norm(found[rows] - true[columns], axis=1)
     total = len(found) + len(true)
     graph = coo_matrix((np.ones(len(rows)), (rows, columns + len(found))), shape=(total, total))

@@ -4,7 +4,6 @@ Coordinates and radii in tables are pixels of the smear's own image; (0, 0) is t
 OpenCV and matplotlib. Magnification keeps the image's corner in place: a centre x moves to scale * (x + 0.5) - 0.5.
 """
 
-import json
 import math
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -15,6 +14,7 @@ import numpy as np
 import pandas as pd
 
 from rbcnb._utils.errors import InputError
+from rbcnb._utils.read_files import read_json
 from rbcnb.columns import BORDER, CELL, RADIUS, SCORE, X, Y
 from rbcnb.segmentation import upscaling
 from rbcnb.segmentation.crops import crop_cells, magnified, upscaled_crops
@@ -106,8 +106,8 @@ def finder_spec(folder: str | Path) -> FinderSpec:
     """
     path = Path(folder) / FINDER_JSON
     try:
-        return FinderSpec(**json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError):
+        return FinderSpec(**read_json(path, remedy=""))
+    except (ValueError, TypeError):
         raise InputError(
             f"{path}: missing, damaged, or of another version of this package; find the cells again, with rbcnb "
             "segment or notebook 01, which leaves readings alone"

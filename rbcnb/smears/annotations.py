@@ -23,9 +23,9 @@ from xml.parsers import expat
 
 import numpy as np
 import pandas as pd
-import yaml
 
 from rbcnb._utils.errors import SmearError, SmearWarning
+from rbcnb._utils.read_files import cause_of, parse_yaml, read_bytes, shown
 from rbcnb.columns import LABEL, RADIUS, SMEAR, X, Y
 from rbcnb.smears.images import images_in, read_image
 from rbcnb.smears.label_tables import (
@@ -170,7 +170,8 @@ def read_files(
         except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
             if isinstance(error, SmearError):
                 raise
-            raise AnnotationError(f"{path}: cannot be read as {layout} ({error!r}); export it again") from error
+            cause = f"it has no {error}" if isinstance(error, KeyError) else cause_of(error)
+            raise AnnotationError(f"{path}: cannot be read as {layout} ({cause}); export it again") from error
     return pd.concat([table for table in tables if len(table)] or tables, ignore_index=True)
 
 
@@ -394,10 +395,7 @@ def _yolo_classes(path: Path) -> tuple[dict[int, str], bool]:
     """
     for folder in (path.parent, path.parent.parent, path.parent.parent.parent):
         for named in sorted({*folder.glob("data*.y*ml"), *folder.glob("dataset*.y*ml")}):
-            try:
-                settings = yaml.safe_load(decoded_text(named))
-            except yaml.YAMLError as error:
-                raise AnnotationError(f"{named}: is no YAML ({error}); mend it, or put a classes.txt there") from error
+            settings = parse_yaml(decoded_text(named), str(named), error=AnnotationError)
             if names := settings.get("names") if isinstance(settings, dict) else None:
                 names = names if isinstance(names, dict) else dict(enumerate(names))
                 return {int(number): str(name) for number, name in names.items()}, "kpt_shape" in settings
@@ -552,14 +550,14 @@ def _usable_marks(path: Path, found: Marks, errors: list[SmearError] | None) -> 
         try:
             for smear, label, (x, y, radius), (height, width) in found.marks(item):
                 if not (isinstance(smear, str) and smear.strip() and isinstance(label, str) and label.strip()):
-                    raise ValueError(f"it names the smear {smear!r} and the class {label!r}")
+                    raise ValueError(f"it names the smear {shown(smear)} and the class {shown(label)}")
                 if not (np.isfinite(x) and np.isfinite(y)):
                     raise ValueError("its place is no number")
                 if min(x, y) < -0.5 or (width and height and not (x <= width and y <= height)):
                     raise ValueError(f"its centre {x:g}, {y:g} lies outside of the image {smear}")
                 rows.append((smear.strip(), float(x), float(y), float(radius) or np.nan, label.strip(), where))
         except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
-            cause = f"there is no {error} for it" if isinstance(error, KeyError) else error
+            cause = f"there is no {shown(error.args[0])} for it" if isinstance(error, KeyError) else cause_of(error)
             faults.append(LabelError(f"{where} cannot be used ({cause}); mend or remove it"))
     report_faults(faults, errors, path)
     return pd.DataFrame(rows, columns=[SMEAR, X, Y, RADIUS, LABEL, WHERE])
@@ -589,16 +587,16 @@ def _number(text: Any) -> float:
 
 def _parsed_xml(path: Path) -> ElementTree.Element:
     """The root of an XML file. A document type is refused: entities declared in it may fill the memory."""
+    data = read_bytes(path, remedy="check the path", error=AnnotationError)
     try:
-        data = path.read_bytes()
         parser = expat.ParserCreate()
         parser.StartDoctypeDeclHandler = lambda *_: _refuse_doctype(path)
         parser.Parse(data, True)
         return ElementTree.fromstring(data)
-    except (OSError, expat.ExpatError, ElementTree.ParseError, ValueError) as error:
+    except (expat.ExpatError, ElementTree.ParseError, ValueError, LookupError, RecursionError) as error:
         if isinstance(error, SmearError):
             raise
-        raise AnnotationError(f"{path}: cannot be read as XML ({error}); export it again") from error
+        raise AnnotationError(f"{path}: cannot be read as XML ({cause_of(error)}); export it again") from error
 
 
 def _refuse_doctype(path: Path) -> None:
@@ -611,7 +609,7 @@ def _parsed_json(path: Path) -> Any:
     except (ValueError, RecursionError) as error:
         if isinstance(error, SmearError):
             raise
-        raise AnnotationError(f"{path}: cannot be read as JSON ({error}); export it again") from error
+        raise AnnotationError(f"{path}: cannot be read as JSON ({cause_of(error)}); export it again") from error
 
 
 def _unread(path: Path, whose: str, remedy: str) -> AnnotationError:

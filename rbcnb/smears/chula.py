@@ -15,6 +15,7 @@ import pooch
 from tqdm.auto import tqdm
 
 from rbcnb._utils.errors import UnfinishedError
+from rbcnb._utils.read_files import cause_of, read_bytes, shown, system_fault
 from rbcnb.columns import CODOCYTE, GROUP, HYPOCHROMIA, LABEL, NORMAL, RADIUS, SMEAR, X, Y
 from rbcnb.smears.images import Smear, SmearError, collect_or_raise, identical_image_groups, images_in, read_smears
 
@@ -109,7 +110,8 @@ def read_chula_labels(path: str | Path) -> pd.DataFrame:
     """Read one label file of Chula RBC-12 (lines ``x y type``): truth with every type by name, radii NaN."""
     path = Path(path)
     rows = []
-    for number, line in enumerate(path.read_text(encoding="utf-8-sig", errors="replace").splitlines(), start=1):
+    text = read_bytes(path, remedy="fetch it again: rbcnb fetch chula", error=SmearError).decode("utf-8-sig", "replace")
+    for number, line in enumerate(text.splitlines(), start=1):
         fields = line.split()
         if not fields:
             continue
@@ -120,7 +122,7 @@ def read_chula_labels(path: str | Path) -> pd.DataFrame:
                 raise ValueError(line)
         except (ValueError, KeyError) as error:
             raise SmearError(
-                f"{path}: line {number} is {line.strip()!r}; it must be `x y type`, two numbers and a type 0..12"
+                f"{path}: line {number} is {shown(line.strip())}; it must be `x y type`, two numbers and a type 0..12"
             ) from error
         rows.append(row)
     return pd.DataFrame(rows, columns=[X, Y, RADIUS, LABEL]).astype({X: float, Y: float, RADIUS: float, LABEL: object})
@@ -176,7 +178,7 @@ def fetch_chula(
         for folder in {(out / name).parent for name in names} | {out}:  # before the threads race to make them
             folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise FetchError(f"{out}: cannot be made a folder ({error.strerror}); choose another") from error
+        raise FetchError(f"{out}: cannot be made a folder ({cause_of(error)}); choose another") from error
     # pooch logs a line for every file; the bar says it shorter.
     logger = pooch.get_logger()
     level = logger.level
@@ -216,4 +218,4 @@ def fetch_chula(
 def _reason(error: Exception) -> str:
     if isinstance(error, ValueError) and "hash" in str(error).lower():
         return "its SHA-256 is not the registry's: damaged on the way, or changed at the source"
-    return str(error) or type(error).__name__
+    return system_fault(error) if isinstance(error, OSError) else cause_of(error)

@@ -14,9 +14,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from rbcnb._utils.errors import SmearError, SmearWarning
+from rbcnb._utils.read_files import MOST_SHOWN, cause_of, read_bytes, shown
 from rbcnb._utils.spreadsheet import FORMULA_FAULT, is_formula
 from rbcnb.columns import CELL, LABEL, RADIUS, SMEAR, X, Y
 from rbcnb.smears.images import collect_or_raise
@@ -36,6 +38,9 @@ _SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
 _MOST_FAULTS = 50  # rows that are named one by one
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.IGNORECASE)
 _THOUSANDS = re.compile(r"[+-]?[1-9]\d{0,2}([.,])\d{3}")  # 1,234 may be 1234 as well as 1.234
+# What the quick way leaves to the slow one: quotation marks, comments, and characters that end or pad lines elsewhere.
+_UNUSUAL = re.compile('["#\\0\\x0b\\x0c\\x1c-\\x1f\\x85\\u2028\\u2029]')
+_PLAIN_NUMBERS = re.compile(r"(?:(?:[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+))?\n)*")
 _WORKBOOKS = {b"PK\x03\x04": "a workbook or an archive", b"\xd0\xcf\x11\xe0": "a workbook of an older Excel"}
 # Letters of Western Europe in Windows-1252, a few together at most: other alphabets and codes look otherwise.
 _WESTERN = re.compile(
@@ -70,6 +75,8 @@ def read_text_table(path: str | Path) -> TextTable:
     """
     path = Path(path)
     text = decoded_text(path)
+    if (quick := _quickly_read(text, path)) is not None:
+        return quick
     named = re.match(r'"?sep=(.)"?[,;\t|]*(?=[\r\n]|$)', text, re.IGNORECASE)
     text = text[named.end() :] if named else text  # the end of its line stays, so that rows keep their numbers
     separators = [named[1], *_SEPARATORS] if named else [*_SEPARATORS]
@@ -102,6 +109,34 @@ def read_text_table(path: str | Path) -> TextTable:
             )
     table = pd.DataFrame.from_dict(fields, orient="index", columns=pd.Index(header, dtype=object), dtype=object)
     return TextTable(path, table, header_row, separator, faults)
+
+
+def _quickly_read(text: str, path: Path) -> TextTable | None:
+    """The table in *text*, a row in each line; None where anything is unusual: then row by row says what it is."""
+    lines = text.replace("\r\n", "\n").rstrip("\n").split("\n")
+    separator = max(_SEPARATORS, key=lines[0].count)
+    header = [name.strip() for name in lines[0].split(separator)]
+    usual = len(header) > 1 and all(header) and not _UNUSUAL.search(text) and text[:4].casefold() != "sep="
+    usual = usual and text.count("\r") == text.count("\r\n")
+    if not usual or {line.count(separator) for line in lines} != {len(header) - 1}:
+        return None
+    del lines
+    table = pd.read_csv(
+        io.StringIO(text),
+        sep=separator,
+        skiprows=1,
+        names=list(range(len(header))),
+        index_col=False,
+        dtype=str,
+        na_filter=False,
+        quoting=csv.QUOTE_NONE,
+        skip_blank_lines=False,
+    )
+    table.index = pd.RangeIndex(2, len(table) + 2)
+    table = table.apply(lambda texts: texts.str.strip())
+    table = table[(table != "").any(axis=1)]
+    table.columns = pd.Index(header, dtype=object)
+    return TextTable(path, table, 1, separator, {})
 
 
 def read_label_table(
@@ -138,13 +173,15 @@ def labels_of_table(
             f"its centre; give xmin, ymin, xmax, ymax, or {X}, {Y} of the centre"
         )
     columns = columns[[name for name in SYNONYMS if name in columns]]
-    where = pd.Series([f"{table.path}: row {row}" for row in columns.index], index=columns.index, dtype=object)
+    beginning = f"{table.path}: row "
+    where = pd.Series([f"{beginning}{row}" for row in columns.index], index=columns.index, dtype=object)
     labels, faults = columns.assign(**{WHERE: where}), dict(table.faults)
 
     def leave_out(row: int, cause: str) -> None:
         faults.setdefault(row, LabelError(f"{where[row]} {cause}"))
 
-    for row in labels.index[columns.apply(lambda texts: texts.str.contains(r"[\r\n]")).any(axis=1)]:
+    broken = columns.apply(lambda texts: texts.str.contains(r"[\r\n]")).any(axis=1).astype(bool)
+    for row in labels.index[broken]:
         leave_out(row, "goes on in the next line within quotation marks; close or remove them")
     for row in labels.index[labels[SMEAR] == ""]:
         leave_out(row, "names no smear; name the image or drop the row")
@@ -152,17 +189,20 @@ def labels_of_table(
         leave_out(row, "has no label; name the class or drop the row")
     texts = labels.reindex(columns=[X, Y, RADIUS], fill_value="")
     numbers, unread = read_numbers(texts, table.separator)
-    for (row, column), cause in unread.items():
-        if column != RADIUS or texts[RADIUS][row]:
-            leave_out(row, f"has {column} {texts[column][row]!r}{cause}; give a number of pixels")
+    missing = numbers.isna()
+    missing[RADIUS] &= texts[RADIUS] != ""
+    for row in missing.index[missing.any(axis=1)]:
+        column = missing.columns[missing.loc[row]][0]
+        cause = unread.get((row, column), "")
+        leave_out(row, f"has {column} {shown(texts[column][row])}{cause}; give a number of pixels")
     for row in numbers.index[numbers[RADIUS] <= 0]:
-        leave_out(row, f"has {RADIUS} {texts[RADIUS][row]!r}; give a number of pixels above 0, or nothing")
+        leave_out(row, f"has {RADIUS} {shown(texts[RADIUS][row])}; give a number of pixels above 0, or nothing")
     for row in numbers.index[(numbers[[X, Y]] < -0.5).any(axis=1)]:
         leave_out(row, f"{_place(numbers.loc[row])}, outside of the image: places are not negative; correct it")
     if CELL in labels:
         cells = pd.to_numeric(labels[CELL], errors="coerce")
         for row in labels.index[~(cells >= 0) | (cells % 1 != 0)]:
-            leave_out(row, f"has {CELL} {labels[CELL][row]!r}; give a whole number")
+            leave_out(row, f"has {CELL} {shown(labels[CELL][row])}; give a whole number")
         labels[CELL] = cells
     labels[[X, Y, RADIUS]] = numbers
     report_faults([faults[row] for row in sorted(faults)], errors, table.path)
@@ -194,27 +234,32 @@ def tidied_labels(
     """
     faults = []
     for name in (SMEAR, LABEL):
-        formulas = labels[name].map(is_formula).astype(bool)
+        formulas = labels[name].isin([text for text in labels[name].unique() if is_formula(text)])
         faults += [
             LabelError(f"{where} has the {name} {text!r}; {FORMULA_FAULT}")
             for where, text in labels.loc[formulas, [WHERE, name]].itertuples(index=False)
         ]
         labels = labels[~formulas]
     if names is not None:
-        matched, unmatched = match_names(labels[SMEAR], names, among=among)
+        matched, unmatched = match_names(labels[SMEAR].unique(), names, among=among)
         for smear, rows in labels[labels[SMEAR].isin(list(unmatched))].groupby(SMEAR, sort=False):
             more = f" (and so do {len(rows) - 1} labels more)" if len(rows) > 1 else ""
             faults.append(
                 LabelError(
-                    f"{rows[WHERE].iloc[0]} names the smear {smear!r}{more}, which {unmatched[smear]}", len(rows)
+                    f"{rows[WHERE].iloc[0]} names the smear {shown(smear)}{more}, which {unmatched[smear]}", len(rows)
                 )
             )
-        labels = labels[labels[SMEAR].isin(list(matched))]
-        labels = labels.assign(**{SMEAR: labels[SMEAR].map(matched)})
-    joined = join_spellings(labels[LABEL], known=classes)
+        if unmatched:
+            labels = labels[labels[SMEAR].isin(list(matched))]
+        if any(name != image for name, image in matched.items()):
+            labels = labels.assign(**{SMEAR: labels[SMEAR].map(matched)})
+    codes, spellings = pd.factorize(labels[LABEL])
+    counts = dict(zip(spellings, np.bincount(codes, minlength=len(spellings)).tolist(), strict=True))
+    joined = join_spellings(counts, known=classes)
     for note in spelling_notes(joined):
         warnings.warn(f"{path}: the classes {note}", SmearWarning, stacklevel=2)
-    labels = labels.assign(**{LABEL: labels[LABEL].replace(joined)})
+    if joined:
+        labels = labels.assign(**{LABEL: labels[LABEL].replace(joined)})
     if X in labels:
         place = [SMEAR, X, Y]
         again = labels.duplicated([*place, LABEL])
@@ -275,8 +320,11 @@ def read_numbers(texts: pd.DataFrame, separator: str = ",") -> tuple[pd.DataFram
         separator: between its fields; a semicolon speaks for decimal commas.
 
     Returns:
-        The numbers [rows, columns], NaN where there is none, and (row, column) -> more of the cause, or "".
+        The numbers [rows, columns], NaN where there is none, and (row, column) -> more of the cause, where there is.
     """
+    plain = {name: _plain_numbers(texts[name]) for name in texts}
+    if all(numbers is not None for numbers in plain.values()):
+        return pd.DataFrame(plain, index=texts.index), {}
     given = [re.sub(r"\s*px$|[\s\u00a0]", "", text) for text in texts.to_numpy().ravel()]
     marks = {
         re.findall("[.,]", text)[-1] for text in given if re.search("[.,]", text) and not _THOUSANDS.fullmatch(text)
@@ -294,12 +342,22 @@ def read_numbers(texts: pd.DataFrame, separator: str = ",") -> tuple[pd.DataFram
             plain = text.replace(",", ".")
             value = float(plain) if _NUMBER.fullmatch(plain) else math.nan
             value = value if math.isfinite(value) else math.nan
-        if math.isnan(value):
+        if cause:
             causes[place] = cause
         values.append(value)
     table = pd.DataFrame(0.0, index=texts.index, columns=texts.columns)
     table.iloc[:, :] = pd.Series(values, dtype=float).to_numpy().reshape(texts.shape)
     return table, causes
+
+
+def _plain_numbers(texts: pd.Series) -> np.ndarray | None:
+    """The numbers in *texts* [N], NaN for nothing, where all are written in the plain way; else None."""
+    column = texts.to_numpy(object).tolist()
+    joined = "\n".join([*column, ""])
+    if joined.count("\n") != len(column) or not _PLAIN_NUMBERS.fullmatch(joined):
+        return None
+    numbers = np.array([text or "nan" for text in column], object).astype(float)
+    return np.where(np.isfinite(numbers), numbers, np.nan)
 
 
 def report_faults(faults: list[LabelError], errors: list[SmearError] | None, path: str | Path) -> None:
@@ -354,10 +412,7 @@ def decoded_text(path: Path) -> str:
     Raises:
         SmearError: it cannot be opened, is a workbook, or is in another encoding.
     """
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise SmearError(f"{path}: cannot be read as a table ({error.strerror}); check the path") from error
+    data = read_bytes(path, remedy="check the path", error=SmearError)
     for signature, what in _WORKBOOKS.items():
         if data.startswith(signature):
             raise SmearError(f"{path}: is {what}, not a table in text; save it as CSV in UTF-8")
@@ -401,7 +456,8 @@ def _records(text: str, separator: str, path: Path) -> list[tuple[int, int, list
                 records.append((row, last, values))
     except csv.Error as error:
         raise SmearError(
-            f"{path}: row {last + 1} cannot be taken apart into fields ({error}); look for an open quotation mark"
+            f"{path}: row {last + 1} cannot be taken apart into fields ({cause_of(error)}); look for an open quotation "
+            "mark"
         ) from error
     return records
 
@@ -420,8 +476,9 @@ def _header_fault(table: TextTable, missing: list[str]) -> str:
     if any(_NUMBER.fullmatch(name.replace(",", ".")) for name in names):
         return f"{where} holds values where the names of the columns belong; put {','.join(NEEDED)} above it"
     if len(names) == 1:
-        return f"{where} is {names[0]!r}: no comma, semicolon or tab parts it into {', '.join(NEEDED)}; save it as CSV"
+        parts = f"no comma, semicolon or tab parts it into {', '.join(NEEDED)}"
+        return f"{where} is {shown(names[0])}: {parts}; save it as CSV"
     return (
-        f"{where} lacks {', '.join(missing)}: its columns are {', '.join(names)}, with "
+        f"{where} lacks {', '.join(missing)}: its columns are {', '.join(names)[:MOST_SHOWN]}, with "
         f"{_name_of(table.separator)} between them; name them {', '.join(NEEDED)}[, {RADIUS}]"
     )

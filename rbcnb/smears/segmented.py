@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from rbcnb._utils.read_files import read_table
 from rbcnb.columns import CELL, FOUND, SMEAR
 from rbcnb.smears.images import Smear, SmearError, collect_or_raise, identical_image_groups, read_image
 
@@ -24,7 +25,7 @@ def is_segmented(folder: str | Path) -> bool:
 def image_files(folder: str | Path) -> dict[str, Path]:
     """Smear -> its image, where `rbcnb segment` found it; without those that are no longer there."""
     path = Path(folder) / SMEARS_CSV
-    table = _table(path) if path.is_file() else pd.DataFrame()
+    table = smears_table(path) if path.exists() else pd.DataFrame()
     files = table.dropna(subset=[FILE]).set_index(SMEAR)[FILE].map(Path) if FILE in table else {}
     return {smear: file for smear, file in files.items() if file.is_file()}
 
@@ -45,12 +46,8 @@ def segmented_smears(
         SmearError: a table is damaged; without *errors*, also: an image is gone, or cannot be read.
     """
     folder = Path(folder)
-    smears, cells = (_table(folder / name) for name in (SMEARS_CSV, CELLS_CSV))
-    for name, columns, table in ((SMEARS_CSV, (SMEAR, FILE, DIAMETER), smears), (CELLS_CSV, FOUND, cells)):
-        if missing := [column for column in columns if column not in table]:
-            raise SmearError(
-                f"{folder / name}: row 1 lacks {', '.join(missing)}; run rbcnb segment over the same images again"
-            )
+    smears = _table(folder / SMEARS_CSV, SMEAR, FILE, DIAMETER)
+    cells = _table(folder / CELLS_CSV, *FOUND)
     if only is not None:
         smears = smears[[name in only for name in smears[SMEAR]]]
     found = dict(iter(cells.groupby(SMEAR, sort=False)))
@@ -72,8 +69,12 @@ def segmented_smears(
         yield Smear(row[SMEAR], image, None, groups[path], own, row[DIAMETER])
 
 
-def _table(path: Path) -> pd.DataFrame:
-    try:
-        return pd.read_csv(path, dtype={SMEAR: str, FILE: str}, keep_default_na=False, na_values=[""])
-    except ValueError as error:  # of pandas' own kinds, or of decoding
-        raise SmearError(f"{path}: cannot be read ({error}); run rbcnb segment over the same images again") from None
+def smears_table(path: Path) -> pd.DataFrame:
+    """``smears.csv`` of `rbcnb segment` or of a run, a row per smear."""
+    return _table(path, SMEAR)
+
+
+def _table(path: Path, *columns: str) -> pd.DataFrame:
+    given = {"dtype": {SMEAR: str, FILE: str}, "keep_default_na": False, "na_values": [""]}
+    remedy = "run rbcnb segment over the same images again"
+    return read_table(path, columns=columns, remedy=remedy, error=SmearError, **given)

@@ -4,7 +4,7 @@ import difflib
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 from rbcnb.columns import CLASSES
 from rbcnb.smears.decode import IMAGE_SUFFIXES, UNREAD_SUFFIXES
@@ -64,14 +64,14 @@ def match_names(
     return matched, unmatched
 
 
-def join_spellings(labels: Iterable[str], *, known: Iterable[str] = ()) -> dict[str, str]:
+def join_spellings(labels: Iterable[str] | Mapping[str, int], *, known: Iterable[str] = ()) -> dict[str, str]:
     """The class that each label stands for, where spellings differ in capitals or spaces alone.
 
     Of several spellings the one in *known* is taken, else the paper's, else the most frequent, else the first. A class
     that is spelt in one way only keeps it, unless *known* has another.
 
     Args:
-        labels: as a table has them, once for each cell.
+        labels: as a table has them, once for each cell; or each with the number of its cells.
         known: classes that are in use already.
 
     Returns:

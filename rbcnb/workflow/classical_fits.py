@@ -10,6 +10,8 @@ from collections.abc import Sequence
 
 import pandas as pd
 
+from rbcnb._utils.errors import InputError
+from rbcnb._utils.read_files import cause_of, read_table
 from rbcnb.columns import CELL, GROUP, PRED, PROB, SMEAR, TARGET
 from rbcnb.study.classical import ClassicalChoice, ClassicalFit, entry_of_choice
 from rbcnb.workflow.run import MissingResultError, Run
@@ -47,12 +49,12 @@ def load_classical_fits(run: Run) -> list[ClassicalFit]:
     again = "run notebook 06_imbalance_study again"
     if not path.exists():
         raise MissingResultError(f"{path}: the run stored no predictions of the classical classifiers; {again}")
+    table = read_table(path, remedy=again)
     try:
-        table = pd.read_parquet(path)
         table = table.astype(dict.fromkeys(table.select_dtypes("category"), str))
         return [_fit_of_rows(rows) for _, rows in table.groupby([*_CHOICE, "seed"], sort=False)]
-    except (OSError, ValueError, KeyError) as error:
-        raise ValueError(f"{path}: damaged ({error}); {again}") from None
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{path}: damaged ({cause_of(error)}); {again}") from None
 
 
 def _fit_of_rows(rows: pd.DataFrame) -> ClassicalFit:

@@ -11,6 +11,7 @@ papermill itself only warns of an unknown name and passes a wrong type on; here 
 """
 
 import ast
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,9 +19,9 @@ from pathlib import Path
 from typing import Any
 
 import nbformat
-import yaml
 
 from rbcnb._utils.errors import PlainError
+from rbcnb._utils.read_files import parse_yaml, read_text, shown
 
 TAG = "parameters"
 _TYPES: dict[str, type] = {"int": int, "float": float, "str": str, "bool": bool}
@@ -85,7 +86,7 @@ def check_value(parameter: Parameter, value: Any) -> Any:
     if parameter.type_name.startswith("list["):
         if not isinstance(value, list):
             raise ParameterError(
-                f"{parameter.name}: expected a {parameter.type_name}, got {value!r}; write [{value!r}]"
+                f"{parameter.name}: expected a {parameter.type_name}, got {shown(value)}; write [{shown(value)}]"
             )
         checked = [_check_scalar(parameter, item) for item in value]
         if not checked and parameter.default:
@@ -107,12 +108,14 @@ def _check_scalar(parameter: Parameter, value: Any) -> Any:
             # A colon in a sentence makes it a mapping, and `no` is False.
             mend = f"""; put text in quotes, as in YAML: --set '{parameter.name}="..."'"""
         raise ParameterError(
-            f"{parameter.name}: expected {wanted.__name__}, got {type(value).__name__} {value!r}{mend}"
+            f"{parameter.name}: expected {wanted.__name__}, got {type(value).__name__} {shown(value)}{mend}"
         )
+    if wanted is float and not math.isfinite(value):
+        raise ParameterError(f"{parameter.name}: must be a finite number, got {value}")
     if parameter.choices and value not in parameter.choices:
-        raise ParameterError(f"{parameter.name}: {value!r} is not one of {', '.join(parameter.choices)}")
+        raise ParameterError(f"{parameter.name}: {shown(value)} is not one of {', '.join(parameter.choices)}")
     if parameter.minimum is not None and value < parameter.minimum:
-        raise ParameterError(f"{parameter.name}: must be at least {parameter.minimum:g}, got {value!r}")
+        raise ParameterError(f"{parameter.name}: must be at least {parameter.minimum:g}, got {shown(value)}")
     return value
 
 
@@ -159,11 +162,9 @@ def load_profile(profile: str | Path, folder: Path) -> dict[str, Any]:
         path = folder / f"{profile}.yaml"
     if not path.is_file():
         names = ", ".join(sorted(found.stem for found in folder.glob("*.yaml")))
-        raise ParameterError(f"no profile {str(profile)!r}; known: {names}, or the path of a .yaml file")
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
-        raise ParameterError(f"{path}: not readable as YAML: {error}") from None
-    if not isinstance(values, dict):
-        raise ParameterError(f"{path}: must be a mapping of parameter names to values")
+        raise ParameterError(f"no profile {shown(str(profile))}; known: {names}, or the path of a .yaml file")
+    text = read_text(path, remedy="write it as a .yaml file in UTF-8", error=ParameterError)
+    values = parse_yaml(text, str(path), error=ParameterError)
+    if not (isinstance(values, dict) and all(isinstance(name, str) for name in values)):
+        raise ParameterError(f"{path}: must be a mapping of parameter names to values, such as epochs: 3")
     return values

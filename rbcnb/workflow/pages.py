@@ -6,11 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import nbformat
-import numpy as np
 import pandas as pd
 
 from rbcnb._utils.errors import InputError
+from rbcnb._utils.read_files import read_array, read_table
 from rbcnb._utils.voila_page import free_or, show_page
+from rbcnb.columns import CELL, SMEAR
+from rbcnb.labels.formats import read_cells
 from rbcnb.labels.labeller.pictures import crops_of_array, crops_of_folder
 from rbcnb.labels.labeller.queue import FLAGGED, UNLABELLED
 from rbcnb.labels.labeller.widget import Labeller
@@ -19,7 +21,7 @@ from rbcnb.smears.images import images_in, read_image
 from rbcnb.smears.segmented import CELLS_CSV, image_files
 from rbcnb.smears.tiff import pixel_size_um
 from rbcnb.workflow.notebooks import notebooks_folder
-from rbcnb.workflow.run import Run, read_table
+from rbcnb.workflow.run import Run
 
 _KERNEL = {"kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"}}
 _PORTS = range(8900, 9900)
@@ -63,10 +65,11 @@ def folder_labeller(
         raise FileNotFoundError(f"{path}: no such table; make it with: rbcnb segment IMAGES --out {folder}")
     if smears is not None and not Path(smears).is_dir():
         raise FileNotFoundError(f"{smears}: no such folder; name the one that holds the smears' images")
-    cells, stacked = _table(path), folder / "crops.npy"
-    crops = (
-        crops_of_array(cells, np.load(stacked, mmap_mode="r")) if stacked.exists() else crops_of_folder(cells, folder)
-    )
+    cells, stacked = read_cells(path), folder / "crops.npy"
+    if stacked.exists():
+        crops = crops_of_array(cells, read_array(stacked, remedy="find the cells again with notebook 01"))
+    else:
+        crops = crops_of_folder(cells, folder)
     if um_per_px is not None and not 0 < um_per_px < 100:
         raise InputError(f"--um-per-px {um_per_px}: no size of a pixel; give micrometres, such as 0.1")
     files = image_files(folder) if smears is None else {path.name: path for path in images_in(Path(smears))}
@@ -108,9 +111,5 @@ def show_labeller(folder: str | Path, *, port: int, browse: bool, say: Callable[
 
 
 def _table(path: str | Path) -> pd.DataFrame:
-    if not Path(path).is_file():
-        raise FileNotFoundError(f"{path}: no such table; name a CSV file that is there")
-    try:
-        return read_table(path)
-    except pd.errors.ParserError as error:
-        raise ValueError(f"{path}: cannot be read as a table ({error}); save it as CSV in UTF-8") from None
+    names = {"dtype": {SMEAR: str}, "keep_default_na": False, "na_values": [""]}
+    return read_table(path, columns=(SMEAR, CELL), remedy="name a CSV file in UTF-8 with smear,cell", **names)
