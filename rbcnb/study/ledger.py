@@ -25,9 +25,10 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from rbcnb._utils.errors import PlainError
+from rbcnb._utils.errors import MissingFileError, PlainError
 from rbcnb._utils.files import atomic_write, bytes_digest, folder_lock
 from rbcnb._utils.manifest import DIGEST, load_manifest, record_files, set_aside
+from rbcnb._utils.read_files import read_table, read_text
 from rbcnb.columns import CELL, LABEL, SMEAR, SPLIT, TEST, UNUSED
 from rbcnb.training.trial import Trial
 
@@ -57,6 +58,7 @@ class DataDigests(NamedTuple):
     crops: str  # of all these cells' pictures
 
 
+_LATER = ("plan", "smears", "crops")  # which ledgers of earlier versions have not
 _REMEDY = "put back a copy; if there is none, say why it is begun anew: reopen='...' (--set reopen='...')"
 LEDGER_COLUMNS = ("opened_at", *DataDigests._fields, *Entry._fields, "reason", "plan")
 _Opening = tuple[DataDigests, Entry]
@@ -125,10 +127,8 @@ def plan_digest(plan: str | Path) -> str:
     Raises:
         FileNotFoundError: there is no such file.
     """
-    path = Path(plan)
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such preregistration; name the file that says what was planned")
-    return _digest(path.read_text(encoding="utf-8").encode())
+    text = read_text(plan, remedy="name the file that says what was planned", error=MissingFileError)
+    return _digest(text.replace("\r\n", "\n").encode())
 
 
 def record_refits(
@@ -172,13 +172,9 @@ def load_ledger(folder: str | Path) -> pd.DataFrame:
     path = Path(folder) / LEDGER
     if not path.exists():
         return pd.DataFrame(columns=list(LEDGER_COLUMNS), dtype=str)
-    try:
-        ledger = pd.read_csv(path, dtype=str, keep_default_na=False)
-    except ValueError as error:  # of pandas' own kinds, or of decoding
-        raise LedgerError(f"{path}: cannot be read ({error}); {_REMEDY}") from None
-    if missing := [name for name in LEDGER_COLUMNS if name not in ("plan", *ledger.columns)]:
-        raise LedgerError(f"{path}: row 1 lacks {', '.join(missing)}; {_REMEDY}")
-    return ledger.reindex(columns=list(LEDGER_COLUMNS), fill_value="")  # earlier ones have no plan
+    asked = [name for name in LEDGER_COLUMNS if name not in _LATER]
+    ledger = read_table(path, remedy=_REMEDY, columns=asked, error=LedgerError, dtype=str, keep_default_na=False)
+    return ledger.reindex(columns=list(LEDGER_COLUMNS), fill_value="")
 
 
 @contextmanager

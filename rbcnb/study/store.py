@@ -25,12 +25,14 @@ import pandas as pd
 from rbcnb._utils.errors import InputError, MissingFileError
 from rbcnb._utils.files import atomic_write, bytes_digest, file_digest
 from rbcnb._utils.manifest import DIGEST, changed_files, load_manifest, record_files
+from rbcnb._utils.read_files import read_table, shown
 from rbcnb.columns import CELL, PROB, REPETITION, SMEAR
 from rbcnb.training.fit import TrialResult
 from rbcnb.training.trial import FIT_VERSION, Trial, setting_fields
 
 _FACTS = ("scores", "n_train", "seconds", "engine", "processor", "part_size")
 _NAME = re.compile(r"[0-9a-f]{16}")
+_REMEDY = "get the folder again, or make it anew with rbcnb publish"
 _SEAL = "seal"
 # What the record of an earlier version may hold; another name in it is a damaged one.
 _UNSEALED = {"key", "data", "fit_version", "trial", "error", "retry", "curves", DIGEST, *_FACTS}
@@ -131,7 +133,7 @@ def _absent(store: Path, key: str) -> InputError | MissingFileError:
 def _read_record(store: Path, key: str) -> dict[str, Any] | None:
     """The record of the trial *key*, sealed or of an earlier version; None where there is none that is whole."""
     if not _NAME.fullmatch(key):
-        raise InputError(f"{store}: {key!r:.100} is not the key of a trial; it has 16 hexadecimal digits")
+        raise InputError(f"{store}: {shown(key)} is not the key of a trial; it has 16 hexadecimal digits")
     try:
         data = (store / f"{key}.json").read_bytes()
         sealed = _is_sealed(data)
@@ -239,17 +241,21 @@ def unpack_trials(folder: Path, store: Path) -> int:
     entries = {name: entry for name, entry in load_manifest(folder).items() if name in (PREDICTIONS, RECORDS)}
     changed = [*changed_files(folder, entries), *({PREDICTIONS, RECORDS} - set(entries))]
     if changed:
-        raise InputError(
-            f"{folder / changed[0]}: is not the file that was published (its digest tells); get the folder again, or "
-            "make it anew with rbcnb publish"
-        )
-    records = {key: json.loads(text) for key, text in pd.read_parquet(folder / RECORDS).itertuples(index=False)}
-    for key, record in records.items():
-        if not _NAME.fullmatch(key) or record.get("key") != key:
-            raise InputError(f"{folder / RECORDS}: {key!r:.100} is not the key of a trial; do not trust this folder")
+        raise InputError(f"{folder / changed[0]}: is not the file that was published (its digest tells); {_REMEDY}")
+    table = read_table(folder / RECORDS, remedy=_REMEDY, columns=["key", "record"])
+    records = {str(key): text for key, text in table[["key", "record"]].itertuples(index=False)}
+    for key, text in records.items():
+        try:
+            records[key] = json.loads(text)
+            whole = bool(_NAME.fullmatch(key)) and records[key]["key"] == key and isinstance(records[key]["error"], str)
+        except (ValueError, TypeError, KeyError):
+            whole = False
+        if not whole:
+            raise InputError(f"{folder / RECORDS}: {shown(key)} is not the key of a trial; do not trust this folder")
     wanted = [key for key in records if lacks(store, key)]
     store.mkdir(parents=True, exist_ok=True)
-    for key, table in pd.read_parquet(folder / PREDICTIONS).groupby("key", sort=False, observed=True):
+    predictions = read_table(folder / PREDICTIONS, remedy=_REMEDY, columns=["key"])
+    for key, table in predictions.groupby("key", sort=False, observed=True):
         if key not in wanted:
             continue
         table = table.drop(columns="key").reset_index(drop=True)

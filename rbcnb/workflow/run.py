@@ -22,9 +22,11 @@ import pandas as pd
 from PIL import Image
 
 from rbcnb import __version__
+from rbcnb._utils import read_files
 from rbcnb._utils.errors import InputError, MissingFileError
 from rbcnb._utils.files import atomic_write, file_digest, inside
 from rbcnb._utils.manifest import DIGEST, Entries, changed_files, load_manifest, record_files
+from rbcnb._utils.read_files import read_array, read_json
 from rbcnb.columns import GROUP, LABEL, PUBLISHED, SIMULATED, SMEAR, SMEARS, TOY_CELLS
 from rbcnb.labels.readings import READINGS_CSV, SECOND_LOOK_CSV
 from rbcnb.plotting.style import SelfShowingFigure
@@ -54,6 +56,7 @@ _MADE_BY = {
     "tables/verdict.csv": "06_imbalance_study",
 }
 _RECORD_REMEDY = "put back a copy, or remove it: rbcnb reproduce then writes it anew"
+_FILE_REMEDY = "run the notebook that makes it again, with the same run folder"
 _RECORD_PARTS = ("parameters", "seeds", "versions", "notebooks", "estimated_s")  # each a mapping
 _FIRST = "01_segmentation"  # the notebook that knows where the smears come from
 # Files that no smear of the run has a part in, and what of them is simulated. All others are made of its smears.
@@ -77,8 +80,10 @@ class DamagedResultError(InputError):
 
 def read_table(source: str | Path | IO[str]) -> pd.DataFrame:
     """A table from CSV in which names such as "1" or "NA" stay what they are; only an empty field is missing."""
-    names = dict.fromkeys((SMEAR, GROUP, LABEL), str)
-    return pd.read_csv(source, dtype=names, keep_default_na=False, na_values=[""])
+    options = {"dtype": dict.fromkeys((SMEAR, GROUP, LABEL), str), "keep_default_na": False, "na_values": [""]}
+    if isinstance(source, str | Path):
+        return read_files.read_table(source, remedy=_FILE_REMEDY, **options)
+    return pd.read_csv(source, **options)
 
 
 def _digest_now(path: Path) -> str:
@@ -196,8 +201,9 @@ class Run:
         return table
 
     def load_csv(self, name: str) -> pd.DataFrame:
-        """Reads ``<name>.csv``."""
-        return read_table(self._path(f"{name}.csv"))
+        """Reads ``<name>.csv``; a table that was saved without a column comes back so."""
+        path = self._path(f"{name}.csv")
+        return read_table(path) if path.read_bytes().strip() else pd.DataFrame()
 
     def save_table(self, table: pd.DataFrame, name: str, *, simulated: str = "") -> pd.DataFrame:
         """Writes a result table, `marked`, to ``tables/<name>.csv`` and returns it, to be shown."""
@@ -219,7 +225,7 @@ class Run:
 
     def load_crops(self, rows: np.ndarray | None = None) -> np.ndarray:
         """Reads the crops, all or those at *rows*; mapped, so that only what is asked for is read."""
-        crops = np.load(self._path("crops.npy"), mmap_mode="r")
+        crops = read_array(self._path("crops.npy"), remedy=_FILE_REMEDY)
         return np.array(crops if rows is None else crops[rows])
 
     def save_text(self, text: str, name: str, *, simulated: str = "") -> str:
@@ -234,7 +240,7 @@ class Run:
 
     def load_json(self, name: str) -> dict[str, Any]:
         """Reads ``<name>.json``."""
-        return json.loads(self._path(f"{name}.json").read_text(encoding="utf-8"))
+        return read_json(self._path(f"{name}.json"), remedy=_FILE_REMEDY)
 
     def save_image(self, image: np.ndarray, name: str) -> None:
         """Writes an image [H, W, 3] uint8 RGB to ``<name>.png``."""
@@ -243,8 +249,7 @@ class Run:
 
     def load_image(self, name: str) -> np.ndarray:
         """Reads ``<name>.png`` as [H, W, 3] uint8 RGB."""
-        with Image.open(self._path(f"{name}.png")) as image:
-            return np.array(image.convert("RGB"))
+        return read_image(self._path(f"{name}.png"))
 
     def keep_smears(self, smears: Iterable[Smear]) -> Iterator[Smear]:
         """Passes *smears* on and writes each image to ``smears/<name>.jpg``, to be looked at beside its cells."""
@@ -341,14 +346,10 @@ class Run:
     def load_record(self) -> dict:
         """``run.json``: parameters, versions, data hash and seconds per notebook; empty when there is none yet."""
         path = self.folder / RUN_JSON
-        try:
-            record = json.loads(path.read_text(encoding="utf-8"))
-        except FileNotFoundError:
+        if not path.exists():
             return {}
-        except ValueError as error:  # of JSON, or of decoding
-            raise InputError(f"{path}: not readable as JSON ({error}); {_RECORD_REMEDY}") from None
-        parts = [record.get(name, {}) for name in _RECORD_PARTS] if isinstance(record, dict) else [record]
-        if not all(isinstance(part, dict) for part in parts):
+        record = read_json(path, remedy=_RECORD_REMEDY)
+        if not all(isinstance(record.get(name, {}), dict) for name in _RECORD_PARTS):
             raise InputError(f"{path}: is not the record of a run; {_RECORD_REMEDY}")
         return record
 

@@ -16,8 +16,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-
 from rbcnb._utils.errors import InputError, PlainError
 from rbcnb._utils.manifest import MANIFEST, Entries, ManifestError, changed_files, is_sealed
 from rbcnb.columns import CROP, LABEL, TARGET
@@ -255,7 +253,7 @@ def _table_findings(check: _Check, entries: Entries, *, published: bool) -> tupl
             continue
         try:
             expected = makers[name]()
-            stored = _load(run, name)
+            stored = run.load_table(name)
         except _UNREADABLE as error:  # MissingResultError is a FileNotFoundError
             why = _in_words(error, run)
             if published and isinstance(error, FileNotFoundError):
@@ -340,18 +338,10 @@ def _against_run(run: Run, other: Run, tolerance: float) -> Report:
     names = {path.stem for path in run.folder.glob("tables/[!.]*.csv")}
     others = {path.stem for path in other.folder.glob("tables/[!.]*.csv")}
     for name in sorted(names & others):
-        wrong, n = compare_tables(name, _load(run, name), _load(other, name), tolerance=tolerance)
+        wrong, n = compare_tables(name, run.load_table(name), other.load_table(name), tolerance=tolerance)
         findings += wrong
         n_numbers += n
     for name in sorted(names ^ others):
         findings.append(Finding(name, "", "", *((THERE, MISSING) if name in names else (MISSING, THERE))))
     title = f"here: {run.provenance()}; there: {other.provenance()}"
     return Report(title, tuple(findings), n_numbers, tuple(sorted(names & others)), words=("here", "there"))
-
-
-def _load(run: Run, name: str) -> pd.DataFrame:
-    """A table of the run; one that was saved without a column comes back so."""
-    try:
-        return run.load_table(name)
-    except pd.errors.EmptyDataError:
-        return pd.DataFrame()

@@ -209,7 +209,7 @@ def test_what_was_planned_beforehand_stands_beside_each_opening(tmp_path, split,
     assert plan_digest(plan) == digest  # a checkout on another system
     plan.write_bytes(b"Focal loss gains 0.01.\n")
     assert plan_digest(plan) != digest
-    with pytest.raises(FileNotFoundError, match="no such preregistration"):
+    with pytest.raises(FileNotFoundError, match="there is no such file; name the file that says what was planned"):
         open_test(tmp_path, [LDAM], split, crops, plan=str(tmp_path / "none.md"))
     assert load_ledger(tmp_path)["method"].tolist() == ["cross_entropy", "focal"]
 

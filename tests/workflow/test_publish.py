@@ -307,7 +307,7 @@ def test_what_could_not_be_checked_is_no_success(run, tmp_path, capsys):
     verdict.write_text(verdict.read_text().replace("inconclusive", "supported"))
     assert main(["verify", str(out)]) == 1
     lines = capsys.readouterr().out
-    assert "run.json: InputError: run.json: not readable as JSON" in lines
+    assert "run.json: InputError: run.json: cannot be read as JSON" in lines
     assert "not checked: tables/verdict.csv: the manifest has no digest of it" in lines
     publish_run(run.folder, out)
     (out / "notes.txt").write_text("3.14")

@@ -80,7 +80,7 @@ def test_a_damaged_record_is_named(tmp_path):
     run.save_record({"b": 1, "a": 2})
     assert json.loads((tmp_path / "run.json").read_text()) == run.load_record() == {"a": 2, "b": 1}
     (tmp_path / "run.json").write_text("{")
-    with pytest.raises(ValueError, match=r"run.json: not readable as JSON .* remove it"):
+    with pytest.raises(ValueError, match=r"run.json: cannot be read as JSON .* remove it"):
         run.load_record()
 
 
