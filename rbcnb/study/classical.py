@@ -202,7 +202,7 @@ def beside_networks(fits: Sequence[ClassicalFit], networks: pd.DataFrame) -> pd.
     networks = networks[(networks["rho"] == BASE_RHO) & networks["outer"].isin(outers)]
     table = pd.concat([classical_table(fits), networks], ignore_index=True)
     scores = [*SCORES, "macro_f1_low", "macro_f1_high", "balanced_macro_f1"]
-    return table[["architecture", "method", "settings", "seed", *scores, "seconds"]]
+    return table[["architecture", "method", "settings", "seed", *scores]]  # no seconds: they differ from run to run
 
 
 def _require_rows(features: pd.DataFrame, cells: pd.DataFrame) -> None:

@@ -206,7 +206,7 @@ class RunTables:
         return table3(self.climbed, self.run.store, seed=self.value("seed"), rung_priors=self.gaps.rung_priors)
 
     def classical(self) -> pd.DataFrame:
-        """The baseline's predictions scored again beside the last protocol's networks; seconds as they were stored."""
+        """The baseline's predictions scored again beside the last protocol's networks."""
         fits = load_classical_fits(self.run)
         networks = list(self.climbed.values())[-1]
         return beside_networks(fits, networks[networks["arm"] == TABLE2_ARM])
