@@ -5,10 +5,12 @@ import os
 import platform
 import secrets
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
+
+from rbcnb._utils.errors import InputError
 
 
 @contextmanager
@@ -32,6 +34,30 @@ def file_digest(path: str | Path) -> str:
     """Digest of a file's bytes: 16 hexadecimal digits."""
     with Path(path).open("rb") as file:
         return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=8)).hexdigest()
+
+
+def bytes_digest(parts: Iterable[bytes]) -> str:
+    """Digest of *parts*, their order and where each ends: 16 hexadecimal digits."""
+    digest = hashlib.blake2b(digest_size=8)
+    for part in parts:
+        digest.update(len(part).to_bytes(8, "big"))
+        digest.update(part)
+    return digest.hexdigest()
+
+
+def inside(folder: Path, name: str) -> Path:
+    """The path of *name*, which comes out of a file, in *folder*.
+
+    Raises:
+        InputError: it leads out of *folder*.
+    """
+    path = folder / name
+    parts = name.replace("\\", "/").split("/")
+    if "\0" in name or Path(name).is_absolute() or {"", ".", ".."} & set(parts):
+        raise InputError(f"{folder}: a name in it, {name!r}, is no name of a file in a folder; mend the table it is in")
+    if not path.resolve().is_relative_to(folder.resolve()):
+        raise InputError(f"{path}: a link that leads out of {folder}; remove it")
+    return path
 
 
 @contextmanager

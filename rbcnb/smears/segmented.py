@@ -3,7 +3,8 @@
 The names of its files stand here, since all that comes later on the data's way agrees on them.
 """
 
-from collections.abc import Container, Iterator
+import os
+from collections.abc import Container, Iterable, Iterator
 from pathlib import Path
 
 import pandas as pd
@@ -14,6 +15,8 @@ from rbcnb.smears.images import Smear, SmearError, collect_or_raise, identical_i
 CELLS_CSV, SMEARS_CSV, FINDER_JSON = "cells.csv", "smears.csv", "finder.json"
 FILE = "file"  # in smears.csv: where the image lies
 DIAMETER = "diameter_px"  # of a typical cell, given or estimated
+NOTE = "note"  # in smears.csv: how far the image can be trusted, in words
+_AGAIN = "run rbcnb segment over all its images again, which makes the table anew from what is finished"
 
 
 def is_segmented(folder: str | Path) -> bool:
@@ -26,7 +29,39 @@ def image_files(folder: str | Path) -> dict[str, Path]:
     path = Path(folder) / SMEARS_CSV
     table = _table(path) if path.is_file() else pd.DataFrame()
     files = table.dropna(subset=[FILE]).set_index(SMEAR)[FILE].map(Path) if FILE in table else {}
-    return {smear: file for smear, file in files.items() if file.is_file()}
+    return {smear: file for smear, file in files.items() if os.path.isfile(file)}  # whatever a table holds as its name
+
+
+def read_tables(folder: str | Path, *, columns: Iterable[str]) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """``cells.csv`` and ``smears.csv`` of *folder*, the latter with at least *columns*.
+
+    Raises:
+        SmearError: one is missing or damaged, or they do not go together.
+    """
+    folder = Path(folder)
+    tables = []
+    for name, needed in ((CELLS_CSV, FOUND), (SMEARS_CSV, columns)):
+        table = _table(folder / name)
+        if missing := [column for column in needed if column not in table]:
+            raise SmearError(f"{folder / name}: row 1 lacks {', '.join(missing)}; {_AGAIN}")
+        tables.append(table)
+    cells, smears = tables
+    numbers = cells[[name for name in FOUND if name != SMEAR]].apply(pd.to_numeric, errors="coerce")
+    bad = numbers.isna().any(axis=1) | cells[SMEAR].isna() | cells.duplicated([SMEAR, CELL])
+    if bad.any():
+        row = int(bad.to_numpy().argmax()) + 2
+        raise SmearError(f"{folder / CELLS_CSV}: row {row} is damaged, or there twice; {_AGAIN}")
+    if smears[SMEAR].isna().any() or smears[SMEAR].duplicated().any():
+        raise SmearError(f"{folder / SMEARS_CSV}: a row is damaged, or there twice; {_AGAIN}")
+    if "cells" in smears:
+        counts = cells[SMEAR].value_counts()
+        differ = smears[pd.to_numeric(smears["cells"], errors="coerce") != smears[SMEAR].map(counts).fillna(0)]
+        names = [*differ[SMEAR], *sorted(set(counts.index) - set(smears[SMEAR]))]
+        if names:
+            raise SmearError(
+                f"{folder / CELLS_CSV}: has not as many cells of {names[0]} as {SMEARS_CSV} says; {_AGAIN}"
+            )
+    return cells, smears
 
 
 def segmented_smears(
@@ -44,17 +79,11 @@ def segmented_smears(
     Raises:
         SmearError: a table is damaged; without *errors*, also: an image is gone, or cannot be read.
     """
-    folder = Path(folder)
-    smears, cells = (_table(folder / name) for name in (SMEARS_CSV, CELLS_CSV))
-    for name, columns, table in ((SMEARS_CSV, (SMEAR, FILE, DIAMETER), smears), (CELLS_CSV, FOUND, cells)):
-        if missing := [column for column in columns if column not in table]:
-            raise SmearError(
-                f"{folder / name}: row 1 lacks {', '.join(missing)}; run rbcnb segment over the same images again"
-            )
+    cells, smears = read_tables(folder, columns=(SMEAR, FILE, DIAMETER))
     if only is not None:
         smears = smears[[name in only for name in smears[SMEAR]]]
     found = dict(iter(cells.groupby(SMEAR, sort=False)))
-    there = [Path(file) for file in smears[FILE] if Path(file).is_file()]
+    there = [Path(file) for file in smears[FILE] if os.path.isfile(file)]
     groups = identical_image_groups(there)
     for row in smears.to_dict("records"):
         path = Path(row[FILE])
@@ -74,6 +103,8 @@ def segmented_smears(
 
 def _table(path: Path) -> pd.DataFrame:
     try:
-        return pd.read_csv(path, dtype={SMEAR: str, FILE: str}, keep_default_na=False, na_values=[""])
-    except ValueError as error:  # of pandas' own kinds, or of decoding
-        raise SmearError(f"{path}: cannot be read ({error}); run rbcnb segment over the same images again") from None
+        return pd.read_csv(path, dtype={SMEAR: str, FILE: str, NOTE: str}, keep_default_na=False, na_values=[""])
+    except FileNotFoundError:
+        raise SmearError(f"{path}: missing; {_AGAIN}") from None
+    except (ValueError, OSError) as error:  # of pandas' own kinds, or of decoding
+        raise SmearError(f"{path}: cannot be read ({error}); {_AGAIN}") from None
