@@ -18,6 +18,9 @@ from rbcnb.cli_arguments import DEFAULT_OUT, build_parser
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command; returns the exit code: 0 done, 1 something failed and was reported, 2 wrong usage."""
+    for stream in (sys.stdout, sys.stderr):  # a name that a terminal cannot show ends nothing
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
     options = build_parser().parse_args(arguments)
     # A scheduler's "please stop" ends a run as Ctrl-C does: kernels and workers are closed, not left behind.
     signal.signal(signal.SIGTERM, signal.default_int_handler)

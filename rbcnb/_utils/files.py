@@ -74,7 +74,7 @@ def folder_lock(folder: str | Path, *, name: str = ".lock", wait_s: float = 0.0)
         BlockingIOError: another process holds it; the message names the folder and, where it is known, the process.
     """
     path = Path(folder) / name
-    with path.open("a") as file:
+    with path.open("a", encoding="utf-8") as file:
         give_up = time.monotonic() + wait_s
         while True:
             try:
@@ -82,7 +82,7 @@ def folder_lock(folder: str | Path, *, name: str = ".lock", wait_s: float = 0.0)
                 break
             except (BlockingIOError, PermissionError) as error:
                 if time.monotonic() >= give_up:
-                    holder = path.read_text(errors="replace")
+                    holder = path.read_text(encoding="utf-8", errors="replace")
                     told = f"another process{holder and f' ({holder})'} is at work there"
                     raise BlockingIOError(f"{folder}: {told}; wait for it, or choose another folder") from error
                 time.sleep(0.001)

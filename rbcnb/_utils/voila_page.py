@@ -75,7 +75,7 @@ def voila(notebook: Path, folder: Path, *, port: int = 0) -> Iterator[tuple[str,
     # No pings: nobody answers them while cells run, and after 90 s Voila would drop the page that it is filling.
     command += ["--Voila.tornado_settings={'ws_ping_interval': 0}"]
     paths = os.pathsep.join(filter(None, [str(folder / "jupyter"), os.environ.get("JUPYTER_PATH")]))
-    with log.open("w") as stream:
+    with log.open("w", encoding="utf-8") as stream:
         # A session of its own: Ctrl-C reaches this process alone, which then ends Voila in order.
         server = subprocess.Popen(
             command,

@@ -18,7 +18,6 @@ written, as is ``time`` where none is given. Files are CSV, see `rbcnb.labels.lo
 """
 
 import math
-import re
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime
@@ -30,6 +29,7 @@ import pandas as pd
 
 from rbcnb.columns import CELL, COMMENT, KIND, LABEL, RADIUS, READER, REVISION, SESSION, SMEAR, TIME, UNSURE, X, Y
 from rbcnb.labels.logbook import COLUMNS, LogbookError, append_rows, read_rows
+from rbcnb.smears.smear_names import UNFIT
 
 READINGS_CSV = "readings.csv"  # in a run's folder, or beside the cells.csv of `rbcnb segment`
 SECOND_LOOK_CSV = "second_look.csv"  # in a run's folder: apart, as it must change no label of the test
@@ -38,7 +38,6 @@ KINDS = (NAMED, UNSURE, STRUCK, SKIPPED, UNDONE)
 _NUMBERS = (X, Y, RADIUS)
 _TEXTS = (SMEAR, LABEL, KIND, READER, SESSION, COMMENT)
 _TIME_FORMAT = "%Y-%m-%dT%H:%M:%S.%fZ"
-_UNFIT = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]+")  # line breaks, other controls, broken text
 
 
 class ReadingError(LogbookError):
@@ -135,9 +134,9 @@ def _readings_of(table: pd.DataFrame) -> list[Reading]:
 def _row(reading: Reading, where: str, now: datetime) -> list[str]:
     """The fields of *reading* as they are written; *where* names file and reading in errors."""
     texts = {name: str(getattr(reading, name)).strip() for name in _TEXTS}
-    texts[COMMENT] = _UNFIT.sub(" ", texts[COMMENT])
+    texts[COMMENT] = UNFIT.sub(" ", texts[COMMENT])
     for name, text in texts.items():
-        if _UNFIT.search(text):
+        if UNFIT.search(text):
             raise ReadingError(f"{where} has {name} {text!r}, with a line break or what is no text; take that out")
     for name in (SMEAR, READER):
         if not texts[name]:

@@ -51,6 +51,7 @@ from rbcnb.segmentation.overlay import draw_overlay, save_overlay
 from rbcnb.segmentation.segment import FinderSpec, finder_spec, segment_smear
 from rbcnb.smears.images import SmearError, decode_image, expand_inputs, image_bytes, read_image
 from rbcnb.smears.segmented import CELLS_CSV, DIAMETER, FILE, FINDER_JSON, NOTE, SMEARS_CSV, read_tables
+from rbcnb.smears.smear_names import shown
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -169,7 +170,8 @@ def segment_files(
                     notes = [*notes, *doubts]
                 done = _Done(out, tuple(pictures), earlier.namesakes(images), earlier.read(settled), replace_cells)
                 report = _segment_images(images, errors, done, specs, earlier, jobs=jobs, client=client, finish=finish)
-                return replace(report, notes=(*notes, *report.notes))
+                noted = tuple((shown(file), shown(message)) for file, message in (*notes, *report.notes))
+                return replace(report, notes=noted)
     except BlockingIOError as error:
         raise BatchError(str(error)) from error
     except DeadWorkerError as error:
@@ -408,6 +410,7 @@ def _segment_images(
             notes += [(str(path), note) for note in outcome.notes]
             n_resumed += outcome.resumed
 
+    errors = [(shown(file), shown(message)) for file, message in errors]
     columns = list(tables[0].columns) if tables else list(COLUMNS)
     cells = _stacked(tables, columns)
     smears = pd.DataFrame(facts, columns=list(FACTS))

@@ -11,6 +11,7 @@ import pandas as pd
 
 from rbcnb.columns import CELL, FOUND, SMEAR
 from rbcnb.smears.images import Smear, SmearError, collect_or_raise, identical_image_groups, read_image
+from rbcnb.smears.smear_names import name_fault
 
 CELLS_CSV, SMEARS_CSV, FINDER_JSON = "cells.csv", "smears.csv", "finder.json"
 FILE = "file"  # in smears.csv: where the image lies
@@ -87,6 +88,9 @@ def segmented_smears(
     groups = identical_image_groups(there)
     for row in smears.to_dict("records"):
         path = Path(row[FILE])
+        if fault := name_fault(row[SMEAR]):
+            collect_or_raise(SmearError(f"{folder / SMEARS_CSV}: smear {row[SMEAR]!r}: {fault}"), errors)
+            continue
         if path not in groups:
             collect_or_raise(
                 SmearError(f"{path}: no longer there; put it back, or run rbcnb segment where it lies now"), errors

@@ -628,6 +628,7 @@ def edit_text(path):
 def test_what_is_damaged_is_made_again_and_the_rest_is_not(folder, tmp_path, damage):
     out = tmp_path / "out"
     (folder / "broken.jpg").unlink()
+    write_smear(folder / "b.png", (50, 60), (140, 14))  # cells whose crops differ
     run([folder], out, pictures=("overlays",))
     whole = contents(out)
     DAMAGES[damage](out)
@@ -710,3 +711,105 @@ def test_a_damaged_table_is_named_and_nothing_is_written_over_it(folder, tmp_pat
     with pytest.raises(BatchError, match=rf"cells\.csv: {what}"):
         run([folder / "b.png"], out)
     assert (out / "cells.csv").read_text() == text
+
+
+ODD_NAMES = {  # that a Linux file system takes -> what is said of them; "" where they are done
+    b"\xff\xfe.png": "its name is not text in UTF-8; rename it",
+    b"a\nb.png": "its name has a line break or another control character",
+    b"bell\x07.png": "control character",
+    "line\u2028separator.png".encode(): "control character",
+    b"=1+1.png": "a spreadsheet would run it as a formula; rename it",
+    b"@SUM(A1).png": "formula",
+    b"+cmd.png": "formula",
+    b"-2+3.png": "formula",
+    "\uff1dfull width.png".encode(): "formula",
+    b"-12.png": "",
+    b"+7.5.png": "",
+    b"a,b;c\"d'e.png": "",
+    b"back\\slash.png": "",
+    b" blank .png": "",
+    b"NA.png": "",
+    b"nul.png": "",
+    b"%d {x} $HOME `ls`.png": "",
+    "x\u0308\u202e\U0001f9a0.png".encode(): "",
+    b"w" * 226 + b".png": "",
+    b"v" * 231 + b".png": "too long",
+}
+
+
+def odd_folder(folder):
+    write_smear(folder / "plain.png", (50, 60))
+    data = (folder / "plain.png").read_bytes()
+    for name in ODD_NAMES:
+        with open(os.path.join(os.fsencode(folder), name), "wb") as file:
+            file.write(data)
+    os.mkfifo(folder / "pipe.png")
+    os.mkfifo(folder / "pipe")
+    return folder
+
+
+def test_every_name_is_done_or_named_and_the_others_are_done(tmp_path, capsys):
+    folder = odd_folder(tmp_path / "in")
+    out = tmp_path / "out"
+    where = ["--out", str(out), "--upscale", "none", "--diameter", "40", "--size", "48", "--method", "paper"]
+    extra = [str(folder / "pipe"), str(tmp_path / ("n" * 300)), "/dev/zero", str(tmp_path / "...png")]
+    write_smear(tmp_path / "...png", (50, 60))
+    assert main(["segment", str(folder), *extra, *where, "--overlays"]) == 1
+    done = {os.fsdecode(name) for name, message in ODD_NAMES.items() if not message} | {"plain.png"}
+    cells = pd.read_csv(out / "cells.csv", dtype={SMEAR: str}, keep_default_na=False)
+    assert set(cells[SMEAR]) == done
+    errors = dict(pd.read_csv(out / "errors.csv").to_numpy().tolist())
+    for name, message in ODD_NAMES.items():
+        if message:
+            shown_name = os.fsdecode(name).encode("utf-8", "backslashreplace").decode()
+            for raw in ("\n", "\x07", "\u2028"):
+                shown_name = shown_name.replace(raw, raw.encode("unicode_escape").decode())
+            assert message in errors[str(folder / shown_name)]
+    for path in (folder / "pipe", "/dev/zero"):
+        assert "a pipe, a device" in errors[str(path)]
+    assert "no such file" in errors[str(tmp_path / ("n" * 300))]
+    assert "begins with a dot" in errors[str(tmp_path / "...png")]
+    assert (out / "crops/plain/0000.png").is_file()
+    lines = capsys.readouterr().err.splitlines()
+    assert sum("left out: " in line for line in lines) == len(errors)
+    assert any(f"note: {folder / 'pipe.png'}: is not read: no file of data" in line for line in lines)
+    for name in done:
+        assert read_crops(out, name, 1, 48).shape == (1, 48, 48, 3)
+    assert run([folder], out, spec=replace(SPEC, diameter_px=40.0)).n_resumed == len(done)
+
+
+def test_a_locale_without_letters_kills_no_batch(tmp_path):
+    folder = odd_folder(tmp_path / "in")
+    environment = os.environ | {"PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "LC_ALL": "C"}
+    options = ["--upscale", "none", "--diameter", "40", "--size", "48", "--method", "paper"]
+    command = [
+        sys.executable,
+        "-m",
+        "rbcnb.cli",
+        "segment",
+        os.fsencode(folder),
+        "--out",
+        "out-\u00fc".encode(),
+        *options,
+    ]
+    ran = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, check=False)
+    assert ran.returncode == 1, ran.stderr
+    assert b"Traceback" not in ran.stderr
+    assert b"set PYTHONUTF8=1" in ran.stderr
+    cells = pd.read_csv(tmp_path / "out-\u00fc" / "cells.csv", dtype={SMEAR: str}, keep_default_na=False)
+    ascii_names = {name.decode() for name, message in ODD_NAMES.items() if not message and name.isascii()}
+    assert set(cells[SMEAR]) == ascii_names | {"plain.png"}
+
+
+def test_a_name_that_the_folder_does_not_take_is_an_error_of_that_image(folder, tmp_path, monkeypatch):
+    write = batch.write_crops
+
+    def picky(place, crops):
+        if place.name == "b":
+            raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG))
+        return write(place, crops)
+
+    monkeypatch.setattr(batch, "write_crops", picky)
+    report = run([folder], tmp_path / "out")
+    assert report.n_images == 2
+    assert "no file of that name can be written" in dict(report.errors)[str(folder / "b.png")]
