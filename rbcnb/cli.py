@@ -3,7 +3,6 @@
 Heavy imports wait until a command needs them: ``rbcnb --help`` answers at once.
 """
 
-import signal
 import sys
 import warnings
 from argparse import Namespace
@@ -12,7 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from rbcnb._utils.errors import UnfinishedError
+from rbcnb._utils.errors import UnfinishedError, is_want_of_memory
+from rbcnb._utils.stop_signal import stoppable
 from rbcnb.cli_arguments import DEFAULT_OUT, build_parser
 
 
@@ -22,8 +22,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
     options = build_parser().parse_args(arguments)
-    # A scheduler's "please stop" ends a run as Ctrl-C does: kernels and workers are closed, not left behind.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
     commands = {
         "reproduce": _reproduce,
         "segment": _segment,
@@ -40,10 +38,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     }
     run = commands[options.command]
     try:
-        return run(options)
-    except (UnfinishedError, ValueError, OSError) as error:  # of the last two are this package's errors of input
-        print(f"rbcnb {options.command}: {error}", file=sys.stderr)
-        return 1 if isinstance(error, UnfinishedError) else 2
+        with stoppable():
+            return run(options)
+    except Exception as error:
+        if is_want_of_memory(error):
+            what = f"not enough memory{' to load a library' * isinstance(error, ImportError)} ({str(error) or type(error).__name__})"
+            remedy = "end other programs, give fewer --jobs, or use a machine with more"
+            print(f"rbcnb {options.command}: {what}; {remedy}. What is finished is kept", file=sys.stderr)
+            return 1
+        if isinstance(error, UnfinishedError | ValueError | OSError):  # of the last two are our errors of input
+            print(f"rbcnb {options.command}: {error}", file=sys.stderr)
+            return 1 if isinstance(error, UnfinishedError) else 2
+        raise
     except KeyboardInterrupt:
         print("rbcnb: stopped; what is finished is kept, the same command carries on from there", file=sys.stderr)
         return 130

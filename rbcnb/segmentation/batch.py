@@ -39,7 +39,7 @@ from tqdm import tqdm
 
 from rbcnb._utils.code_digest import code_digest, installed_versions
 from rbcnb._utils.dask_cluster import ask_all_workers, connect, shared_folder_probe
-from rbcnb._utils.errors import DeadWorkerError, InputError, UnfinishedError, WeightsError
+from rbcnb._utils.errors import DeadWorkerError, InputError, UnfinishedError, WeightsError, is_want_of_memory
 from rbcnb._utils.files import atomic_write, bytes_digest, file_digest, folder_lock, inside
 from rbcnb._utils.parallel import run_all
 from rbcnb._utils.sealed import DIGEST, is_whole, read_sealed, seal, write_sealed
@@ -466,11 +466,9 @@ def _guarded(path: Path, work: Callable[..., Any], *arguments: Any) -> Any:
         return work(*arguments)
     except BatchError:
         raise
-    except (MemoryError, cv2.error) as error:
-        if isinstance(error, cv2.error) and "memory" not in str(error).lower():
-            return f"{path}: {error}"
-        return f"{path}: not enough memory; run fewer --jobs, use --upscale-where crops, or cut it into tiles"
     except Exception as error:  # whatever ails one file, the others are still to be done
+        if is_want_of_memory(error):
+            return f"{path}: not enough memory; run fewer --jobs, use --upscale-where crops, or cut it into tiles"
         message = str(error) or type(error).__name__
         return message if str(path) in message else f"{path}: {message}"
 
