@@ -42,9 +42,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return run(options)
     except Exception as error:
         if is_want_of_memory(error):
-            what = f"not enough memory{' to load a library' * isinstance(error, ImportError)} ({str(error) or type(error).__name__})"
-            remedy = "end other programs, give fewer --jobs, or use a machine with more"
-            print(f"rbcnb {options.command}: {what}; {remedy}. What is finished is kept", file=sys.stderr)
+            what = "not enough memory" + " to load a library" * isinstance(error, ImportError)
+            remedy = "end other programs, give fewer --jobs, or use a machine with more. What is finished is kept"
+            print(f"rbcnb {options.command}: {what} ({str(error) or type(error).__name__}); {remedy}", file=sys.stderr)
             return 1
         if isinstance(error, UnfinishedError | ValueError | OSError):  # of the last two are our errors of input
             print(f"rbcnb {options.command}: {error}", file=sys.stderr)

@@ -114,7 +114,8 @@ def test_a_small_address_space_ends_no_command_in_a_traceback(tmp_path):
     Image.new("RGB", (60, 50), "white").save(tmp_path / "a.png")
     code = (
         "import resource, sys\nresource.setrlimit(resource.RLIMIT_AS, (1_500_000_000,) * 2)\n"
-        f"from rbcnb.cli import main\nsys.exit(main(['segment', {str(tmp_path)!r}, '--out', {str(tmp_path / 'out')!r}]))"
+        "from rbcnb.cli import main\n"
+        f"sys.exit(main(['segment', {str(tmp_path)!r}, '--out', {str(tmp_path / 'out')!r}]))"
     )
     few_threads = dict.fromkeys(("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"), "1")
     done = subprocess.run(
