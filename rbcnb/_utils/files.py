@@ -5,7 +5,7 @@ import hashlib
 import os
 import platform
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -75,6 +75,15 @@ def file_digest(path: str | Path) -> str:
         return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=8)).hexdigest()
 
 
+def parts_digest(parts: Iterable[bytes]) -> str:
+    """Digest of *parts*, their order and where each ends: 16 hexadecimal digits."""
+    digest = hashlib.blake2b(digest_size=8)
+    for part in parts:
+        digest.update(len(part).to_bytes(8, "big"))
+        digest.update(part)
+    return digest.hexdigest()
+
+
 def inside(folder: str | Path, name: str) -> Path:
     """The path of *name* in *folder*, for names that come out of a file: such a file may be a stranger's.
 
@@ -84,7 +93,7 @@ def inside(folder: str | Path, name: str) -> Path:
     folder = Path(folder)
     path = folder / name
     parts = name.replace("\\", "/").split("/")
-    if not name or "\0" in name or Path(name).is_absolute() or ".." in parts or ":" in parts[0]:
+    if "\0" in name or Path(name).is_absolute() or {"", ".", ".."} & set(parts) or ":" in parts[0]:
         raise InputError(f"{folder}: holds the name {name!r:.200}, which leads out of that folder; do not trust it")
     if not path.resolve().is_relative_to(folder.resolve()):
         raise InputError(f"{path}: is a link that leads out of {folder}; put the file itself there")

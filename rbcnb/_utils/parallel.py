@@ -1,6 +1,6 @@
 """The same function on many items, side by side: processes of this machine, or the workers of a Dask cluster."""
 
-import functools
+import os
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
@@ -41,10 +41,13 @@ def run_all(
 
         yield from run_on_cluster(client, function, items, shared=shared)
         return
-    run_one = _numbered if jobs == 1 else functools.partial(in_worker, _numbered)
-    work = (joblib.delayed(run_one)(function, number, item, *shared) for number, item in enumerate(items))
+    work = (joblib.delayed(_numbered)(function, number, item, *shared) for number, item in enumerate(items))
+    # A worker watches this process from its first moment: one that waits for its first item, or is still importing
+    # what that needs, would outlive it by minutes.
+    watch = {} if jobs == 1 else {"initializer": die_with_parent, "initargs": (os.getpid(),)}
     # One by one: of quick items joblib would make batches, and keep what is done until the last of one is.
-    results = joblib.Parallel(n_jobs=jobs, return_as="generator_unordered", batch_size=1, max_nbytes="1M")(work)
+    options = {"return_as": "generator_unordered", "batch_size": 1, "max_nbytes": "1M"}
+    results = joblib.Parallel(n_jobs=jobs, **options, **watch)(work)
     try:
         for number, result in results:  # noqa: UP028 with "yield from", their end would come before ours and warn
             yield number, result
@@ -56,11 +59,13 @@ def run_all(
             results.close()
 
 
+def run_in_order(
+    function: Callable[..., Any], items: Sequence[Any], *, shared: Sequence[Any] = (), jobs: int = 1
+) -> list[Any]:
+    """``function(item, *shared)`` of all *items*, in their order; arguments and errors as of `run_all`."""
+    results = dict(run_all(function, items, shared=shared, jobs=jobs))
+    return [results[number] for number in range(len(items))]
+
+
 def _numbered(function: Callable[..., Any], number: int, item: Any, *shared: Any) -> tuple[int, Any]:
     return number, function(item, *shared)
-
-
-def in_worker(function: Callable[..., Any], *arguments: Any) -> Any:
-    """``function(*arguments)`` in a worker process that ends with its parent."""
-    die_with_parent()
-    return function(*arguments)

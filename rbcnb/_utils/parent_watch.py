@@ -10,16 +10,15 @@ CHECK_EVERY_S = 1.0
 
 
 @functools.cache
-def die_with_parent(parent: int | None = None) -> None:
+def die_with_parent(parent: int) -> None:
     """Ends this process soon after its parent has died, even killed outright; call it once or often.
 
     It ends by SIGTERM, so that a handler of this process can end what it has started itself. joblib's workers would
     outlive a parent that was killed: they would train on for hours, and then wait for ever.
 
     Args:
-        parent: the parent's process number, where it may have died before this process could ask for it.
+        parent: the parent's process number: it may have died before this process could ask for it.
     """
-    parent = os.getppid() if parent is None else parent
 
     def watch() -> None:
         while os.getppid() == parent:

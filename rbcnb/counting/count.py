@@ -28,7 +28,8 @@ from PIL import ImageColor
 
 from rbcnb import __version__
 from rbcnb._utils.code_digest import code_digest
-from rbcnb._utils.files import atomic_write
+from rbcnb._utils.files import atomic_write, file_digest
+from rbcnb._utils.sealed import read_sealed, write_sealed
 from rbcnb.columns import BORDER, PRED, SMEAR, UNSURE, prob_columns, readable
 from rbcnb.counting.abstention import call_cells
 from rbcnb.counting.class_doubts import class_doubts
@@ -48,7 +49,7 @@ from rbcnb.segmentation.batch import (
     segment_files,
 )
 from rbcnb.segmentation.cost import segmentation_cost
-from rbcnb.segmentation.overlay import PALE, Rings, draw_rings, overlay_shows, save_overlay
+from rbcnb.segmentation.overlay import PALE, Rings, draw_rings, save_overlay
 from rbcnb.segmentation.segment import FinderSpec
 from rbcnb.smears.images import expand_inputs, read_image
 from rbcnb.smears.segmented import CELLS_CSV, SMEARS_CSV
@@ -201,10 +202,14 @@ def _refuse_occupied(out: Path, images: Sequence[Path]) -> None:
     if (out / CELLS_CSV).exists() and not (out / _COUNT_JSON).exists():
         raise BatchError(f"{out}: holds cells of rbcnb segment, which this would write over; choose another --out")
     try:
-        counted = set(pd.read_csv(out / SMEARS_CSV, dtype=str, usecols=[SMEAR])[SMEAR])
-    except (OSError, ValueError):  # none, or damaged
+        table = pd.read_csv(out / SMEARS_CSV, dtype=str, usecols=[SMEAR], keep_default_na=False)
+        others = sorted(set(table[SMEAR]) - {path.name for path in images})
+    except FileNotFoundError:
         return
-    if others := sorted(counted - {path.name for path in images}):
+    except (OSError, ValueError):  # damaged: it is made again, if no other smears than these were counted
+        counted = {path.stem for path in (out / "classified").glob("[!.]*.json")}
+        others = sorted(counted - {path.stem for path in images})
+    if others:
         more = f" and {len(others) - 3} more" if len(others) > 3 else ""
         raise BatchError(
             f"{out}: holds the count of other smears ({', '.join(others[:3])}{more}), which this would write over; "
@@ -310,7 +315,7 @@ class _Classifier:
         overlay = self.out / "overlays" / f"{path.stem}.jpg"
         code = code_digest("evaluation", "training", "counting")
         key = hashlib.sha256(f"{image.key} {self.model.digest} {code}".encode()).hexdigest()
-        saved = _saved(part, key) if overlay_shows(overlay, key) else None
+        saved = _saved(part, key, overlay)
         if saved is None:
             probabilities, facts = self._classify(path, cells)
         else:
@@ -325,10 +330,9 @@ class _Classifier:
                 warnings.simplefilter("ignore")  # they are among the batch's notes
                 pixels = read_image(path)
             picture = draw_overlay(pixels, table, self.model.card.classes, note=facts[WARNING], read=read)
-            save_overlay(overlay, picture, key)
-            with atomic_write(part) as temporary:
-                saved = {"key": key, "facts": facts, "probabilities": probabilities.tolist()}
-                temporary.write_text(json.dumps(saved), encoding="utf-8")
+            save_overlay(overlay, picture)
+            saved = {"key": key, "facts": facts, "probabilities": probabilities.tolist()}
+            write_sealed(part, saved | {"overlay": file_digest(overlay)})
         self.done[path.name] = table, self._told(path.name, table, facts, image.facts)
         return table
 
@@ -372,9 +376,9 @@ class _Classifier:
         }
 
 
-def _saved(part: Path, key: str) -> dict[str, Any] | None:
-    try:
-        saved = json.loads(part.read_text(encoding="utf-8"))
-        return saved if saved["key"] == key and {"facts", "probabilities"} <= set(saved) else None
-    except (OSError, ValueError, KeyError, TypeError):  # none, or damaged: the smear is classified again
+def _saved(part: Path, key: str, overlay: Path) -> dict[str, Any] | None:
+    """What is kept of a smear that was classified; None where that, or its picture, is not what was written then."""
+    saved = read_sealed(part)
+    if not saved or saved.get("key") != key or not overlay.is_file() or saved.get("overlay") != file_digest(overlay):
         return None
+    return saved

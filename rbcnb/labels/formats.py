@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from rbcnb._utils.files import atomic_write
+from rbcnb._utils.files import atomic_write, inside
 from rbcnb._utils.read_files import read_array, read_table, shown
 from rbcnb.columns import CELL, CROP, FOUND, LABEL, SMEAR, X, Y
 from rbcnb.smears.chula import CHULA_TYPES, read_chula_labels
@@ -74,8 +74,8 @@ def read_class_folder(folder: str | Path) -> pd.DataFrame:
     """
     folder = Path(folder)
     rows: dict[tuple[str, int], Path] = {}
-    classes = [inside for inside in folder.iterdir() if inside.is_dir() and not inside.name.startswith(".")]
-    for path in sorted(path for inside in classes for path in inside.iterdir()):
+    classes = [path for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")]
+    for path in sorted(path for place in classes for path in place.iterdir()):
         if path.name.startswith(".") or path.name in ("Thumbs.db", "desktop.ini"):
             continue
         named = _PICTURE.fullmatch(path.name)
@@ -162,12 +162,12 @@ def pictures_of(labels: pd.DataFrame, folder: Path) -> dict[int, Path | np.ndarr
 
 def found_crop(folder: Path, smear: str, cell: int) -> Path:
     """Where `rbcnb segment` writes the picture of a cell."""
-    return folder / "crops" / Path(smear).stem / f"{cell:04d}.png"
+    return inside(folder / "crops", Path(smear).stem) / f"{cell:04d}.png"
 
 
 def added_crop(folder: Path, smear: str, cell: int) -> Path:
     """Where the labeller writes the picture of a cell that a reader added: apart, as ``crops`` are those found."""
-    return folder / "added" / Path(smear).stem / f"{cell:04d}.png"
+    return inside(folder / "added", Path(smear).stem) / f"{cell:04d}.png"
 
 
 def read_cells(path: Path, *more: str) -> pd.DataFrame:

@@ -21,7 +21,6 @@ written, as is ``time`` where none is given. Files are CSV, see `rbcnb.labels.lo
 """
 
 import math
-import re
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime
@@ -35,6 +34,7 @@ import pandas as pd
 from rbcnb._utils.spreadsheet import FORMULA_FAULT, as_text, is_formula
 from rbcnb.columns import CELL, COMMENT, KIND, LABEL, RADIUS, READER, REVISION, SESSION, SMEAR, TIME, UNSURE, X, Y
 from rbcnb.labels.logbook import COLUMNS, LogbookError, append_rows, read_rows
+from rbcnb.smears.smear_names import UNFIT
 
 READINGS_CSV = "readings.csv"  # in a run's folder, or beside the cells.csv of `rbcnb segment`
 SECOND_LOOK_CSV = "second_look.csv"  # in a run's folder: apart, as it must change no label of the test
@@ -43,7 +43,6 @@ KINDS = (NAMED, UNSURE, STRUCK, SKIPPED, UNDONE)
 _NUMBERS = (X, Y, RADIUS)
 _TEXTS = (SMEAR, LABEL, KIND, READER, SESSION, COMMENT)
 _TIME_FORMAT = "%Y-%m-%dT%H:%M:%S.%fZ"
-_UNFIT = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]+")  # line breaks, other controls, broken text
 
 
 class ReadingError(LogbookError):
@@ -180,8 +179,8 @@ def _usual_text(name: str, value: object, now: datetime) -> str | None:
     if name == TIME:
         return _time_text(now if value is None or pd.isna(value) else value)
     text = "" if pd.isna(value) else str(value).strip()
-    text = _UNFIT.sub(" ", text) if name == COMMENT else text
-    return None if _UNFIT.search(text) else text
+    text = UNFIT.sub(" ", text) if name == COMMENT else text
+    return None if UNFIT.search(text) else text
 
 
 def _time_text(time: datetime) -> str:
@@ -191,9 +190,9 @@ def _time_text(time: datetime) -> str:
 def _row(reading: Reading, where: str, now: datetime) -> list[str]:
     """The fields of *reading* as they are written; *where* names file and reading in errors."""
     texts = {name: str(getattr(reading, name)).strip() for name in _TEXTS}
-    texts[COMMENT] = as_text(_UNFIT.sub(" ", texts[COMMENT]))
+    texts[COMMENT] = as_text(UNFIT.sub(" ", texts[COMMENT]))
     for name, text in texts.items():
-        if _UNFIT.search(text):
+        if UNFIT.search(text):
             raise ReadingError(f"{where} has {name} {text!r}, with a line break or what is no text; take that out")
         if is_formula(text):
             raise ReadingError(f"{where} has {name} {text!r}; {FORMULA_FAULT}")

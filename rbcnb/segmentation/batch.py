@@ -8,7 +8,8 @@ DIR/scale.json           the diameter of a typical cell in each folder of images
 DIR/masks/<smear>.png    the area of each cell: 16-bit, 1 for cell 0 and so on, where they are asked for
 DIR/overlays/<smear>.jpg the image with a ring around each cell and any notes below, where they are asked for
 DIR/errors.csv           file, message: what could not be segmented; absent if all went well
-DIR/parts/<smear>.json   the cells of one finished image, and a key over its bytes, the settings and the code
+DIR/parts/<smear>.json   the cells of one finished image; a key over its bytes, the settings and the code; digests of
+                         itself, the crops and the pictures, so that nothing damaged is taken for finished
 
 A later run adds its images to the tables, or does them anew; what was there before stays. Images of one folder are
 taken for one microscope's: the learned finder keeps to one diameter for all of them, but for
@@ -23,7 +24,7 @@ import os
 import platform
 import shutil
 import warnings
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
 from functools import cache
@@ -38,18 +39,20 @@ from tqdm import tqdm
 
 from rbcnb._utils.code_digest import code_digest, installed_versions
 from rbcnb._utils.dask_cluster import ask_all_workers, connect, shared_folder_probe
-from rbcnb._utils.errors import DeadWorkerError, InputError, UnfinishedError, WeightsError
-from rbcnb._utils.files import atomic_write, file_digest, folder_lock
+from rbcnb._utils.errors import DeadWorkerError, InputError, UnfinishedError, WeightsError, is_want_of_memory
+from rbcnb._utils.files import atomic_write, file_digest, folder_lock, inside, parts_digest
 from rbcnb._utils.parallel import run_all
+from rbcnb._utils.sealed import DIGEST, is_whole, read_sealed, seal, write_sealed
 from rbcnb._utils.spreadsheet import without_formulas
-from rbcnb.columns import BORDER, FOUND, SMEAR
+from rbcnb.columns import BORDER, CELL, FOUND, RADIUS, SMEAR, X, Y
 from rbcnb.segmentation import upscaling, waifu2x
 from rbcnb.segmentation.learned import read_maps, typical_diameter
 from rbcnb.segmentation.masks import cell_masks, save_masks
-from rbcnb.segmentation.overlay import draw_overlay, overlay_shows, save_overlay
+from rbcnb.segmentation.overlay import draw_overlay, save_overlay
 from rbcnb.segmentation.segment import FinderSpec, finder_spec, segment_smear
 from rbcnb.smears.images import SmearError, decode_image, expand_inputs, image_bytes, read_image
-from rbcnb.smears.segmented import CELLS_CSV, DIAMETER, FILE, FINDER_JSON, SMEARS_CSV
+from rbcnb.smears.segmented import CELLS_CSV, DIAMETER, FILE, FINDER_JSON, NOTE, SMEARS_CSV, read_tables
+from rbcnb.smears.smear_names import shown
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -57,13 +60,15 @@ if TYPE_CHECKING:
 # Pixels may depend on them.
 _LIBRARIES = ("ncnn", "numpy", "opencv-python", "opencv-python-headless", "pillow", "tifffile")
 SCALE_JSON = "scale.json"
-_SCALE_FACTS = {"finder", "images", "looked_at", "read", "unlike", "diameter_px"}
+_SCALE_FACTS = {"finder", "images", "looked_at", "read", "unlike", "diameter_px", DIGEST}
 _MOST_LOOKED_AT = 25  # images of a folder, spread over it, that tell its diameter
 _FEWEST_LOOKED_AT = 3
-READ, NOTE = "read", "note"
+READ = "read"
 PICTURES = {"overlays": ".jpg", "masks": ".png"}  # name of the folder -> ending of its files
 # The columns of smears.csv.
 FACTS = (SMEAR, "cells", DIAMETER, READ, "trust", "explained", "stained", "dark_field", NOTE, FILE)
+_PART = {"key", "image", "notes", "facts", "cells", "crops", "pictures"}  # of what is kept of an image
+_SAME_PX = 0.001  # circles that differ less are the same: tables are rounded
 CROP_SCALE = "crop_scale"  # pixels of the crop per pixel of the smear
 COLUMNS = (*FOUND, BORDER, CROP_SCALE)
 
@@ -133,7 +138,8 @@ def segment_files(
     pictures : of "overlays" (each image with its cells ringed) and "masks" (of the learned finder alone); those that an
         earlier run made of the same cells stay.
     settled : names of smears whose cells people have read: where *out* has them from other settings or another version,
-        they stay, so that a cell's number goes on meaning that cell, and this is noted.
+        they stay, so that a cell's number goes on meaning that cell, and this is noted. Where they are damaged, and
+        other cells are found now, that is the image's error.
     replace_cells : do anew even those, and take the place of another image of the same name.
 
     Raises BatchError when *out* cannot be written to, another batch works there, it has images that were done with
@@ -155,7 +161,7 @@ def segment_files(
                 _clear_away(out)
                 earlier = _Tables()
                 if finish is None:
-                    earlier = _Tables.load(out)
+                    earlier = _Tables.load(out, images)
                     again = {path.name for path in images} - (set() if replace_cells else set(settled))
                     _keep_finder(out, spec, earlier.without(again).smears)
                 specs = [spec] * len(images)
@@ -163,9 +169,10 @@ def segment_files(
                     expected, doubts = _expected_diameters(images, out, jobs=jobs, client=client)
                     specs = [replace(spec, expected_px=expected.get(path.parent)) for path in images]
                     notes = [*notes, *doubts]
-                done = _Done(out, tuple(pictures), frozenset(settled), replace_cells)
+                done = _Done(out, tuple(pictures), earlier.namesakes(images), earlier.read(settled), replace_cells)
                 report = _segment_images(images, errors, done, specs, earlier, jobs=jobs, client=client, finish=finish)
-                return replace(report, notes=(*notes, *report.notes))
+                noted = tuple((shown(file), shown(message)) for file, message in (*notes, *report.notes))
+                return replace(report, notes=noted)
     except BlockingIOError as error:
         raise BatchError(str(error)) from error
     except DeadWorkerError as error:
@@ -174,7 +181,7 @@ def segment_files(
             "fewer --jobs, or cut the largest images into tiles"
         ) from error
     except OSError as error:
-        raise _unwritable(out, error) from error
+        raise _no_place(out, error) from error
 
 
 def _expected_diameters(
@@ -192,19 +199,19 @@ def _expected_diameters(
     by_folder: dict[Path, list[Path]] = {}
     for image in images:
         by_folder.setdefault(image.parent, []).append(image)
-    for folder, inside in by_folder.items():
+    for folder, images_there in by_folder.items():
         name = str(folder.absolute())
         entry = scales.get(name)
-        if entry is not None and (entry["diameter_px"] is not None or entry["images"] == len(inside)):
+        if entry is not None and (entry["diameter_px"] is not None or entry["images"] == len(images_there)):
             continue
-        if len(inside) < _FEWEST_LOOKED_AT:
+        if len(images_there) < _FEWEST_LOOKED_AT:
             scales.pop(name, None)
             continue
-        step = max(1.0, len(inside) / _MOST_LOOKED_AT)
-        chosen = [inside[int(i * step)].absolute() for i in range(min(len(inside), _MOST_LOOKED_AT))]
+        step = max(1.0, len(images_there) / _MOST_LOOKED_AT)
+        chosen = [images_there[int(i * step)].absolute() for i in range(min(len(images_there), _MOST_LOOKED_AT))]
         looked_at = run_all(_try_diameter, chosen, shared=(), jobs=min(jobs, len(chosen)), client=client)
-        facts = {"finder": weights, "images": len(inside), "looked_at": len(chosen)}
-        scales[name] = facts | _common_diameter([diameter for _, diameter in looked_at])
+        facts = {"finder": weights, "images": len(images_there), "looked_at": len(chosen)}
+        scales[name] = seal(facts | _common_diameter([diameter for _, diameter in looked_at]))
     if scales != known:
         with atomic_write(path) as part:
             part.write_text(json.dumps(scales, indent=1) + "\n", encoding="utf-8")
@@ -229,10 +236,8 @@ def _known_scales(path: Path) -> dict[str, dict[str, Any]]:
         return {}
     whole = {}
     for name, entry in saved.items() if isinstance(saved, dict) else ():
-        if isinstance(entry, dict) and set(entry) == _SCALE_FACTS:
-            diameter_px = entry["diameter_px"]
-            if diameter_px is None or (isinstance(diameter_px, int | float) and 0 < diameter_px < float("inf")):
-                whole[name] = entry
+        if is_whole(entry) and set(entry) == _SCALE_FACTS:
+            whole[name] = entry
     return whole
 
 
@@ -276,8 +281,21 @@ class _Done:
 
     out: Path
     pictures: tuple[str, ...]
-    settled: frozenset[str]
+    namesakes: dict[str, str]  # image of this run -> one of another name in the tables that has its place in *out*
+    settled: dict[str, np.ndarray | None]  # smear that people have read -> its circles [N, 3] by cells.csv, if there
     replace_cells: bool
+
+    def part(self, path: Path) -> Path:
+        """What is kept of an image that is finished."""
+        return self.out / "parts" / f"{path.stem}.json"
+
+    def crops(self, path: Path) -> Path:
+        """The folder of its crops."""
+        return self.out / "crops" / path.stem
+
+    def picture(self, path: Path, name: str) -> Path:
+        """A picture of it, of ``PICTURES``."""
+        return self.out / name / f"{path.stem}{PICTURES[name]}"
 
 
 @dataclass(frozen=True, eq=False)
@@ -288,33 +306,45 @@ class _Tables:
     smears: pd.DataFrame | None = None
 
     @classmethod
-    def load(cls, out: Path) -> "_Tables":
-        """Those in *out*; none where one of them is not there.
+    def load(cls, out: Path, images: Iterable[Path]) -> "_Tables":
+        """Those in *out*; none where there are none, or where *images*, which are about to be done, are all it has.
 
         Raises:
-            BatchError: they are damaged.
+            BatchError: one of them is damaged or missing, and rows of other images would be lost.
         """
-        tables = []
-        for name, columns in ((CELLS_CSV, FOUND), (SMEARS_CSV, (SMEAR, "cells"))):
-            path = out / name
-            try:
-                table = pd.read_csv(
-                    path, dtype={SMEAR: str, NOTE: str, FILE: str}, keep_default_na=False, na_values=[""]
-                )
-            except FileNotFoundError:
-                return cls()
-            except ValueError as error:  # of pandas' own kinds, or of decoding
-                raise BatchError(f"{path}: cannot be read ({error}); mend it, or choose another --out") from None
-            if missing := [column for column in columns if column not in table]:
-                raise BatchError(f"{path}: row 1 lacks {', '.join(missing)}; mend it, or choose another --out")
-            tables.append(table)
-        return cls(*tables)
+        if not any((out / name).exists() for name in (CELLS_CSV, SMEARS_CSV)):
+            return cls()
+        try:
+            cells, smears = read_tables(out, columns=(SMEAR, "cells"))
+            return cls(cells, smears)
+        except SmearError as error:
+            finished = {path.stem for path in (out / "parts").glob("[!.]*.json")}
+            if others := sorted(finished - {path.stem for path in images}):
+                more = f" and {len(others) - 3} more" if len(others) > 3 else ""
+                raise BatchError(f"{error} (also {', '.join(others[:3])}{more})") from None
+            return cls()
 
-    def without(self, names: Collection[str]) -> "_Tables":
-        """The rows of other smears than *names*."""
+    def namesakes(self, images: Iterable[Path]) -> dict[str, str]:
+        """Names of *images* -> another name that has the same place, endings aside."""
+        known = {Path(name).stem: name for name in ([] if self.smears is None else self.smears[SMEAR])}
+        return {path.name: name for path in images if (name := known.get(path.stem, path.name)) != path.name}
+
+    def read(self, settled: Iterable[str]) -> dict[str, np.ndarray | None]:
+        """Names in *settled* -> the circles of their cells, by number; None where no table has that smear."""
+        if self.cells is None:
+            return dict.fromkeys(settled)
+        circles = self.cells[self.cells[SMEAR].isin(settled)].sort_values(CELL)
+        by_smear = {name: rows[[X, Y, RADIUS]].to_numpy(float) for name, rows in circles.groupby(SMEAR)}
+        known = dict.fromkeys(self.smears[SMEAR], np.empty((0, 3))) | by_smear
+        return {name: known.get(name) for name in settled}
+
+    def without(self, names: Iterable[str]) -> "_Tables":
+        """The rows of other smears than *names* and those that had their place."""
         if self.cells is None:
             return self
-        return _Tables(*(table[~table[SMEAR].isin(names)] for table in (self.cells, self.smears)))
+        places = {Path(name).stem for name in names}
+        stay = [name for name in self.smears[SMEAR] if Path(name).stem not in places]
+        return _Tables(*(table[table[SMEAR].isin(stay)] for table in (self.cells, self.smears)))
 
 
 def _keep_finder(out: Path, spec: FinderSpec, staying: pd.DataFrame | None) -> None:
@@ -381,6 +411,7 @@ def _segment_images(
             notes += [(str(path), note) for note in outcome.notes]
             n_resumed += outcome.resumed
 
+    errors = [(shown(file), shown(message)) for file, message in errors]
     columns = list(tables[0].columns) if tables else list(COLUMNS)
     cells = _stacked(tables, columns)
     smears = pd.DataFrame(facts, columns=list(FACTS))
@@ -396,7 +427,7 @@ def _segment_images(
         else:
             (out / "errors.csv").unlink(missing_ok=True)
     except OSError as error:
-        raise _unwritable(out, error) from error
+        raise _no_place(out, error) from error
     n_kept = 0 if kept.smears is None else len(kept.smears)
     return BatchReport(len(tables), n_resumed, len(cells), tuple(errors), tuple(notes), out / CELLS_CSV, smears, n_kept)
 
@@ -436,41 +467,41 @@ def _guarded(path: Path, work: Callable[..., Any], *arguments: Any) -> Any:
         return work(*arguments)
     except BatchError:
         raise
-    except (MemoryError, cv2.error) as error:
-        if isinstance(error, cv2.error) and "memory" not in str(error).lower():
-            return f"{path}: {error}"
-        return f"{path}: not enough memory; run fewer --jobs, use --upscale-where crops, or cut it into tiles"
     except Exception as error:  # whatever ails one file, the others are still to be done
+        if is_want_of_memory(error):
+            return f"{path}: not enough memory; run fewer --jobs, use --upscale-where crops, or cut it into tiles"
         message = str(error) or type(error).__name__
         return message if str(path) in message else f"{path}: {message}"
 
 
 def _segment_image(path: Path, spec: FinderSpec, done: _Done) -> ImageCells:
-    out = done.out
-    part, crops = out / "parts" / f"{path.stem}.json", out / "crops" / path.stem
-    wanted = {name: out / name / f"{path.stem}{suffix}" for name, suffix in PICTURES.items() if name in done.pictures}
+    out, part, crops = done.out, done.part(path), done.crops(path)
     data = image_bytes(path)
     key, image_digest = image_key(data, path.name, spec), hashlib.sha256(data).hexdigest()
-    saved = None if done.replace_cells else _load_part(part)
-    if saved and (saved["facts"][SMEAR] != path.name or saved.get("image", image_digest) != image_digest):
-        raise SmearError(
-            f"{path}: {out} has another image of that name, {saved['facts'][SMEAR]}; rename one of them, choose "
-            "another --out, or say --replace"
-        )
-    finished = load_finished(part, crops, key)
-    if finished is None and saved and path.name in done.settled:
-        finished = load_finished(part, crops, saved["key"])
-        if finished is not None:
+    saved, keeps = _load_part(part), path.name in done.settled and not done.replace_cells
+    if not done.replace_cells:
+        place = saved["facts"][SMEAR] if saved else done.namesakes.get(path.name, path.name)
+        if place != path.name or (saved and saved["image"] != image_digest):
+            raise SmearError(
+                f"{path}: {out} has another image of that name, {place}; rename one of them, choose another --out, or "
+                "say --replace"
+            )
+    finished = None if saved is None else _finished(saved, crops)
+    if finished and finished.key != key:
+        if keeps:
             note = (
                 "found with other settings or another version, and kept, as people have read its cells; --replace finds"
             )
             finished.notes.append(f"{note} them anew")
-    if finished is not None:
-        if missing := {name: file for name, file in wanted.items() if not overlay_shows(file, key)}:
+        else:
+            finished = None
+    if finished:
+        wanted = [name for name in PICTURES if _is_wanted(done.picture(path, name), name, saved, done.pictures)]
+        if wanted:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # they are among the notes already
                 image = decode_image(data, path)
-            _write_pictures(missing, out, image, finished)
+            _write_pictures(wanted, done, path, image, finished, saved)
         return finished
 
     with warnings.catch_warnings(record=True) as caught:
@@ -486,38 +517,71 @@ def _segment_image(path: Path, spec: FinderSpec, done: _Done) -> ImageCells:
     table = found.cells.assign(**{SMEAR: path.name, CROP_SCALE: spec.size_px / found.diameter_px})
     rest = [name for name in table.columns if name not in (*FOUND, CROP_SCALE)]
     table = table[[*FOUND, *rest, CROP_SCALE]]
+    if keeps:
+        _refuse_other_cells(path, part, table, done.settled[path.name])
     saved = {"key": key, "image": image_digest, "notes": notes, "facts": facts, "cells": table.to_dict("list")}
     try:
         # The part says "finished", so it goes first and comes last.
         part.unlink(missing_ok=True)
-        for name, suffix in PICTURES.items():  # they show the cells of before
-            (out / name / f"{path.stem}{suffix}").unlink(missing_ok=True)
-        write_crops(crops, found.crops)
-        with atomic_write(part) as temporary:
-            temporary.write_text(json.dumps(saved), encoding="utf-8")
+        for name in PICTURES:  # they show the cells of before
+            done.picture(path, name).unlink(missing_ok=True)
+        saved |= {"crops": write_crops(crops, found.crops), "pictures": {}}
+        write_sealed(part, saved)
     except OSError as error:
-        raise _unwritable(out, error) from error
-    result = ImageCells(table, facts, notes, False, key)
-    _write_pictures(wanted, out, image, result)
+        raise _unwritable(path, out, error) from error
+    result = ImageCells(table, facts, list(notes), False, key)
+    if done.pictures:
+        _write_pictures(done.pictures, done, path, image, result, saved)
     return result
 
 
-def _write_pictures(wanted: dict[str, Path], out: Path, image: np.ndarray, result: ImageCells) -> None:
+def _refuse_other_cells(path: Path, part: Path, found: pd.DataFrame, read: np.ndarray | None) -> None:
+    """Raises SmearError where people have *read* cells [N, 3] other than those *found* now: numbers mean cells."""
+    if read is None and not part.exists():
+        return  # the readings came from elsewhere, before the cells
+    circles = found[[X, Y, RADIUS]].to_numpy(float)
+    if read is None or len(read) != len(found) or not np.allclose(circles, read, rtol=0, atol=_SAME_PX):
+        raise SmearError(
+            f"{path}: people have read its cells, but what was kept of them ({part.name} in {part.parent}, or its "
+            "crops) is damaged or of an earlier version, and other cells are found now; put those files back from a "
+            "copy, or find the cells anew with --replace, after which they are to be read again"
+        )
+
+
+def _is_wanted(file: Path, name: str, saved: dict[str, Any], pictures: Collection[str]) -> bool:
+    """Whether a picture is to be made: it is asked for and was not written, or it is no longer what was written."""
+    written = saved["pictures"].get(name)
+    if written is None or not file.is_file():
+        return name in pictures
+    return written != file_digest(file)
+
+
+def _write_pictures(
+    names: Iterable[str], done: _Done, path: Path, image: np.ndarray, result: ImageCells, saved: dict[str, Any]
+) -> None:
+    """Writes pictures of a finished image, and their digests into what is *saved* of it."""
+    digests = dict(saved["pictures"])
     try:
-        if "overlays" in wanted:
-            save_overlay(wanted["overlays"], draw_overlay(image, result.cells, note=result.facts[NOTE]), result.key)
-        if "masks" in wanted:
-            masks = np.zeros(image.shape[:2], np.int32)
-            if len(result.cells):
-                seen = 255 - image if result.facts["dark_field"] else image
-                red_cell = read_maps(seen, diameter_px=result.facts["diameter_px"])["red_cell"]
-                masks = cell_masks(result.cells, red_cell, image.shape[:2])
-            try:
-                save_masks(wanted["masks"], masks, result.key)
-            except ValueError as error:  # too many cells: the table of them stands all the same
-                result.notes.append(f"its masks are not written: {error}")
+        for name in names:
+            file = done.picture(path, name)
+            if name == "overlays":
+                save_overlay(file, draw_overlay(image, result.cells, note=result.facts[NOTE]))
+            else:
+                masks = np.zeros(image.shape[:2], np.int32)
+                if len(result.cells):
+                    seen = 255 - image if result.facts["dark_field"] else image
+                    red_cell = read_maps(seen, diameter_px=result.facts["diameter_px"])["red_cell"]
+                    masks = cell_masks(result.cells, red_cell, image.shape[:2])
+                try:
+                    save_masks(file, masks)
+                except ValueError as error:  # too many cells: the table of them stands all the same
+                    result.notes.append(f"its masks are not written: {error}")
+                    file.unlink(missing_ok=True)
+                    continue
+            digests[name] = file_digest(file)
+        write_sealed(done.part(path), saved | {"pictures": digests})
     except OSError as error:
-        raise _unwritable(out, error) from error
+        raise _unwritable(path, done.out, error) from error
 
 
 def image_key(data: bytes, name: str, spec: FinderSpec) -> str:
@@ -552,25 +616,28 @@ def _stamp() -> list[Any]:
     return [code_digest("smears", "segmentation"), installed_versions(_LIBRARIES)]
 
 
-def load_finished(part: Path, crops: Path, key: str) -> ImageCells | None:
-    """What an earlier run made, if of the same image and settings, and if all its crops are still there."""
-    saved = _load_part(part)
-    if saved is None or saved["key"] != key:
+def _finished(saved: dict[str, Any], crops: Path) -> ImageCells | None:
+    """What an earlier run *saved* of an image, if its *crops* are still those that it wrote."""
+    table = pd.DataFrame(saved["cells"])
+    if _crops_digest(crops, len(table)) != saved["crops"]:
         return None
-    table, facts, notes = saved["cells"], saved["facts"], saved["notes"]
-    present = {path.name for path in crops.glob("*.png")}
-    whole = present == {_crop_name(cell) for cell in range(len(table))}
-    return ImageCells(table, facts, notes, True, key) if whole else None
+    return ImageCells(table, dict(saved["facts"]), list(saved["notes"]), True, saved["key"])
 
 
 def _load_part(part: Path) -> dict[str, Any] | None:
-    """What an earlier run wrote of an image; None where it wrote nothing, or that is damaged."""
+    """What an earlier run wrote of an image; None where it wrote nothing, or that is no longer what it wrote."""
+    saved = read_sealed(part)
+    ours = saved and set(saved) >= _PART and Path(saved["facts"][SMEAR]).stem == part.stem  # not moved there
+    return saved if ours else None
+
+
+def _crops_digest(folder: Path, n_cells: int) -> str | None:
+    """Digest of all crops in *folder*; None where there are other ones than those of *n_cells* cells."""
+    names = [_crop_name(cell) for cell in range(n_cells)]
     try:
-        saved = json.loads(part.read_text(encoding="utf-8"))
-        facts = dict(saved["facts"])
-        whole = {"cells": pd.DataFrame(saved["cells"]), "facts": facts, "notes": list(saved["notes"])}
-        return saved | whole if isinstance(saved["key"], str) and SMEAR in facts else None
-    except (OSError, ValueError, KeyError, TypeError):
+        there = {entry.name for entry in os.scandir(folder) if entry.name.endswith(".png") and entry.is_file()}
+        return parts_digest((folder / name).read_bytes() for name in names) if there == set(names) else None
+    except OSError:
         return None
 
 
@@ -579,46 +646,71 @@ def image_groups(out: Path, smears: Iterable[str]) -> dict[str, str]:
     first: dict[str, str] = {}
     groups = {}
     for name in smears:
-        part = _load_part(out / "parts" / f"{Path(name).stem}.json") or {}
+        part = _load_part(_part_of(out, name)) or {}
         groups[name] = first.setdefault(part.get("image", name), name)
     return groups
 
 
 def read_crops(out: Path, smear: str, n_cells: int, size_px: int) -> np.ndarray:
-    """The crops [N, S, S, 3] uint8 RGB that a batch wrote into *out* for the image file called *smear*.
+    """The first *n_cells* crops [N, S, S, 3] uint8 RGB that a batch wrote into *out* for the image file *smear*.
 
     Raises:
-        SmearError: one is missing, damaged or of another size.
+        SmearError: they are not those that it wrote, or of another size.
+        InputError: *smear* is no name of an image.
     """
-    folder = out / "crops" / Path(smear).stem
+    part, folder = _part_of(out, smear), inside(out / "crops", Path(smear).stem)
+    again = f"run rbcnb segment over {smear} again"
+    saved = _load_part(part)
+    if saved is None or (n_all := len(pd.DataFrame(saved["cells"]))) < n_cells:
+        raise SmearError(f"{part}: missing, damaged, or of an earlier version; {again}")
+    if _crops_digest(folder, n_all) != saved["crops"]:
+        raise SmearError(f"{folder}: a crop is missing, or not the one that was written there; {again}")
     crops = np.empty((n_cells, size_px, size_px, 3), np.uint8)
     for cell in range(n_cells):
         path = folder / _crop_name(cell)
         crop = read_image(path)
         if crop.shape != crops.shape[1:]:
-            raise SmearError(f"{path}: is {crop.shape[1]} px wide, not {size_px}; run rbcnb segment over {smear} again")
+            raise SmearError(f"{path}: is {crop.shape[1]} px wide, not {size_px}; {again}")
         crops[cell] = crop
     return crops
 
 
-def write_crops(folder: Path, crops: np.ndarray) -> None:
-    """Replace *folder* by one with these crops, so that none of an earlier run is left among them."""
+def write_crops(folder: Path, crops: np.ndarray) -> str:
+    """Replace *folder* by one with these crops, so that none of an earlier run is left among them; their digest."""
     temporary = folder.with_name(f".{folder.name}.part")
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
-    for cell, crop in enumerate(crops):
-        _, png = cv2.imencode(".png", cv2.cvtColor(crop, cv2.COLOR_RGB2BGR))
-        (temporary / _crop_name(cell)).write_bytes(png)  # OpenCV itself cannot write to every name on Windows
+
+    def written() -> Iterator[bytes]:
+        for cell, crop in enumerate(crops):
+            _, png = cv2.imencode(".png", cv2.cvtColor(crop, cv2.COLOR_RGB2BGR))
+            data = png.tobytes()
+            (temporary / _crop_name(cell)).write_bytes(data)  # OpenCV itself cannot write to every name on Windows
+            yield data
+
+    digest = parts_digest(written())
     if folder.exists():
         shutil.rmtree(folder)
     os.replace(temporary, folder)
+    return digest
+
+
+def _part_of(out: Path, smear: str) -> Path:
+    return inside(out / "parts", f"{Path(smear).stem}.json")
 
 
 def _crop_name(cell: int) -> str:
     return f"{cell:04d}.png"
 
 
-def _unwritable(out: Path, error: OSError) -> BatchError:
+def _unwritable(path: Path, out: Path, error: OSError) -> Exception:
+    """The error of the batch, or of the image *path* alone where the file system of *out* does not take its name."""
+    if error.errno in (errno.ENAMETOOLONG, errno.EILSEQ, errno.EINVAL):
+        return SmearError(f"{path}: no file of that name can be written in {out} ({error.strerror}); rename it")
+    return _no_place(out, error)
+
+
+def _no_place(out: Path, error: OSError) -> BatchError:
     mend = "free some space" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "check who may write there"
     return BatchError(
         f"{out}: cannot be written to ({error.strerror}); {mend}, or choose another --out. What is finished is kept: "

@@ -5,7 +5,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pandas as pd
-from PIL import Image, PngImagePlugin
+from PIL import Image
 
 from rbcnb._utils.files import atomic_write
 from rbcnb.columns import RADIUS, X, Y
@@ -46,18 +46,16 @@ def cell_masks(cells: pd.DataFrame, red_cell: np.ndarray, shape: tuple[int, int]
     return owner
 
 
-def save_masks(path: Path, masks: np.ndarray, key: str) -> None:
-    """Writes *masks* [H,W] as a 16-bit PNG that remembers *key*.
+def save_masks(path: Path, masks: np.ndarray) -> None:
+    """Writes *masks* [H,W] as a 16-bit PNG.
 
     Raises:
         ValueError: more than 65,535 cells.
     """
     if masks.max(initial=0) > np.iinfo(np.uint16).max:
         raise ValueError(f"{masks.max()} cells are more than a 16-bit mask can number; cut the smear into tiles")
-    info = PngImagePlugin.PngInfo()
-    info.add_text("comment", key)
     with atomic_write(path) as temporary:
-        Image.fromarray(masks.astype(np.uint16)).save(temporary, pnginfo=info)
+        Image.fromarray(masks.astype(np.uint16)).save(temporary)
 
 
 def _distance(circle: np.ndarray, window: tuple[slice, slice]) -> np.ndarray:

@@ -8,7 +8,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pandas as pd
-from PIL import Image, ImageDraw, ImageFont, UnidentifiedImageError
+from PIL import Image, ImageDraw, ImageFont
 
 from rbcnb._utils.files import atomic_write
 from rbcnb.columns import BORDER, RADIUS, SCORE, X, Y
@@ -100,20 +100,11 @@ def draw_rings(
     return picture
 
 
-def save_overlay(path: Path, picture: np.ndarray, key: str) -> None:
-    """Writes *picture* [H, W, 3] uint8 RGB as a JPEG that remembers the *key* of what it shows."""
+def save_overlay(path: Path, picture: np.ndarray) -> None:
+    """Writes *picture* [H, W, 3] uint8 RGB as a JPEG."""
     # To be looked at, not measured: JPEG is written many times faster than PNG. Thin rings need full colour.
     with atomic_write(path) as temporary:
-        Image.fromarray(picture).save(temporary, quality=92, subsampling=0, comment=key)
-
-
-def overlay_shows(path: Path, key: str) -> bool:
-    """Whether `save_overlay` or `save_masks` wrote *path* with this *key*."""
-    try:
-        with Image.open(path) as picture:
-            return picture.info.get("comment") in (key, key.encode())
-    except (OSError, UnidentifiedImageError):  # none, or damaged
-        return False
+        Image.fromarray(picture).save(temporary, quality=92, subsampling=0)
 
 
 def _factor(shape: tuple[int, ...], radius: float) -> float:

@@ -4,6 +4,8 @@ import io
 import re
 import threading
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import cv2
@@ -45,6 +47,7 @@ _SIGNATURES = {  # of files whose name does not say what they are -> the ending 
 }
 _PILLOW_LIMIT = threading.Lock()
 _ORIENTATION = 0x0112  # EXIF's tag
+_PIECE = 4_000_000  # pixels that are handed on at once
 
 
 def decode_image(data: bytes, path: str | Path) -> np.ndarray:
@@ -89,7 +92,7 @@ def _decode(data: bytes, path: Path, notes: list[str]) -> np.ndarray:
                 raise
             samples = _samples(data, path)
     if samples is None:
-        check_size(image.width, image.height, path)
+        check_size(image.width, image.height, path, len(data))
         if not is_tiff and (frames := getattr(image, "n_frames", 1)) > 1:
             notes.append(f"has {frames} {'pictures' if image.format == 'MPO' else 'frames'}, only the first is read")
         image, orientation = _whole(data, image, path, notes, orientation)
@@ -100,20 +103,38 @@ def _decode(data: bytes, path: Path, notes: list[str]) -> np.ndarray:
         if image.getextrema()[3][1] == 0:
             raise SmearError(f"{path}: every pixel is transparent; save it without an alpha channel")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-    image = image.convert("RGB")
+    if image.mode != "RGB":
+        image = image.convert("RGB")
     image.info.clear()  # of all that the file says beside its pixels only this is to be heeded
     image.getexif()[_ORIENTATION] = orientation
     ImageOps.exif_transpose(image, in_place=True)
-    return np.array(image)
+    return _pixels(image)
+
+
+def _pixels(image: Image.Image) -> np.ndarray:
+    """The pixels [H, W, 3] of an RGB image, piece by piece: Pillow itself would hold them three times meanwhile."""
+    pixels = np.empty((image.height, image.width, 3), np.uint8)
+    rows = max(1, _PIECE // max(1, image.width))
+    for top in range(0, image.height, rows):
+        bottom = min(top + rows, image.height)
+        pixels[top:bottom] = np.asarray(image.crop((0, top, image.width, bottom)))
+    return pixels
 
 
 def _open(data: bytes) -> Image.Image:
     Image.init()
     formats = [name for name in _FORMATS if name in Image.OPEN]  # AVIF came to Pillow late
-    with _PILLOW_LIMIT:  # Pillow's own limit is one number for all threads; ours is checked before a pixel is decoded
+    with _no_limit_of_pillow():
+        return Image.open(io.BytesIO(data), formats=formats)
+
+
+@contextmanager
+def _no_limit_of_pillow() -> Iterator[None]:
+    """Pillow's own limit is one number for all threads, and lower; ours is checked before a pixel is decoded."""
+    with _PILLOW_LIMIT:
         before, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
         try:
-            return Image.open(io.BytesIO(data), formats=formats)
+            yield
         finally:
             Image.MAX_IMAGE_PIXELS = before
 
@@ -127,7 +148,8 @@ def _whole(
         damage.check_png(data)
     elif image.format == "TIFF":
         tiff.check_strips(data)
-    image.load()
+    with _no_limit_of_pillow() if image.format == "TIFF" else nullcontext():  # it looks at its limit again, of a TIFF
+        image.load()
     if image.format in ("JPEG", "MPO") and (doubt := damage.check_jpeg(data)):
         notes.append(f"part of the image may be damaged ({doubt}); look at it, and copy it again from its source")
     orientation = orientation or image.getexif().get(_ORIENTATION)  # a PNG may say it behind its pixels
@@ -146,7 +168,9 @@ def _whole(
 def _samples(data: bytes, path: Path) -> np.ndarray:
     """The samples [H, W, C] of a TIFF's first page, for layouts that Pillow does not know."""
     try:
-        return tiff.first_page_samples(data)
+        return tiff.first_page_samples(data, path)
+    except (SmearError, MemoryError):
+        raise
     except Exception as error:  # as for Pillow, damage makes it raise all kinds
         if "imagecodecs" not in str(error):  # the package without which tifffile decodes few compressions
             raise SmearError(

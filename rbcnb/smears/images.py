@@ -15,10 +15,10 @@ from rbcnb._utils.errors import SmearError
 from rbcnb._utils.files import file_digest
 from rbcnb.columns import X, Y
 from rbcnb.smears.decode import EXPORT, IMAGE_SUFFIXES, UNREAD_SUFFIXES, decode_image, suffix_by_content
+from rbcnb.smears.smear_names import name_fault, shown
 
 COMMON_SUFFIXES = ".png, .jpg or .tif"  # to tell people what to save
 MAX_BYTES = 4_000_000_000  # of a file, which is read as a whole
-_LONGEST_NAME = 230  # bytes: file systems allow 255, and temporary names are longer than the file's own
 _MOST_NAMED = 10  # folders in a note
 _A_BATCH = "cells.csv"  # what a folder holds that `rbcnb segment` or `rbcnb count` filled
 
@@ -51,7 +51,7 @@ def read_image(path: str | Path) -> np.ndarray:
 def image_bytes(path: str | Path) -> bytes:
     """The bytes of an image file; raises ``SmearError`` where there are none."""
     path = Path(path)
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise SmearError(f"{path}: no such file; check the path")
     try:
         if (size := path.stat().st_size) > MAX_BYTES:
@@ -85,6 +85,9 @@ def unread_in(folder: Path, *, named: Iterable[Path] = ()) -> list[tuple[str, st
         if path.is_dir():
             if os.path.realpath(path) not in inputs and _holds_images(path):
                 within.append(path.name)
+        elif not path.is_file():
+            if suffix in IMAGE_SUFFIXES and not _dangles(path):
+                notes.append((str(path), "is not read: no file of data, but a pipe, a device or the like"))
         elif suffix in UNREAD_SUFFIXES:
             notes.append((str(path), f"is not read: images of this kind cannot be; {UNREAD_SUFFIXES[suffix]}"))
         elif suffix not in IMAGE_SUFFIXES and (meant := suffix_by_content(_first_bytes(path))):
@@ -106,18 +109,20 @@ def expand_inputs(
 
     Errors are what cannot be done, notes what is left alone: files of a folder that look like images but are not read,
     and folders within it. Files that share a name, endings aside and in whatever case, are all left out, with an error:
-    their cells could not be told apart.
+    their cells could not be told apart. So are files of a name that not every table can hold (`name_fault`).
     """
     files, errors, notes = [], [], []
     paths = [Path(path) for path in paths]
     for path in paths:
-        if path.is_dir():
+        if os.path.isdir(path):  # unlike Path's, it takes names that are too long for any file
             found, wrong, left = _in_folder(path, paths)
             files += found
             errors += wrong
             notes += left
-        elif path.exists():
+        elif os.path.isfile(path):
             files.append(path)
+        elif os.path.exists(path):
+            errors.append((str(path), "no file of data, but a pipe, a device or the like; name an image"))
         else:
             errors.append((str(path), "no such file or folder, or a link that leads nowhere; check the path"))
     namesakes: dict[str, dict[Path, Path]] = {}
@@ -129,8 +134,8 @@ def expand_inputs(
         first, *others = same.values()
         if others:
             errors += [(str(path), _namesake(path, others[0] if path is first else first)) for path in same.values()]
-        elif len(os.fsencode(first.stem)) > _LONGEST_NAME:
-            errors.append((str(first), f"its name is too long for a folder of crops; keep to {_LONGEST_NAME} bytes"))
+        elif fault := name_fault(first):
+            errors.append((str(first), fault))
         else:
             chosen.append(first)
     return chosen, errors, notes
@@ -156,6 +161,8 @@ def read_smears(
     """Decode images one by one and join them with their truth; a bad one goes to *errors*, or is raised without it."""
     for path, truth in smears:
         try:
+            if fault := name_fault(path):
+                raise SmearError(f"{shown(path)}: {fault}")
             image = read_image(path)
             if truth is not None:
                 _check_inside(path, image, truth)

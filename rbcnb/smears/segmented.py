@@ -3,7 +3,8 @@
 The names of its files stand here, since all that comes later on the data's way agrees on them.
 """
 
-from collections.abc import Container, Iterator
+import os
+from collections.abc import Container, Iterable, Iterator
 from pathlib import Path
 
 import pandas as pd
@@ -11,10 +12,13 @@ import pandas as pd
 from rbcnb._utils.read_files import read_table
 from rbcnb.columns import CELL, FOUND, SMEAR
 from rbcnb.smears.images import Smear, SmearError, collect_or_raise, identical_image_groups, read_image
+from rbcnb.smears.smear_names import name_fault
 
 CELLS_CSV, SMEARS_CSV, FINDER_JSON = "cells.csv", "smears.csv", "finder.json"
 FILE = "file"  # in smears.csv: where the image lies
 DIAMETER = "diameter_px"  # of a typical cell, given or estimated
+NOTE = "note"  # in smears.csv: how far the image can be trusted, in words
+_AGAIN = "run rbcnb segment over all its images again, which makes the table anew from what is finished"
 
 
 def is_segmented(folder: str | Path) -> bool:
@@ -27,7 +31,39 @@ def image_files(folder: str | Path) -> dict[str, Path]:
     path = Path(folder) / SMEARS_CSV
     table = smears_table(path) if path.exists() else pd.DataFrame()
     files = table.dropna(subset=[FILE]).set_index(SMEAR)[FILE].map(Path) if FILE in table else {}
-    return {smear: file for smear, file in files.items() if file.is_file()}
+    return {smear: file for smear, file in files.items() if os.path.isfile(file)}  # whatever a table holds as its name
+
+
+def read_tables(folder: str | Path, *, columns: Iterable[str]) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """``cells.csv`` and ``smears.csv`` of *folder*, the latter with at least *columns*.
+
+    Raises:
+        SmearError: one is missing or damaged, or they do not go together.
+    """
+    folder = Path(folder)
+    tables = []
+    for name, needed in ((CELLS_CSV, FOUND), (SMEARS_CSV, columns)):
+        table = _table(folder / name)
+        if missing := [column for column in needed if column not in table]:
+            raise SmearError(f"{folder / name}: row 1 lacks {', '.join(missing)}; {_AGAIN}")
+        tables.append(table)
+    cells, smears = tables
+    numbers = cells[[name for name in FOUND if name != SMEAR]].apply(pd.to_numeric, errors="coerce")
+    bad = numbers.isna().any(axis=1) | cells[SMEAR].isna() | cells.duplicated([SMEAR, CELL])
+    if bad.any():
+        row = int(bad.to_numpy().argmax()) + 2
+        raise SmearError(f"{folder / CELLS_CSV}: row {row} is damaged, or there twice; {_AGAIN}")
+    if smears[SMEAR].isna().any() or smears[SMEAR].duplicated().any():
+        raise SmearError(f"{folder / SMEARS_CSV}: a row is damaged, or there twice; {_AGAIN}")
+    if "cells" in smears:
+        counts = cells[SMEAR].value_counts()
+        differ = smears[pd.to_numeric(smears["cells"], errors="coerce") != smears[SMEAR].map(counts).fillna(0)]
+        names = [*differ[SMEAR], *sorted(set(counts.index) - set(smears[SMEAR]))]
+        if names:
+            raise SmearError(
+                f"{folder / CELLS_CSV}: has not as many cells of {names[0]} as {SMEARS_CSV} says; {_AGAIN}"
+            )
+    return cells, smears
 
 
 def segmented_smears(
@@ -45,16 +81,17 @@ def segmented_smears(
     Raises:
         SmearError: a table is damaged; without *errors*, also: an image is gone, or cannot be read.
     """
-    folder = Path(folder)
-    smears = _table(folder / SMEARS_CSV, SMEAR, FILE, DIAMETER)
-    cells = _table(folder / CELLS_CSV, *FOUND)
+    cells, smears = read_tables(folder, columns=(SMEAR, FILE, DIAMETER))
     if only is not None:
         smears = smears[[name in only for name in smears[SMEAR]]]
     found = dict(iter(cells.groupby(SMEAR, sort=False)))
-    there = [Path(file) for file in smears[FILE] if Path(file).is_file()]
+    there = [Path(file) for file in smears[FILE] if os.path.isfile(file)]
     groups = identical_image_groups(there)
     for row in smears.to_dict("records"):
         path = Path(row[FILE])
+        if fault := name_fault(row[SMEAR]):
+            collect_or_raise(SmearError(f"{folder / SMEARS_CSV}: smear {row[SMEAR]!r}: {fault}"), errors)
+            continue
         if path not in groups:
             collect_or_raise(
                 SmearError(f"{path}: no longer there; put it back, or run rbcnb segment where it lies now"), errors
@@ -75,6 +112,5 @@ def smears_table(path: Path) -> pd.DataFrame:
 
 
 def _table(path: Path, *columns: str) -> pd.DataFrame:
-    given = {"dtype": {SMEAR: str, FILE: str}, "keep_default_na": False, "na_values": [""]}
-    remedy = "run rbcnb segment over the same images again"
-    return read_table(path, columns=columns, remedy=remedy, error=SmearError, **given)
+    given = {"dtype": {SMEAR: str, FILE: str, NOTE: str}, "keep_default_na": False, "na_values": [""]}
+    return read_table(path, columns=columns, remedy=_AGAIN, error=SmearError, **given)

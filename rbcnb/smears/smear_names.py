@@ -1,15 +1,53 @@
-"""Which image a name in somebody's table means, and which spellings of a class are the same class."""
+"""Which image a name in somebody's table means, which names an image cannot have, and which classes are the same."""
 
 import difflib
+import os
 import re
+import sys
 import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
 
+from rbcnb._utils.spreadsheet import is_formula
 from rbcnb.columns import CLASSES
 from rbcnb.smears.decode import IMAGE_SUFFIXES, UNREAD_SUFFIXES
 
+UNFIT = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]+")  # line breaks, other controls, broken text
+_BROKEN = re.compile(r"[\ud800-\udfff]")  # bytes of a name that are no text
+_LONGEST = 230  # bytes: file systems allow 255, and temporary names are longer than the file's own
 _MOST_NEAR = 3  # names that a message offers
+
+
+def name_fault(image: str | Path) -> str:
+    """Why an image, a path or a name out of a table, cannot be done under its name, and the mend; "" where it can.
+
+    A smear's name stands in tables, readings and file names, so that all of them must be able to hold it, and none may
+    run it.
+    """
+    name = image.name if isinstance(image, Path) else image
+    stem, place = Path(name).stem, str(image.absolute()) if isinstance(image, Path) else name
+    if _BROKEN.search(place):
+        what = "its name" if _BROKEN.search(name) else "the name of its folder"
+        if sys.getfilesystemencoding().lower() != "utf-8":
+            return f"{what} has letters that Python cannot read under this locale; set PYTHONUTF8=1, or rename it"
+        return f"{what} is not text in UTF-8; rename it"
+    if UNFIT.search(name):
+        return "its name has a line break or another control character, which no reading can hold; rename it"
+    if not name or name.startswith("."):
+        return "its name begins with a dot, as do names of hidden and unfinished files; rename it"
+    if is_formula(name):
+        return f"its name begins with {name[0]}, so that a spreadsheet would run it as a formula; rename it"
+    if len(os.fsencode(stem)) > _LONGEST:
+        return f"its name is too long for a folder of crops; keep to {_LONGEST} bytes"
+    if "/" in name:
+        return "its name leads to another folder; mend the table"
+    return ""
+
+
+def shown(text: object) -> str:
+    """*text* in one line that every file and terminal in UTF-8 can hold: other characters of names are escaped."""
+    return UNFIT.sub(lambda found: found[0].encode("unicode_escape").decode(), str(text))
 
 
 def file_name(text: str) -> str:

@@ -25,6 +25,10 @@ from rbcnb._utils.errors import SmearError
 from rbcnb.smears.damage import DamageError, check_jpeg
 
 MAX_PIXELS = 200_000_000  # a decoded smear of this size fills 600 MB
+_MAX_SAMPLE_BYTES = 8 * MAX_PIXELS  # of all samples that are decoded at once: 16 bits of four channels
+_SMALL = 25_000_000  # pixels that fill no memory to speak of, whatever the file holds
+_MOST_PER_BYTE = 500  # pixels of a photograph; a field of one colour has 340 as PNG, a blurred one under 100 as JPEG
+_MOST_READ_TWICE = 4  # times the file: the strips of a sound one hardly overlap
 _BIG_MM = b"MM\0+"
 SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", _BIG_MM)  # classic and big, in both orders of bytes
 _ORIENTATION = 274
@@ -67,13 +71,15 @@ def select_picture(data: bytes, path: Path, notes: list[str]) -> Selection:
     return picture
 
 
-def first_page_samples(data: bytes) -> np.ndarray:
+def first_page_samples(data: bytes, path: object) -> np.ndarray:
     """The samples [H, W, C] of the first page by tifffile, which knows layouts that Pillow does not.
 
-    Raises ValueError for a compression that is not known.
+    Raises ValueError for a compression that is not known, SmearError for more samples than there is room for.
     """
     with _quiet(), tifffile.TiffFile(io.BytesIO(data)) as tiff:
         page = tiff.pages[0]
+        check_size(page.imagewidth, page.imagelength, path, len(data))
+        _check_samples(page.nbytes, path)
         values = _upright_black(page.asarray(), page)
         if page.planarconfig == 2 and values.ndim == 3:
             values = np.moveaxis(values, 0, -1)
@@ -88,20 +94,37 @@ def check_strips(data: bytes) -> None:
     with _quiet():
         try:
             page = tifffile.TiffFile(io.BytesIO(data)).pages[0]
-            strips = [data[at : at + size] for at, size in zip(page.dataoffsets, page.databytecounts, strict=True)]
-            tables = page.jpegtables or b""
+            places = sorted(set(zip(page.dataoffsets, page.databytecounts, strict=True)))  # equal tiles may share bytes
+            compression, tables = page.compression, page.jpegtables or b""
+            n_bytes = sum(max(0, min(size, len(data) - at)) for at, size in places)
         except Exception:  # damaged tags: Pillow decodes the strips, or does not
             return
-    for strip in filter(None, strips):  # empty: left out by the writer
-        if page.compression in _DEFLATE:
-            try:
-                zlib.decompress(strip)
-            except zlib.error as error:
-                raise DamageError(str(error)) from error
-        elif page.compression == _JPEG:
+    if n_bytes > _MOST_READ_TWICE * len(data):
+        raise DamageError("its strips lie on each other")
+    for at, size in places:
+        strip = data[at : at + size]  # one at a time: all of them would be the file once more
+        if not strip:  # left out by the writer
+            continue
+        if compression in _DEFLATE:
+            _check_deflate(strip)
+        elif compression == _JPEG:
             check_jpeg(
                 tables[:-2] + strip[2:] if tables else strip
             )  # without the end of the one, the start of the other
+
+
+def _check_deflate(strip: bytes) -> None:
+    """Raises DamageError where compressed data do not add up; holds but a piece of what they become."""
+    reader = zlib.decompressobj()
+    try:
+        while strip and not reader.eof:
+            reader.decompress(strip, 1 << 20)
+            strip = reader.unconsumed_tail
+        reader.flush()
+    except zlib.error as error:
+        raise DamageError(str(error)) from error
+    if not reader.eof:
+        raise DamageError("incomplete or truncated stream")
 
 
 def pixel_size_um(path: Path) -> float | None:
@@ -181,7 +204,7 @@ def _select(tiff: tifffile.TiffFile, data: bytes, path: Path, notes: list[str]) 
             f"{path}: its full image of {width} x {height} holds {raw}; develop it in the camera's program or a raw "
             "converter, and save it as TIFF or PNG"
         )
-    check_size(width, height, path)
+    check_size(width, height, path, len(data))
     if chosen is not first:
         notes.append(
             f"its first page is a small picture of {first.size[0]} x {first.size[1]}; "
@@ -194,7 +217,7 @@ def _select(tiff: tifffile.TiffFile, data: bytes, path: Path, notes: list[str]) 
     if its_series is not None:
         channels = _note_axes(tiff, its_series, notes)
         if channels > 1:
-            samples = _channels(its_series, data, channels)
+            samples = _channels(its_series, data, channels, path)
             samples = samples[..., _colour_order(tiff, samples.shape[-1])]
     if chosen.parent is not None and chosen.page.tags.get(_ORIENTATION) is None:
         orientation = chosen.parent.tags.valueof(_ORIENTATION)
@@ -258,7 +281,7 @@ def _channel_axis(tiff: tifffile.TiffFile, series: Any) -> str:
     return "C"
 
 
-def _channels(series: Any, data: bytes, count: int) -> np.ndarray:
+def _channels(series: Any, data: bytes, count: int, path: object) -> np.ndarray:
     """The first *count* channels [H, W, C] of a series, at the first of its planes and times."""
     outer = [(axis, length) for axis, length in zip(series.axes, series.shape, strict=True) if axis not in "YXS"]
     # Of two axes of several, the channels are C; of one, they are that.
@@ -266,6 +289,7 @@ def _channels(series: Any, data: bytes, count: int) -> np.ndarray:
     axis = "C" if "C" in several else several[0]
     where = [axis for axis, _ in outer].index(axis)
     if len(series.pages) < np.prod([length for _, length in outer]):  # many planes behind one page, or within it
+        _check_samples(series.nbytes, path)
         values = np.moveaxis(series.asarray(), where, 0)[:count]
         values = values.reshape(count, -1, *values.shape[-2:])[:, 0]
         return np.moveaxis(_upright_black(values, series.keyframe), 0, -1)
@@ -316,10 +340,28 @@ def _quiet() -> Iterator[None]:
         logger.level = before
 
 
-def check_size(width: int, height: int, path: object) -> None:
-    """Raises SmearError for more pixels than `MAX_PIXELS`."""
+def check_size(width: int, height: int, path: object, n_bytes: int) -> None:
+    """Raises SmearError, before a pixel is decoded, for a size that cannot be done or that a file cannot hold.
+
+    Args:
+        width, height: in pixels, as the file declares them.
+        path: for the message.
+        n_bytes: of the file.
+    """
     if width * height > MAX_PIXELS:
         raise SmearError(f"{path}: {width} x {height} is over {MAX_PIXELS // 10**6} million pixels; cut it into tiles")
+    if width * height > max(_SMALL, _MOST_PER_BYTE * n_bytes):
+        raise SmearError(
+            f"{path}: damaged or cut short (it declares {width} x {height} pixels and has {n_bytes} bytes); copy it "
+            "again from its source"
+        )
+
+
+def _check_samples(n_bytes: int, path: object) -> None:
+    if n_bytes > _MAX_SAMPLE_BYTES:
+        raise SmearError(
+            f"{path}: its channels and planes hold {n_bytes / 1e9:.1f} GB; export the plane with the cells as TIFF"
+        )
 
 
 def eight_bits(values: np.ndarray, path: object, notes: list[str]) -> np.ndarray:

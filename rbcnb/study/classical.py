@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-import joblib
 import numpy as np
 import pandas as pd
 from imblearn.over_sampling import ADASYN, SMOTE, BorderlineSMOTE, RandomOverSampler
@@ -28,7 +27,7 @@ from sklearn.neighbors import KNeighborsClassifier
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 
-from rbcnb._utils.parallel import in_worker
+from rbcnb._utils.parallel import run_in_order
 from rbcnb.columns import CELL, DEV, FOLD, GROUP, LABEL, PRED, PROB, SCORES, SMEAR, SPLIT, TARGET, TEST, class_names
 from rbcnb.evaluation.inference import interval_of_macro_f1
 from rbcnb.evaluation.metrics import macro_f1, score_predictions
@@ -213,9 +212,7 @@ def _require_rows(features: pd.DataFrame, cells: pd.DataFrame) -> None:
 def _side_by_side(
     function: Callable[..., Any], items: Sequence[Any], features: pd.DataFrame, cells: pd.DataFrame, jobs: int
 ) -> list[Any]:
-    run_one = function if jobs == 1 else partial(in_worker, function)
-    values = features.to_numpy(dtype=float)
-    return joblib.Parallel(n_jobs=jobs)(joblib.delayed(run_one)(item, values, cells) for item in items)
+    return run_in_order(function, items, shared=(features.to_numpy(dtype=float), cells), jobs=jobs)
 
 
 def _tune(

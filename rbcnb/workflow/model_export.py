@@ -7,16 +7,14 @@ them was not trained on: the same setting fitted once per fold.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import joblib
 import numpy as np
 import pandas as pd
 
 from rbcnb import __version__
-from rbcnb._utils.parallel import in_worker
+from rbcnb._utils.parallel import run_in_order
 from rbcnb.columns import (
     BORDER,
     CELL,
@@ -95,10 +93,7 @@ def fit_networks(
     paths = [folder / f"{trial.key(data)}.safetensors" for trial in trials]
     missing = [(trial, path) for trial, path in zip(trials, paths, strict=True) if not _is_of(path, trial, data)]
     jobs = max(1, min(jobs or default_jobs(), len(missing)))
-    fit = _fit if jobs == 1 else partial(in_worker, _fit)
-    joblib.Parallel(n_jobs=jobs, max_nbytes="1M")(
-        joblib.delayed(fit)(trial, cells, crops, classes, data, path) for trial, path in missing
-    )
+    run_in_order(_fit, missing, shared=(cells, crops, classes, data), jobs=jobs)
     return [load_model(path).network for path in paths]
 
 
@@ -111,10 +106,11 @@ def _is_of(path: Path, trial: Trial, data: str) -> bool:
         return False
 
 
-def _fit(trial: Trial, cells: pd.DataFrame, crops: np.ndarray, classes: tuple[str, ...], data: str, path: Path) -> None:
+def _fit(work: tuple[Trial, Path], cells: pd.DataFrame, crops: np.ndarray, classes: tuple[str, ...], data: str) -> None:
     """Fits one trial with one thread, as a study does, so that its numbers are the study's; and keeps the network."""
     import torch
 
+    trial, path = work
     card = ModelCard(trial.architecture, classes, crops.shape[1], finder={}, trial=trial.settings(), data=data)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)

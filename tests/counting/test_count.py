@@ -339,3 +339,49 @@ def test_a_count_takes_no_place_of_cells_or_of_another_count(smears, model, tmp_
     segment_files([first], found, spec=SPEC)
     with pytest.raises(BatchError, match="holds cells of rbcnb segment"):
         count_files([first], model, found)
+
+
+COUNT_DAMAGES = {
+    "emptied crop": lambda out: (out / "crops/synthetic_00/0000.png").write_bytes(b""),
+    "halved call": lambda out: halve(out / "classified/synthetic_00.json"),
+    "edited call": lambda out: edit(out / "classified/synthetic_00.json"),
+    "halved overlay": lambda out: halve(out / "overlays/synthetic_00.jpg"),
+    "swapped calls": lambda out: swap(out / "classified/synthetic_00.json", out / "classified/synthetic_01.json"),
+    "swapped overlays": lambda out: swap(out / "overlays/synthetic_00.jpg", out / "overlays/synthetic_01.jpg"),
+    "emptied table": lambda out: (out / "smears.csv").write_bytes(b""),
+    "halved table": lambda out: halve(out / "cells.csv"),
+}
+
+
+def halve(path):
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def edit(path):
+    saved = json.loads(path.read_text())
+    saved["probabilities"][0] = saved["probabilities"][0][::-1]
+    path.write_text(json.dumps(saved))
+
+
+def swap(first, second):
+    first_data, second_data = first.read_bytes(), second.read_bytes()
+    first.write_bytes(second_data)
+    second.write_bytes(first_data)
+
+
+@pytest.mark.parametrize("damage", COUNT_DAMAGES)
+def test_what_is_damaged_of_a_count_is_made_again(smears, model, tmp_path, damage):
+    images = [smears / "synthetic_00.png", smears / "synthetic_01.png"]
+    count_files(images, model, tmp_path)
+    whole = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    COUNT_DAMAGES[damage](tmp_path)
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} != whole
+    assert count_files(images, model, tmp_path).batch.errors == ()
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == whole
+
+
+def test_a_damaged_table_opens_no_count_to_other_smears(smears, model, tmp_path):
+    count_files([smears / "synthetic_00.png"], model, tmp_path)
+    (tmp_path / "smears.csv").write_bytes(b"")
+    with pytest.raises(BatchError, match=r"holds the count of other smears \(synthetic_00\)"):
+        count_files([smears / "synthetic_01.png"], model, tmp_path)

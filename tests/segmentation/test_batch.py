@@ -15,7 +15,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from rbcnb._utils.errors import WeightsError
+from rbcnb._utils.errors import InputError, WeightsError
 from rbcnb._utils.spreadsheet import is_formula
 from rbcnb.cli import main
 from rbcnb.columns import BORDER, CELL, FOUND, RADIUS, SCORE, SMEAR, X, Y
@@ -567,11 +567,139 @@ def test_crops_that_are_not_what_they_should_be_are_named(folder, tmp_path):
     with pytest.raises(SmearError, match=r"0000\.png: is 48 px wide, not 64; run rbcnb segment over b\.png again"):
         read_crops(out, "b.png", 2, 64)
     path.write_bytes(path.read_bytes()[:60])
-    with pytest.raises(SmearError, match=r"b.0001\.png"):
+    with pytest.raises(SmearError, match=r"crops.b: a crop is missing, or not the one .*; run rbcnb segment over b\."):
         read_crops(out, "b.png", 2, 48)
     path.unlink()
-    with pytest.raises(SmearError, match=r"b.0001\.png: no such file"):
+    with pytest.raises(SmearError, match=r"crops.b: a crop is missing"):
         read_crops(out, "b.png", 2, 48)
+    run([folder], out)
+    (out / "parts/b.json").write_text((out / "parts/b.json").read_text().replace("b.png", "c.png"))
+    with pytest.raises(SmearError, match=r"parts.b\.json: missing, damaged, or of an earlier version; run"):
+        read_crops(out, "b.png", 2, 48)
+
+
+@pytest.mark.parametrize("name", ["../b.png/..", "..", "...png", "/etc/passwd/.."])
+def test_the_name_of_a_smear_leads_nowhere_else(folder, tmp_path, name):
+    run([folder], tmp_path / "out")
+    with pytest.raises(InputError, match="is no name of a file"):
+        read_crops(tmp_path / "out", name, 1, 48)
+
+
+def swap(first, second):
+    first_data, second_data = first.read_bytes(), second.read_bytes()
+    first.write_bytes(second_data)
+    second.write_bytes(first_data)
+
+
+DAMAGES = {
+    "emptied crop": lambda out: (out / "crops/b/0001.png").write_bytes(b""),
+    "halved crop": lambda out: halve(out / "crops/b/0000.png"),
+    "swapped crops": lambda out: swap(out / "crops/b/0000.png", out / "crops/b/0001.png"),
+    "a crop too many": lambda out: shutil.copy(out / "crops/b/0000.png", out / "crops/b/0002.png"),
+    "crop in the place of a folder": lambda out: replace_by_folder(out / "crops/b/0000.png"),
+    "halved part": lambda out: halve(out / "parts/b.json"),
+    "emptied part": lambda out: (out / "parts/b.json").write_bytes(b""),
+    "edited part": lambda out: edit(out / "parts/b.json"),
+    "part without its digest": lambda out: edit(out / "parts/b.json", without="digest"),
+    "list in the part": lambda out: (out / "parts/b.json").write_text("[1]"),
+    "swapped parts": lambda out: swap(out / "parts/b.json", out / "parts/a b ü.json"),
+    "halved overlay": lambda out: halve(out / "overlays/b.jpg"),
+    "swapped overlays": lambda out: swap(out / "overlays/b.jpg", out / "overlays/empty.jpg"),
+    "edited table": lambda out: edit_text(out / "cells.csv"),
+    "halved table": lambda out: halve(out / "cells.csv"),
+    "emptied tables": lambda out: [(out / name).write_bytes(b"") for name in ("cells.csv", "smears.csv")],
+    "a table gone": lambda out: (out / "smears.csv").unlink(),
+}
+
+
+def halve(path):
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def replace_by_folder(path):
+    path.unlink()
+    path.mkdir()
+
+
+def edit(path, without=""):
+    saved = json.loads(path.read_text())
+    if without:
+        del saved[without]
+    saved["cells"]["x_px"][0] += 0.25
+    path.write_text(json.dumps(saved))
+
+
+def edit_text(path):
+    path.write_text(path.read_text().replace("b.png,0,", "b.png,7,", 1))
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_what_is_damaged_is_made_again_and_the_rest_is_not(folder, tmp_path, damage):
+    out = tmp_path / "out"
+    (folder / "broken.jpg").unlink()
+    write_smear(folder / "b.png", (50, 60), (140, 14))  # cells whose crops differ
+    run([folder], out, pictures=("overlays",))
+    whole = contents(out)
+    DAMAGES[damage](out)
+    assert contents(out) != whole
+    report = run([folder], out, settled=("b.png", "a b ü.png"), pictures=("overlays",))
+    assert report.errors == ()
+    assert contents(out) == whole
+    assert report.n_resumed >= 1
+    assert run([folder], out).n_resumed == 3
+
+
+def contents(out):
+    names = ("cells.csv", "smears.csv", "parts/*.json", "crops/*/*", "overlays/*")
+    files = [path for name in names for path in out.glob(name) if path.is_file()]
+    return {path.relative_to(out): path.read_bytes() for path in files}
+
+
+def test_damaged_cells_that_people_have_read_are_not_replaced_by_others(folder, tmp_path, monkeypatch):
+    out = tmp_path / "out"
+    run([folder], out)
+    (out / "crops/b/0001.png").write_bytes(b"")
+    before = contents(out)
+    monkeypatch.setattr(batch, "_stamp", lambda: "another version")
+    changed = replace(SPEC, votes=0.31)
+    monkeypatch.setattr(batch, "segment_smear", lambda image, _: cut_short(segment_smear(image, changed)))
+    report = run([folder / "b.png"], out, settled={"b.png"})
+    ((file, message),) = report.errors
+    assert file == str(folder / "b.png")
+    assert f"b.json in {out / 'parts'}" in message
+    assert (
+        "other cells are found now; put those files back from a copy, or find the cells anew with --replace" in message
+    )
+    assert {name: data for name, data in contents(out).items() if name.parts[0] != "errors.csv"} == before
+    assert run([folder / "b.png"], out, settled={"b.png"}, replace_cells=True).errors == ()
+
+
+def cut_short(found):
+    return replace(found, cells=found.cells.iloc[:1], crops=found.crops[:1])
+
+
+def test_an_image_does_not_take_the_place_of_another_one_whose_part_is_damaged(folder, tmp_path):
+    out = tmp_path / "out"
+    run([folder / "b.png"], out)
+    (out / "parts/b.json").write_text("{")
+    write_smear(tmp_path / "other/b.tif", (70, 70))
+    ((_, message),) = run([tmp_path / "other/b.tif"], out).errors
+    assert "has another image of that name, b.png; rename" in message
+    assert run([tmp_path / "other/b.tif"], out, replace_cells=True).errors == ()
+    assert set(pd.read_csv(out / "cells.csv")[SMEAR]) == {"b.tif"}  # b.png has no crops any more
+
+
+def test_a_scale_that_was_edited_is_found_anew(folder, tmp_path):
+    spec = replace(LEARNED, diameter_px=None)
+    for i in range(3):
+        write_smear(folder / f"more{i}.png", (40 + i, 60), (140, 90), (90, 40))
+    run([folder], tmp_path / "out", spec=spec)
+    scale = tmp_path / "out/scale.json"
+    before = scale.read_text()
+    ((name, entry),) = json.loads(before).items()
+    scale.write_text(json.dumps({name: entry | {"diameter_px": entry["diameter_px"] * 1.1}}))
+    assert run([folder], tmp_path / "out", spec=spec).n_resumed == 6
+    assert scale.read_text() == before
 
 
 def test_a_folder_holds_cells_of_one_setting(folder, tmp_path):
@@ -592,3 +720,105 @@ def test_a_damaged_table_is_named_and_nothing_is_written_over_it(folder, tmp_pat
     with pytest.raises(BatchError, match=rf"cells\.csv: {what}"):
         run([folder / "b.png"], out)
     assert (out / "cells.csv").read_text() == text
+
+
+ODD_NAMES = {  # that a Linux file system takes -> what is said of them; "" where they are done
+    b"\xff\xfe.png": "its name is not text in UTF-8; rename it",
+    b"a\nb.png": "its name has a line break or another control character",
+    b"bell\x07.png": "control character",
+    "line\u2028separator.png".encode(): "control character",
+    b"=1+1.png": "a spreadsheet would run it as a formula; rename it",
+    b"@SUM(A1).png": "formula",
+    b"+cmd.png": "formula",
+    b"-2+3.png": "formula",
+    "\uff1dfull width.png".encode(): "formula",
+    b"-12.png": "",
+    b"+7.5.png": "",
+    b"a,b;c\"d'e.png": "",
+    b"back\\slash.png": "",
+    b" blank .png": "",
+    b"NA.png": "",
+    b"nul.png": "",
+    b"%d {x} $HOME `ls`.png": "",
+    "x\u0308\u202e\U0001f9a0.png".encode(): "",
+    b"w" * 226 + b".png": "",
+    b"v" * 231 + b".png": "too long",
+}
+
+
+def odd_folder(folder):
+    write_smear(folder / "plain.png", (50, 60))
+    data = (folder / "plain.png").read_bytes()
+    for name in ODD_NAMES:
+        with open(os.path.join(os.fsencode(folder), name), "wb") as file:
+            file.write(data)
+    os.mkfifo(folder / "pipe.png")
+    os.mkfifo(folder / "pipe")
+    return folder
+
+
+def test_every_name_is_done_or_named_and_the_others_are_done(tmp_path, capsys):
+    folder = odd_folder(tmp_path / "in")
+    out = tmp_path / "out"
+    where = ["--out", str(out), "--upscale", "none", "--diameter", "40", "--size", "48", "--method", "paper"]
+    extra = [str(folder / "pipe"), str(tmp_path / ("n" * 300)), "/dev/zero", str(tmp_path / "...png")]
+    write_smear(tmp_path / "...png", (50, 60))
+    assert main(["segment", str(folder), *extra, *where, "--overlays"]) == 1
+    done = {os.fsdecode(name) for name, message in ODD_NAMES.items() if not message} | {"plain.png"}
+    cells = pd.read_csv(out / "cells.csv", dtype={SMEAR: str}, keep_default_na=False)
+    assert set(cells[SMEAR]) == done
+    errors = dict(pd.read_csv(out / "errors.csv").to_numpy().tolist())
+    for name, message in ODD_NAMES.items():
+        if message:
+            shown_name = os.fsdecode(name).encode("utf-8", "backslashreplace").decode()
+            for raw in ("\n", "\x07", "\u2028"):
+                shown_name = shown_name.replace(raw, raw.encode("unicode_escape").decode())
+            assert message in errors[str(folder / shown_name)]
+    for path in (folder / "pipe", "/dev/zero"):
+        assert "a pipe, a device" in errors[str(path)]
+    assert "no such file" in errors[str(tmp_path / ("n" * 300))]
+    assert "begins with a dot" in errors[str(tmp_path / "...png")]
+    assert (out / "crops/plain/0000.png").is_file()
+    lines = capsys.readouterr().err.splitlines()
+    assert sum("left out: " in line for line in lines) == len(errors)
+    assert any(f"note: {folder / 'pipe.png'}: is not read: no file of data" in line for line in lines)
+    for name in done:
+        assert read_crops(out, name, 1, 48).shape == (1, 48, 48, 3)
+    assert run([folder], out, spec=replace(SPEC, diameter_px=40.0)).n_resumed == len(done)
+
+
+def test_a_locale_without_letters_kills_no_batch(tmp_path):
+    folder = odd_folder(tmp_path / "in")
+    environment = os.environ | {"PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "LC_ALL": "C"}
+    options = ["--upscale", "none", "--diameter", "40", "--size", "48", "--method", "paper"]
+    command = [
+        sys.executable,
+        "-m",
+        "rbcnb.cli",
+        "segment",
+        os.fsencode(folder),
+        "--out",
+        "out-\u00fc".encode(),
+        *options,
+    ]
+    ran = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, check=False)
+    assert ran.returncode == 1, ran.stderr
+    assert b"Traceback" not in ran.stderr
+    assert b"set PYTHONUTF8=1" in ran.stderr
+    cells = pd.read_csv(tmp_path / "out-\u00fc" / "cells.csv", dtype={SMEAR: str}, keep_default_na=False)
+    ascii_names = {name.decode() for name, message in ODD_NAMES.items() if not message and name.isascii()}
+    assert set(cells[SMEAR]) == ascii_names | {"plain.png"}
+
+
+def test_a_name_that_the_folder_does_not_take_is_an_error_of_that_image(folder, tmp_path, monkeypatch):
+    write = batch.write_crops
+
+    def picky(place, crops):
+        if place.name == "b":
+            raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG))
+        return write(place, crops)
+
+    monkeypatch.setattr(batch, "write_crops", picky)
+    report = run([folder], tmp_path / "out")
+    assert report.n_images == 2
+    assert "no file of that name can be written" in dict(report.errors)[str(folder / "b.png")]

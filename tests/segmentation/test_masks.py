@@ -44,7 +44,7 @@ def test_a_cell_too_pale_for_the_map_keeps_its_circle():
 
 def test_more_cells_than_a_16_bit_file_can_number_are_refused(tmp_path):
     with pytest.raises(ValueError, match="70000 cells"):
-        save_masks(tmp_path / "a.png", np.full((2, 2), 70_000, np.int32), "key")
+        save_masks(tmp_path / "a.png", np.full((2, 2), 70_000, np.int32))
 
 
 def test_the_command_writes_masks_that_lie_on_the_cells(tmp_path, capsys):

@@ -10,7 +10,7 @@ from rbcnb.cli import main
 from rbcnb.columns import SCORE
 from rbcnb.segmentation import batch, overlay
 from rbcnb.segmentation.batch import segment_files
-from rbcnb.segmentation.overlay import RED, draw_overlay, overlay_shows, save_overlay
+from rbcnb.segmentation.overlay import RED, draw_overlay
 from rbcnb.segmentation.segment import FinderSpec
 
 BLUE, ORANGE = (0, 114, 178), (230, 159, 0)
@@ -88,17 +88,6 @@ def test_large_images_are_drawn_smaller_and_small_ones_larger(monkeypatch):
     tall = draw_overlay(np.full((20_000, 6, 3), 200, np.uint8), CELLS.iloc[:0], note="no cell was found")
     assert math.prod(tall.shape[:2]) < 60_000 * 500
     assert tall.shape[1] >= 400  # the legend has room
-
-
-def test_a_picture_knows_what_it_shows(tmp_path):
-    path = tmp_path / "overlays" / "a.jpg"
-    assert not overlay_shows(path, "one")
-    save_overlay(path, draw_overlay(IMAGE, CELLS), "one")
-    assert overlay_shows(path, "one")
-    assert not overlay_shows(path, "two")
-    path.write_bytes(path.read_bytes()[:10])
-    assert not overlay_shows(path, "one")
-    assert [file.name for file in path.parent.iterdir()] == ["a.jpg"]
 
 
 @pytest.fixture

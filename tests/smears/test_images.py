@@ -1,6 +1,9 @@
 """Image files: every kind that a camera, a scanner or a program may write, exact to the pixel where nothing is lost."""
 
 import io
+import struct
+import subprocess
+import sys
 import warnings
 import zlib
 
@@ -157,6 +160,47 @@ def test_a_bomb_is_refused_before_it_is_decoded():
     data[29:33] = zlib.crc32(data[12:29]).to_bytes(4, "big")
     with pytest.raises(SmearError, match="200000 x 200000 is over 200 million pixels; cut it"):
         decode_image(bytes(data), "bomb.png")
+
+
+def declares(kind, width, height):
+    """A small file of *kind* whose header declares *width* x *height* pixels."""
+    data = bytearray(saved(Image.new("RGB", (300, 200)), kind))
+    for side, new in ((300, width), (200, height)):
+        for layout in (">I", "<I", ">H", "<H"):
+            if (at := data[:4000].find(struct.pack(layout, side))) >= 0:
+                data[at : at + struct.calcsize(layout)] = struct.pack(layout, new)
+                break
+    if kind == "PNG":
+        data[29:33] = zlib.crc32(data[12:29]).to_bytes(4, "big")
+    return bytes(data)
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "GIF", "BMP", "JPEG2000"])
+def test_pixels_that_a_file_cannot_hold_are_refused_before_they_are_decoded(kind, monkeypatch):
+    data = declares(kind, 14_000, 13_999)
+    monkeypatch.setattr("PIL.ImageFile.ImageFile.load", None)
+    message = rf"a\.x: damaged or cut short \(it declares 14000 x 13999 pixels and has {len(data)} bytes\); copy it"
+    with pytest.raises(SmearError, match=message):
+        decode_image(data, "a.x")
+
+
+def test_many_malformed_files_take_little_memory(tmp_path):
+    for kind in ("PNG", "JPEG", "GIF", "BMP", "JPEG2000"):
+        for sides in ((14_000, 13_999), (60_000, 60_000), (20_000, 9_999)):
+            (tmp_path / f"{kind}{sides[0]}").write_bytes(declares(kind, *sides))
+    code = (
+        "import sys, warnings\nfrom pathlib import Path\nfrom rbcnb.smears.images import SmearError, read_image\n"
+        "import resource\ndef peak(): return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024\n"
+        "before, n = peak(), 0\n"
+        "for path in sorted(Path(sys.argv[1]).iterdir()) * 6:\n"
+        "    try: read_image(path)\n"
+        "    except SmearError: n += 1\n"
+        "print(n, peak() - before)"
+    )
+    ran = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=True)
+    n_refused, more_mb = map(int, ran.stdout.split())
+    assert n_refused >= 90
+    assert more_mb < 120
 
 
 @given(seed=st.integers(0, 10**6), suffix=st.sampled_from(["png", "tif", "jpg", "bmp", "webp"]), data=st.data())

@@ -89,3 +89,37 @@ def test_a_damaged_table_is_named(folder, text, what):
     (folder / "smears.csv").write_text(text)
     with pytest.raises(SmearError, match=rf"smears\.csv: {what}"):
         list(segmented_smears(folder))
+
+
+@pytest.mark.parametrize("name", ["../../x.png", "/etc/x.png", "a\nb.png", "=1+1.png"])
+def test_a_smear_of_a_name_that_no_image_can_have_is_left_out(folder, name):
+    for table in ("cells.csv", "smears.csv"):
+        path = folder / table
+        text = pd.read_csv(path, dtype=str, keep_default_na=False)
+        text.replace({"twin.png": name}).to_csv(path, index=False)
+    errors = []
+    smears = list(segmented_smears(folder, errors=errors))
+    assert [smear.name for smear in smears] == ["synthetic_00.png", "synthetic_01.png"]
+    assert repr(name) in str(errors[0])
+    assert len(errors) == 1
+
+
+@pytest.mark.parametrize(
+    ("table", "damage", "what"),
+    [
+        ("cells.csv", lambda _: b"", "cannot be read"),
+        ("smears.csv", lambda _: b"", "cannot be read"),
+        ("cells.csv", lambda data: data[: len(data) // 2], "row"),
+        ("cells.csv", lambda data: data[: data.index(b"\n", len(data) // 2) + 1], "not as many cells of"),
+        ("smears.csv", lambda data: data[: data.index(b"\n") + 1], "not as many cells of"),
+        ("cells.csv", lambda data: data + data.splitlines()[-1] + b"\n", "there twice"),
+        ("cells.csv", lambda data: b"\xff" + data, "cannot be read"),
+    ],
+)
+def test_a_damaged_table_is_named_with_its_mend(folder, table, damage, what):
+    path = folder / table
+    path.write_bytes(damage(path.read_bytes()))
+    with pytest.raises(SmearError, match=rf"{what}.*run rbcnb segment over all its images again") as caught:
+        list(segmented_smears(folder))
+    assert f"{folder}/" in str(caught.value)
+    assert "\n" not in str(caught.value)

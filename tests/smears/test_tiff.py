@@ -283,3 +283,38 @@ def test_a_tiff_without_a_page_is_damaged(data, capfd):
     with pytest.raises(SmearError, match=r"a\.svs: damaged or cut short \(no whole page in it\); copy it again"):
         decode_image(data, "a.svs")
     assert capfd.readouterr() == ("", "")
+
+
+def test_a_limit_of_pillow_is_not_ours(monkeypatch):
+    buffer = io.BytesIO()
+    tifffile.imwrite(buffer, np.full((30, 40, 3), 7, np.uint8))
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert (decode_image(buffer.getvalue(), "a.tif") == 7).all()
+    assert Image.MAX_IMAGE_PIXELS == 100
+
+
+def test_strips_that_lie_on_each_other_are_damage_and_are_not_copied():
+    image = np.random.default_rng(0).integers(0, 255, (300, 300, 3), np.uint8)
+    buffer = io.BytesIO()
+    tifffile.imwrite(buffer, image, rowsperstrip=1, compression="zlib")
+    data = bytearray(buffer.getvalue())
+    with tifffile.TiffFile(io.BytesIO(data)) as tiff:
+        counts, offsets = (tiff.pages[0].tags[name] for name in ("StripByteCounts", "StripOffsets"))
+        layout = {3: "H", 4: "I", 16: "Q"}[counts.dtype]
+        at, n = counts.valueoffset, counts.count
+        assert n == offsets.count == 300
+    for i in range(n):
+        struct.pack_into(f"<{layout}", data, at + i * struct.calcsize(layout), 60_000 - i)
+    with pytest.raises(SmearError, match="its strips lie on each other"):
+        decode_image(bytes(data), "a.tif")
+
+
+def test_samples_that_no_memory_holds_are_refused_before_they_are_decoded(monkeypatch):
+    monkeypatch.setattr("rbcnb.smears.tiff._MAX_SAMPLE_BYTES", 10_000)
+    buffer = io.BytesIO()
+    tifffile.imwrite(buffer, np.zeros((3, 60, 70), np.uint16), metadata={"axes": "CYX"}, truncate=True)
+    monkeypatch.setattr(tifffile.TiffPageSeries, "asarray", None)
+    with pytest.raises(SmearError, match=r"a\.tif: its channels and planes hold 0\.0 GB; export the plane"):
+        decode_image(buffer.getvalue(), "a.tif")
