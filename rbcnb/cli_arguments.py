@@ -190,6 +190,11 @@ def build_parser() -> argparse.ArgumentParser:
         help="relative difference up to which numbers are the same (default 1e-9; 1e-5 at least of what publish kept)",
     )
 
+    report = commands.add_parser(
+        "report", help="write a run's report.html anew, from the tables and figures that lie in it", allow_abbrev=False
+    )
+    report.add_argument("run", metavar="RUN", type=Path, help="folder of a run, of reproduce or of plain papermill")
+
     publish = commands.add_parser(
         "publish", help="keep a finished run's numbers, and what checks them, in a small folder", allow_abbrev=False
     )

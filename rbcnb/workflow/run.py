@@ -90,11 +90,12 @@ class Run:
 
     folder: Path
     seed: int | None = None  # of whoever writes; None: the one that ``run.json`` tells
+    notebook: str = ""  # that writes, its name without suffix; "" for whoever else
 
     @classmethod
-    def at(cls, folder: str | Path, *, seed: int | None = None) -> "Run":
+    def at(cls, folder: str | Path, *, seed: int | None = None, notebook: str = "") -> "Run":
         """The run in *folder*, which is made when something is first saved."""
-        return cls(Path(folder).expanduser().resolve(), seed)
+        return cls(Path(folder).expanduser().resolve(), seed, notebook)
 
     @property
     def store(self) -> Path:
@@ -107,8 +108,11 @@ class Run:
 
         Where `rbcnb segment` found these cells, readers said it in its folder, and go on there.
         """
-        source = self._source()
-        return (Path(source) if is_segmented(source) else self.folder) / READINGS_CSV
+        return self.readings_of(self._source())
+
+    def readings_of(self, smears: str) -> Path:
+        """`readings` of a run whose smears come from *smears*, which its record may not tell yet."""
+        return (Path(smears) if is_segmented(smears) else self.folder) / READINGS_CSV
 
     @property
     def second_look(self) -> Path:
