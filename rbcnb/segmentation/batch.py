@@ -30,7 +30,6 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import cv2
 import joblib
 import numpy as np
 import pandas as pd
@@ -40,6 +39,7 @@ from rbcnb._utils.code_digest import code_digest, installed_versions
 from rbcnb._utils.dask_cluster import ask_all_workers, connect, shared_folder_probe
 from rbcnb._utils.errors import DeadWorkerError, InputError, UnfinishedError, WeightsError
 from rbcnb._utils.files import atomic_write, file_digest, folder_lock
+from rbcnb._utils.opencv import cv2
 from rbcnb._utils.parallel import run_all
 from rbcnb.columns import BORDER, FOUND, SMEAR
 from rbcnb.segmentation import upscaling, waifu2x
