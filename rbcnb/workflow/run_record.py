@@ -31,6 +31,7 @@ _FIRST = "01_segmentation"  # the notebook that knows where the smears come from
 _LOCK = ".run.json.lock"
 _LOCK_WAIT_S = 30.0  # a change of the record takes milliseconds
 _INJECTED = "# Parameters"  # papermill's first line of the cell that it adds
+_PAPERMILLS = ("PAPERMILL_INPUT_PATH", "PAPERMILL_OUTPUT_PATH")  # which --inject-paths adds
 
 
 def begin_notebook(notebook: str, namespace: MutableMapping[str, Any]) -> Run:
@@ -97,7 +98,7 @@ def _names_set(namespace: Mapping[str, Any], declared: Mapping[str, Parameter]) 
             continue
         if source.partition("\n")[0] == _INJECTED:
             targets = [target for node in nodes if isinstance(node, ast.Assign) for target in node.targets]
-            injected = {target.id for target in targets if isinstance(target, ast.Name)}
+            injected = {target.id for target in targets if isinstance(target, ast.Name)} - {*_PAPERMILLS}
         elif all(isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) for node in nodes):
             names = {node.target.id for node in nodes}
             if names & set(declared):  # and not an exercise's

@@ -94,7 +94,9 @@ def test_a_name_that_no_notebook_has_is_refused_with_the_nearest_in_one_sentence
 
 
 def test_names_of_other_notebooks_pass_and_what_else_lives_among_the_globals(tmp_path):
-    shell, shown = shell_of(FIRST, {"run": str(tmp_path / "run"), "epochs": 5, "margin": 0.1})
+    shell, shown = shell_of(
+        FIRST, {"run": str(tmp_path / "run"), "epochs": 5, "margin": 0.1, "PAPERMILL_INPUT_PATH": "x"}
+    )
     shell.run_cell("import numpy as np\nn_smear = 3\nhelper: int = 4", store_history=True)
     assert begin(shell, FIRST), shown
     assert begin(shell, FIRST), shown
