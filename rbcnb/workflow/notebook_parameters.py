@@ -26,7 +26,7 @@ from typing import Any
 import yaml
 
 from rbcnb._utils.code_digest import PACKAGE
-from rbcnb._utils.errors import PlainError
+from rbcnb._utils.errors import InputError, PlainError
 
 TAG = "parameters"
 _TYPES: dict[str, type] = {"int": int, "float": float, "str": str, "bool": bool}
@@ -40,6 +40,7 @@ _HOLDS: dict[str, Callable[[float, float], bool]] = {
 }
 # Parameters that may name a folder or a file.
 _PATHS = ("smears", "data", "corrections", "preregistration")
+_OF_METHODS = ("methods", "first_split_methods", "ladder_methods", "imbalance_methods")
 _NO_PATHS = ("", "synthetic", "chula")
 
 
@@ -175,6 +176,14 @@ def _check_scalar(parameter: Parameter, value: Any) -> Any:
         )
     if parameter.choices and value not in parameter.choices:
         raise ParameterError(f"{parameter.name}: {value!r} is not one of {', '.join(parameter.choices)}")
+    if parameter.name in _OF_METHODS:  # or notebook 06 would find a misspelt one after hours
+        from rbcnb.study.protocols import method_trial  # which brings scikit-learn along
+        from rbcnb.training.trial import Trial
+
+        try:
+            method_trial(Trial(), value, alpha=1.0, gamma=1.0)
+        except InputError as error:
+            raise ParameterError(f"{parameter.name}: {error}") from None
     if wanted is float and not math.isfinite(value):
         raise ParameterError(f"{parameter.name}: must be a finite number, got {value!r}")
     if not all(_HOLDS[words](value, bound) for words, bound in parameter.bounds):

@@ -51,6 +51,8 @@ def test_the_cell_after_the_parameters_begins_the_notebook(notebook):
         (AUDIT, {"include_test": "false"}, "include_test: expected bool, got str 'false'; give True or False"),
         (TUNING, {"architectures": "small"}, r"architectures: expected a list\[str\], got 'small'; write \['small'\]"),
         (LADDER, {"arms": "table2"}, r"arms: expected a list\[str\], got 'table2'; write \['table2'\]"),
+        (TUNING, {"methods": ["focal", "focl"]}, "methods: unknown method 'focl'; known: focal, cross_entropy"),
+        (LADDER, {"imbalance_methods": ["lddam"]}, "imbalance_methods: unknown method 'lddam'; known: focal"),
         (LADDER, {"arms": ["table3"]}, "arms: 'table3' is not one of table2, equal_total"),
         (AUDIT, {"reader": 7}, "reader: expected str, got int 7; put text in quotes, .* or papermill's -r"),
     ],
