@@ -32,6 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "train": _train,
         "count": _count,
         "verify": _verify,
+        "report": _report,
         "publish": _publish,
         "results": _results,
         "lesson": _lesson,
@@ -269,6 +270,13 @@ def _verify(options: Namespace) -> int:
     report = verify_run(options.run, against=options.against, tolerance=options.tolerance)
     print("\n".join(report.lines))
     return 0 if report.same and (report.complete or options.partial) else 1
+
+
+def _report(options: Namespace) -> int:
+    from rbcnb.workflow.report import report_run
+
+    print(report_run(options.run))
+    return 0
 
 
 def _publish(options: Namespace) -> int:

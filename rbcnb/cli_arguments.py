@@ -193,6 +193,11 @@ def build_parser() -> argparse.ArgumentParser:
         "--partial", action="store_true", help="end with 0 though something could not be checked, if nothing differs"
     )
 
+    report = commands.add_parser(
+        "report", help="write a run's report.html anew, from the tables and figures that lie in it", allow_abbrev=False
+    )
+    report.add_argument("run", metavar="RUN", type=Path, help="folder of a run, of reproduce or of plain papermill")
+
     publish = commands.add_parser(
         "publish", help="keep a finished run's numbers, and what checks them, in a small folder", allow_abbrev=False
     )

@@ -48,7 +48,7 @@ def test_unknown_options_are_refused(capsys):
         (["--profile", "huge"], f"no profile 'huge'; known: {', '.join(PROFILES)}"),
         (["--only", "01, 07"], "no notebook 07"),
         (["--set", "upscale=magic"], "upscale: 'magic' is not one of waifu2x, bicubic, none"),
-        (["--set", "alphas=[-1]"], "alpha must be positive and finite, got -1.0"),
+        (["--set", "alphas=[-1]"], "alphas: must be above 0, got -1.0"),
         (["--set", "pretrained=true"], "the architecture 'small' has no pretrained weights"),
         (["--smears", "chula"], "--data DIR"),
         (["--smears", "/no/such/folder"], "no such folder"),

@@ -34,7 +34,7 @@ AHEAD = 2  # items of an iterator per worker that are under way at once
 @functools.cache
 def worker_facts() -> dict[str, str]:
     """What numbers depend on, where this is called: versions and the code itself."""
-    import cv2
+    from rbcnb._utils.opencv import cv2
 
     facts = {"python": f"{sys.version_info.major}.{sys.version_info.minor}", "rbcnb": __version__}
     facts |= {"opencv": cv2.__version__}  # two packages install it

@@ -46,6 +46,10 @@ class WeightsError(UnfinishedError):
     """A network's pretrained weights cannot be had here; the message names the remedy."""
 
 
+class MissingLibraryError(UnfinishedError, ImportError):
+    """A package cannot be loaded for want of a library of the system; the message names it, and how to get it."""
+
+
 class SmearError(PlainError, ValueError):
     """A smear, or its labels, cannot be read; the message names the file and the mend."""
 

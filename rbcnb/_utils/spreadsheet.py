@@ -10,7 +10,8 @@ import pandas as pd
 
 FORMULA_FAULT = "a spreadsheet takes that for a formula; begin it with a letter or a digit"
 _SIGNS = "=@\t\r\n＝＋－＠"  # the wide ones are formulas to spreadsheets in East Asia
-_GRADE_OR_NUMBER = re.compile(r"[+-]+|[+-]\d+([.,]\d+)?(e[+-]?\d+)?", re.IGNORECASE)  # "++", "-0.5"
+# "++", "-0.5", and "-12.png", a file that a number names.
+_GRADE_OR_NUMBER = re.compile(r"[+-]+|[+-]\d+([.,]\d+)?(e[+-]?\d+)?(\.[a-z]\w{1,4})?", re.IGNORECASE)
 
 
 def is_formula(text: str) -> bool:

@@ -12,10 +12,10 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import cv2
 import numpy as np
 import pandas as pd
 
+from rbcnb._utils.opencv import cv2
 from rbcnb.columns import BORDER, RADIUS
 
 FALSE_ALARMS = 0.02  # wanted share of like smears that are warned of; no less than 1 / (S + 1) is to be had

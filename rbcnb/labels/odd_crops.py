@@ -12,7 +12,6 @@ Outliers are crops whose features, from the same coefficients and from brightnes
 nearest neighbours'.
 """
 
-import cv2
 import numpy as np
 import pandas as pd
 from scipy.fft import dct
@@ -20,6 +19,7 @@ from scipy.spatial import cKDTree
 from sklearn.neighbors import LocalOutlierFactor
 from sklearn.preprocessing import RobustScaler
 
+from rbcnb._utils.opencv import cv2
 from rbcnb.columns import CELL, DEV, GROUP, SMEAR, SPLIT, TEST
 
 SIDE_PX = 32  # to which the square of each cell is brought

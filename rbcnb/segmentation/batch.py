@@ -31,7 +31,6 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import cv2
 import joblib
 import numpy as np
 import pandas as pd
@@ -41,6 +40,7 @@ from rbcnb._utils.code_digest import code_digest, installed_versions
 from rbcnb._utils.dask_cluster import ask_all_workers, connect, shared_folder_probe
 from rbcnb._utils.errors import DeadWorkerError, InputError, UnfinishedError, WeightsError, is_want_of_memory
 from rbcnb._utils.files import atomic_write, file_digest, folder_lock, inside, parts_digest
+from rbcnb._utils.opencv import cv2
 from rbcnb._utils.parallel import run_all
 from rbcnb._utils.sealed import DIGEST, is_whole, read_sealed, seal, write_sealed
 from rbcnb._utils.spreadsheet import without_formulas

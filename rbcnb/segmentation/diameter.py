@@ -1,8 +1,8 @@
 """The diameter of a typical cell, estimated from the smear itself."""
 
-import cv2
 import numpy as np
 
+from rbcnb._utils.opencv import cv2
 from rbcnb.segmentation.stain import OPAQUE, measure_field, upright
 
 _SMALLEST_PX = 6  # narrower areas are noise or platelets

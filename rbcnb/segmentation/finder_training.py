@@ -10,7 +10,6 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pandas as pd
 import torch
@@ -19,6 +18,7 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
 
 from rbcnb._utils.files import atomic_write
+from rbcnb._utils.opencv import cv2
 from rbcnb.columns import RADIUS, X, Y
 from rbcnb.segmentation.finder_net import RADIUS_UNIT_PX, STRIDE, FinderNet
 from rbcnb.smears.synthetic.variety import Variety, View, render_view

@@ -16,9 +16,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import cv2
 import numpy as np
 from scipy.spatial import cKDTree
+
+from rbcnb._utils.opencv import cv2
 
 if TYPE_CHECKING:
     from rbcnb.segmentation.finder_net import Finder

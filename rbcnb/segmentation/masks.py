@@ -2,12 +2,12 @@
 
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pandas as pd
 from PIL import Image
 
 from rbcnb._utils.files import atomic_write
+from rbcnb._utils.opencv import cv2
 from rbcnb.columns import RADIUS, X, Y
 
 _REACH = 1.7  # of a cell beyond its circle, in radii: cells are up to three times as long as wide

@@ -5,12 +5,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pandas as pd
 from PIL import Image, ImageDraw, ImageFont
 
 from rbcnb._utils.files import atomic_write
+from rbcnb._utils.opencv import cv2
 from rbcnb.columns import BORDER, RADIUS, SCORE, X, Y
 
 SURE = 0.75  # least score of a cell that is not in doubt

@@ -8,8 +8,9 @@ the unstained pixels. `rbcnb.segmentation.diameter` reads the density here.
 import math
 from dataclasses import dataclass
 
-import cv2
 import numpy as np
+
+from rbcnb._utils.opencv import cv2
 
 OPAQUE = 0.9  # in green; no red cell is so dense: what is, is a nucleus, a fibre or the edge of the field of view
 _FAINTEST = 0.03  # between stained and background: fainter than a pale cell, stronger than noise

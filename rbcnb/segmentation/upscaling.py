@@ -9,9 +9,9 @@ import math
 import warnings
 from functools import lru_cache
 
-import cv2
 import numpy as np
 
+from rbcnb._utils.opencv import cv2
 from rbcnb.segmentation.waifu2x import Waifu2xUnavailable, double, network
 
 METHODS = ("waifu2x", "bicubic")

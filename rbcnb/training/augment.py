@@ -1,11 +1,11 @@
 """Turned and mirrored cells: once for the copies of over-sampling (section 4.2), or anew in every batch."""
 
-import cv2
 import numpy as np
 import torch
 from fastai.vision.all import Transform
 from torch import Tensor
 
+from rbcnb._utils.opencv import cv2
 from rbcnb.paper import SETTINGS
 
 MAX_ROTATION_DEG = SETTINGS["rotation_degrees"]

@@ -9,11 +9,11 @@ small net), and says where, not what.
 
 from collections.abc import Sequence
 
-import cv2
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from rbcnb._utils.opencv import cv2
 from rbcnb.training.engine import bare_model
 from rbcnb.training.normalise import normalise
 

@@ -39,6 +39,9 @@ AUGMENTS = ("none", "flips_turns")
 CHOICES = {"precision": PRECISIONS, "resample": tuple(RESAMPLING), "schedule": SCHEDULES, "augment": AUGMENTS}
 _FLOATS = ("alpha", "gamma", "label_smoothing", "learning_rate", "weight_decay")
 _INTEGERS = ("batch_size", "epochs", "seed", "fold", "outer")
+_TEXTS = ("architecture", "loss", "protocol", "dev_counts")
+_LEAST = {"epochs": 1, "batch_size": 1, "seed": 0, "fold": 0, "outer": 0}
+_MAY_BE_NONE = ("alpha", "gamma", "fold")
 _COUNTS = re.compile(r"[0-9]+(/[0-9]+)+")
 
 
@@ -75,10 +78,20 @@ class Trial:
 
     def __post_init__(self) -> None:
         # 1, 1.0 and numpy's 1 are equal, and so must their keys be.
-        for names, kind in ((_FLOATS, float), (_INTEGERS, operator.index)):
+        for names, kind, words in ((_FLOATS, float, "a number"), (_INTEGERS, operator.index, "a whole number")):
             for name in names:
-                if getattr(self, name) is not None:
-                    object.__setattr__(self, name, kind(getattr(self, name)))
+                if (value := getattr(self, name)) is None and name in _MAY_BE_NONE:
+                    continue
+                try:
+                    object.__setattr__(self, name, kind(value))
+                except (TypeError, ValueError, OverflowError):
+                    raise InputError(f"{name} must be {words}, got {value!r}") from None
+        if self.pretrained not in (True, False):  # the text "false" would count as true
+            raise InputError(f"pretrained must be True or False, got {self.pretrained!r}")
+        object.__setattr__(self, "pretrained", bool(self.pretrained))
+        for name in _TEXTS:
+            if not isinstance(getattr(self, name), str):
+                raise InputError(f"{name} must be a text, got {getattr(self, name)!r}")
         for name, known in CHOICES.items():
             if getattr(self, name) not in known:
                 raise InputError(f"{name} must be one of {known}, got {getattr(self, name)!r}")
@@ -95,13 +108,13 @@ class Trial:
             raise InputError(f"label_smoothing belongs to {' and '.join(SMOOTHED_LOSSES)}, got {self.loss!r}")
         if self.dev_counts != ALL_CELLS and not _COUNTS.fullmatch(self.dev_counts):
             raise InputError(f"dev_counts must be numbers like 71/71/2691, one per class, got {self.dev_counts!r}")
-        for name in ("epochs", "batch_size"):
-            if getattr(self, name) < 1:
-                raise InputError(f"{name} must be at least 1, got {getattr(self, name)}")
+        for name, least in _LEAST.items():
+            if getattr(self, name) is not None and getattr(self, name) < least:
+                raise InputError(f"{name} must be at least {least}, got {getattr(self, name)}")
         if not 0 < self.learning_rate < math.inf:
-            raise InputError(f"learning_rate must be positive, got {self.learning_rate}")
+            raise InputError(f"learning_rate must be positive and finite, got {self.learning_rate}")
         if not 0 <= self.weight_decay < math.inf:
-            raise InputError(f"weight_decay must be at least 0, got {self.weight_decay}")
+            raise InputError(f"weight_decay must be finite and at least 0, got {self.weight_decay}")
 
     @property
     def method(self) -> str:

@@ -10,5 +10,6 @@ from .model_export import export_model as export_model, fit_networks as fit_netw
 from .notebooks import reproduce as reproduce
 from .publish import publish_run as publish_run
 from .run import Run as Run
+from .run_record import begin_notebook as begin_notebook
 from .run_tables import RunTables as RunTables
 from .verify import verify_run as verify_run

@@ -1,30 +1,46 @@
 """Parameters of the notebooks: what each notebook's own ``parameters`` cell declares, and values checked against it.
 
-A parameters cell is annotated plain literals, one a line, and a comment may list the values allowed
-or the least one::
+A parameters cell is annotated plain literals, one a line, and a comment may list the values allowed, or name the
+bounds of a number or of each number in a list: "at least", "above", "at most", "below", "between ... and ..."::
 
     protocol: str = "both"  # one of: paper, honest, both
-    alphas: list[float] = [0.5, 1.0, 1.5]  # weights of the focal loss, Eq. (4)
-    epochs: int = 10  # the most that may be chosen, at least 1
+    alphas: list[float] = [0.5, 1.0, 1.5]  # weights of the focal loss, Eq. (4), above 0
+    label_smoothings: list[float] = [0.0, 0.1]  # at least 0 and below 1
+    margin: float = 0.02  # the smallest difference worth having, between 0 and 1
 
-papermill itself only warns of an unknown name and passes a wrong type on; here both end the run before a kernel starts.
+papermill itself only warns of an unknown name and passes a wrong type on; here both end the run: `rbcnb reproduce`
+before a kernel starts, `rbcnb.workflow.begin_notebook` in the notebook itself, by the same rules.
 """
 
 import ast
+import difflib
+import json
 import math
+import operator
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import nbformat
-
-from rbcnb._utils.errors import PlainError
+from rbcnb._utils.code_digest import PACKAGE
+from rbcnb._utils.errors import InputError, PlainError
 from rbcnb._utils.read_files import parse_yaml, read_text, shown
 
 TAG = "parameters"
 _TYPES: dict[str, type] = {"int": int, "float": float, "str": str, "bool": bool}
+_NUMBER = r"(-?\d+(?:\.\d+)?)"
+_BOUND = re.compile(rf"\b(at least|above|at most|below) {_NUMBER}|\b(between) {_NUMBER} and {_NUMBER}")
+_HOLDS: dict[str, Callable[[float, float], bool]] = {
+    "at least": operator.ge,
+    "above": operator.gt,
+    "at most": operator.le,
+    "below": operator.lt,
+}
+# Parameters that may name a folder or a file.
+_PATHS = ("smears", "data", "corrections", "preregistration")
+_OF_METHODS = ("methods", "first_split_methods", "ladder_methods", "imbalance_methods")
+_NO_PATHS = ("", "synthetic", "chula")
 
 
 class ParameterError(PlainError, ValueError):
@@ -40,7 +56,7 @@ class Parameter:
     default: Any
     comment: str
     choices: tuple[str, ...] = ()
-    minimum: float | None = None
+    bounds: tuple[tuple[str, float], ...] = ()  # such as ("at least", 0.0), ("below", 1.0)
 
 
 def read_parameters(notebook: str | Path) -> dict[str, Parameter]:
@@ -50,10 +66,12 @@ def read_parameters(notebook: str | Path) -> dict[str, Parameter]:
         ParameterError: there is not exactly one parameters cell, or a line of it is no annotated literal.
     """
     notebook = Path(notebook)
-    cells = [cell for cell in nbformat.read(notebook, as_version=4).cells if TAG in cell.metadata.get("tags", ())]
+    # Without nbformat, whose check of six notebooks takes half a second whenever one of them begins.
+    cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
+    cells = [cell for cell in cells if TAG in cell["metadata"].get("tags", ())]
     if len(cells) != 1:
         raise ParameterError(f"{notebook.name}: needs exactly one cell tagged '{TAG}', has {len(cells)}")
-    source = cells[0].source
+    source = "".join(cells[0]["source"])
     lines = source.splitlines()
     declared = {}
     for node in ast.parse(source).body:
@@ -65,28 +83,71 @@ def read_parameters(notebook: str | Path) -> dict[str, Parameter]:
             raise ParameterError(f"{where}: type {type_name!r} is not one of {', '.join(_TYPES)} or a list of one")
         comment = lines[node.end_lineno - 1][node.end_col_offset :].strip().lstrip("#").strip()
         listed = re.search(r"one of: ([\w, ]+)", comment)
-        least = re.search(r"at least ([\d.]*\d)", comment)
         declared[node.target.id] = Parameter(
             name=node.target.id,
             type_name=type_name,
             default=ast.literal_eval(node.value),
             comment=comment,
             choices=tuple(choice.strip() for choice in listed[1].split(",")) if listed else (),
-            minimum=float(least[1]) if least else None,
+            bounds=_bounds(comment) if type_name.removeprefix("list[").removesuffix("]") in ("int", "float") else (),
         )
     return declared
+
+
+def _bounds(comment: str) -> tuple[tuple[str, float], ...]:
+    bounds: list[tuple[str, float]] = []
+    for words, number, between, low, high in _BOUND.findall(comment):
+        bounds += [("at least", float(low)), ("at most", float(high))] if between else [(words, float(number))]
+    return tuple(bounds)
+
+
+def notebooks_folder() -> Path:
+    """The notebooks beside the package in a checkout, or inside it in an installed wheel."""
+    inside = PACKAGE / "notebooks"
+    return inside if inside.is_dir() else PACKAGE.parent / "notebooks"
+
+
+def find_notebooks(only: Sequence[str] = ()) -> list[Path]:
+    """The notebooks in order, or those whose number or name *only* lists.
+
+    Raises:
+        ParameterError: *only* names a notebook that there is not.
+    """
+    paths = sorted(notebooks_folder().glob("[0-9][0-9]_*.ipynb"))
+    if not paths:
+        raise ParameterError(f"{notebooks_folder()}: no notebooks there; install the package from a full checkout")
+    numbers = {path.stem[:2] for path in paths} | {path.stem for path in paths}
+    if unknown := set(only) - numbers:
+        raise ParameterError(f"no notebook {', '.join(sorted(unknown))}; known: {', '.join(p.stem for p in paths)}")
+    return [path for path in paths if not only or path.stem[:2] in only or path.stem in only]
+
+
+def declared_parameters() -> dict[str, dict[str, Parameter]]:
+    """Name of each of the notebooks -> its parameters."""
+    return {path.stem: read_parameters(path) for path in find_notebooks()}
+
+
+def with_whole_paths(values: Mapping[str, Any]) -> dict[str, Any]:
+    """*values* with the paths among them as the caller means them, from the working folder: kernels run in others."""
+    paths = {
+        name: str(Path(value).expanduser().resolve())
+        for name, value in values.items()
+        if name in _PATHS and isinstance(value, str) and value not in _NO_PATHS
+    }
+    return {**values, **paths}
 
 
 def check_value(parameter: Parameter, value: Any) -> Any:
     """*value* as the parameter's type; whole numbers are taken for floats, nothing else is converted.
 
     Raises:
-        ParameterError: wrong type or a value that is not among the choices.
+        ParameterError: wrong type, a value that is not among the choices, or a number out of its bounds.
     """
     if parameter.type_name.startswith("list["):
         if not isinstance(value, list):
             raise ParameterError(
-                f"{parameter.name}: expected a {parameter.type_name}, got {shown(value)}; write [{shown(value)}]"
+                f"{parameter.name}: expected a {parameter.type_name}, got {shown(value)}; write [{shown(value)}]; "
+                f"of papermill's options, -y '{parameter.name}: [...]' takes lists"
             )
         checked = [_check_scalar(parameter, item) for item in value]
         if not checked and parameter.default:
@@ -106,7 +167,9 @@ def _check_scalar(parameter: Parameter, value: Any) -> Any:
             mend = "; in YAML write numbers with a point, such as 1.0e-3"
         if wanted is str:
             # A colon in a sentence makes it a mapping, and `no` is False.
-            mend = f"""; put text in quotes, as in YAML: --set '{parameter.name}="..."'"""
+            mend = f"""; put text in quotes, as in YAML: --set '{parameter.name}="..."', or papermill's -r"""
+        if wanted is bool:
+            mend = "; give True or False, the one word and without quotes"
         raise ParameterError(
             f"{parameter.name}: expected {wanted.__name__}, got {type(value).__name__} {shown(value)}{mend}"
         )
@@ -114,9 +177,31 @@ def _check_scalar(parameter: Parameter, value: Any) -> Any:
         raise ParameterError(f"{parameter.name}: must be a finite number, got {value}")
     if parameter.choices and value not in parameter.choices:
         raise ParameterError(f"{parameter.name}: {shown(value)} is not one of {', '.join(parameter.choices)}")
-    if parameter.minimum is not None and value < parameter.minimum:
-        raise ParameterError(f"{parameter.name}: must be at least {parameter.minimum:g}, got {shown(value)}")
+    if parameter.name in _OF_METHODS:  # or notebook 06 would find a misspelt one after hours
+        from rbcnb.study.protocols import method_trial  # which brings scikit-learn along
+        from rbcnb.training.trial import Trial
+
+        try:
+            method_trial(Trial(), value, alpha=1.0, gamma=1.0)
+        except InputError as error:
+            raise ParameterError(f"{parameter.name}: {error}") from None
+    if wanted is float and not math.isfinite(value):
+        raise ParameterError(f"{parameter.name}: must be a finite number, got {shown(value)}")
+    if not all(_HOLDS[words](value, bound) for words, bound in parameter.bounds):
+        bounds = " and ".join(f"{words} {bound:.10g}" for words, bound in parameter.bounds)
+        raise ParameterError(f"{parameter.name}: must be {bounds}, got {shown(value)}")
     return value
+
+
+def unknown_name(name: str, known: Collection[str]) -> str:
+    """That no notebook has the parameter *name*, with the nearest of the *known* ones, or with all where none is near.
+
+    Raises nothing; the sentence is part of a `ParameterError`.
+    """
+    near = difflib.get_close_matches(name, sorted(known), n=1)
+    return f"{name}: no notebook declares it; " + (
+        f"did you mean {near[0]}?" if near else f"known: {', '.join(sorted(known))}"
+    )
 
 
 def check_parameters(
@@ -135,9 +220,7 @@ def check_parameters(
         ParameterError: names every unknown parameter and every wrong value at once.
     """
     known = {name for parameters in declared.values() for name in parameters}
-    errors = [
-        f"{name}: no notebook declares it; known: {', '.join(sorted(known))}" for name in sorted(set(values) - known)
-    ]
+    errors = [unknown_name(name, known) for name in sorted(set(values) - known)]
     dealt: dict[str, dict[str, Any]] = {}
     for notebook, parameters in declared.items():
         dealt[notebook] = {}

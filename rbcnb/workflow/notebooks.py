@@ -4,7 +4,6 @@ A notebook is run again only if something it depends on has changed: its own sou
 the smears, or any of that for an earlier notebook. Trials inside it have their own store and are never trained twice.
 """
 
-import platform
 import shutil
 import sys
 import time
@@ -15,25 +14,23 @@ from typing import Any
 
 import nbformat
 
-from rbcnb._utils.code_digest import PACKAGE
 from rbcnb._utils.duration import duration
 from rbcnb._utils.errors import InputError, UnfinishedError
 from rbcnb._utils.files import atomic_write, folder_lock
 from rbcnb._utils.manifest import MANIFEST, ManifestError, set_aside
-from rbcnb.workflow.fingerprints import file_stamp, fingerprints, source_stamp, versions
 from rbcnb.workflow.notebook_parameters import (
-    Parameter,
-    ParameterError,
     check_parameters,
+    declared_parameters,
+    find_notebooks,
     load_profile,
-    read_parameters,
+    notebooks_folder,
+    with_whole_paths,
 )
 from rbcnb.workflow.run import RUN_JSON, Run
+from rbcnb.workflow.run_record import changed_record, notebook_fingerprints, record_end, record_start
 
 _WIDGET = "application/vnd.jupyter.widget-view+json"
 _LOOK_EVERY_S = 1.0  # whether a notebook takes longer than expected
-# Parameters that may name a folder or a file.
-_FOLDERS = ("smears", "data", "corrections", "preregistration")
 
 
 class ReproductionError(UnfinishedError):
@@ -116,27 +113,6 @@ class _Indented:
         self.stream.flush()
 
 
-def notebooks_folder() -> Path:
-    """The notebooks beside the package in a checkout, or inside it in an installed wheel."""
-    inside = PACKAGE / "notebooks"
-    return inside if inside.is_dir() else PACKAGE.parent / "notebooks"
-
-
-def find_notebooks(only: Sequence[str] = ()) -> list[Path]:
-    """The notebooks in order, or those whose number or name *only* lists.
-
-    Raises:
-        ParameterError: *only* names a notebook that there is not.
-    """
-    paths = sorted(notebooks_folder().glob("[0-9][0-9]_*.ipynb"))
-    if not paths:
-        raise ParameterError(f"{notebooks_folder()}: no notebooks there; install the package from a full checkout")
-    numbers = {path.stem[:2] for path in paths} | {path.stem for path in paths}
-    if unknown := set(only) - numbers:
-        raise ParameterError(f"no notebook {', '.join(sorted(unknown))}; known: {', '.join(p.stem for p in paths)}")
-    return [path for path in paths if not only or path.stem[:2] in only or path.stem in only]
-
-
 def reproduce(
     *,
     out: str | Path,
@@ -173,7 +149,7 @@ def reproduce(
     chosen = {path.stem for path in find_notebooks(only)}
     here = {"run": str(run.folder)} | ({} if jobs is None else {"jobs": jobs})
     here |= {"scheduler": scheduler} if scheduler else {}
-    parameters = _parameters(paths, profile, {**(overrides or {}), **here})
+    parameters = _parameters(profile, {**(overrides or {}), **here})
     run.folder.mkdir(parents=True, exist_ok=True)
     with folder_lock(run.folder):
         _set_damage_aside(run)
@@ -198,12 +174,10 @@ def _set_damage_aside(run: Run) -> None:
             say(f"{run.folder / name}: is damaged; kept as {set_aside(run.folder, name).name}, all is made again")
 
 
-def _parameters(paths: Sequence[Path], profile: str | Path, overrides: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+def _parameters(profile: str | Path, overrides: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """Notebook -> its parameters, checked: those of the profile, with *overrides* before them."""
-    declared: dict[str, dict[str, Parameter]] = {path.stem: read_parameters(path) for path in paths}
     values = {**load_profile(profile, notebooks_folder() / "profiles"), **overrides}
-    values |= {name: str(_absolute(value)) for name, value in values.items() if name in _FOLDERS and _is_folder(value)}
-    return check_parameters(values, declared)
+    return check_parameters(with_whole_paths(values), declared_parameters())
 
 
 def expected_cost(
@@ -224,7 +198,7 @@ def expected_cost(
     from rbcnb.study.runner import default_jobs
     from rbcnb.workflow.cost import estimate
 
-    parameters = _parameters(find_notebooks(), profile, overrides or {})
+    parameters = _parameters(profile, overrides or {})
     merged = {name: value for values in parameters.values() for name, value in values.items()}
     numbers = [path.stem[:2] for path in find_notebooks(only)]
     return sum(estimate(merged, notebooks=numbers, jobs=jobs or merged["jobs"] or default_jobs()).values())
@@ -255,30 +229,14 @@ def _carry_on(
     from rbcnb.workflow.report import write_report
 
     merged = {name: value for own in parameters.values() for name, value in own.items()}
-    record = run.load_record()
-    done = record.get("notebooks", {})
-    left_alone = {
-        path.stem: done.get(path.stem, {}).get("fingerprint", "") for path in paths if path.stem not in chosen
-    }
-    source = source_stamp(merged["smears"], merged["data"])
-    said = file_stamp(run.readings) + file_stamp(run.second_look)
-    stamps = fingerprints(paths, parameters, source=source, readings=said, recorded=left_alone)
+    stamps = notebook_fingerprints(run, parameters, chosen=chosen)
+    done = run.load_record().get("notebooks", {})
     pending = [path for path in paths if path.stem in chosen and not _is_done(run, path.stem, done, stamps)]
-    record |= {
-        "profile": profile,
-        "parameters": record.get("parameters", {}) | {path.stem: parameters[path.stem] for path in pending},
-        "seeds": {name: value for name, value in merged.items() if "seed" in name},
-        "versions": versions(),
-        "machine": f"{platform.platform()}, {platform.processor() or platform.machine()}",
-        "notebooks": done,
-    }
     for path in paths:
         if path.stem in chosen and path not in pending:
             say(f"{path.stem}: done already, {done[path.stem]['seconds']:.0f} s at the time")
     if pending:
-        _execute(run, pending, parameters, stamps, record, merged=merged)
-    record["data_hash"] = run.data_hash()
-    run.save_record(record)
+        _execute(run, pending, parameters, stamps, merged=merged, profile=profile)
     say(f"report: {write_report(run)}")
 
 
@@ -287,19 +245,12 @@ def say(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 
-def _is_folder(value: Any) -> bool:
-    return isinstance(value, str) and value not in ("", "synthetic", "chula")
-
-
-def _absolute(path: str) -> Path:
-    """A path as the caller means it: kernels run in another folder."""
-    return Path(path).expanduser().resolve()
-
-
 def _is_done(run: Run, name: str, done: Mapping[str, Any], stamps: Mapping[str, str]) -> bool:
     """*name* was run as it would be now, and what it made is still there, as it was written."""
     entry = done.get(name)
-    if not entry or entry["fingerprint"] != stamps[name] or entry["file"] not in run.load_manifest():
+    if not entry or "file" not in entry or entry["fingerprint"] != stamps[name]:
+        return False
+    if entry["file"] not in run.load_manifest():
         return False
     if changed := run.changed_results(name):
         more = f" and {len(changed) - 1} more" if len(changed) > 1 else ""
@@ -312,9 +263,9 @@ def _execute(
     pending: Sequence[Path],
     parameters: Mapping[str, dict[str, Any]],
     stamps: Mapping[str, str],
-    record: dict[str, Any],
     *,
     merged: Mapping[str, Any],
+    profile: str,
 ) -> None:
     from rbcnb._utils.dask_cluster import connect, count_workers
     from rbcnb.segmentation.upscaling import usable_method
@@ -329,15 +280,18 @@ def _execute(
         workers = count_workers(client) if client else 0
     where = f"{workers} workers like this machine" if workers else "this machine"
     expected = estimate(merged, notebooks=numbers, jobs=workers or merged["jobs"] or default_jobs())
-    record["estimated_s"] = {name: round(seconds, 1) for name, seconds in expected.items()}
+    with changed_record(run) as record:
+        record["profile"] = profile
+        record["estimated_s"] = {name: round(seconds, 1) for name, seconds in expected.items()}
     spent: dict[str, float] = {}
     say(f"{len(pending)} notebooks to run into {run.folder}; at least {duration(sum(expected.values()))} on {where}")
     for number, path in enumerate(pending, start=1):
         say(f"[{number}/{len(pending)}] {path.stem} ...")
         start = time.perf_counter()
         file = f"notebooks/{path.name}"
-        record["notebooks"].pop(path.stem, None)
-        run.save_record(record)
+        with changed_record(run) as record:
+            record.get("notebooks", {}).pop(path.stem, None)
+        record_start(run, path.stem, parameters[path.stem], fingerprint=stamps[path.stem])
         try:
             with ticking(_overdue(expected, dict(spent), path.stem), _LOOK_EVERY_S):
                 run_notebook(path, run.folder / file, parameters[path.stem])
@@ -350,9 +304,7 @@ def _execute(
             raise
         replace(run, notebook=path.stem).record(file)
         seconds = time.perf_counter() - start
-        record["notebooks"][path.stem] = {"seconds": round(seconds, 1), "fingerprint": stamps[path.stem], "file": file}
-        record["data_hash"] = run.data_hash()
-        run.save_record(record)
+        record_end(run, path.stem, seconds=seconds, file=file)
         spent[path.stem[:2]] = seconds
         more = f"; {time_left(expected, spent)}" if number < len(pending) else ""
         say(f"[{number}/{len(pending)}] {path.stem}: {seconds:.0f} s{more}")

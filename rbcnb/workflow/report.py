@@ -15,6 +15,7 @@ import pandas as pd
 import yaml
 from PIL import Image
 
+from rbcnb._utils.errors import MissingFileError
 from rbcnb.columns import READERS, SIMULATED, readable
 from rbcnb.plotting.style import CSS_DPI, DPI
 from rbcnb.workflow.run import Run
@@ -37,6 +38,23 @@ th{background:#f4f4f4;position:sticky;top:0}.text{text-align:left}td{vertical-al
 td.simulated{font-weight:400;white-space:nowrap}h2 .simulated{font-size:.95rem;margin-left:.4rem}
 figure{margin:1.6rem 0}img{max-width:100%;height:auto}figcaption,.note{color:#555;font-size:.9rem}
 """
+
+
+def report_run(folder: str | Path) -> Path:
+    """`write_report` of the run in *folder*, however its notebooks were run.
+
+    Raises:
+        MissingFileError: no table and no figure of a run lies in it.
+    """
+    run = Run.at(folder)
+    if not any(
+        _ordered(run.folder / kind, f"*.{suffix}", []) for kind, suffix in (("tables", "csv"), ("figures", "png"))
+    ):
+        raise MissingFileError(
+            f"{run.folder}: no tables or figures of a run in it; give the folder of --out of rbcnb reproduce, "
+            "or of the notebooks' parameter run"
+        )
+    return write_report(run)
 
 
 def write_report(run: Run) -> Path:
@@ -156,13 +174,17 @@ def _figure(path: Path, entry: Mapping[str, Any]) -> str:
 
 def _notebooks(run: Run, record: dict) -> str:
     done = record.get("notebooks", {})
-    rows = [
-        f"<tr><td>{_link(run, done[name]['file'], name)}<td>{done[name]['seconds']:.0f} s"
-        if name in done
-        else f"<tr><td>{html.escape(name)}<td>not done"
-        for name in record.get("parameters", {})
-    ]
+    rows = [_notebook(run, name, done.get(name)) for name in record.get("parameters", {})]
     return "<table><tr><th>notebook<th>time" + "".join(rows) + "</table>"
+
+
+def _notebook(run: Run, name: str, entry: Mapping[str, Any] | None) -> str:
+    """A row of the notebooks: what the batch ran has a time and lies in the run."""
+    if entry is None:
+        return f"<tr><td>{html.escape(name)}<td>not done"
+    if "file" not in entry:
+        return f"<tr><td>{html.escape(name)}<td>begun, by papermill, in JupyterLab or in a batch that was stopped"
+    return f"<tr><td>{_link(run, entry['file'], name)}<td>{entry['seconds']:.0f} s"
 
 
 def _link(run: Run, file: str, words: str) -> str:

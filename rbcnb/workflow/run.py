@@ -106,7 +106,7 @@ class Run:
 
     folder: Path
     seed: int | None = None  # of whoever writes; None: the one that ``run.json`` tells
-    notebook: str = ""  # that writes, such as 05_final_evaluation
+    notebook: str = ""  # that writes, its name without suffix; "" for whoever else
     checked: bool = True  # whether what is read must have the digest of the manifest
 
     @classmethod
@@ -125,8 +125,11 @@ class Run:
 
         Where `rbcnb segment` found these cells, readers said it in its folder, and go on there.
         """
-        source = self._source()
-        return (Path(source) if is_segmented(source) else self.folder) / READINGS_CSV
+        return self.readings_of(self._source())
+
+    def readings_of(self, smears: str) -> Path:
+        """`readings` of a run whose smears come from *smears*, which its record may not tell yet."""
+        return (Path(smears) if is_segmented(smears) else self.folder) / READINGS_CSV
 
     @property
     def second_look(self) -> Path:

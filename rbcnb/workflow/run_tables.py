@@ -67,7 +67,7 @@ class RunTables:
     def value(self, name: str) -> Any:
         """A parameter that the tables are made with."""
         if name not in self.values:
-            raise InputError(f"run.json does not tell {name}; run the notebooks with rbcnb reproduce")
+            raise InputError(f"run.json does not tell {name}; run the notebook that has it with this run")
         return self.values[name]
 
     @cached_property

@@ -82,6 +82,8 @@ def test_a_method_of_the_first_split_alone_is_tried_on_no_other():
     first, second = (settings_of(Trial(protocol="honest", outer=outer), knobs) for outer in (0, 1))
     assert {t.method for t in first} == set(METHODS)
     assert {t.method for t in second} == set(METHODS) - {"over_sampling"}
+    with pytest.raises(ValueError, match="first_split_methods: ldam is not among methods; add it, or take it out"):
+        settings_of(Trial(protocol="honest"), {**KNOBS, "first_split_methods": ["ldam"]})
 
 
 def test_the_published_protocol_has_no_decay_and_no_turns_and_the_lesson_net_its_own_epochs():

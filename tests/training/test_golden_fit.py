@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from conftest import make_cells
 
 from rbcnb.columns import CLASSES
@@ -30,6 +31,14 @@ TRIALS = {
 PROBS = [f"prob_{name}" for name in CLASSES]
 # Processors sum in other orders: with AVX-512, AVX2, SSE, one thread or two, probabilities differed by at most 1e-6.
 TOLERANCE = 1e-4
+# Of 16 numbers those that dropout keeps at seed 0, in the torch of the golden predictions; torch 2.5 keeps others.
+KEPT = "0010001101111011"
+
+
+def kept_by_dropout() -> str:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return "".join(str(int(value > 0)) for value in torch.nn.functional.dropout(torch.ones(16), 0.5).tolist())
 
 
 def fit(trial: Trial) -> pd.DataFrame:
@@ -43,6 +52,8 @@ def test_a_fit_gives_the_numbers_that_stored_trials_hold(name):
     """A learning rate one percent higher moves these probabilities by 0.006, one epoch more by 0.2."""
     if TRIALS[name].resample == "over" and int(cv2.__version__.split(".")[0]) < 5:
         pytest.skip("OpenCV 4 interpolates turned copies with other roundings than OpenCV 5: they differ by 0.001 here")
+    if TRIALS[name].pretrained and kept_by_dropout() != KEPT:
+        pytest.skip("this torch draws other units to drop from the same seed: probabilities differ by 0.08 here")
     golden = pd.read_csv(GOLDEN, dtype={"fit_version": str}).query("name == @name and fit_version == @FIT_VERSION")
     assert len(golden), (
         f"{GOLDEN.name} is not of FIT_VERSION {FIT_VERSION}: write it anew, as this file's docstring says"

@@ -7,13 +7,16 @@ import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 from rbcnb.workflow.notebook_parameters import (
+    Parameter,
     ParameterError,
     check_parameters,
     check_value,
+    declared_parameters,
+    find_notebooks,
     load_profile,
+    notebooks_folder,
     read_parameters,
 )
-from rbcnb.workflow.notebooks import find_notebooks, notebooks_folder
 
 SOURCE = """\
 run: str = "runs"  # folder of the run
@@ -72,7 +75,8 @@ def test_right_values_pass(declared, name, value, expected):
         ("epochs", True, "epochs: expected int, got bool"),
         ("margin", True, "margin: expected float, got bool"),
         ("pretrained", 1, "pretrained: expected bool, got int"),
-        ("alphas", 0.5, r"alphas: expected a list\[float\], got 0.5; write \[0.5\]"),
+        ("alphas", 0.5, r"alphas: expected a list\[float\], got 0.5; write \[0.5\]; .* -y 'alphas: \[\.\.\.\]'"),
+        ("pretrained", "false", "pretrained: expected bool, got str 'false'; give True or False"),
         ("alphas", ["a"], "alphas: expected float, got str"),
         ("epochs", 0, "epochs: must be at least 1, got 0"),
         ("alphas", [], "alphas: the list is empty"),
@@ -98,9 +102,62 @@ def test_every_mistake_is_told_at_once(declared):
     with pytest.raises(ParameterError) as caught:
         check_parameters({"epochss": 3, "margin": "x", "epochs": 2.5}, {"01_a": declared})
     message = str(caught.value)
-    assert "epochss: no notebook declares it; known: alphas, epochs" in message
+    assert "epochss: no notebook declares it; did you mean epochs?" in message
     assert "margin: expected float" in message
     assert "epochs: expected int" in message
+
+
+def test_a_name_like_no_other_gets_the_whole_list(declared):
+    with pytest.raises(ParameterError, match="zzz: no notebook declares it; known: alphas, epochs, margin"):
+        check_parameters({"zzz": 3}, {"01_a": declared})
+
+
+@pytest.mark.parametrize(
+    ("comment", "inside", "outside"),
+    [
+        ("at least 0", [0, 1e9], [-1e-9]),
+        ("a weight, above 0", [1e-9, 5], [0, -1]),
+        ("at most 2.5", [-7, 2.5], [2.6]),
+        ("below 1", [0.999], [1, 2]),
+        ("at least 0 and below 1", [0, 0.5], [1, -0.1]),
+        ("a share, between 0 and 1; 0.02 in the paper", [0, 0.5, 1], [-0.1, 1.1]),
+        ("between -1 and 1", [-1, 0], [-1.5]),
+        ("the most that may be chosen; the last two decay", [-5, 1e9], []),
+    ],
+)
+def test_bounds_are_read_off_the_comment(tmp_path, comment, inside, outside):
+    kinds = read_parameters(
+        write_notebook(tmp_path / "01_a.ipynb", f"x: float = 0.5  # {comment}\nxs: list[float] = [0.5]  # {comment}")
+    )
+    for value in inside:
+        assert check_value(kinds["x"], value) == value
+        assert check_value(kinds["xs"], [value]) == [value]
+    for value in [*outside, float("nan"), float("inf"), -float("inf")]:
+        with pytest.raises(ParameterError, match=r"x: must be .*, got "):
+            check_value(kinds["x"], value)
+        with pytest.raises(ParameterError, match=r"xs: must be .*, got "):
+            check_value(kinds["xs"], [0.5, value])
+
+
+def numbers() -> list[tuple[str, Parameter]]:
+    """Every numeric parameter of the six notebooks."""
+    return [
+        (notebook, parameter)
+        for notebook, parameters in declared_parameters().items()
+        for parameter in parameters.values()
+        if parameter.type_name.removeprefix("list[").removesuffix("]") in ("int", "float")
+    ]
+
+
+@pytest.mark.parametrize(("notebook", "parameter"), numbers(), ids=lambda value: getattr(value, "name", value))
+def test_every_number_of_the_notebooks_has_bounds_and_refuses_what_is_none(notebook, parameter):
+    wrong = [-1, float("nan"), float("inf")]
+    if parameter.name in ("margin", "queue_share", "slip_rate", "reader_error", "planted_errors", "label_smoothings"):
+        wrong.append(1.5)
+    for value in wrong:
+        given = [value] if parameter.type_name.startswith("list") else value
+        with pytest.raises(ParameterError, match=f"^{parameter.name}: "):
+            check_parameters({parameter.name: given}, {notebook: {parameter.name: parameter}})
 
 
 @pytest.mark.parametrize(
@@ -129,7 +186,7 @@ def test_profiles_are_found_by_name_or_path(tmp_path):
         load_profile("torn", tmp_path)
 
 
-@pytest.mark.parametrize("profile", ["smoke", "course", "paper"])
+@pytest.mark.parametrize("profile", sorted(path.stem for path in notebooks_folder().glob("profiles/*.yaml")))
 def test_shipped_profiles_fit_the_shipped_notebooks(profile):
     notebooks = {path.stem: read_parameters(path) for path in find_notebooks()}
     check_parameters(load_profile(profile, notebooks_folder() / "profiles"), notebooks)

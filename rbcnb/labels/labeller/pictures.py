@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import pandas as pd
 
 from rbcnb._utils.files import atomic_write
+from rbcnb._utils.opencv import cv2
 from rbcnb.columns import CELL, CROP, RADIUS, SMEAR, X, Y
 from rbcnb.labels.formats import added_crop, found_crop
 from rbcnb.segmentation.crops import crop_cells

@@ -3,9 +3,9 @@
 Each drawer returns the density of one thing as a patch [S,S] or [S,S,3], sizes in pixels; the caller places it.
 """
 
-import cv2
 import numpy as np
 
+from rbcnb._utils.opencv import cv2
 from rbcnb.smears.synthetic.optics import AZURE, NEUTRAL, blur
 
 # kind -> number for every red cell, range of diameters in um. White cells are about as rare as in a sick dog's smear.

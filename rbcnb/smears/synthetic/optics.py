@@ -5,8 +5,9 @@ densities add. Lengths are micrometres, so that one set of numbers serves every 
 values that a camera writes, its tone curve included. Arrays are float32: rounding is far below a grey level.
 """
 
-import cv2
 import numpy as np
+
+from rbcnb._utils.opencv import cv2
 
 # Decadic absorption, relative to green, of red, green and blue light. Eosin is what red cells take up.
 EOSIN = np.array([0.30, 1.00, 0.68])

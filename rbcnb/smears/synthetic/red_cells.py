@@ -10,9 +10,9 @@ Classes differ in where their haemoglobin sits (`draw_disc`):
 
 from dataclasses import dataclass
 
-import cv2
 import numpy as np
 
+from rbcnb._utils.opencv import cv2
 from rbcnb.columns import CLASSES, CODOCYTE, HYPOCHROMIA, NORMAL
 
 # Evans and Fung (1972), Microvascular Research 4: thickness of a red cell at 300 mosmol, in um, rho = r / R.

@@ -10,11 +10,11 @@ Lengths with the suffix ``_d`` are in diameters of a typical red cell, so that t
 import math
 from dataclasses import dataclass, fields
 
-import cv2
 import numpy as np
 import pandas as pd
 from scipy.spatial import cKDTree
 
+from rbcnb._utils.opencv import cv2
 from rbcnb.columns import CODOCYTE, HYPOCHROMIA, NORMAL, RADIUS, X, Y
 from rbcnb.smears.synthetic import optics
 from rbcnb.smears.synthetic.debris import draw_leukocyte, draw_platelet
