@@ -61,7 +61,7 @@ class Started:
         """What of its offspring lives on *within_s* seconds later, in words; that is ended now."""
         deadline = time.monotonic() + within_s
         while (alive := self.offspring()) and time.monotonic() < deadline:
-            time.sleep(0.2)
+            time.sleep(0.5)
         words = []
         for process in alive:
             with contextlib.suppress(psutil.Error):
@@ -152,7 +152,7 @@ def kill_at(
     started = start(command, log)
     deadline = time.monotonic() + LIMIT_S
     while count_files(out) < n_files and started.process.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.002)
+        time.sleep(0.005)
     time.sleep(rng.uniform(0, jitter_s))
     killed = started.process.poll() is None
     if killed:

@@ -47,7 +47,8 @@ def share(n: int) -> int:
 
 def record(kind: str, tried: int, failed: int, what: str = "") -> None:
     """Notes what became of *tried* faults of *kind*, of which *failed* were not survived."""
-    assert kind in KINDS, kind
+    if kind not in KINDS:
+        raise ValueError(f"no kind of fault is called {kind!r}; name it in KINDS")
     print(f"{kind}{what and f' ({what})'}: {tried} tried, {tried - failed} survived")
     if path := os.environ.get("RBCNB_FAULTS_CSV"):
         line = f"{kind},{what},{tried},{tried - failed}\n"

@@ -6,7 +6,9 @@ import shutil
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
+import pandas as pd
 import pytest
 from damage import SWAP, WAYS, Damage, draw, seeded
 from kills import differing, tree
@@ -114,15 +116,9 @@ def read_otherwise(store: Path, damages: Sequence[Damage], rng) -> tuple[list[st
         n += 1
         found = []
         for key in {path.stem for path in damage.paths}:
-            there = _refused(load_record, store, key)
-            if there is not None and there != records[key]:
-                found.append("its record is another")
-            held = _refused(load_predictions, store, key)
-            if held is not None and not held.equals(predictions[key]):
-                found.append("its predictions are others")
-            drawn = _refused(load_curves, store, [key])
-            if drawn is not None and not drawn.equals(curves[key]):
-                found.append("its curves are others")
+            found += _not_as_before("record", lambda key=key: load_record(store, key), records[key])
+            found += _not_as_before("predictions", lambda key=key: load_predictions(store, key), predictions[key])
+            found += _not_as_before("curves", lambda key=key: load_curves(store, [key]), curves[key])
         rows = results_table(store)
         rows = rows.set_index("key") if len(rows) else rows
         if not set(rows.index) <= set(table.index) or any(
@@ -135,12 +131,16 @@ def read_otherwise(store: Path, damages: Sequence[Damage], rng) -> tuple[list[st
     return wrong, n
 
 
-def _refused(load: Callable, *arguments):
-    """What *load* gives; None where it refuses, as it should, by an error of input."""
+def _not_as_before(what: str, load: Callable, before: Any) -> list[str]:
+    """What is wrong with what *load* gives: it may refuse, by None or an error of input, and give what was *before*."""
     try:
-        return load(*arguments)
+        now = load()
     except (ValueError, OSError):
-        return None
+        return []
+    except Exception as error:
+        return [f"its {what}: {type(error).__name__}: {error}"]
+    same = now is None or (now.equals(before) if isinstance(before, pd.DataFrame) else now == before)
+    return [] if same else [f"its {what} are others"]
 
 
 def trial_files(store: Path) -> Mapping[str, list[Path]]:

@@ -192,7 +192,7 @@ def test_readings_that_find_no_room_are_named_and_written_later(inputs, tmp_path
 def _removed_in_the_middle(started: Started, out: Path, n_files: int) -> bool:
     """Removes *out* once it holds *n_files*; returns whether the command was still at work."""
     while count_files(out) < n_files and started.process.poll() is None:
-        time.sleep(0.002)
+        time.sleep(0.005)
     at_work = started.process.poll() is None
     while out.exists():
         shutil.rmtree(out, ignore_errors=True)
