@@ -105,7 +105,8 @@ class Damage:
 def draw(
     files: Mapping[str, Sequence[Path]], n: int, rng: random.Random, *, ways: Sequence[str] = WAYS
 ) -> list[Damage]:
-    """*n* damages: each kind of file and each way as likely as the others.
+    """*n* damages, each way as likely as the others. Kinds with many files are drawn more often, by the root of their
+    number: each file counts, but no kind is forgotten.
 
     Args:
         files: kind -> files of it.
@@ -113,9 +114,11 @@ def draw(
         rng: of `seeded`.
         ways: of `WAYS`; a kind with a single file is never swapped.
     """
-    drawn = []
+    drawn: list[Damage] = []
+    kinds = [kind for kind in files if files[kind]]
     while len(drawn) < n:
-        kind, way = rng.choice(sorted(kind for kind in files if files[kind])), rng.choice(ways)
+        (kind,) = rng.choices(kinds, weights=[len(files[kind]) ** 0.5 for kind in kinds])
+        way = rng.choice(ways)
         if way != SWAP:
             drawn.append(Damage(kind, way, rng.choice(files[kind])))
         elif len(files[kind]) > 1:
