@@ -132,8 +132,9 @@ def kill_at(
     group: bool,
     log: Path,
     jitter_s: float = 0.3,
+    n_processes: int = 1,
 ) -> tuple[bool, list[str]]:
-    """Starts *command* and kills it soon after *out* holds *n_files* files.
+    """Starts *command* and kills it soon after *out* holds *n_files* files and it has *n_processes* processes.
 
     Progress, not time: on a busy machine the same command may take ten times as long.
 
@@ -145,12 +146,15 @@ def kill_at(
         group: see `Started.kill`.
         log: for what it prints.
         jitter_s: at most.
+        n_processes: its own, workers and what else it starts.
 
     Returns:
         Whether it was killed in the middle (else it had ended by itself), and which processes outlived it.
     """
     started = start(command, log)
     deadline = time.monotonic() + LIMIT_S
+    while n_processes > 1 and len(started.offspring()) < n_processes and started.process.poll() is None:
+        time.sleep(0.02)
     while count_files(out) < n_files and started.process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.005)
     time.sleep(rng.uniform(0, jitter_s))

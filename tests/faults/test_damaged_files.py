@@ -1,7 +1,5 @@
 """Files that the package reads back, damaged: none is taken for another, and what can be made again is made again."""
 
-import contextlib
-import io
 import shutil
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -11,11 +9,11 @@ from typing import Any
 import pandas as pd
 import pytest
 from damage import SWAP, WAYS, Damage, draw, seeded
+from in_process import called
 from kills import differing, tree
 from made import make_cells, make_count, make_model, make_store
 from outcomes import record, share
 
-from rbcnb.cli import main
 from rbcnb.counting.model_file import ModelFileError, load_model
 from rbcnb.labels.logbook import LogbookError
 from rbcnb.labels.readings import Reading, append_readings, load_readings
@@ -33,17 +31,6 @@ PATTERNS = {
     "facts of the count": "count.json",
 }
 MADE_AGAIN = ("crop", "finished image", "classified image", "counts", "facts of the count")
-
-
-def called(arguments: Sequence[str]) -> tuple[int, str]:
-    """Exit code of ``rbcnb`` and what it printed; a traceback is told as code -1."""
-    text = io.StringIO()
-    with contextlib.redirect_stdout(text), contextlib.redirect_stderr(text):
-        try:
-            code = main(arguments)
-        except Exception as error:
-            return -1, f"{type(error).__name__}: {error}"
-    return code, text.getvalue()
 
 
 def not_made_again(folder: Path, command: Sequence[str], damages: Sequence[Damage], rng) -> tuple[list[str], int]:
@@ -156,6 +143,7 @@ def test_no_damaged_trial_is_read_as_other_numbers(tmp_path):
     assert not wrong, "\n".join(wrong)
 
 
+@pytest.mark.slow
 def test_a_changed_score_and_exchanged_trials_are_not_read(tmp_path):
     store, rng = make_store(tmp_path / "run"), seeded("trials")
     files = trial_files(store)

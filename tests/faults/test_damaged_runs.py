@@ -1,6 +1,5 @@
 """A finished run and what is published of it, damaged: `rbcnb verify` finds it, and the same command mends it."""
 
-import contextlib
 import io
 import json
 import random
@@ -12,6 +11,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from damage import Damage, draw, seeded
+from in_process import called
 from kills import differing, run
 from made import make_run
 from outcomes import record, share
@@ -19,7 +19,6 @@ from small_run import small_run
 from test_killed_runs import results
 from tiny_run import command
 
-from rbcnb.cli import main
 from rbcnb.study.tables import table1
 from rbcnb.workflow.publish import publish_run
 
@@ -88,14 +87,8 @@ def reads_the_same(path: Path, before: bytes) -> bool:
 
 
 def verified(folder: Path) -> tuple[int, str]:
-    """Exit code of `rbcnb verify` and what it printed; a traceback is told as code -1."""
-    text = io.StringIO()
-    with contextlib.redirect_stdout(text), contextlib.redirect_stderr(text):
-        try:
-            code = main(["verify", str(folder)])
-        except Exception as error:  # a person would see its traceback
-            return -1, f"{type(error).__name__}: {error}"
-    return code, text.getvalue()
+    """Exit code of `rbcnb verify`, and what it printed."""
+    return called(["verify", str(folder)])
 
 
 def not_found(folder: Path, pristine: Path, drawn: Sequence[Damage], rng: random.Random) -> tuple[list[str], int]:
@@ -227,6 +220,7 @@ def test_the_same_command_makes_again_what_can_be_made(finished, tmp_path):
     assert not problems, "\n".join([*map(str, real), *problems])
 
 
+@pytest.mark.slow
 def test_a_changed_word_of_a_verdict_is_found_though_nothing_else_is_left(tmp_path):
     """A run whose record is cut and whose manifest is empty is no proof of a table."""
     here, _, _, final = small_run(tmp_path / "run")
