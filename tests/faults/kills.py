@@ -11,6 +11,7 @@ import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import psutil
 
@@ -178,6 +179,6 @@ def tree(folder: Path, *, but: Sequence[str] = ()) -> dict[str, bytes]:
     }
 
 
-def differing(one: Mapping[str, bytes], other: Mapping[str, bytes]) -> list[str]:
-    """Names of files that one folder lacks, or that have other bytes there."""
+def differing(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
+    """Names, of files for instance, that one of both lacks, or that have another content there."""
     return sorted(name for name in one.keys() | other.keys() if one.get(name) != other.get(name))

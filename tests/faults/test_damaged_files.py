@@ -1,5 +1,6 @@
 """Files that the package reads back, damaged: none is taken for another, and what can be made again is made again."""
 
+import json
 import shutil
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -126,7 +127,9 @@ def _not_as_before(what: str, load: Callable, before: Any) -> list[str]:
         return []
     except Exception as error:
         return [f"its {what}: {type(error).__name__}: {error}"]
-    same = now is None or (now.equals(before) if isinstance(before, pd.DataFrame) else now == before)
+    # As text, in which a score that is no number is the same as another such.
+    frame = isinstance(before, pd.DataFrame)
+    same = now is None or (now.equals(before) if frame else json.dumps(now) == json.dumps(before))
     return [] if same else [f"its {what} are others"]
 
 

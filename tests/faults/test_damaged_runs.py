@@ -15,8 +15,8 @@ from in_process import called
 from kills import differing, run
 from made import make_run
 from outcomes import record, share
+from run_results import results
 from small_run import small_run
-from test_killed_runs import results
 from tiny_run import command
 
 from rbcnb.study.tables import table1

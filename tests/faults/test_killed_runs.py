@@ -1,58 +1,19 @@
 """`rbcnb reproduce`, killed again and again, ends as a run that was left alone."""
 
-import io
 import shutil
-from collections.abc import Mapping
 from pathlib import Path
 
-import pandas as pd
 import pytest
 from damage import seeded
-from kills import count_files, kill_at, run, temporary_files, tree
+from kills import count_files, differing, kill_at, run, temporary_files
 from made import make_run
 from outcomes import record, share
+from run_results import results, trials
 from tiny_run import command
 
 from rbcnb.cli import main
-from rbcnb.study.store import load_predictions, load_record, stored_keys
 
 MOMENTS = 20
-# Of a trial, what does not depend on the machine: how long a fit took does.
-SAME = ("key", "data", "fit_version", "trial", "error", "scores", "curves", "n_train")
-LISTS = ("fold_trials", "final_trials", "ladder_trials", "lesson_trials", "leakage_trials")
-
-
-def results(out: Path) -> dict[str, bytes]:
-    """What must be the same, byte for byte: the tables, and what they follow from.
-
-    Not compared: how long fits took (``seconds`` in the lists of trials), when a test set was opened (``opened_at`` of
-    the ledger), and run.json, notebooks and report, which tell both.
-    """
-    files = {name: data for name, data in tree(out).items() if name.startswith("tables/")}
-    files |= {path.name: path.read_bytes() for path in [*out.glob("splits_*.csv"), out / "cells.csv"]}
-    files |= {path.name: path.read_bytes() for path in (out / "labelled.csv", out / "crops.npy")}
-    for name in LISTS:
-        table = pd.read_csv(out / f"{name}.csv").drop(columns="seconds", errors="ignore")
-        files[f"{name}.csv"] = table.to_csv(index=False).encode()
-    ledger = pd.read_csv(out / "test_openings.csv", dtype=str).drop(columns="opened_at")
-    return files | {"test_openings.csv": ledger.to_csv(index=False).encode()}
-
-
-def trials(out: Path) -> dict[str, tuple]:
-    """Key -> what a trial's record and predictions hold."""
-    found = {}
-    for key in stored_keys(out / "trials"):
-        trial = load_record(out / "trials", key)
-        assert trial is not None, f"{key} is damaged"
-        predictions = io.BytesIO()
-        if not trial["error"]:
-            load_predictions(out / "trials", key).to_pickle(predictions)
-        found[key] = ({name: trial[name] for name in SAME if name in trial}, predictions.getvalue())
-    return found
-
-
-def differing(one: Mapping, other: Mapping) -> list[str]:
-    return sorted(str(name) for name in one.keys() | other.keys() if one.get(name) != other.get(name))
 
 
 @pytest.mark.faults
