@@ -17,7 +17,7 @@ import psutil
 
 MARK = "RBCNB_FAULTS_MARK"  # in the environment of what a test starts, so that its offspring is known, too
 LIMIT_S = 900  # for a command; generous, as the machine may be busy
-GONE_S = 60  # for the offspring of a killed process to end by itself: it looks once a second
+GONE_S = 180  # for the offspring of a killed process to end by itself: it looks once a second, once it has started
 _REPOSITORY = Path(__file__).parents[2]
 
 

@@ -35,7 +35,9 @@ MADE_AGAIN = {
     "record of a trial": ["trials/*.json"],
     "predictions of a trial": ["trials/*.parquet"],
     "predictions of the baseline": ["classical_predictions.parquet"],
-    "cells": ["cells.csv", "truth.csv", "labelled.csv", "ladder.csv", "label_issues.csv", "crops.npy", "finder.json"],
+    "cells": ["cells.csv", "truth.csv", "smears.csv", "smear_cells.csv", "crops.npy", "finder.json"],
+    "labels": ["labelled.csv", "ladder.csv", "label_issues.csv", "duplicates.csv", "relabel_*.csv"],
+    "network": ["models/*.safetensors"],
     "picture": ["smear.png", "smears/*.jpg"],
 }
 KINDS = MADE_AGAIN | {
