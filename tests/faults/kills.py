@@ -28,11 +28,17 @@ def rbcnb(*arguments: str | Path) -> list[str]:
 
 @dataclass
 class Started:
-    """A command under way, in a session of its own; what it prints goes to *log*."""
+    """A command under way, in a session of its own; what it prints goes to *log*. A ``with`` block ends it."""
 
     process: subprocess.Popen
     mark: str
     log: Path
+
+    def __enter__(self) -> "Started":
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self.kill_all()
 
     def offspring(self) -> list[psutil.Process]:
         """Living processes that this command started, itself included, wherever they went."""
@@ -110,12 +116,12 @@ def run(
 ) -> Ended:
     """Runs *command* to its end; one that hangs is killed, and its code is -9."""
     log.unlink(missing_ok=True)
-    started = start(command, log, cwd=cwd, env=env)
-    try:
-        started.process.wait(limit_s)
-    except subprocess.TimeoutExpired:
-        started.kill(group=True)
-    alive = started.survivors(within_s=20)
+    with start(command, log, cwd=cwd, env=env) as started:
+        try:
+            started.process.wait(limit_s)
+        except subprocess.TimeoutExpired:
+            started.kill(group=True)
+        alive = started.survivors()
     return Ended(started.process.returncode, log.read_text(errors="replace"), alive)
 
 
@@ -152,17 +158,21 @@ def kill_at(
     Returns:
         Whether it was killed in the middle (else it had ended by itself), and which processes outlived it.
     """
-    started = start(command, log)
-    deadline = time.monotonic() + LIMIT_S
-    while n_processes > 1 and len(started.offspring()) < n_processes and started.process.poll() is None:
-        time.sleep(0.02)
-    while count_files(out) < n_files and started.process.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.005)
-    time.sleep(rng.uniform(0, jitter_s))
-    killed = started.process.poll() is None
-    if killed:
-        started.kill(group=group)
-    return killed, started.survivors()
+    with start(command, log) as started:
+        deadline = time.monotonic() + LIMIT_S
+
+        def waits() -> bool:
+            return started.process.poll() is None and time.monotonic() < deadline
+
+        while n_processes > 1 and waits() and len(started.offspring()) < n_processes:
+            time.sleep(0.02)
+        while waits() and count_files(out) < n_files:
+            time.sleep(0.005)
+        time.sleep(rng.uniform(0, jitter_s))
+        killed = started.process.poll() is None
+        if killed:
+            started.kill(group=group)
+        return killed, started.survivors()
 
 
 def temporary_files(folder: Path) -> list[str]:
@@ -179,6 +189,6 @@ def tree(folder: Path, *, but: Sequence[str] = ()) -> dict[str, bytes]:
     }
 
 
-def differing(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
+def differing(now: Mapping[str, Any], before: Mapping[str, Any]) -> list[str]:
     """Names, of files for instance, that one of both lacks, or that have another content there."""
-    return sorted(name for name in one.keys() | other.keys() if one.get(name) != other.get(name))
+    return sorted(name for name in now.keys() | before.keys() if now.get(name) != before.get(name))

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from kills import Ended, Started, count_files, differing, rbcnb, run, start, tree
+from kills import LIMIT_S, Ended, Started, count_files, differing, rbcnb, run, start, tree
 from limits import enlarge, limited, read_only, small_disk, unprivileged, why_no_permissions, why_no_small_disk
 from made import make_model, make_smears
 from outcomes import record
@@ -213,10 +213,10 @@ def _removed_in_the_middle(started: Started, out: Path, n_files: int) -> bool:
 @pytest.mark.parametrize("work", [SEGMENT, COUNT, REPRODUCE], ids=named)
 def test_a_folder_that_is_removed_in_the_middle(work, inputs, left_alone, tmp_path):
     expected, log, out = left_alone(work), tmp_path / "log", tmp_path / "out"
-    started = start(work.command(inputs, out), log)
-    at_work = _removed_in_the_middle(started, out, count_files(expected) // 2)
-    started.process.wait(600)
-    ended = Ended(started.process.returncode, log.read_text(errors="replace"), started.survivors())
+    with start(work.command(inputs, out), log) as started:
+        at_work = _removed_in_the_middle(started, out, count_files(expected) // 2)
+        started.process.wait(LIMIT_S)
+        ended = Ended(started.process.returncode, log.read_text(errors="replace"), started.survivors())
     problems = [] if at_work else ["it had ended before"]
     if ended.code or not out.exists():
         problems += unclear(ended, work, str(out))

@@ -25,16 +25,16 @@ def write_at_once(what: str, folder: Path, *, writers: int, each: int, env: Mapp
     try:
         deadline = time.monotonic() + LIMIT_S
         while len(list(folder.glob("ready*"))) < writers and time.monotonic() < deadline:
-            assert all(one.process.poll() is None for one in running), [log.read_text() for log in logs]
+            assert all(writer.process.poll() is None for writer in running), [log.read_text() for log in logs]
             time.sleep(0.05)
         (folder / "go").touch()
-        for one in running:
-            one.process.wait(LIMIT_S)
+        for writer in running:
+            writer.process.wait(LIMIT_S)
     except subprocess.TimeoutExpired:
         pytest.fail(f"writers of {what} hang")
     finally:
-        for one in running:
-            one.survivors(within_s=0)
+        for writer in running:
+            writer.survivors(within_s=0)
     lines = [line for log in logs for line in log.read_text().splitlines()]
     refused = [line for line in lines if line.startswith("refused: ")]
     texts = [log.read_text() for log in logs]
