@@ -118,7 +118,7 @@ def not_found(folder: Path, pristine: Path, drawn: Sequence[Damage], rng: random
             return [f"{damage}: passed" for damage in hurt]
         if len(hurt) == 1:
             return [] if code > 0 else [f"{hurt[0]}: {text}"]
-        unnamed = [it for it in hurt if code < 0 or not any(_named(path, text) for path in it.paths)]
+        unnamed = [damage for damage in hurt if code < 0 or not any(_named(path, text) for path in damage.paths)]
         if not unnamed:
             return []
         if len(unnamed) < len(hurt):
