@@ -12,7 +12,7 @@ def write_readings(folder: Path, who: int) -> Callable[[int], str]:
     """One reading a call, by reader *who*."""
     from rbcnb.labels.readings import Reading, append_readings
 
-    long = "x" * 3000  # so that most rows lie in two pages of the file, and others may see half of one
+    long = "x" * 12_000  # so that each row lies in several pages of the file, and others may see half of one
 
     def write(number: int) -> str:
         reading = Reading(smear="a.png", cell=number, reader=f"r{who}", label="normal", comment=long)
