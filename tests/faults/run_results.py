@@ -2,6 +2,7 @@
 
 import io
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
@@ -23,13 +24,19 @@ def results(out: Path) -> dict[str, bytes]:
     the ledger), and run.json, notebooks and report, which tell both.
     """
     files = {name: data for name, data in tree(out).items() if name.startswith("tables/")}
-    files |= {path.name: path.read_bytes() for path in [*out.glob("splits_*.csv"), out / "cells.csv"]}
-    files |= {path.name: path.read_bytes() for path in (out / "labelled.csv", out / "crops.npy")}
+    others = (*out.glob("splits_*.csv"), out / "cells.csv", out / "labelled.csv", out / "crops.npy")
+    files |= {path.name: path.read_bytes() for path in others if path.exists()}
     for name in LISTS:
-        table = pd.read_csv(out / f"{name}.csv").drop(columns="seconds", errors="ignore")
-        files[f"{name}.csv"] = table.to_csv(index=False).encode()
-    ledger = load_ledger(out)[list(OPENED)]
-    return files | {"test_openings.csv": ledger.to_csv(index=False).encode()}
+        files[f"{name}.csv"] = _text(lambda path=out / f"{name}.csv": pd.read_csv(path).drop(columns="seconds"))
+    return files | {"test_openings.csv": _text(lambda: load_ledger(out)[list(OPENED)])}
+
+
+def _text(load: Callable[[], pd.DataFrame]) -> bytes:
+    """A table as CSV, or why there is none."""
+    try:
+        return load().to_csv(index=False).encode()
+    except (OSError, ValueError, KeyError) as error:
+        return f"{type(error).__name__}: {error}".encode()
 
 
 def trials(out: Path) -> dict[str, tuple[str, bytes]]:
