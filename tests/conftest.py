@@ -102,6 +102,8 @@ def lab(tmp_path_factory) -> Iterator[tuple[str, Path]]:
 
 
 FIRST = (
+    "test_killed_runs.py",
+    "test_damaged_runs.py",
     "test_notebooks.py",
     "test_notebooks_on_other_smears.py",
     "test_dask_cluster.py",
@@ -111,8 +113,9 @@ FIRST = (
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Files that take minutes come first, so that no worker is left alone with one. What is heavy is slow, too."""
+    """Files that take minutes come first, so that no worker is left alone with one. What is heavy or injects faults is
+    slow, too."""
     items.sort(key=lambda item: FIRST.index(item.path.name) if item.path.name in FIRST else len(FIRST))
     for item in items:
-        if item.get_closest_marker("heavy"):
+        if item.get_closest_marker("heavy") or item.get_closest_marker("faults"):
             item.add_marker("slow")
