@@ -93,7 +93,7 @@ _INDEXES: dict[tuple[int, int], _Index] = {}  # by device and inode: what this p
 
 def _append(path: Path, rows: Iterable[Sequence[str]]) -> None:
     """Adds *rows* to the file at *path*, in one write that is synced; the caller holds its lock."""
-    with path.open("a+b") as file:
+    with path.open("a+b", buffering=0) as file:
         index = _known_of(file)
         file.seek(index.end)
         new, torn = _split_torn(file.read())
@@ -113,15 +113,25 @@ def _append(path: Path, rows: Iterable[Sequence[str]]) -> None:
         writer.writerows(_numbered(rows, index.counts))
         text.flush()
         data = data.getvalue()
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
+        _write_whole(file, data, end=index.end + len(new))
         if index.end == 0:
             sync_folder(path.parent)  # in which the file's name may be new
         index.end += len(new) + len(data)
         index.lines += new.count(b"\n") + data.count(b"\n")
         index.last = data[data.rfind(b"\n", 0, -1) + 1 :]
         _INDEXES[_identity(path)] = index
+
+
+def _write_whole(file: io.FileIO, data: bytes, *, end: int) -> None:
+    """Writes *data* behind the first *end* bytes and waits for the disk; a write that fails leaves none of it."""
+    try:
+        rest = memoryview(data)
+        while rest:
+            rest = rest[file.write(rest) :]
+        os.fsync(file.fileno())
+    except OSError:
+        file.truncate(end)
+        raise
 
 
 def _numbered(rows: Iterable[Sequence[str]], counts: Counter) -> Iterator[list[str]]:
@@ -138,7 +148,7 @@ def _identity(path: Path) -> tuple[int, int]:
     return status.st_dev, status.st_ino
 
 
-def _known_of(file: io.BufferedRandom) -> _Index:
+def _known_of(file: io.FileIO) -> _Index:
     """What this process knows of *file*, if it still is the file it knew, grown at most. Forgotten until it is kept
     again, so that after a write that failed the file is read anew."""
     index = _INDEXES.pop(_identity(Path(file.name)), _Index())

@@ -322,15 +322,23 @@ def _ledger_findings(run: Run) -> list[Finding]:
 
 def _model_findings(run: Run) -> list[Finding]:
     """A model file of the run that is damaged, edited, or of other cells than the run's."""
+    found = []
+    for kept in sorted(run.folder.glob("models/[!.]*.safetensors")):  # of the export, each with a digest of its own
+        try:
+            load_model(kept)
+        except ModelFileError as error:
+            found.append(Finding(f"models/{kept.name}", "", "", str(error), READABLE))
     path = run.folder / MODEL
     if not path.exists():
-        return []
+        return found
     try:
         card = load_model(path).card
     except ModelFileError as error:
-        return [Finding(MODEL, "", "", str(error), READABLE)]
+        return [*found, Finding(MODEL, "", "", str(error), READABLE)]
     known = set(run.load_csv("final_trials")["data"])
-    return [] if card.data in known else [Finding(MODEL, "", "data", card.data, " or ".join(sorted(known)))]
+    if card.data not in known:
+        found.append(Finding(MODEL, "", "data", card.data, " or ".join(sorted(known))))
+    return found
 
 
 def _against_run(run: Run, other: Run, tolerance: float) -> Report:

@@ -1,5 +1,6 @@
 """Readings: nothing written is lost, whoever else writes; what stands is the last word."""
 
+import errno
 import itertools
 import os
 import subprocess
@@ -293,3 +294,22 @@ def test_a_comment_that_would_be_a_formula_is_kept_as_text(tmp_path):
     comments = ["=1+1", "- thin\n=2", "a=b", "++", "'=3"]
     append_readings(path, [said(cell, "normal", comment=comment) for cell, comment in enumerate(comments)])
     assert load_readings(path)["comment"].tolist() == ["'=1+1", "'- thin =2", "a=b", "++", "'=3"]
+
+
+def test_a_write_that_fails_leaves_none_of_its_rows(tmp_path, monkeypatch):
+    """A full disk left some of them, and a second try all of them once more."""
+    path = tmp_path / "readings.csv"
+    append_readings(path, [Reading(smear="a.png", cell=0, reader="ann", label="normal")])
+    before = path.read_bytes()
+    many = [Reading(smear="a.png", cell=i, reader="ann", label="normal") for i in range(1, 50)]
+
+    def full(_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", full)
+        with pytest.raises(LogbookError, match="cannot be written to"):
+            append_readings(path, many)
+    assert path.read_bytes() == before
+    append_readings(path, many)
+    assert load_readings(path)["cell"].tolist() == list(range(50))
