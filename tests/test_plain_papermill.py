@@ -53,7 +53,7 @@ def test_as_many_of_its_tables_are_recomputed_as_of_a_batch(finished, capsys):
     assert report.same, "\n".join(report.lines)
     saved = {path.stem for path in (finished / "tables").glob("*.csv")}
     assert set(report.tables) == saved - set(NOT_RECOMPUTED) <= set(recomputed(Run.at(finished)))
-    assert {"table1", "table2", "table3", "verdict", "choices", "mistakes", "plan"} <= set(report.tables)
+    assert {"table1", "table2", "table3", "verdict", "choices", "mistakes"} <= set(report.tables)
     assert main(["report", str(finished)]) == 0
     assert capsys.readouterr().out == f"{finished / 'report.html'}\n"
     page = (finished / "report.html").read_text(encoding="utf-8")
