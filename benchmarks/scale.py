@@ -18,7 +18,8 @@ import numpy as np
 import pandas as pd
 
 from rbcnb.columns import CELL, CLASSES, GROUP, LABEL, PRED, SMEAR, TARGET, prob_columns
-from rbcnb.study.store import results_table, store_result
+from rbcnb.study.store import store_result
+from rbcnb.study.store_index import store_rows
 from rbcnb.training.fit import TrialResult, hash_data
 from rbcnb.training.splits import assign_splits
 from rbcnb.training.trial import Trial
@@ -70,7 +71,7 @@ def measure_store() -> None:
             new = [replace(result, trial=Trial(seed=seed)) for seed in range(kept, size)]
             write_s = timed(lambda new=new: [store_result(one, store, data="d") for one in new]) / len(new)
             kept = size
-            listings.append(timed(lambda: results_table(store)))
+            listings.append(timed(lambda: store_rows(store)))
         used = sum(path.stat().st_size for path in store.iterdir()) / size
         exponent, at = power(sizes, listings)
         print(f"  500 predictions: {used / 1e3:.0f} kB and {1e3 * write_s:.1f} ms to write a trial")

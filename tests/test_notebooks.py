@@ -117,7 +117,7 @@ def test_what_is_simulated_says_so_wherever_it_is_shown(finished, tmp_path):
     assert {words for name, words in marks.items() if name not in of_no_smear} == {"smears", "readers and smears"}
     manifest = json.loads((finished / "manifest.json").read_text())
     bare = {name for name, entry in manifest.items() if "simulated" not in entry}
-    assert {name for name in bare if "/" not in name} == {"finder.json"}
+    assert {name for name in bare if "/" not in name} == {"finder.json", "manifest.json", "test_openings.csv"}
     assert pd.read_csv(finished / "label_issues.csv")["simulated"].unique() == ["readers and smears"]
     page = html.unescape((finished / "report.html").read_text())
     notice = Run.at(finished).notice()

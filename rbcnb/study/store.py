@@ -388,20 +388,14 @@ def load_curves(store: str | Path, keys: Sequence[str]) -> pd.DataFrame:
     return with_numbers(pd.concat(frames, ignore_index=True))
 
 
-def results_table(store: str | Path, keys: Sequence[str] | None = None) -> pd.DataFrame:
+def results_table(store: str | Path, keys: Sequence[str]) -> pd.DataFrame:
     """One row per stored trial: ``method``, settings, scores, and how it was made: ``key``, ``data``, ``seconds``...
-
-    Of the predictions nothing is read; who reads them has them checked.
 
     Args:
         store: folder of trials.
-        keys: the trials to show, in this order; None shows all that can be read, by key.
+        keys: the trials to show, in this order. Of all there are: `rbcnb.study.store_index.store_rows`.
     """
     store = Path(store)
-    if keys is None:
-        from rbcnb.study.store_index import store_rows
-
-        return store_rows(store)
     rows = [row for key in keys if (record := load_record(store, key)) and (row := record_row(record))]
     return with_numbers(pd.DataFrame(rows))
 

@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 
 from rbcnb._utils.files import atomic_write
-from rbcnb.study.store import is_unsealed, load_record, results_table, seal_store, stored_keys
-from rbcnb.study.store_index import DAMAGED, STATE, UNSEALED, VERSION, WHOLE, store_states
+from rbcnb.study.store import is_unsealed, load_record, seal_store, stored_keys
+from rbcnb.study.store_index import DAMAGED, STATE, UNSEALED, VERSION, WHOLE, store_rows, store_states
 from rbcnb.training.trial import FIT_VERSION
 
 STORE_FOLDER = "trials"  # in a run's folder
@@ -56,7 +56,7 @@ def manage_results(
         stores = [into]
     for store in stores if prune else ():
         told.append(f"{len(prune_store(store, prune))} files removed from {store}")
-    tables = [table for store in stores if len(table := results_table(store))]
+    tables = [table for store in stores if len(table := store_rows(store))]
     rows = pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
     if len(tables) > 1:  # stores may hold copies of one trial; a result goes before a failure
         rows = rows.sort_values(["key", "error"]).drop_duplicates("key", ignore_index=True)
@@ -144,7 +144,7 @@ def prune_store(store: str | Path, what: Sequence[str]) -> list[Path]:
 
 
 def summary(rows: pd.DataFrame) -> str:
-    """Rows of `results_table` as text: a line per architecture, protocol and method; folds apart from final fits.
+    """Rows of stored trials as text: a line per architecture, protocol and method; folds apart from final fits.
 
     Other data, another rung of the ladder or another number format are lines of their own: nothing is averaged over
     fits that cannot be compared.

@@ -31,7 +31,8 @@ from rbcnb.segmentation.segment_many import segment_smears
 from rbcnb.smears.sources import synthetic_smears
 from rbcnb.study import runner
 from rbcnb.study.runner import Failure, StudyError, fast_precision, run_study
-from rbcnb.study.store import load_predictions, results_table
+from rbcnb.study.store import load_predictions
+from rbcnb.study.store_index import store_rows
 from rbcnb.training.models import build_model
 from rbcnb.training.splits import assign_splits
 from rbcnb.training.trial import Trial, expand_grid
@@ -151,7 +152,7 @@ def test_a_trial_that_kills_workers_is_a_row_that_is_tried_again(tmp_path):
     assert died.error == f"{FAST}: KilledWorker: 4 workers died"
     lost = Trial(fold=0)
     assert runner._keep(1, lost, Failure("the loss became nan", diverged=True), tmp_path, "data").error == ""
-    assert set(results_table(tmp_path)["error"]) == {"KilledWorker: 4 workers died", "the loss became nan"}
+    assert set(store_rows(tmp_path)["error"]) == {"KilledWorker: 4 workers died", "the loss became nan"}
 
 
 @pytest.mark.slow
@@ -201,7 +202,7 @@ def test_a_deadly_trial_ends_as_a_row_and_the_others_are_done(split_data, tmp_pa
             cluster.add_worker(*scripted(tmp_path, DEADLY), nanny=True)
         with pytest.raises(StudyError, match=r"1 of 4 trials failed(.|\n)*seed=1(.|\n)*KilledWorker: 4 workers died"):
             run_study(trials, *split_data, tmp_path / "store", scheduler=cluster.address, say=lambda _: None)
-    rows = results_table(tmp_path / "store")
+    rows = store_rows(tmp_path / "store")
     assert rows.set_index("seed")["error"].astype(bool).to_dict() == {0: False, 1: True, 2: False, 3: False}
 
 
@@ -452,7 +453,7 @@ def test_notebooks_have_a_cluster_segment_and_train(two_workers, tmp_path):
     done = subprocess.run(scheduled, capture_output=True, text=True, cwd=ROOT, timeout=600, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
     assert "2 workers like this machine" in done.stderr
-    rows = results_table(tmp_path / "run" / "trials")
+    rows = store_rows(tmp_path / "run" / "trials")
     assert len(rows) > 5
     assert not rows["error"].any()
     # A cluster is where, not what: the same run without one has nothing left to do.

@@ -101,7 +101,10 @@ def test_digests_are_of_bytes_and_of_regular_files_alone(tmp_path):
             file_digest(path)
 
 
-@pytest.mark.parametrize("name", ["", "/etc/passwd", "../x", "a/../../x", "..\\x", "C:\\x", "a\0b", "link/x", "link"])
+NAMES = ("", ".", "..", "/etc/passwd", "../x", "a/../../x", "..\\x", "\\x", "C:\\x", "a\0b", "link/x", "link")
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_names_from_files_never_lead_out_of_the_folder(tmp_path, name):
     folder = tmp_path / "run"
     folder.mkdir()

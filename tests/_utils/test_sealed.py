@@ -6,8 +6,7 @@ import random
 
 import pytest
 
-from rbcnb._utils.errors import InputError
-from rbcnb._utils.files import bytes_digest, inside
+from rbcnb._utils.files import parts_digest
 from rbcnb._utils.sealed import is_whole, read_sealed, write_sealed
 
 FACTS = {"name": "ü", "numbers": [1, 2.5, 0.1 + 0.2, math.nan, math.inf], "rows": {"b": [True, None], "a": []}}
@@ -47,19 +46,5 @@ def test_random_damage_is_found_or_changes_nothing(tmp_path):
 
 
 def test_the_digest_knows_where_a_part_ends():
-    assert bytes_digest([b"ab", b"c"]) != bytes_digest([b"a", b"bc"])
-    assert bytes_digest([b"ab"]) != bytes_digest([b"ab", b""])
-
-
-@pytest.mark.parametrize("name", ["/etc/passwd", "../a", "a/../../b", "..", ".", "", "a\\..\\b", "\\a", "a\0b"])
-def test_names_that_lead_out_of_a_folder_are_refused(tmp_path, name):
-    with pytest.raises(InputError, match="is no name"):
-        inside(tmp_path, name)
-
-
-def test_a_name_in_a_folder_is_taken_and_a_link_out_of_it_is_not(tmp_path):
-    assert inside(tmp_path, "a..b/c.json") == tmp_path / "a..b/c.json"
-    (tmp_path / "in").mkdir()
-    (tmp_path / "in" / "out").symlink_to(tmp_path)
-    with pytest.raises(InputError, match="a link that leads out"):
-        inside(tmp_path / "in", "out/x.json")
+    assert parts_digest([b"ab", b"c"]) != parts_digest([b"a", b"bc"])
+    assert parts_digest([b"ab"]) != parts_digest([b"ab", b""])

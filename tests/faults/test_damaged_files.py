@@ -18,7 +18,8 @@ from outcomes import record, share
 from rbcnb.counting.model_file import ModelFileError, load_model
 from rbcnb.labels.logbook import LogbookError
 from rbcnb.labels.readings import Reading, append_readings, load_readings
-from rbcnb.study.store import load_curves, load_predictions, load_record, results_table, stored_keys
+from rbcnb.study.store import load_curves, load_predictions, load_record, stored_keys
+from rbcnb.study.store_index import store_rows
 
 PATTERNS = {
     "crop": "crops/*/*.png",
@@ -95,7 +96,7 @@ def read_otherwise(store: Path, damages: Sequence[Damage], rng) -> tuple[list[st
     records = {key: load_record(store, key) for key in keys}
     predictions = {key: load_predictions(store, key) for key in keys}
     curves = {key: load_curves(store, [key]) for key in keys}
-    table = results_table(store).set_index("key")
+    table = store_rows(store).set_index("key")
     wrong, n = [], 0
     for damage in damages:
         before = {path: path.read_bytes() for path in damage.paths}
@@ -107,7 +108,7 @@ def read_otherwise(store: Path, damages: Sequence[Damage], rng) -> tuple[list[st
             found += _not_as_before("record", lambda key=key: load_record(store, key), records[key])
             found += _not_as_before("predictions", lambda key=key: load_predictions(store, key), predictions[key])
             found += _not_as_before("curves", lambda key=key: load_curves(store, [key]), curves[key])
-        rows = results_table(store)
+        rows = store_rows(store)
         rows = rows.set_index("key") if len(rows) else rows
         if not set(rows.index) <= set(table.index) or any(
             str(rows.loc[key].to_dict()) != str(table.loc[key, rows.columns].to_dict()) for key in rows.index

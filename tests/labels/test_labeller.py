@@ -99,7 +99,7 @@ def test_what_cannot_be_written_is_told_and_not_counted(path):
     ann = labeller(path)
     path.mkdir()
     state = ann.tell("say", rows=[0], what="label", label="normal")
-    assert "cannot be" in state["error"]
+    assert "readings.csv: is a folder, not a file" in state["error"]
     assert (state["ack"], state["read"], state["upcoming"][0]) == (1, 0, 0)
     path.rmdir()
     assert ann.tell("say", rows=[0], what="label", label="normal")["read"] == 1
@@ -411,7 +411,7 @@ def test_a_run_has_its_own_smears_and_crops(tmp_path):
         (["--reader", "@Ann"], "reader '@Ann': a spreadsheet takes that for a formula"),
         (["--classes", "round,Round"], "'round' and 'Round' differ in case or spaces at most; keep one"),
         (["--um-per-px", "0"], "--um-per-px 0.0: no size of a pixel"),
-        (["--flagged", "none.csv"], "none.csv: no such table; name a CSV"),
+        (["--flagged", "none.csv"], "none.csv: there is no such file; name a CSV"),
     ],
 )
 def test_the_command_refuses_before_it_serves(segmented, tmp_path, capsys, more, message):

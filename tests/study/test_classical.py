@@ -103,7 +103,7 @@ def test_networks_stand_below_in_the_same_columns(made):
     features, cells = made
     choices = tune_classical(features, cells, protocol="honest", seed=0, n_tries=1, classifiers=[])
     fits = fit_classical(features, cells, choices, seeds=[0])
-    own = {"accuracy": 0.9, "macro_f1": 0.8, "auroc": 0.7, "balanced_macro_f1": 0.6, "seconds": 5.0}
+    own = {"accuracy": 0.9, "macro_f1": 0.8, "auroc": 0.7, "balanced_macro_f1": 0.6}
     network = {"architecture": "small", "method": "focal", "seed": 0, "epochs": 3, "rho": BASE_RHO, "outer": 0, **own}
     networks = pd.DataFrame([network, network | {"rho": 37.9}, network | {"outer": 1}])  # tested on other cells
     table = beside_networks(fits, networks)

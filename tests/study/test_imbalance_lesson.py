@@ -9,6 +9,7 @@ import torch
 from conftest import make_cells
 from scipy.stats import norm
 from sklearn.metrics import balanced_accuracy_score, f1_score
+from stored_trials import keep_predictions
 
 from rbcnb.columns import CELL, CLASSES, GROUP, SMEAR, prob_columns
 from rbcnb.losses.focal import focal_loss
@@ -92,8 +93,8 @@ def stored(fits: dict[tuple[str, str], list[np.ndarray]], targets: pd.DataFrame,
             table = targets.assign(pred=np.array(CLASSES)[probabilities.argmax(axis=1)])
             table[prob_columns(CLASSES)] = probabilities
             for outer in range(2):
-                key = f"{schedule}{method}{seed}{outer}"
-                table[table[SMEAR] % 2 == outer].to_parquet(folder / f"{key}.parquet", index=False)
+                half = table[table[SMEAR] % 2 == outer]
+                key = keep_predictions(folder, f"{schedule}{method}{seed}{outer}", half)
                 counts = PRIOR if schedule == "cosine" else (6, 6, 228)
                 place = {
                     "architecture": "small",

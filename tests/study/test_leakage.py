@@ -7,7 +7,7 @@ from conftest import make_cells
 
 from rbcnb.columns import DEV, FOLD, GROUP, LABEL, SPLIT
 from rbcnb.study.leakage import leakage_fits, leakage_folds, leakage_gap
-from rbcnb.study.store import results_table
+from rbcnb.study.store_index import store_rows
 from rbcnb.training.trial import Trial
 
 
@@ -61,5 +61,5 @@ def test_labels_that_only_the_smear_tells_leak_and_the_gap_says_so(tmp_path):
     assert gap["random"] > 0.8
     assert gap["mean"] == pytest.approx(gap["random"] - gap["grouped"])
     assert gap["low"] > 0
-    stored = results_table(tmp_path)
+    stored = store_rows(tmp_path)
     assert stored.groupby("protocol").size().to_dict() == {"grouped": 6, "random": 6}

@@ -11,7 +11,8 @@ import pytest
 from rbcnb.evaluation.metrics import score_predictions
 from rbcnb.study import runner
 from rbcnb.study.runner import StudyError, mixed_blocks, run_study
-from rbcnb.study.store import load_curves, load_predictions, predictions_by_method, results_table
+from rbcnb.study.store import load_curves, load_predictions, predictions_by_method
+from rbcnb.study.store_index import store_rows
 from rbcnb.training.splits import assign_splits
 from rbcnb.training.trial import Trial, expand_grid
 
@@ -76,8 +77,8 @@ def test_curves_carry_the_settings(split_data, tmp_path):
     }
     assert curves.loc[curves["method"] == "focal", "alpha"].tolist() == [0.5, 0.5]
     assert curves["alpha"].dtype == float
-    with pytest.raises(FileNotFoundError, match="no finished trial beef"):
-        load_curves(tmp_path, ["beef"])
+    with pytest.raises(FileNotFoundError, match="no finished trial beefbeefbeefbeef"):
+        load_curves(tmp_path, ["beefbeefbeefbeef"])
 
 
 def test_what_a_killed_study_left_behind_is_made_again(split_data, tmp_path):
@@ -104,7 +105,7 @@ def test_a_failing_trial_is_a_row_and_the_others_are_kept(split_data, tmp_path, 
     monkeypatch.setattr(runner, "run_trial", fails_on_folds)
     with pytest.raises(StudyError, match=r"1 of 2 trials failed(.|\n)*fold=0(.|\n)*OSError: the disk is away"):
         run([flaky, FAST], split_data, tmp_path)
-    rows = results_table(tmp_path).sort_values("fold")
+    rows = store_rows(tmp_path).sort_values("fold")
     assert rows["error"].tolist() == ["OSError: the disk is away", ""]
     _, said = run([FAST], split_data, tmp_path)
     assert said[-1] == "study: 1 trials, 0 trained, 1 taken from the store"

@@ -31,6 +31,7 @@ from rbcnb.study.store import (
     unpack_trials,
     write_record,
 )
+from rbcnb.study.store_index import store_rows
 from rbcnb.training.fit import TrialResult
 from rbcnb.training.trial import FIT_VERSION, LATER, Trial
 from rbcnb.workflow.results import manage_results, merge_stores, prune_store
@@ -68,7 +69,7 @@ def names(folder):
 
 
 def test_a_row_per_trial_with_numbers_where_there_are_any(store):
-    rows = results_table(store).set_index("fold").sort_index()
+    rows = store_rows(store).set_index("fold").sort_index()
     assert rows["macro_f1"].tolist() == [0.25, pytest.approx(np.nan, nan_ok=True), 0.5]
     assert rows["error"].str.contains("became nan").tolist() == [False, True, False]
     assert rows["alpha"].dtype == float
@@ -136,7 +137,7 @@ def test_outer_splits_of_a_seed_make_one_table_and_repetitions_further_ones(tmp_
             one = result(dataclasses.replace(TRIAL, outer=outer, seed=seed))
             told = one.predictions.assign(smear=smear, cell=0, pred=f"seed {seed}, split {outer}")
             store_result(dataclasses.replace(one, predictions=told), tmp_path, data="d")
-    rows = results_table(tmp_path)
+    rows = store_rows(tmp_path)
     tables = predictions_by_method(rows, tmp_path)["small", "cross_entropy"]
     assert [table["smear"].tolist() for table in tables] == [["a.png", "b.png"]] * 4
     assert [table["pred"].tolist() for table in tables] == [
@@ -188,7 +189,7 @@ def test_pruning_removes_what_is_named_and_nothing_else(store):
     with pytest.raises(ValueError, match=f"cannot prune stale; choose from failed, torn, {FIT_VERSION}, 99"):
         prune_store(store, ["stale"])
     assert len(prune_store(store, ["failed"])) == 1
-    assert sorted(results_table(store)["fold"].dropna()) == [0, 2, 3]  # also the failure of the other version
+    assert sorted(store_rows(store)["fold"].dropna()) == [0, 2, 3]  # also the failure of the other version
     assert "2 trials have fit version 99" in manage_results([store])
     assert {path.stem for path in prune_store(store, ["99"])} == {trial.key("d") for trial in theirs}
     assert len(prune_store(store, [FIT_VERSION])) == 4
@@ -298,21 +299,21 @@ def test_a_key_that_is_none_never_becomes_a_path(store, key):
 
 def test_a_large_store_is_read_from_its_index_until_a_record_changes(store, monkeypatch):
     monkeypatch.setattr(store_index, "_KEPT_FROM", 2)
-    first = results_table(store)
+    first = store_rows(store)
     (index,) = store.glob(".index.*.parquet")
     monkeypatch.setattr(store_index, "_read_chunk", None)  # nothing is to be read
-    pd.testing.assert_frame_equal(results_table(store), first)
+    pd.testing.assert_frame_equal(store_rows(store), first)
     monkeypatch.undo()
     monkeypatch.setattr(store_index, "_KEPT_FROM", 2)
     store_result(result(TRIAL, 0.125), store, data="d")
     store_result(result(dataclasses.replace(TRIAL, seed=11), 0.75), store, data="d")
-    second = results_table(store)
+    second = store_rows(store)
     assert set(second["macro_f1"].dropna()) - set(first["macro_f1"]) == {0.125, 0.75}
     (index,) = store.glob(".index.*.parquet")
     whole = bytearray(index.read_bytes())
     whole[len(whole) // 2] ^= 1
     index.write_bytes(whole)
-    pd.testing.assert_frame_equal(results_table(store), second)
+    pd.testing.assert_frame_equal(store_rows(store), second)
 
 
 def test_damaged_and_foreign_records_are_passed_over(store):
@@ -323,7 +324,7 @@ def test_damaged_and_foreign_records_are_passed_over(store):
     shutil.copyfile(store / f"{TRIAL.key('d')}.parquet", store / "fedcba9876543210.parquet")
     for i, text in enumerate(('{"error": "no settings"}', "[]", "null", '{"error": "x", "trial": {"epochs": 0}}')):
         (store / f"{i:016x}.json").write_text(text)
-    assert len(results_table(store)) == 3
+    assert len(store_rows(store)) == 3
 
 
 def test_what_cannot_be_compared_is_not_averaged(store, tmp_path, capsys):
@@ -390,10 +391,10 @@ def test_a_new_setting_leaves_names_records_and_ledger_of_older_trials_alone(sto
     assert other.settings() == TRIAL.settings() | {"schedule": "cosine"}
     assert plain.key("d") == TRIAL.key("d") != other.key("d")
     assert entry_of(plain) == entry_of(TRIAL) != entry_of(other)
-    before = results_table(store)
+    before = store_rows(store)
     monkeypatch.setattr("rbcnb.study.store.Trial", TrialOfNextYear)
-    pd.testing.assert_frame_equal(results_table(store), before)
+    pd.testing.assert_frame_equal(store_rows(store), before)
     store_result(result(other), store, data="d")
-    assert results_table(store)["schedule"].value_counts().to_dict() == {"constant": 3, "cosine": 1}
+    assert store_rows(store)["schedule"].value_counts().to_dict() == {"constant": 3, "cosine": 1}
     curves = load_curves(store, [TRIAL.key("d"), other.key("d")])
     assert curves["schedule"].tolist() == ["constant", "cosine"]

@@ -6,6 +6,7 @@ import pytest
 from conftest import make_cells, noisy
 from sklearn.dummy import DummyClassifier
 from sklearn.metrics import f1_score
+from stored_trials import keep_predictions
 
 from rbcnb.evaluation.hypothesis_tests import corrected_resampled_t
 from rbcnb.evaluation.inference import interval_of_macro_f1, paired_macro_f1
@@ -45,10 +46,10 @@ def stored(predictions, tmp_path):
     """Writes predictions of fits, the better the higher their macro F1, and returns their rows with keys."""
 
     def store(rows: list[dict]) -> pd.DataFrame:
-        table = pd.DataFrame(rows).assign(fold=None, key=[f"{i:016x}" for i in range(len(rows))])
-        for i, row in table.iterrows():
-            noisy(predictions, row["macro_f1"], i).to_parquet(tmp_path / f"{row['key']}.parquet")
-        return table.astype({"alpha": float, "gamma": float})
+        table = pd.DataFrame(rows)
+        noisy_ones = [noisy(predictions, row["macro_f1"], i) for i, row in enumerate(rows)]
+        keys = [keep_predictions(tmp_path, str(i), one) for i, one in enumerate(noisy_ones)]
+        return table.assign(fold=None, key=keys).astype({"alpha": float, "gamma": float})
 
     return store
 
@@ -92,8 +93,8 @@ def test_scores_of_outer_splits_are_those_of_each_seeds_pooled_cells(predictions
     rows = []
     for seed in range(3):
         for outer, own in enumerate((first, ~first)):
-            rows.append(fit("focal", 1.0, seed, 0.0, outer=outer) | {"fold": None, "key": f"{seed}{outer}"})
-            noisy(predictions, 0.5 + 0.1 * seed, seed)[own].to_parquet(tmp_path / f"{seed}{outer}.parquet")
+            key = keep_predictions(tmp_path, f"{seed}{outer}", noisy(predictions, 0.5 + 0.1 * seed, seed)[own])
+            rows.append(fit("focal", 1.0, seed, 0.0, outer=outer) | {"fold": None, "key": key})
     rows = pd.DataFrame(rows)
     row = table1({"honest": rows}, tmp_path, seed=0).query("protocol == 'honest'").iloc[0]
     whole = [noisy(predictions, 0.5 + 0.1 * seed, seed) for seed in range(3)]
@@ -163,8 +164,8 @@ def test_table_3_has_the_same_cells_at_three_prevalences(stored, tmp_path):
 def test_outer_splits_with_their_own_settings_are_one_row(predictions, tmp_path):
     rows = [fit("focal", 0.5, 0, 0.6, outer=0), fit("focal", 1.5, 0, 0.8, outer=1)]
     for i, row in enumerate(rows):
-        row |= {"fold": None, "key": f"{i}"}
-        noisy(predictions, 0.7, 0).iloc[150 * i : 150 * (i + 1)].to_parquet(tmp_path / f"{i}.parquet")
+        half = noisy(predictions, 0.7, 0).iloc[150 * i : 150 * (i + 1)]
+        row |= {"fold": None, "key": keep_predictions(tmp_path, str(i), half)}
     row = table1({"honest": pd.DataFrame(rows)}, tmp_path, seed=0).query("protocol == 'honest'")
     assert row["macro_f1"].tolist() == [pytest.approx(score_predictions(noisy(predictions, 0.7, 0))["macro_f1"])]
     assert row["alpha"].isna().all()

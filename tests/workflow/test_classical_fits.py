@@ -86,7 +86,7 @@ def test_a_fit_of_which_the_ledger_knows_nothing_is_found(run):
 def test_a_missing_or_damaged_file_says_what_to_do(run):
     whole = (run.folder / CLASSICAL).read_bytes()
     (run.folder / CLASSICAL).write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(ValueError, match=r"damaged .*run notebook 06_imbalance_study again"):
+    with pytest.raises(ValueError, match=r"classical_predictions.parquet: .*run notebook 06_imbalance_study again"):
         load_classical_fits(run)
     (finding,) = unopened_fits(run)
     assert finding.table == CLASSICAL

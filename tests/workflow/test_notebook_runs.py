@@ -108,17 +108,23 @@ def test_what_is_left_alone_counts_as_it_was_last_run(parameters):
 
 
 def test_done_means_that_the_results_are_there_too(tmp_path):
-    run = Run.at(tmp_path)
     name = "01_segmentation"
+    run = Run.at(tmp_path, notebook=name)
     done = {name: {"fingerprint": "f", "file": "notebooks/01_segmentation.ipynb"}}
     made = ["cells.csv", "truth.csv", "crops.npy", "finder.json", "smear.png"]
     assert run.missing_results(name) == made
     for file in (*made, done[name]["file"]):
         assert not notebooks._is_done(run, name, done, {name: "f"})
         (tmp_path / file).parent.mkdir(exist_ok=True)
-        (tmp_path / file).write_text("x")
+        run.save_text("x", file)
     assert notebooks._is_done(run, name, done, {name: "f"})
     assert not notebooks._is_done(run, name, done, {name: "g"})
+    for file in (*made, done[name]["file"]):
+        (tmp_path / file).write_text("y")
+        assert not notebooks._is_done(run, name, done, {name: "f"}), "it is not as it was written"
+        run.save_text("x", file)
+    (tmp_path / "manifest.json").unlink()
+    assert not notebooks._is_done(run, name, done, {name: "f"}), "nothing vouches for what is there"
 
 
 @pytest.mark.slow

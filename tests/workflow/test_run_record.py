@@ -161,8 +161,7 @@ def test_under_the_batch_a_notebook_records_nothing_of_its_own(tmp_path):
         assert (tmp_path / "run.json").read_bytes() == before
         record_end(run, name, seconds=1.25, file=f"notebooks/{name}.ipynb")
         for file in (*made[name], f"notebooks/{name}.ipynb"):
-            (tmp_path / file).parent.mkdir(exist_ok=True)
-            (tmp_path / file).write_text("x")
+            Run.at(tmp_path, notebook=name).save_text("x", file)
     begin_notebook(FINAL, dict(planned[FINAL]))
     done = run.load_record()["notebooks"]
     assert [_is_done(run, name, done, stamps) for name in NAMES] == [True] * 6
