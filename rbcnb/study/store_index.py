@@ -24,6 +24,7 @@ STATE, VERSION = "state", "fit_version"
 WHOLE, UNSEALED, DAMAGED = "whole", "unsealed", "damaged"  # states of a record
 _SIZE, _TIME, _SHOWN, _PACKAGE = "file_size", "file_time_ns", "shown", "package"
 _RECORD = re.compile(r"([0-9a-f]{16})\.json")
+_KINDS = {**dict.fromkeys(("batch_size", "epochs", "seed", "outer", "n_train", "part_size"), int), "pretrained": bool}
 _KEPT_FROM = 500  # records; fewer are read in a moment
 _CHUNK = 2000  # records that a worker reads at a time
 
@@ -32,7 +33,9 @@ def store_rows(store: Path) -> pd.DataFrame:
     """The rows of all trials in *store* that this version can show, by key, as `rbcnb.study.store.results_table`."""
     table = _all_rows(store)
     shown = table[table[_SHOWN].astype(bool)]
-    return with_numbers(shown.drop(columns=[STATE, VERSION, _SIZE, _TIME, _SHOWN, _PACKAGE]).reset_index(drop=True))
+    rows = shown.drop(columns=[STATE, VERSION, _SIZE, _TIME, _SHOWN, _PACKAGE]).reset_index(drop=True)
+    # Beside the records that cannot be shown, whole numbers had become floats.
+    return with_numbers(rows.astype({name: kind for name, kind in _KINDS.items() if name in rows}))
 
 
 def store_states(store: Path) -> pd.DataFrame:
