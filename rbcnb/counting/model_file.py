@@ -103,7 +103,7 @@ def save_model(network: "nn.Module", card: ModelCard, path: str | Path) -> Path:
         raise ValueError(f"{path}: weights that are no numbers, in {', '.join(broken)}: the fit diverged")
     text = json.dumps(asdict(card), sort_keys=True, allow_nan=False)
     facts = {"format": FORMAT, "version": str(VERSION), "card": text, "digest": _digest(text, weights)}
-    with atomic_write(path) as part:
+    with atomic_write(path, durable=True) as part:
         part.write_bytes(save(weights, metadata=facts))  # save_file would leave a file that its owner alone may read
     return path
 

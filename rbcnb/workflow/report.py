@@ -15,10 +15,10 @@ import pandas as pd
 import yaml
 from PIL import Image
 
-from rbcnb._utils.errors import MissingFileError
+from rbcnb._utils.errors import InputError, MissingFileError
 from rbcnb.columns import READERS, SIMULATED, readable
 from rbcnb.plotting.style import CSS_DPI, DPI
-from rbcnb.workflow.run import Run
+from rbcnb.workflow.run import Run, read_table
 
 _TEXTS = yaml.safe_load(Path(__file__).with_name("captions.yaml").read_text(encoding="utf-8"))
 CAPTIONS, TABLES = _TEXTS["figures"], _TEXTS["tables"]  # name -> caption, name -> heading, in the report's order
@@ -132,10 +132,12 @@ def _marked(entry: Mapping[str, Any]) -> str:
 
 
 def _table(path: Path, entry: Mapping[str, Any]) -> str:
-    try:
-        table = pd.read_csv(path)
-    except pd.errors.EmptyDataError:
+    if not path.read_bytes().strip():  # saved without a column
         return ""
+    try:
+        table = read_table(path)
+    except InputError as error:
+        return _unreadable(error)
     title = TABLES.get(path.stem, path.stem.replace("_", " "))
     if table.empty:
         return ""
@@ -153,6 +155,10 @@ def _table(path: Path, entry: Mapping[str, Any]) -> str:
     )
 
 
+def _unreadable(why: object) -> str:
+    return f"<p class=simulated>{html.escape(str(why))}</p>"
+
+
 def _cell(value: object) -> str:
     if pd.isna(value):
         return ""
@@ -163,8 +169,11 @@ def _figure(path: Path, entry: Mapping[str, Any]) -> str:
     image = base64.b64encode(path.read_bytes()).decode("ascii")
     name = re.sub(r"^fig0*(\d+)", r"Fig. \1", path.stem).replace("_", " ")
     caption = html.escape(f"{name}. {CAPTIONS.get(path.stem, '')}")
-    with Image.open(path) as picture:
-        width = round(picture.width * CSS_DPI / DPI)  # as large as it was drawn, not as many pixels as it has
+    try:
+        with Image.open(path) as picture:
+            width = round(picture.width * CSS_DPI / DPI)  # as large as it was drawn, not as many pixels as it has
+    except OSError as error:
+        return _unreadable(f"{path}: cannot be read ({error}); run the notebook that draws it again")
     alt = html.escape(f"{CAPTIONS.get(path.stem, name)} {simulated_words(entry)}".rstrip(), quote=True)
     return (
         f'<figure id="{html.escape(path.stem)}"><img alt="{alt}" width={width} src="data:image/png;base64,{image}">'

@@ -297,6 +297,12 @@ def test_the_report_opens_offline_and_holds_everything(tmp_path):
     assert page.index("not what is true of dogs") < page.index("inconclusive")
     assert "3 s" in page
     assert "not done" in page
+    (run.folder / "tables" / "table1.csv").write_bytes(b"\xff\xfe")
+    (run.folder / "figures" / "fig01.png").write_bytes(b"no picture")
+    page = write_report(run).read_text()
+    assert "table1.csv: cannot be read as a table" in page
+    assert "fig01.png: cannot be read" in page
+    assert "inconclusive" in page
 
 
 def test_skipped_files_are_remembered(tmp_path):
