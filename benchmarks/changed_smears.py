@@ -86,7 +86,7 @@ CHANGES = (
 def _back(cells: pd.DataFrame, change: Change) -> pd.DataFrame:
     """*cells* of the changed image, in pixels of the image before."""
     cells = cells.copy()
-    cells[[X, Y]] = (cells[[X, Y]] - change.shift + 0.5) / change.scale - 0.5
+    cells[[X, Y]] = (cells[[X, Y]] - list(change.shift) + 0.5) / change.scale - 0.5
     cells[RADIUS] /= change.scale
     return cells
 

@@ -28,10 +28,12 @@ def write_sealed(path: Path, facts: dict[str, Any]) -> None:
 def read_sealed(path: Path) -> dict[str, Any] | None:
     """What `write_sealed` wrote; None where there is nothing, or it is not as it was written."""
     try:
-        facts = json.loads(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        facts = json.loads(text)
     except (OSError, ValueError, RecursionError):
         return None
-    return facts if is_whole(facts) else None
+    # A digit far behind the point changes the text and no number; what is written again is then the same to the byte.
+    return facts if is_whole(facts) and json.dumps(facts) == text else None
 
 
 def _digest(facts: dict[str, Any]) -> str:

@@ -164,7 +164,8 @@ def _with_doubts(table: pd.DataFrame, class_doubts: Mapping[str, str], smear_dou
     ]
     doubt = pd.Series("", index=table.index)
     for reason in reversed(reasons):  # the first one is said
-        doubt = reason.where(reason.fillna("").ne(""), doubt)
+        reason = reason.astype(object).fillna("")
+        doubt = reason.where(reason.ne(""), doubt)
     doubt = doubt.where(adjusted, "")
     table.loc[doubt != "", ["adjusted", "adjusted_low", "adjusted_high"]] = np.nan
     return table.assign(doubt=doubt.where(doubt == "", "cannot be told: " + doubt))

@@ -498,7 +498,7 @@ def _read_boxes(path: Path, aids: Aids) -> Marks:
     def marks(row: int) -> Iterator[tuple]:
         smear = texts[SMEAR][row]
         height, width = shape = shapes.get(smear, (None, None))
-        unit = (width, height, width, height) if shares else (1, 1, 1, 1)
+        unit = [width, height, width, height] if shares else [1, 1, 1, 1]
         yield smear, texts[LABEL][row], _box(*(sides.loc[row] * unit)), shape
 
     return Marks("row", list(texts.index), marks, numbers=list(texts.index), faults=list(table.faults.values()))

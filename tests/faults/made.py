@@ -42,6 +42,7 @@ def make_model(path: Path, *, seed: int = 1) -> Path:
 def make_run(folder: Path) -> Path:
     """The run *folder*/run of every notebook, as small as one can be."""
     out = folder / "run"
+    folder.mkdir(parents=True, exist_ok=True)
     done = run(tiny_run.command(out), log=folder / "run.log")
     assert done.code == 0, done.text[-3000:]
     return out
