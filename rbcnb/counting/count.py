@@ -212,8 +212,8 @@ def _refuse_occupied(out: Path, images: Sequence[Path]) -> None:
     if others:
         more = f" and {len(others) - 3} more" if len(others) > 3 else ""
         raise BatchError(
-            f"{out / SMEARS_CSV}: holds the count of other smears ({', '.join(others[:3])}{more}), which this would write over; "
-            "name them as well to count all together, choose another --out, or say --replace"
+            f"{out / SMEARS_CSV}: holds the count of other smears ({', '.join(others[:3])}{more}), which this would "
+            "write over; name them as well to count all together, choose another --out, or say --replace"
         )
 
 
