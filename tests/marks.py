@@ -35,7 +35,7 @@ def marks_of(folder: Path) -> dict[str, str]:
     for path in sorted([*folder.glob("tables/*.csv"), *folder.glob("figures/*.png")]):
         name = f"{path.parent.name}/{path.name}"
         if path.suffix == ".csv":
-            words, shown = column_of(path), re.search(rf"<h2 id={path.stem}>(.*?)</h2>", page)
+            words, shown = column_of(path), re.search(rf'<h2 id="{path.stem}">(.*?)</h2>', page)
         else:
             with Image.open(path) as image:
                 words = image.text.get("Simulated", "")

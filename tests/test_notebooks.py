@@ -121,7 +121,7 @@ def test_what_is_simulated_says_so_wherever_it_is_shown(finished, tmp_path):
     assert pd.read_csv(finished / "label_issues.csv")["simulated"].unique() == ["readers and smears"]
     page = html.unescape((finished / "report.html").read_text())
     notice = Run.at(finished).notice()
-    assert 0 < page.index(notice) < page.index("<h2 id=verdict>")
+    assert 0 < page.index(notice) < page.index('<h2 id="verdict">')
     heads = [line for line in (finished / "data_card.md").read_text().splitlines() if line.startswith("#")]
     assert len(heads) > 6
     assert all("SIMULATED" in head for head in heads)

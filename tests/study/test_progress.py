@@ -166,7 +166,7 @@ def test_a_study_in_a_kernel_is_interrupted_and_goes_on(data, tmp_path):
         sent = client.execute(CELL % 8)
         store = tmp_path / "store"
         deadline = time.monotonic() + 120
-        while len(list(store.glob("*.json"))) < 3:
+        while len(list(store.glob("[!.]*.json"))) < 3:
             assert time.monotonic() < deadline
             time.sleep(0.05)
         manager.interrupt_kernel()
@@ -174,14 +174,14 @@ def test_a_study_in_a_kernel_is_interrupted_and_goes_on(data, tmp_path):
         while (reply := client.get_shell_msg(timeout=60))["parent_header"].get("msg_id") != sent:
             pass
         took_s = time.monotonic() - interrupted
-        done = {path.name: path.stat().st_mtime_ns for path in store.glob("*.json")}
+        done = {path.name: path.stat().st_mtime_ns for path in store.glob("[!.]*.json")}
         assert reply["content"]["ename"] == "StudyInterrupt"
         assert "trials are done and stored" in reply["content"]["evalue"]
         assert len(reply["content"]["traceback"]) == 1
         assert 3 <= len(done) < 8
         assert took_s < 20
         time.sleep(2)
-        assert {path.name for path in store.glob("*.json")} == set(done)  # nobody trains on
+        assert {path.name for path in store.glob("[!.]*.json")} == set(done)  # nobody trains on
 
         assert run(CELL % 8)["status"] == "ok"
         assert len(list(store.glob("*.json"))) == 8
