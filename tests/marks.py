@@ -40,7 +40,7 @@ def marks_of(folder: Path) -> dict[str, str]:
             with Image.open(path) as image:
                 words = image.text.get("Simulated", "")
             assert has_heading(path) == bool(words), f"{name}: the picture's heading"
-            shown = re.search(rf"<figure id={path.stem}>.*?<figcaption>(.*?)</figcaption>", page)
+            shown = re.search(rf'<figure id="{path.stem}">.*?<figcaption>(.*?)</figcaption>', page)
         listed = manifest[name].get(SIMULATED, "")
         assert words in (listed, None), f"{name}: {words!r} in the file, {listed!r} in the manifest"
         if shown:  # an empty table is not
