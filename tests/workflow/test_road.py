@@ -70,9 +70,13 @@ def read_all(url: str, labels: dict[str, str]) -> None:
         page.wait_for_function(f"document.querySelector('{PAGE}')?.dataset.cell")
         buttons = page.locator(f"{PAGE} .classes button")
         key_of = {one.get_attribute("title"): one.locator("kbd").inner_text().lower() for one in buttons.all()}
+        # On a busy machine the page may have no cell for a moment, until the kernel has sent the next ones.
+        page_has = "page.dataset.cell || page.innerText.includes('rbcnb train')"
+        next_or_end = f"(page => {page_has})(document.querySelector('{PAGE}'))"
         while cell := page.locator(PAGE).get_attribute("data-cell"):
             page.keyboard.press(key_of[labels[cell]] if cell in labels else "0")
             page.wait_for_function(f"document.querySelector('{PAGE}').dataset.cell !== {cell!r}")
+            page.wait_for_function(next_or_end)
         page.wait_for_function(f"document.querySelector('{PAGE}').dataset.unsaved === '0'")
         assert "rbcnb train" in page.locator(PAGE).inner_text()
 
