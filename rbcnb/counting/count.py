@@ -18,6 +18,7 @@ import hashlib
 import json
 import warnings
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -132,6 +133,17 @@ def count_files(
         _refuse_occupied(out, images)
     if say and not scheduler and (cost := segmentation_cost(images, spec, jobs=jobs)):
         say(cost)
+    facts = {
+        "model": str(model),
+        "digest": loaded.digest,
+        "package": __version__,
+        "seed": seed,
+        "finder": asdict(spec),
+        **{name: getattr(loaded.card, name) for name in ("temperature", "threshold", "sure", "data", "run", "trial")},
+    }
+    with suppress(OSError):  # where nothing can be written, the batch says so
+        if not out.exists() or not any(out.iterdir()):
+            _save_facts(out, facts)  # by which a count that was stopped is told from cells of rbcnb segment
     classifier = _Classifier(loaded, out)
     batch = segment_files(
         paths,
@@ -168,20 +180,16 @@ def count_files(
     )
     if len(smears) and doubtful:
         differential = differential.replace({SMEAR: {POOL: DOUBTFUL}})
-    facts = {
-        "model": str(model),
-        "digest": loaded.digest,
-        "package": __version__,
-        "seed": seed,
-        "finder": asdict(spec),
-        **{name: getattr(card, name) for name in ("temperature", "threshold", "sure", "data", "run", "trial")},
-    }
     for table, name in ((differential, "differential"), (smears, "smears")):
         with atomic_write(out / f"{name}.csv") as part:
             table.to_csv(part, index=False, float_format="%.6f")
+    _save_facts(out, facts)
+    return CountReport(batch, differential, smears, out)
+
+
+def _save_facts(out: Path, facts: dict[str, Any]) -> None:
     with atomic_write(out / _COUNT_JSON) as part:
         part.write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
-    return CountReport(batch, differential, smears, out)
 
 
 def _refuse_poor(model: Model, file: str) -> None:

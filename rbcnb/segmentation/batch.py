@@ -526,7 +526,8 @@ def _segment_image(path: Path, spec: FinderSpec, done: _Done) -> ImageCells:
         for name in PICTURES:  # they show the cells of before
             done.picture(path, name).unlink(missing_ok=True)
         saved |= {"crops": write_crops(crops, found.crops), "pictures": {}}
-        write_sealed(part, saved)
+        if not done.pictures:
+            write_sealed(part, saved)
     except OSError as error:
         raise _unwritable(path, out, error) from error
     result = ImageCells(table, facts, list(notes), False, key)

@@ -11,6 +11,7 @@ from PIL import Image
 
 from rbcnb.cli import main
 from rbcnb.columns import CLASSES, UNSURE, prob_columns
+from rbcnb.counting import count as count_module
 from rbcnb.counting.abstention import call_cells
 from rbcnb.counting.count import DOUBTFUL, count_files, draw_overlay
 from rbcnb.counting.differential import POOL
@@ -322,6 +323,23 @@ def test_a_model_that_can_tell_no_class_is_refused(smears, model, tmp_path, caps
     assert "this model can tell no class (codocyte: of 36 cells it finds" in message
     assert "label more cells" in message
     assert not (tmp_path / "out").exists()
+
+
+def test_a_count_that_was_stopped_before_its_last_table_carries_on(smears, model, tmp_path, monkeypatch):
+    out = tmp_path / "out"
+
+    def killed(*_, **__):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(count_module, "differential_count", killed)
+        with pytest.raises(KeyboardInterrupt):
+            count_files([smears], model, out)
+    assert (out / "cells.csv").exists()
+    assert not (out / "differential.csv").exists()
+    report = count_files([smears], model, out)
+    assert report.batch.n_resumed == report.batch.n_images > 0
+    assert (out / "differential.csv").exists()
 
 
 def test_a_count_takes_no_place_of_cells_or_of_another_count(smears, model, tmp_path):
