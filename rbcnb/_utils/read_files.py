@@ -97,8 +97,8 @@ def require_file(path: str | Path, *, remedy: str, error: type[Exception] = Inpu
             path.open("rb").close()
             return path
     except OSError as fault:
-        mend = _REMEDIES.get(fault.errno, remedy)
-        raise error(f"{path}: {cause_of(fault)}; {mend}") from None
+        remedy = _REMEDIES.get(fault.errno, remedy)
+        raise error(f"{path}: {cause_of(fault)}; {remedy}") from None
     what = "a folder" if stat.S_ISDIR(mode) else "a pipe, a device or the like"
     raise error(f"{path}: is {what}, not a file; {remedy}")
 
@@ -249,5 +249,5 @@ def parse_yaml(text: str, where: str, *, error: type[Exception] = InputError) ->
 def _unreadable(
     path: str | Path, fault: BaseException, remedy: str, error: type[Exception], what: str = ""
 ) -> Exception:
-    mend = _REMEDIES.get(getattr(fault, "errno", None), remedy)
-    return error(f"{path}: cannot be read{what and ' '}{what} ({cause_of(fault)}); {mend}")
+    remedy = _REMEDIES.get(getattr(fault, "errno", None), remedy)
+    return error(f"{path}: cannot be read{what and ' '}{what} ({cause_of(fault)}); {remedy}")

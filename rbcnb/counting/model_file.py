@@ -40,7 +40,7 @@ _TYPES_IN_WORDS = {
 
 
 class ModelFileError(PlainError, ValueError):
-    """A model file cannot be used; the message names it and the mend."""
+    """A model file cannot be used; the message names it and the remedy."""
 
 
 @dataclass(frozen=True)
@@ -123,13 +123,13 @@ def load_model(path: str | Path) -> Model:
         )
     version = facts.get("version", "")
     if version != str(VERSION):
-        mend = (
+        remedy = (
             "update this package"
             if version[:9].isdecimal() and int(version[:9]) > VERSION
             else "export the model again"
         )
         format_of = f"model format {version[:50] or 'unknown'}"
-        raise ModelFileError(f"{path}: {format_of}, this version reads {VERSION}; {mend}")
+        raise ModelFileError(f"{path}: {format_of}, this version reads {VERSION}; {remedy}")
     if digest != facts.get("digest"):
         raise ModelFileError(
             f"{path}: its contents do not match its checksum: damaged or edited; copy it again from where it was made, "
@@ -142,8 +142,8 @@ def _read(path: Path) -> tuple[dict[str, str], dict[str, "Tensor"], str]:
     """The text fields and the tensors of a safetensors file, and the digest that they should have."""
     from safetensors import SafetensorError, safe_open
 
-    mend = "give the model that rbcnb train or notebook 05_final_evaluation exported"
-    require_file(path, remedy=mend, error=ModelFileError)
+    remedy = "give the model that rbcnb train or notebook 05_final_evaluation exported"
+    require_file(path, remedy=remedy, error=ModelFileError)
     with path.open("rb") as file:
         start = file.read(4)
     if start[:2] in (b"PK", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05"):

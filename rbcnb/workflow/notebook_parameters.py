@@ -44,7 +44,7 @@ _NO_PATHS = ("", "synthetic", "chula")
 
 
 class ParameterError(PlainError, ValueError):
-    """A parameter is unknown or of the wrong type; the message names it and the mend."""
+    """A parameter is unknown or of the wrong type; the message names it and the remedy."""
 
 
 @dataclass(frozen=True)
@@ -161,17 +161,17 @@ def _check_scalar(parameter: Parameter, value: Any) -> Any:
     if wanted is float and isinstance(value, int) and not isinstance(value, bool):
         value = float(value)
     if type(value) is not wanted:
-        mend = ""
+        remedy = ""
         if wanted is float and isinstance(value, str):
             # YAML 1.1 takes 1e-3 for a string.
-            mend = "; in YAML write numbers with a point, such as 1.0e-3"
+            remedy = "; in YAML write numbers with a point, such as 1.0e-3"
         if wanted is str:
             # A colon in a sentence makes it a mapping, and `no` is False.
-            mend = f"""; put text in quotes, as in YAML: --set '{parameter.name}="..."', or papermill's -r"""
+            remedy = f"""; put text in quotes, as in YAML: --set '{parameter.name}="..."', or papermill's -r"""
         if wanted is bool:
-            mend = "; give True or False, the one word and without quotes"
+            remedy = "; give True or False, the one word and without quotes"
         raise ParameterError(
-            f"{parameter.name}: expected {wanted.__name__}, got {type(value).__name__} {shown(value)}{mend}"
+            f"{parameter.name}: expected {wanted.__name__}, got {type(value).__name__} {shown(value)}{remedy}"
         )
     if wanted is float and not math.isfinite(value):
         raise ParameterError(f"{parameter.name}: must be a finite number, got {value}")
