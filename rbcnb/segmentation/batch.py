@@ -397,7 +397,7 @@ def _segment_images(
         for number, outcome in tqdm(work, total=len(images), unit="image"):
             path = images[number]
             if finish is not None and isinstance(outcome, ImageCells):
-                table = _guarded(path, finish, path, outcome)
+                table = _guarded(path, _finished_by, finish, path, outcome, out)
                 outcome = table if isinstance(table, str) else replace(outcome, cells=table)
             outcomes[number] = outcome
     tables, facts, notes, n_resumed = [], [], [], 0
@@ -459,6 +459,14 @@ def _try_image(work: tuple[Path, FinderSpec], done: _Done, threads: int | None, 
     if threads is not None:
         cv2.setNumThreads(threads)
     return _guarded(path, _segment_image, path, spec, done)
+
+
+def _finished_by(finish: Finish, path: Path, image: ImageCells, out: Path) -> pd.DataFrame:
+    """What *finish* makes of a finished image; where *out* takes no more, that is said of the folder."""
+    try:
+        return finish(path, image)
+    except OSError as error:
+        raise _unwritable(path, out, error) from error
 
 
 def _guarded(path: Path, work: Callable[..., Any], *arguments: Any) -> Any:
@@ -712,8 +720,8 @@ def _unwritable(path: Path, out: Path, error: OSError) -> Exception:
 
 
 def _no_place(out: Path, error: OSError) -> BatchError:
-    mend = "free some space" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "check who may write there"
+    remedy = "free some space" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "check who may write there"
     return BatchError(
-        f"{out}: cannot be written to ({error.strerror}); {mend}, or choose another --out. What is finished is kept: "
+        f"{out}: cannot be written to ({error.strerror}); {remedy}, or choose another --out. What is finished is kept: "
         "the same command carries on"
     )
