@@ -82,6 +82,12 @@ def system_fault(error: OSError) -> str:
     return f"{where}{cause_of(error)}; {remedy}" if error.errno is not None else str(error)
 
 
+def folder_fault(folder: str | Path, error: OSError) -> str:
+    """The line for a *folder* of results that takes no more: the folder, the cause and the remedy."""
+    remedy = _REMEDIES.get(error.errno, "check who may write there")
+    return f"{folder}: cannot be written to ({cause_of(error)}); {remedy}"
+
+
 def require_file(path: str | Path, *, remedy: str, error: type[Exception] = InputError) -> Path:
     """*path*, if a regular file lies there that can be opened.
 

@@ -42,6 +42,7 @@ from rbcnb._utils.errors import DeadWorkerError, InputError, UnfinishedError, We
 from rbcnb._utils.files import atomic_write, file_digest, folder_lock, inside, parts_digest
 from rbcnb._utils.opencv import cv2
 from rbcnb._utils.parallel import run_all
+from rbcnb._utils.read_files import folder_fault
 from rbcnb._utils.sealed import DIGEST, is_whole, read_sealed, seal, write_sealed
 from rbcnb._utils.spreadsheet import without_formulas
 from rbcnb.columns import BORDER, CELL, FOUND, RADIUS, SMEAR, X, Y
@@ -720,8 +721,6 @@ def _unwritable(path: Path, out: Path, error: OSError) -> Exception:
 
 
 def _no_place(out: Path, error: OSError) -> BatchError:
-    remedy = "free some space" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "check who may write there"
     return BatchError(
-        f"{out}: cannot be written to ({error.strerror}); {remedy}, or choose another --out. What is finished is kept: "
-        "the same command carries on"
+        f"{folder_fault(out, error)}, or choose another --out. What is finished is kept: the same command carries on"
     )

@@ -4,10 +4,13 @@ A notebook is run again only if something it depends on has changed: its own sou
 the smears, or any of that for an earlier notebook. Trials inside it have their own store and are never trained twice.
 """
 
+import errno
+import os
 import shutil
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence, Set
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,9 +18,10 @@ from typing import Any
 import nbformat
 
 from rbcnb._utils.duration import duration
-from rbcnb._utils.errors import InputError, UnfinishedError
+from rbcnb._utils.errors import InputError, PlainError, UnfinishedError
 from rbcnb._utils.files import atomic_write, folder_lock
 from rbcnb._utils.manifest import MANIFEST, ManifestError, set_aside
+from rbcnb._utils.read_files import folder_fault
 from rbcnb.workflow.notebook_parameters import (
     check_parameters,
     declared_parameters,
@@ -30,6 +34,7 @@ from rbcnb.workflow.run import RUN_JSON, Run
 from rbcnb.workflow.run_record import changed_record, notebook_fingerprints, record_end, record_start
 
 _WIDGET = "application/vnd.jupyter.widget-view+json"
+_CARRIES_ON = "What is finished is kept; the same command carries on from there."
 _LOOK_EVERY_S = 1.0  # whether a notebook takes longer than expected
 
 
@@ -64,16 +69,54 @@ def run_notebook(source: Path, target: Path, parameters: dict[str, Any]) -> None
         raise ReproductionError(
             f"{source.stem}, cell {error.cell_index} (In [{error.exec_count}]): {error.ename}: {error.evalue}\n"
             f"The notebook as far as it came: {target}\n"
-            "What is finished is kept; the same command carries on from there."
+            f"{_CARRIES_ON}"
         ) from None
     except DeadKernelError:
         raise ReproductionError(
-            f"{source.stem}: its kernel died, most often for want of memory; try --jobs 1. "
-            "What is finished is kept; the same command carries on from there."
+            f"{source.stem}: its kernel died, most often for want of memory; try --jobs 1. {_CARRIES_ON}"
         ) from None
+    except FileNotFoundError:  # papermill's, of a folder that was there a moment ago
+        if target.parent.is_dir():
+            raise
+        raise ReproductionError(f"{_gone(target.parent)}. {_CARRIES_ON}") from None
     finally:
         if target.exists():
-            _make_still(target)
+            with suppress(nbformat.reader.NotJSONError):  # of which a full disk took no more than a part
+                _make_still(target)
+
+
+@contextmanager
+def _folder_faults_named(folder: Path) -> Iterator[None]:
+    """Says of the run's *folder* what is wrong with it, where that is why the block failed.
+
+    A notebook can tell only which file it could not write, and papermill not even that.
+
+    Raises:
+        ReproductionError: it is gone, or takes no more.
+    """
+    try:
+        yield
+    except (OSError, ReproductionError) as error:
+        if fault := _folder_fault(folder, error):
+            raise ReproductionError(f"{fault}. {_CARRIES_ON}") from error
+        raise
+
+
+def _folder_fault(folder: Path, error: Exception) -> str:
+    """What *folder* lacks, if *error* is for want of it; else an empty text."""
+    if not folder.is_dir():
+        return _gone(folder)
+    for number in (errno.ENOSPC, errno.EDQUOT):
+        if getattr(error, "errno", None) == number or os.strerror(number) in str(error):
+            return folder_fault(folder, OSError(number, os.strerror(number)))
+    of_system = isinstance(error, OSError) and not isinstance(error, PlainError | BlockingIOError)
+    if of_system and error.filename is not None and Path(error.filename).is_relative_to(folder):
+        return folder_fault(folder, error)
+    return ""
+
+
+def _gone(folder: Path) -> str:
+    return f"{folder}: is gone, removed while the run was at work; leave it there, and start the run again"
 
 
 def _make_still(path: Path) -> None:
@@ -151,7 +194,7 @@ def reproduce(
     here |= {"scheduler": scheduler} if scheduler else {}
     parameters = _parameters(profile, {**(overrides or {}), **here})
     run.folder.mkdir(parents=True, exist_ok=True)
-    with folder_lock(run.folder):
+    with _folder_faults_named(run.folder), folder_lock(run.folder):
         _set_damage_aside(run)
         if resume_from is not None:
             say(f"{_resume(run, Path(resume_from))} finished fits taken from {resume_from}")
@@ -299,8 +342,9 @@ def _execute(
             from rbcnb.workflow.report import write_report
 
             if (run.folder / file).exists():
-                run.record(file)
-            write_report(run)
+                with suppress(OSError):  # the folder may be full: why the notebook failed matters more
+                    run.record(file)
+                    write_report(run)
             raise
         replace(run, notebook=path.stem).record(file)
         seconds = time.perf_counter() - start

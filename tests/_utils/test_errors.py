@@ -2,6 +2,7 @@
 
 import json
 
+import nbformat
 import pytest
 from IPython.core.interactiveshell import InteractiveShell
 
@@ -14,7 +15,7 @@ from rbcnb.study.runner import StudyError, StudyInterrupt
 from rbcnb.training.splits import SplitError
 from rbcnb.training.trial import Trial
 from rbcnb.workflow.notebook_parameters import ParameterError
-from rbcnb.workflow.notebooks import ReproductionError, find_notebooks, run_notebook
+from rbcnb.workflow.notebooks import ReproductionError, find_notebooks, reproduce, run_notebook
 from rbcnb.workflow.run import MissingResultError, Run
 
 TestSetError.__test__ = False  # no test class
@@ -55,3 +56,27 @@ def test_a_notebook_before_its_time_shows_one_sentence_and_the_batch_names_it(tm
     assert len(error["traceback"]) == 1
     assert error["traceback"][0].startswith("MissingResultError: ")
     assert "run notebook 02_labelling_audit first" in error["traceback"][0]
+
+
+def _notebook(path, code):
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(code)])
+    notebook.metadata["kernelspec"] = {"name": "python3", "language": "python", "display_name": "Python 3"}
+    nbformat.write(notebook, path)
+    return path
+
+
+@pytest.mark.slow
+def test_a_run_whose_folder_is_removed_says_so(tmp_path):
+    run = tmp_path / "run"
+    source = _notebook(tmp_path / "01_rude.ipynb", f"import shutil; shutil.rmtree({str(run)!r})")
+    with pytest.raises(ReproductionError, match=r"run/notebooks: is gone, .*; leave it there, and start the run again"):
+        run_notebook(source, run / "notebooks" / source.name, {})
+
+
+@pytest.mark.slow
+def test_a_notebook_that_finds_no_room_names_the_folder(tmp_path, monkeypatch):
+    source = _notebook(tmp_path / "01_segmentation.ipynb", "raise OSError(28, 'No space left on device')")
+    monkeypatch.setattr("rbcnb.workflow.notebooks.find_notebooks", lambda *_only: [source])
+    with pytest.raises(ReproductionError) as failed:
+        reproduce(out=tmp_path / "run", profile="smoke")
+    assert str(failed.value).startswith(f"{tmp_path / 'run'}: cannot be written to (the disk is full); make room and ")

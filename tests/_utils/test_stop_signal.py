@@ -18,8 +18,8 @@ except KeyboardInterrupt:
 """
 SWALLOWS = """
         for _ in range(2):
-            print("up", flush=True)
             try:
+                print("up", flush=True)
                 time.sleep(30)
             except BaseException:
                 pass
