@@ -53,7 +53,7 @@ def write_class_folder(labels: pd.DataFrame, pictures: Mapping[int, Path | np.nd
     for row in labels.itertuples():
         for text in (row.label, row.smear):
             if re.search(r'[/\\:*?"<>|]', text) or text.startswith("."):
-                raise LabelFileError(f"{folder}: {text!r} cannot be the name of a folder or file; rename it")
+                raise LabelFileError(f"{folder}: {shown(text)} cannot be the name of a folder or file; rename it")
         target = folder / row.label / f"{row.smear}_{row.cell:04d}.png"
         target.parent.mkdir(parents=True, exist_ok=True)
         paths.append(target.relative_to(folder).as_posix())

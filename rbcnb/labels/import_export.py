@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 
 from rbcnb._utils.errors import SmearWarning
+from rbcnb._utils.read_files import shown
 from rbcnb._utils.spreadsheet import FORMULA_FAULT, is_formula
 from rbcnb.columns import CELL, FOUND, KIND, LABEL, RADIUS, READER, SESSION, SMEAR, X, Y
 from rbcnb.labels.annotation_writers import WRITERS, write_annotations
@@ -188,7 +189,7 @@ def export_labels(
         raise LabelFileError(f"{table}: no cell has a label that stands; label cells first")
     for name in (SMEAR, LABEL):  # of a table that an earlier version wrote, or another program
         if formulas := [text for text in labels[name].unique() if is_formula(text)]:
-            raise LabelFileError(f"{table}: the {name} {formulas[0]!r}: {FORMULA_FAULT}")
+            raise LabelFileError(f"{table}: the {name} {shown(formulas[0])}: {FORMULA_FAULT}")
     cells_csv = table.parent / CELLS_CSV
     if labels[X].isna().any() and cells_csv.exists():
         labels = labels.fillna(_circles(labels, read_cells(cells_csv)))
@@ -302,7 +303,7 @@ def _on_cells(
     for row in lost.itertuples():
         x, y = places.get(row.smear, np.empty((0, 2))).T
         distance = np.hypot(x - row.x_px, y - row.y_px)
-        where = f"{row.where} puts {row.label!r} at {X} {row.x_px:g}, {Y} {row.y_px:g} of {row.smear}"
+        where = f"{row.where} puts {shown(row.label)} at {X} {row.x_px:g}, {Y} {row.y_px:g} of {row.smear}"
         if distance.min(initial=np.inf) <= reach.get(row.smear, 0.0):
             errors.append(LabelError(f"{where}, and another label is nearer to the cell there; keep one of them"))
         else:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from rbcnb._utils.read_files import require_file
+from rbcnb._utils.read_files import require_file, shown
 from rbcnb._utils.spreadsheet import FORMULA_FAULT, is_formula
 from rbcnb.columns import CELL, FOUND, KIND, LABEL, RADIUS, READER, SESSION, SMEAR, TIME, X, Y
 from rbcnb.labels.assign import matched
@@ -59,7 +59,7 @@ def merge_readings(
     for name in (SMEAR, LABEL, READER, SESSION):
         formulas = theirs[name].map(lambda text: isinstance(text, str) and is_formula(text)).astype(bool)
         for row in theirs[formulas].itertuples():
-            fault = f"{name} {getattr(row, name)!r}; {FORMULA_FAULT}"
+            fault = f"{name} {shown(getattr(row, name))}; {FORMULA_FAULT}"
             unused.append(LabelError(f"{source}: {row.reader}'s reading of cell {row.cell} of {row.smear} has {fault}"))
         theirs = theirs[~formulas].reset_index(drop=True)
     if cells is not None:
@@ -84,7 +84,7 @@ def _on_smears(theirs: pd.DataFrame, known: pd.DataFrame, source: str | Path, er
     """*theirs* under the names that their smears have here; those of none go to *errors*."""
     names, wrong = match_names(theirs[SMEAR].unique(), known[SMEAR].unique(), among="smears of the folder")
     for name, message in wrong.items():
-        errors.append(LabelError(f"{source}: the smear {name!r} {message}", int((theirs[SMEAR] == name).sum())))
+        errors.append(LabelError(f"{source}: the smear {shown(name)} {message}", int((theirs[SMEAR] == name).sum())))
     there = theirs[theirs[SMEAR].isin(names)]
     return there.assign(**{SMEAR: there[SMEAR].map(names)}).reset_index(drop=True)
 

@@ -31,6 +31,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from rbcnb._utils.read_files import shown
 from rbcnb._utils.spreadsheet import FORMULA_FAULT, as_text, is_formula
 from rbcnb.columns import CELL, COMMENT, KIND, LABEL, RADIUS, READER, REVISION, SESSION, SMEAR, TIME, UNSURE, X, Y
 from rbcnb.labels.logbook import COLUMNS, LogbookError, append_rows, read_rows
@@ -103,7 +104,7 @@ def load_readings(path: str | Path) -> pd.DataFrame:
     def refuse(bad: pd.Series, name: str, mend: str) -> None:
         if bad.any():
             at = int(np.argmax(bad.to_numpy()))
-            raise ReadingError(f"{path}: row {texts.index[at]} has {name} {texts[name].iloc[at]!r}; {mend}")
+            raise ReadingError(f"{path}: row {texts.index[at]} has {name} {shown(texts[name].iloc[at])}; {mend}")
 
     given = table[list(_TEXTS)]
     for name in (CELL, REVISION):
@@ -193,23 +194,23 @@ def _row(reading: Reading, where: str, now: datetime) -> list[str]:
     texts[COMMENT] = as_text(UNFIT.sub(" ", texts[COMMENT]))
     for name, text in texts.items():
         if UNFIT.search(text):
-            raise ReadingError(f"{where} has {name} {text!r}, with a line break or what is no text; take that out")
+            raise ReadingError(f"{where} has {name} {shown(text)}, with a line break or what is no text; take that out")
         if is_formula(text):
-            raise ReadingError(f"{where} has {name} {text!r}; {FORMULA_FAULT}")
+            raise ReadingError(f"{where} has {name} {shown(text)}; {FORMULA_FAULT}")
     for name in (SMEAR, READER):
         if not texts[name]:
             raise ReadingError(f"{where} has no {name}; name it")
     if texts[KIND] not in KINDS:
-        raise ReadingError(f"{where} has kind {reading.kind!r}; give one of {', '.join(KINDS)}")
+        raise ReadingError(f"{where} has kind {shown(reading.kind)}; give one of {', '.join(KINDS)}")
     if texts[KIND] == NAMED and not texts[LABEL]:
         raise ReadingError(f"{where} has no label; name the class, or give another kind")
     number = reading.cell
     if not (isinstance(number, Real) and float(number).is_integer() and 0 <= number < 10**18):
-        raise ReadingError(f"{where} has cell {number!r}; give its number in the smear, from 0")
+        raise ReadingError(f"{where} has cell {shown(number)}; give its number in the smear, from 0")
     for name in _NUMBERS:
         value = float(getattr(reading, name))
         if math.isinf(value):
-            raise ReadingError(f"{where} has {name} {value!r}; give a number of pixels, or NaN")
+            raise ReadingError(f"{where} has {name} {shown(value)}; give a number of pixels, or NaN")
         texts[name] = "" if math.isnan(value) else repr(value)
     texts[TIME] = _time_text(now if pd.isna(reading.time) else reading.time)
     texts |= {CELL: str(int(number)), REVISION: ""}

@@ -36,6 +36,7 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
+from rbcnb._utils import read_files
 from rbcnb._utils.code_digest import code_digest, installed_versions
 from rbcnb._utils.dask_cluster import ask_all_workers, connect, shared_folder_probe
 from rbcnb._utils.errors import DeadWorkerError, InputError, UnfinishedError, WeightsError, is_want_of_memory
@@ -370,7 +371,10 @@ def _keep_finder(out: Path, spec: FinderSpec, staying: pd.DataFrame | None) -> N
                 f"{stay}, and {path.name}, which tells their settings, is missing or damaged; {remedy}"
             ) from None
         if differing := [name for name in settings if known[name] != settings[name]]:
-            changes = ", ".join(f"{name} {known[name]!r} there, {settings[name]!r} now" for name in differing)
+            changes = ", ".join(
+                f"{name} {read_files.shown(known[name])} there, {read_files.shown(settings[name])} now"
+                for name in differing
+            )
             raise BatchError(f"{stay}, done with other settings ({changes}); give the same ones, {remedy}")
     with atomic_write(path) as part:
         part.write_text(json.dumps(settings, indent=1) + "\n", encoding="utf-8")

@@ -14,7 +14,7 @@ import pandas as pd
 
 from rbcnb._utils.errors import InputError
 from rbcnb._utils.opencv import cv2
-from rbcnb._utils.read_files import read_json
+from rbcnb._utils.read_files import read_json, shown
 from rbcnb.columns import BORDER, CELL, RADIUS, SCORE, X, Y
 from rbcnb.segmentation import upscaling
 from rbcnb.segmentation.crops import crop_cells, magnified, upscaled_crops
@@ -60,32 +60,34 @@ class FinderSpec:
 
     def __post_init__(self) -> None:
         if self.method not in METHODS:
-            raise InputError(f"unknown method {self.method!r}: choose one of {', '.join(METHODS)}")
+            raise InputError(f"unknown method {shown(self.method)}: choose one of {', '.join(METHODS)}")
         if self.upscale not in UPSCALERS:
-            raise InputError(f"unknown upscale {self.upscale!r}: choose one of {', '.join(UPSCALERS)}")
+            raise InputError(f"unknown upscale {shown(self.upscale)}: choose one of {', '.join(UPSCALERS)}")
         if self.upscale_where not in (None, *PLACES):
             raise InputError(
-                f"unknown upscale_where {self.upscale_where!r}: choose one of {', '.join(PLACES)}, or None"
+                f"unknown upscale_where {shown(self.upscale_where)}: choose one of {', '.join(PLACES)}, or None"
             )
         if self.method == "learned" and self.upscale_where == "smear":
             raise InputError("upscale_where 'smear' is of the paper's method; with 'learned' only crops are upscaled")
         for name in ("diameter_px", "expected_px"):
             value = getattr(self, name)
             if value is not None and not 2 <= value < float("inf"):
-                raise InputError(f"{name} must be at least 2 pixels, or None to estimate it, not {value!r}")
+                raise InputError(f"{name} must be at least 2 pixels, or None to estimate it, not {shown(value)}")
         if isinstance(self.size_px, bool) or not isinstance(self.size_px, int) or self.size_px < 8:
-            raise InputError(f"size_px must be a whole number of at least 8 pixels, not {self.size_px!r}")
+            raise InputError(f"size_px must be a whole number of at least 8 pixels, not {shown(self.size_px)}")
         for name in ("clahe_clip", "clahe_tile", "min_distance", "edge", "votes", "radius_min"):
             if not 0 < getattr(self, name) < float("inf"):
-                raise InputError(f"{name} must be a positive number, not {getattr(self, name)!r}")
+                raise InputError(f"{name} must be a positive number, not {shown(getattr(self, name))}")
         if not 0 <= self.min_score <= 1:
-            raise InputError(f"min_score must lie between 0 and 1, not {self.min_score!r}")
+            raise InputError(f"min_score must lie between 0 and 1, not {shown(self.min_score)}")
         if not 0 <= self.blur < float("inf"):
-            raise InputError(f"blur must be zero or a positive number, not {self.blur!r}")
+            raise InputError(f"blur must be zero or a positive number, not {shown(self.blur)}")
         if not 8 <= self.working_px < float("inf"):
-            raise InputError(f"working_px must be at least 8 pixels, not {self.working_px!r}")
+            raise InputError(f"working_px must be at least 8 pixels, not {shown(self.working_px)}")
         if not self.radius_min < self.radius_max < float("inf"):
-            raise InputError(f"radius_max ({self.radius_max!r}) must be greater than radius_min ({self.radius_min!r})")
+            raise InputError(
+                f"radius_max {shown(self.radius_max)} must be greater than radius_min {shown(self.radius_min)}"
+            )
 
     @property
     def uses_learned_finder(self) -> bool:

@@ -236,7 +236,7 @@ def tidied_labels(
     for name in (SMEAR, LABEL):
         formulas = labels[name].isin([text for text in labels[name].unique() if is_formula(text)])
         faults += [
-            LabelError(f"{where} has the {name} {text!r}; {FORMULA_FAULT}")
+            LabelError(f"{where} has the {name} {shown(text)}; {FORMULA_FAULT}")
             for where, text in labels.loc[formulas, [WHERE, name]].itertuples(index=False)
         ]
         labels = labels[~formulas]
@@ -299,10 +299,10 @@ def columns_of(table: TextTable, synonyms: dict[str, tuple[str, ...]]) -> pd.Dat
         for at in places[1:]:
             other = table.fields.iloc[:, at]
             if (differs := first != other).any():
+                names = " and ".join(shown(table.fields.columns[place]) for place in (places[0], at))
                 raise SmearError(
-                    f"{table.path}: row {table.header_row} has two columns for {ours} "
-                    f"({table.fields.columns[places[0]]!r} and {table.fields.columns[at]!r}), which first differ "
-                    f"in row {differs.idxmax()}; keep one of them"
+                    f"{table.path}: row {table.header_row} has two columns for {ours} ({names}), which first differ in "
+                    f"row {differs.idxmax()}; keep one of them"
                 )
     return pd.DataFrame(found, index=table.fields.index)
 

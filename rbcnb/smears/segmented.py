@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from rbcnb._utils.read_files import read_table
+from rbcnb._utils.read_files import read_table, shown
 from rbcnb.columns import CELL, FOUND, SMEAR
 from rbcnb.smears.images import Smear, SmearError, collect_or_raise, identical_image_groups, read_image
 from rbcnb.smears.smear_names import name_fault
@@ -90,7 +90,7 @@ def segmented_smears(
     for row in smears.to_dict("records"):
         path = Path(row[FILE])
         if fault := name_fault(row[SMEAR]):
-            collect_or_raise(SmearError(f"{folder / SMEARS_CSV}: smear {row[SMEAR]!r}: {fault}"), errors)
+            collect_or_raise(SmearError(f"{folder / SMEARS_CSV}: smear {shown(row[SMEAR])}: {fault}"), errors)
             continue
         if path not in groups:
             collect_or_raise(

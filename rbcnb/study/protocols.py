@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 
 from rbcnb._utils.errors import InputError
+from rbcnb._utils.read_files import shown
 from rbcnb.training.splits import PROTOCOLS, TEST_FRACTION, split_name
 from rbcnb.training.trial import ALL_CELLS, RESAMPLING, SMOOTHED_LOSSES, Trial, expand_grid, setting_fields
 
@@ -56,7 +57,7 @@ def method_trial(base: Trial, method: str, *, alpha: float, gamma: float) -> Tri
         elif suffix and method.endswith(f"_{suffix}"):
             loss, resample = method.removesuffix(f"_{suffix}"), name
     if loss not in _LOSSES:
-        raise InputError(f"unknown method {method!r}; known: {', '.join((*METHODS, *RIVALS))}")
+        raise InputError(f"unknown method {shown(method)}; known: {', '.join((*METHODS, *RIVALS))}")
     own = {"alpha": alpha, "gamma": gamma} if loss == "focal" else {"alpha": None, "gamma": None}
     return replace(base, loss=loss, resample=resample, label_smoothing=0.0, **own)
 
@@ -72,7 +73,7 @@ def protocol_names(protocol: str) -> tuple[str, ...]:
     if protocol == "both":
         return PROTOCOLS
     if protocol not in PROTOCOLS:
-        raise InputError(f"protocol must be one of {', '.join(PROTOCOLS)} or both, got {protocol!r}")
+        raise InputError(f"protocol must be one of {', '.join(PROTOCOLS)} or both, got {shown(protocol)}")
     return (protocol,)
 
 
@@ -177,7 +178,7 @@ def choose_settings(curves: pd.DataFrame, *, protocol: str, criterion: str = "ma
         that epoch the means over folds ``valid_loss``, ``valid_ce`` and ``valid_macro_f1``.
     """
     if criterion not in CRITERIA:
-        raise InputError(f"criterion must be one of {', '.join(CRITERIA)}, got {criterion!r}")
+        raise InputError(f"criterion must be one of {', '.join(CRITERIA)}, got {shown(criterion)}")
     settings = ["method", *setting_fields(curves)]
     grouped = curves.groupby([*settings, "epoch"], dropna=False, sort=False)
     means = grouped[["valid_loss", "valid_ce", "valid_macro_f1"]].mean().assign(n_folds=grouped.size()).reset_index()

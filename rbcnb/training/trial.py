@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 from rbcnb._utils.errors import InputError
+from rbcnb._utils.read_files import shown
 from rbcnb.columns import FOLD
 
 # A part of every stored trial's name. Raise it when the same settings on the same cells would give other predictions
@@ -85,19 +86,21 @@ class Trial:
                 try:
                     object.__setattr__(self, name, kind(value))
                 except (TypeError, ValueError, OverflowError):
-                    raise InputError(f"{name} must be {words}, got {value!r}") from None
+                    raise InputError(f"{name} must be {words}, got {shown(value)}") from None
         if self.pretrained not in (True, False):  # the text "false" would count as true
-            raise InputError(f"pretrained must be True or False, got {self.pretrained!r}")
+            raise InputError(f"pretrained must be True or False, got {shown(self.pretrained)}")
         object.__setattr__(self, "pretrained", bool(self.pretrained))
         for name in _TEXTS:
             if not isinstance(getattr(self, name), str):
-                raise InputError(f"{name} must be a text, got {getattr(self, name)!r}")
+                raise InputError(f"{name} must be a text, got {shown(getattr(self, name))}")
         for name, known in CHOICES.items():
             if getattr(self, name) not in known:
-                raise InputError(f"{name} must be one of {known}, got {getattr(self, name)!r}")
+                raise InputError(f"{name} must be one of {known}, got {shown(getattr(self, name))}")
         given = {self.alpha is not None, self.gamma is not None}
         if given != {self.loss == "focal"}:
-            raise InputError(f"alpha and gamma belong to the focal loss, got {self.loss!r}, {self.alpha}, {self.gamma}")
+            raise InputError(
+                f"alpha and gamma belong to the focal loss, got {shown(self.loss)}, {self.alpha}, {self.gamma}"
+            )
         if self.alpha is not None and not 0 < self.alpha < math.inf:
             raise InputError(f"alpha must be positive and finite, got {self.alpha}; for no weighting take 1")
         if self.gamma is not None and not 0 <= self.gamma < math.inf:
@@ -105,9 +108,9 @@ class Trial:
         if not 0 <= self.label_smoothing < 1:
             raise InputError(f"label_smoothing must lie in [0, 1), got {self.label_smoothing}")
         if self.label_smoothing and self.loss not in SMOOTHED_LOSSES:
-            raise InputError(f"label_smoothing belongs to {' and '.join(SMOOTHED_LOSSES)}, got {self.loss!r}")
+            raise InputError(f"label_smoothing belongs to {' and '.join(SMOOTHED_LOSSES)}, got {shown(self.loss)}")
         if self.dev_counts != ALL_CELLS and not _COUNTS.fullmatch(self.dev_counts):
-            raise InputError(f"dev_counts must be numbers like 71/71/2691, one per class, got {self.dev_counts!r}")
+            raise InputError(f"dev_counts must be numbers like 71/71/2691, one per class, got {shown(self.dev_counts)}")
         for name, least in _LEAST.items():
             if getattr(self, name) is not None and getattr(self, name) < least:
                 raise InputError(f"{name} must be at least {least}, got {getattr(self, name)}")

@@ -80,7 +80,7 @@ def read_parameters(notebook: str | Path) -> dict[str, Parameter]:
             raise ParameterError(f"{where}: write 'name: type = literal'")
         type_name = ast.unparse(node.annotation)
         if type_name.removeprefix("list[").removesuffix("]") not in _TYPES:
-            raise ParameterError(f"{where}: type {type_name!r} is not one of {', '.join(_TYPES)} or a list of one")
+            raise ParameterError(f"{where}: type {shown(type_name)} is not one of {', '.join(_TYPES)} or a list of one")
         comment = lines[node.end_lineno - 1][node.end_col_offset :].strip().lstrip("#").strip()
         listed = re.search(r"one of: ([\w, ]+)", comment)
         declared[node.target.id] = Parameter(

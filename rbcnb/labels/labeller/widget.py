@@ -22,6 +22,7 @@ from matplotlib.figure import Figure
 
 from rbcnb._utils.errors import InputError
 from rbcnb._utils.files import folder_lock
+from rbcnb._utils.read_files import shown
 from rbcnb._utils.spreadsheet import FORMULA_FAULT, is_formula
 from rbcnb.columns import (
     CELL,
@@ -106,10 +107,10 @@ def _checked_classes(classes: Sequence[str]) -> tuple[str, ...]:
             raise InputError("classes: a name is empty; name each class, with a comma between two")
         if alike in known:
             raise InputError(
-                f"classes: {known[alike]!r} and {name!r} differ in case or spaces at most; keep one of them"
+                f"classes: {shown(known[alike])} and {shown(name)} differ in case or spaces at most; keep one of them"
             )
         if is_formula(name):
-            raise InputError(f"classes: {name!r}: {FORMULA_FAULT}")
+            raise InputError(f"classes: {shown(name)}: {FORMULA_FAULT}")
         known[alike] = name
     if len(classes) > MOST_CLASSES or {UNSURE, STRUCK, SKIPPED} & set(known):
         taken = f"none is called {UNSURE}, {STRUCK} or {SKIPPED}"
@@ -193,7 +194,7 @@ class Labeller(anywidget.AnyWidget):
         if not reader.strip():
             raise ValueError("reader: whose readings these are must be told; give a name")
         if is_formula(reader.strip()):
-            raise InputError(f"reader {reader.strip()!r}: {FORMULA_FAULT}")
+            raise InputError(f"reader {shown(reader.strip())}: {FORMULA_FAULT}")
         self.path, self.reader, self._next_step = Path(path), reader.strip(), next_step
         readings = load_readings(self.path)
         used = [*(cells[LABEL].dropna() if LABEL in cells else ()), *readings[LABEL].dropna()]
@@ -282,7 +283,7 @@ class Labeller(anywidget.AnyWidget):
     def _sit(self, queue: str) -> ReadingSession:
         """The sitting before *queue* as the readings on disk leave it."""
         if queue not in self._queues:
-            raise ValueError(f"no queue {queue!r}; there are {', '.join(self._queues)}")
+            raise ValueError(f"no queue {shown(queue)}; there are {', '.join(self._queues)}")
         readings, session = load_readings(self.path), f"{queue} {self._session}".strip()
         who = {"reader": self.reader, "session": session}
         rows = queue_rows(self._queues[queue], self._cells, readings, **who, **self._tables)
@@ -362,7 +363,7 @@ class Labeller(anywidget.AnyWidget):
             if -1 in rows:
                 raise ValueError(f"{message['names']}: no such cell here any more; its reading is not written")
         if what not in KINDS or what == UNDONE or (label and label not in self.classes):
-            raise ValueError(f"{what} {label!r} is no reading of these classes: {', '.join(self.classes)}")
+            raise ValueError(f"{what} {shown(label)} is no reading of these classes: {', '.join(self.classes)}")
         if not self._is_written(message):
             self._write(rows, what, label, message.get("comment", ""), time=message.get("time"))
             self.sitting.record(rows, what, label)
@@ -466,16 +467,17 @@ class Labeller(anywidget.AnyWidget):
             rows = rows[np.argsort(doubt.to_numpy(), kind="stable")]
         pages = max(1, -(-len(rows) // per_page))
         page = min(max(0, message["page"]), pages - 1)
-        shown = rows[page * per_page : (page + 1) * per_page].tolist()
-        sheet = {"kind": "sheet", "view": message["view"], "label": label, "page": page, "pages": pages, "rows": shown}
+        page_rows = rows[page * per_page : (page + 1) * per_page].tolist()
+        sheet = {"kind": "sheet", "view": message["view"], "label": label, "page": page, "pages": pages}
         sheet |= {
+            "rows": page_rows,
             "n": len(rows),
             "columns": SHEET_COLUMNS,
             "side": THUMB_PX,
-            "names": [self._title(row) for row in shown],
-            "cells": [self._names[row] for row in shown],
+            "names": [self._title(row) for row in page_rows],
+            "cells": [self._names[row] for row in page_rows],
         }
-        self.send(sheet, buffers=[self._pictures.sheet_file(shown, SHEET_COLUMNS)] if shown else [])
+        self.send(sheet, buffers=[self._pictures.sheet_file(page_rows, SHEET_COLUMNS)] if page_rows else [])
 
     def _write(
         self, rows: Sequence[int], kind: str, label: str = "", comment: str = "", *, time: float | None = None
