@@ -411,6 +411,11 @@ def _segment_images(
         if isinstance(outcome, str | DeadWorkerError):
             errors.append((str(path), str(outcome)))
         else:
+            if not _is_there(done, path, len(outcome.cells)):
+                raise BatchError(
+                    f"{out}: what was written there of {shown(path.name)} is gone, removed while images were at work; "
+                    "leave the folder alone and run the same command again, which makes what is missing"
+                )
             tables.append(outcome.cells)
             facts.append(outcome.facts | {FILE: str(path.absolute())})
             notes += [(str(path), note) for note in outcome.notes]
@@ -643,6 +648,15 @@ def _load_part(part: Path) -> dict[str, Any] | None:
     saved = read_sealed(part)
     ours = saved and set(saved) >= _PART and Path(saved["facts"][SMEAR]).stem == part.stem  # not moved there
     return saved if ours else None
+
+
+def _is_there(done: _Done, path: Path, n_cells: int) -> bool:
+    """Whether what was written of a finished image, part and crops, lies there still; a look at the names alone."""
+    try:
+        crops = sum(entry.name.endswith(".png") for entry in os.scandir(done.crops(path)))
+        return crops == n_cells and done.part(path).is_file()
+    except OSError:
+        return False
 
 
 def _crops_digest(folder: Path, n_cells: int) -> str | None:

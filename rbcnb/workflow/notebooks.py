@@ -22,6 +22,8 @@ from rbcnb._utils.errors import InputError, PlainError, UnfinishedError
 from rbcnb._utils.files import atomic_write, folder_lock
 from rbcnb._utils.manifest import MANIFEST, ManifestError, set_aside
 from rbcnb._utils.read_files import folder_fault
+from rbcnb.labels.readings import READINGS_CSV, SECOND_LOOK_CSV
+from rbcnb.study.ledger import LEDGER
 from rbcnb.workflow.notebook_parameters import (
     check_parameters,
     declared_parameters,
@@ -35,6 +37,7 @@ from rbcnb.workflow.run_record import changed_record, notebook_fingerprints, rec
 
 _WIDGET = "application/vnd.jupyter.widget-view+json"
 _CARRIES_ON = "What is finished is kept; the same command carries on from there."
+_OTHERS_WRITE = tuple(f".{Path(name).stem}." for name in (READINGS_CSV, SECOND_LOOK_CSV, MANIFEST, LEDGER))
 _LOOK_EVERY_S = 1.0  # whether a notebook takes longer than expected
 
 
@@ -195,11 +198,19 @@ def reproduce(
     parameters = _parameters(profile, {**(overrides or {}), **here})
     run.folder.mkdir(parents=True, exist_ok=True)
     with _folder_faults_named(run.folder), folder_lock(run.folder):
+        _remove_parts(run)
         _set_damage_aside(run)
         if resume_from is not None:
             say(f"{_resume(run, Path(resume_from))} finished fits taken from {resume_from}")
         _carry_on(run, paths, chosen, parameters, profile=str(profile))
     return run
+
+
+def _remove_parts(run: Run) -> None:
+    """Removes what a run that was killed had half written; files that other commands write meanwhile are left alone."""
+    for part in run.folder.rglob(".*.part*"):
+        if not part.name.startswith(_OTHERS_WRITE):
+            part.unlink(missing_ok=True)
 
 
 def _set_damage_aside(run: Run) -> None:
@@ -249,7 +260,6 @@ def expected_cost(
 
 def _resume(run: Run, source: Path) -> int:
     """Takes over the finished fits of a published folder, and its ledger; returns how many fits the run lacked."""
-    from rbcnb.study.ledger import LEDGER
     from rbcnb.study.store import unpack_trials
 
     n_fits = unpack_trials(source, run.store)

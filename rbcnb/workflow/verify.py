@@ -25,7 +25,7 @@ from rbcnb.labels.readings import READINGS_CSV, SECOND_LOOK_CSV
 from rbcnb.study.classical import entry_of_choice
 from rbcnb.study.imbalance_lesson import lesson_entry
 from rbcnb.study.ledger import LEDGER, Entry, digest_cells, entry_of, load_ledger
-from rbcnb.study.store import RECORDS, is_packed, is_unsealed, load_predictions, load_record, unpack_trials
+from rbcnb.study.store import RECORDS, is_packed, is_unsealed, load_predictions, load_record, stored_keys, unpack_trials
 from rbcnb.training.fit import hash_data
 from rbcnb.training.splits import split_name
 from rbcnb.training.trial import Trial
@@ -164,7 +164,16 @@ class _Check:
 
 
 # What reading a damaged table, record or prediction may raise; pandas' and pyarrow's own kinds are among them.
-_UNREADABLE = (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError)
+_UNREADABLE = (
+    OSError,
+    ValueError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    ArithmeticError,
+    StopIteration,
+    RuntimeError,
+)
 
 
 def _in_words(error: Exception, run: Run) -> str:
@@ -277,9 +286,13 @@ def _listed(run: Run, name: str) -> dict[str, dict[str, Any]]:
 
 
 def _trial_findings(check: _Check, rows: dict[str, dict[str, Any]]) -> list[Finding]:
-    """Checks each listed trial's predictions against its record, and its record against the list."""
+    """Checks each trial's predictions against its record, and its record against the list that names it, if one does.
+
+    A trial that no list names is there for the next study that asks for it.
+    """
     found, store = [], check.run.store
-    for key, row in rows.items():
+    for key in dict.fromkeys([*rows, *stored_keys(store)]):
+        row = rows.get(key, {})
         where, record = f"trials/{key}", load_record(store, key)
         if record is None:
             what = "no digests: run rbcnb results --seal once" if is_unsealed(store, key) else "missing or damaged"

@@ -36,11 +36,13 @@ def address(server: Started) -> str:
 
 def press_until(page, done: threading.Event, most: int) -> int:
     """Presses up to *most* keys until *done*; returns how many readings the page called saved before that."""
-    n_pressed, saved = 0, 0
+    n_pressed, saved, root = 0, 0, page.locator(ROOT)
     while not done.is_set() and n_pressed < most:
+        if not root.get_attribute("data-cell"):  # until the next cell is on view a key is no reading
+            continue
         page.keyboard.press("n")
         n_pressed += 1
-        unsaved = int(page.locator(ROOT).get_attribute("data-unsaved"))
+        unsaved = int(root.get_attribute("data-unsaved"))
         if not done.is_set():  # a page without its server takes no more keys
             saved = n_pressed - unsaved
     return saved
