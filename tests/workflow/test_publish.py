@@ -108,6 +108,18 @@ def test_published_tables_follow_from_published_predictions(run, tmp_path, capsy
     assert "/somewhere" not in (out / "run.json").read_text()
 
 
+def test_published_numbers_are_those_of_the_packed_predictions_to_the_last_digit(run, tmp_path):
+    """Packed probabilities are rounded; what is divided by a small spread moves by more than a score does."""
+    run = Run(shutil.copytree(run.folder, tmp_path / "run"))
+    own = run.load_table("secondary")
+    run.save_csv(own.assign(p=own["p"] * (1 + 1e-4)), "tables/secondary")
+    out = publish_run(run.folder, tmp_path / "out")
+    published = pd.read_csv(out / "tables" / "secondary.csv")
+    np.testing.assert_allclose(published["p"], own["p"], rtol=1e-6)
+    assert published.drop(columns="p").equals(pd.read_csv(run.folder / "tables" / "secondary.csv").drop(columns="p"))
+    assert not verify_run(out).findings
+
+
 def test_a_changed_number_or_prediction_is_found(run, tmp_path):
     out = publish_run(run.folder, tmp_path / "out")
     table = pd.read_csv(out / "tables" / "table1.csv")
