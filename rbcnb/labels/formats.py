@@ -17,6 +17,7 @@ import pandas as pd
 from PIL import Image
 
 from rbcnb._utils.files import atomic_write, inside
+from rbcnb._utils.manifest import changed_files, load_manifest
 from rbcnb._utils.read_files import read_array, read_table, shown
 from rbcnb.columns import CELL, CROP, FOUND, LABEL, SMEAR, X, Y
 from rbcnb.smears.chula import CHULA_TYPES, read_chula_labels
@@ -25,7 +26,7 @@ from rbcnb.smears.label_tables import WHERE
 
 CROP_TABLE = "labels.csv"  # path,label of the pictures of a folder per class
 _PICTURE = re.compile(r"(?P<smear>.+)_(?P<cell>\d{4,})\.png", re.IGNORECASE)
-_NOTEBOOK_01 = "find the cells again with notebook 01_data_segmentation_labels"
+_NOTEBOOK_01 = "find the cells again with notebook 01_segmentation"
 _NUMBER_OF = {name: number for number, name in CHULA_TYPES.items()}
 
 
@@ -136,9 +137,11 @@ def read_chula_points(folder: str | Path) -> pd.DataFrame:
 def pictures_of(labels: pd.DataFrame, folder: Path) -> dict[int, Path | np.ndarray]:
     """The picture of each row of *labels* from the crops of `rbcnb segment` or of a run in *folder*, by index.
 
-    Raises LabelFileError where there is none.
+    Raises LabelFileError where there is none, or one is not as it was written.
     """
     if (folder / "crops.npy").exists():
+        if changed_files(folder, {name: one for name, one in load_manifest(folder).items() if name == "crops.npy"}):
+            raise LabelFileError(f"{folder / 'crops.npy'}: is not as it was written; {_NOTEBOOK_01}")
         cells = read_cells(folder / "cells.csv", CROP).set_index([SMEAR, CELL])[CROP]
         rows = cells.reindex(pd.MultiIndex.from_frame(labels[[SMEAR, CELL]]))
         crops = read_array(folder / "crops.npy", remedy=_NOTEBOOK_01, error=LabelFileError)
@@ -148,6 +151,14 @@ def pictures_of(labels: pd.DataFrame, folder: Path) -> dict[int, Path | np.ndarr
             i: None if math.isnan(row) else np.array(crops[int(row)]) for i, row in zip(labels.index, rows, strict=True)
         }
     else:
+        from rbcnb.segmentation.batch import changed_crops  # OpenCV and joblib, which a table of labels needs not
+
+        for smear in labels[SMEAR].unique():
+            if changed_crops(folder, smear):
+                raise LabelFileError(
+                    f"{found_crop(folder, smear, 0).parent}: a picture is missing, or not the one that was "
+                    f"written there; run rbcnb segment over {smear} again"
+                )
         paths = {row.Index: found_crop(folder, row.smear, row.cell) for row in labels.itertuples()}
         pictures = {i: path if path.exists() else None for i, path in paths.items()}
     for row in labels.itertuples():

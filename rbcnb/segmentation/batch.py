@@ -703,6 +703,14 @@ def read_crops(out: Path, smear: str, n_cells: int, size_px: int) -> np.ndarray:
     return crops
 
 
+def changed_crops(out: Path, smear: str) -> bool:
+    """Whether the crops of the image file *smear* are not those that a batch wrote; no, where nothing tells."""
+    saved = _load_part(_part_of(out, smear))
+    if saved is None:
+        return False
+    return _crops_digest(inside(out / "crops", Path(smear).stem), len(saved["cells"].get(CELL, ()))) != saved["crops"]
+
+
 def write_crops(folder: Path, crops: np.ndarray) -> str:
     """Replace *folder* by one with these crops, so that none of an earlier run is left among them; their digest."""
     temporary = folder.with_name(f".{folder.name}.part")

@@ -1,6 +1,7 @@
 """Labels into other people's files and back: nothing changes on the way, and what cannot be read is named."""
 
 import os
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -246,6 +247,17 @@ def test_from_segment_to_the_truth_that_reproduce_reads(tmp_path, capsys):
         assert len(own) > 10
         assert np.array_equal(smear.truth[["x_px", "y_px"]], own[["x_px", "y_px"]])
         assert smear.truth["label"].tolist() == own["label"].tolist()
+    classes = tmp_path / "classes"
+    assert main(["export-labels", str(cells), str(classes)]) == 0
+    shutil.rmtree(classes)
+    first, second, *_ = sorted((cells / "crops" / "synthetic_00").iterdir())
+    other = second.read_bytes()
+    first.rename(second)
+    first.write_bytes(other)
+    capsys.readouterr()
+    assert main(["export-labels", str(cells), str(classes)]) == 2
+    assert "synthetic_00: a picture is missing, or not the one that was written there; run " in capsys.readouterr().err
+    assert not classes.exists()
 
 
 def test_rows_that_name_a_formula_are_left_out_and_named(tmp_path, capsys):
