@@ -13,7 +13,6 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from rbcnb._utils.read_files import shown
 from rbcnb.columns import CELL, GROUP, PRED, REPETITION, SMEAR, TARGET, classes_of_predictions
 from rbcnb.evaluation.prior_shift import NATURAL, Prior, class_shares
 
@@ -112,7 +111,7 @@ def confusion_stack(predictions: Sequence[pd.DataFrame], classes: Sequence[str])
         for column, code in zip((GROUP, TARGET, PRED), codes, strict=True):
             if (unknown := table[column][code < 0]).size:
                 among = "the first table's groups" if column == GROUP else ", ".join(classes)
-                raise ValueError(f"{column} {shown(unknown.iloc[0])} of {unknown.size} cells is not among {among}")
+                raise ValueError(f"{column} {unknown.iloc[0]!r} of {unknown.size} cells is not among {among}")
         np.add.at(stack[seed], tuple(codes), 1)
     return stack
 

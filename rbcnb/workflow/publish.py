@@ -132,7 +132,7 @@ def _follow_packed(there: Run, tables: Sequence[str]) -> bool:
         makers = recomputed(copy)
         for name in [name for name in tables if name in makers]:
             path = there.folder / "tables" / f"{name}.csv"
-            with suppress(MissingFileError):  # it follows from what is not published
+            with suppress(MissingFileError, InputError):  # it follows from what is not published, or not known
                 before = pd.read_csv(path, dtype=str, keep_default_na=False)
                 after = _with_numbers_of(before, makers[name]())
                 if not after.equals(before):

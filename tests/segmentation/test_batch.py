@@ -231,7 +231,7 @@ def test_a_place_that_cannot_be_written_ends_the_batch_with_a_mend(folder, tmp_p
 
     run([folder / "b.png"], tmp_path / "out")
     monkeypatch.setattr(batch, "write_crops", full)
-    with pytest.raises(batch.BatchError, match=r"No space left on device.*free some space.*carries on"):
+    with pytest.raises(batch.BatchError, match=r"the disk is full.*make room.*carries on"):
         run([folder], tmp_path / "out")
     monkeypatch.undo()
     assert run([folder], tmp_path / "out").n_resumed == 1
