@@ -117,7 +117,9 @@ def _pixels(image: Image.Image) -> np.ndarray:
     rows = max(1, _PIECE // max(1, image.width))
     for top in range(0, image.height, rows):
         bottom = min(top + rows, image.height)
-        pixels[top:bottom] = np.asarray(image.crop((0, top, image.width, bottom)))
+        with _no_limit_of_pillow():  # which older versions of Pillow apply to a part, too
+            part = image.crop((0, top, image.width, bottom))
+        pixels[top:bottom] = np.asarray(part)
     return pixels
 
 
