@@ -4,8 +4,9 @@ import errno
 import hashlib
 import os
 import platform
+import re
 import secrets
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from rbcnb._utils.errors import InputError, MissingFileError
 # What systems say where a folder has no locks of its own (network shares, some FUSE file systems).
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL)
 _POLL_S = 0.001
+_PART = re.compile(r"\.(?P<stem>.+)\.[0-9a-f]{8}\.part(\.[^.]*)?")  # names of `atomic_write`
 
 
 @contextmanager
@@ -31,7 +33,7 @@ def atomic_write(path: str | Path, *, durable: bool = False) -> Iterator[Path]:
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     # Not the process's number: processes of two machines that share a folder may have the same.
-    part = path.with_name(f".{path.stem}.{secrets.token_hex(4)}.part{path.suffix}")
+    part = path.with_name(f".{path.stem}.{secrets.token_hex(4)}.part{path.suffix}")  # as _PART has it
     try:
         yield part
         if durable:
@@ -42,6 +44,20 @@ def atomic_write(path: str | Path, *, durable: bool = False) -> Iterator[Path]:
             sync_folder(path.parent)
     finally:
         part.unlink(missing_ok=True)
+
+
+def remove_parts(folder: Path, *, but: Collection[str] = ()) -> None:
+    """Removes what writers that were killed left half written in *folder*, not in the folders within.
+
+    Args:
+        folder: that nobody writes to, or to files of *but* alone.
+        but: names of files whose temporary ones stay.
+    """
+    kept = {Path(name).stem for name in but}
+    for path in folder.glob(".*.part*"):
+        name = _PART.fullmatch(path.name)
+        if name and name["stem"] not in kept and path.is_file():
+            path.unlink(missing_ok=True)
 
 
 def sync_folder(folder: Path) -> None:

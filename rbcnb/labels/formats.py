@@ -151,7 +151,9 @@ def pictures_of(labels: pd.DataFrame, folder: Path) -> dict[int, Path | np.ndarr
             i: None if math.isnan(row) else np.array(crops[int(row)]) for i, row in zip(labels.index, rows, strict=True)
         }
     else:
-        from rbcnb.segmentation.batch import changed_crops  # OpenCV and joblib, which a table of labels needs not
+        from rbcnb.segmentation.batch import (
+            changed_crops,
+        )  # loads OpenCV and joblib, which tables of labels do not need
 
         for smear in labels[SMEAR].unique():
             if changed_crops(folder, smear):

@@ -301,7 +301,9 @@ def draw_gaps(ax: Axes, rows: pd.DataFrame, slopes: pd.DataFrame, margin: float)
             change = f"{slope.mean:+.3f} [{slope.low:+.3f}, {slope.high:+.3f}]".replace("-", "−")
             label += f": {change} from ρ {own['rho'].min():.4g} to {own['rho'].max():.4g}"
         ax.plot(aside, own["mean"], "os^"[i], color=colour, label=label)
-    rho_axis(ax, sorted(rows["rho"].unique()))
+    rho_axis(ax, rhos := sorted(rows["rho"].unique()))
+    if len(rhos) == 1:  # so that points beside each other are seen as one rung
+        ax.set_xlim(rhos[0] / 2, rhos[0] * 2)
     first, second = rows[["first", "second"]].iloc[0]
     ax.set_ylabel(f"macro F1: {readable(first)} − {readable(second)}")
     ax.margins(y=0.08)

@@ -413,8 +413,8 @@ def _segment_images(
         else:
             if not _is_there(done, path, len(outcome.cells)):
                 raise BatchError(
-                    f"{out}: what was written there of {shown(path.name)} is gone, removed while images were at work; "
-                    "leave the folder alone and run the same command again, which makes what is missing"
+                    f"{out}: files of {shown(path.name)} were removed during this command; run it again, which makes "
+                    "what is missing, and leave the folder alone meanwhile"
                 )
             tables.append(outcome.cells)
             facts.append(outcome.facts | {FILE: str(path.absolute())})
@@ -637,10 +637,9 @@ def _stamp() -> list[Any]:
 
 def _finished(saved: dict[str, Any], crops: Path) -> ImageCells | None:
     """What an earlier run *saved* of an image, if its *crops* are still those that it wrote."""
-    table = pd.DataFrame(saved["cells"])
-    if _crops_digest(crops, len(table)) != saved["crops"]:
+    if not _has_crops(crops, saved):
         return None
-    return ImageCells(table, dict(saved["facts"]), list(saved["notes"]), True, saved["key"])
+    return ImageCells(pd.DataFrame(saved["cells"]), dict(saved["facts"]), list(saved["notes"]), True, saved["key"])
 
 
 def _load_part(part: Path) -> dict[str, Any] | None:
@@ -651,12 +650,17 @@ def _load_part(part: Path) -> dict[str, Any] | None:
 
 
 def _is_there(done: _Done, path: Path, n_cells: int) -> bool:
-    """Whether what was written of a finished image, part and crops, lies there still; a look at the names alone."""
+    """Whether the part and the crops of a finished image are still there; only names are looked at."""
     try:
         crops = sum(entry.name.endswith(".png") for entry in os.scandir(done.crops(path)))
         return crops == n_cells and done.part(path).is_file()
     except OSError:
         return False
+
+
+def _has_crops(folder: Path, saved: dict[str, Any]) -> bool:
+    """Whether the crops in *folder* are those that were written with the part *saved*."""
+    return _crops_digest(folder, len(pd.DataFrame(saved["cells"]))) == saved["crops"]
 
 
 def _crops_digest(folder: Path, n_cells: int) -> str | None:
@@ -689,9 +693,9 @@ def read_crops(out: Path, smear: str, n_cells: int, size_px: int) -> np.ndarray:
     part, folder = _part_of(out, smear), inside(out / "crops", Path(smear).stem)
     again = f"run rbcnb segment over {smear} again"
     saved = _load_part(part)
-    if saved is None or (n_all := len(pd.DataFrame(saved["cells"]))) < n_cells:
+    if saved is None or len(pd.DataFrame(saved["cells"])) < n_cells:
         raise SmearError(f"{part}: missing, damaged, or of an earlier version; {again}")
-    if _crops_digest(folder, n_all) != saved["crops"]:
+    if not _has_crops(folder, saved):
         raise SmearError(f"{folder}: a crop is missing, or not the one that was written there; {again}")
     crops = np.empty((n_cells, size_px, size_px, 3), np.uint8)
     for cell in range(n_cells):
@@ -704,11 +708,9 @@ def read_crops(out: Path, smear: str, n_cells: int, size_px: int) -> np.ndarray:
 
 
 def changed_crops(out: Path, smear: str) -> bool:
-    """Whether the crops of the image file *smear* are not those that a batch wrote; no, where nothing tells."""
+    """Whether the crops of the image file *smear* are other ones than a batch wrote; False if its part is not there."""
     saved = _load_part(_part_of(out, smear))
-    if saved is None:
-        return False
-    return _crops_digest(inside(out / "crops", Path(smear).stem), len(saved["cells"].get(CELL, ()))) != saved["crops"]
+    return saved is not None and not _has_crops(inside(out / "crops", Path(smear).stem), saved)
 
 
 def write_crops(folder: Path, crops: np.ndarray) -> str:

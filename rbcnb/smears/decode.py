@@ -113,11 +113,12 @@ def _decode(data: bytes, path: Path, notes: list[str]) -> np.ndarray:
 
 def _pixels(image: Image.Image) -> np.ndarray:
     """The pixels [H, W, 3] of an RGB image, piece by piece: Pillow itself would hold them three times meanwhile."""
+    image.load()  # now, as nobody is to wait for it at the lock below
     pixels = np.empty((image.height, image.width, 3), np.uint8)
     rows = max(1, _PIECE // max(1, image.width))
     for top in range(0, image.height, rows):
         bottom = min(top + rows, image.height)
-        with _no_limit_of_pillow():  # which older versions of Pillow apply to a part, too
+        with _no_limit_of_pillow():  # older versions of Pillow apply it to parts, too
             part = image.crop((0, top, image.width, bottom))
         pixels[top:bottom] = np.asarray(part)
     return pixels

@@ -98,7 +98,13 @@ def leakage_gap(fits: pd.DataFrame, store: str | Path) -> pd.DataFrame:
 
 
 def _gap_of(fits: pd.DataFrame, store: str | Path) -> dict[str, float]:
-    """The numbers of one architecture and method."""
+    """The numbers of one architecture and method.
+
+    Raises:
+        ValueError: one of both ways to split has no fit.
+    """
+    if missing := {RANDOM, GROUPED} - set(fits["protocol"]):
+        raise ValueError(f"no fit of {' and '.join(sorted(missing))}; make the fits of the leakage gap again")
     tables = {
         scheme: next(iter(predictions_by_method(fits[fits["protocol"] == scheme], store).values()))
         for scheme in (RANDOM, GROUPED)

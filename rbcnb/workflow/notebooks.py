@@ -6,6 +6,7 @@ the smears, or any of that for an earlier notebook. Trials inside it have their 
 
 import errno
 import os
+import re
 import shutil
 import sys
 import time
@@ -19,7 +20,7 @@ import nbformat
 
 from rbcnb._utils.duration import duration
 from rbcnb._utils.errors import InputError, PlainError, UnfinishedError
-from rbcnb._utils.files import atomic_write, folder_lock
+from rbcnb._utils.files import atomic_write, folder_lock, remove_parts
 from rbcnb._utils.manifest import MANIFEST, ManifestError, set_aside
 from rbcnb._utils.read_files import folder_fault
 from rbcnb.labels.readings import READINGS_CSV, SECOND_LOOK_CSV
@@ -37,7 +38,9 @@ from rbcnb.workflow.run_record import changed_record, notebook_fingerprints, rec
 
 _WIDGET = "application/vnd.jupyter.widget-view+json"
 _CARRIES_ON = "What is finished is kept; the same command carries on from there."
-_OTHERS_WRITE = tuple(f".{Path(name).stem}." for name in (READINGS_CSV, SECOND_LOOK_CSV, MANIFEST, LEDGER))
+# Where a run's notebooks write, and what other commands write there meanwhile. A folder may hold other runs, too.
+_FOLDERS = (".", "tables", "figures", "notebooks", "smears", "models", "trials")
+_OTHERS_WRITE = (READINGS_CSV, SECOND_LOOK_CSV, MANIFEST, LEDGER)
 _LOOK_EVERY_S = 1.0  # whether a notebook takes longer than expected
 
 
@@ -81,7 +84,7 @@ def run_notebook(source: Path, target: Path, parameters: dict[str, Any]) -> None
     except FileNotFoundError:  # papermill's, of a folder that was there a moment ago
         if target.parent.is_dir():
             raise
-        raise ReproductionError(f"{_gone(target.parent)}. {_CARRIES_ON}") from None
+        raise ReproductionError(_gone(target.parent)) from None
     finally:
         if target.exists():
             with suppress(nbformat.reader.NotJSONError):  # of which a full disk took no more than a part
@@ -90,36 +93,44 @@ def run_notebook(source: Path, target: Path, parameters: dict[str, Any]) -> None
 
 @contextmanager
 def _folder_faults_named(folder: Path) -> Iterator[None]:
-    """Says of the run's *folder* what is wrong with it, where that is why the block failed.
+    """Names the run's *folder* as the cause, if the block failed because that folder is gone or full.
 
-    A notebook can tell only which file it could not write, and papermill not even that.
+    A notebook can name only the file that it could not write, and papermill not even that.
 
     Raises:
-        ReproductionError: it is gone, or takes no more.
+        ReproductionError: the folder is gone, or nothing more can be written there.
     """
     try:
         yield
     except (OSError, ReproductionError) as error:
-        if fault := _folder_fault(folder, error):
-            raise ReproductionError(f"{fault}. {_CARRIES_ON}") from error
+        if not folder.is_dir():
+            raise ReproductionError(_gone(folder)) from error
+        if fault := _write_fault(folder, error):
+            raise ReproductionError(f"{folder_fault(folder, fault)}. {_CARRIES_ON}\n{error}") from error
         raise
 
 
-def _folder_fault(folder: Path, error: Exception) -> str:
-    """What *folder* lacks, if *error* is for want of it; else an empty text."""
-    if not folder.is_dir():
-        return _gone(folder)
-    for number in (errno.ENOSPC, errno.EDQUOT):
-        if getattr(error, "errno", None) == number or os.strerror(number) in str(error):
-            return folder_fault(folder, OSError(number, os.strerror(number)))
-    of_system = isinstance(error, OSError) and not isinstance(error, PlainError | BlockingIOError)
-    if of_system and error.filename is not None and Path(error.filename).is_relative_to(folder):
-        return folder_fault(folder, error)
-    return ""
+def _write_fault(folder: Path, error: Exception) -> OSError | None:
+    """The error of the system behind *error* if it is of a file in *folder*, or of a file without a name; else None."""
+    if isinstance(error, OSError):
+        if isinstance(error, PlainError | BlockingIOError):
+            return None
+        number, name = error.errno, error.filename
+    else:  # of a notebook, whose errors come as text
+        texts = {os.strerror(number): number for number in (errno.ENOSPC, errno.EDQUOT)}
+        found = re.search(rf"({'|'.join(map(re.escape, texts))})(?:: '(?P<name>[^']+)')?", str(error))
+        if not found:
+            return None
+        number, name = texts[found[1]], found["name"]
+    if name is None and number not in (errno.ENOSPC, errno.EDQUOT):
+        return None
+    if name is not None and not Path(os.fsdecode(name)).is_relative_to(folder):
+        return None
+    return OSError(number, os.strerror(number))
 
 
 def _gone(folder: Path) -> str:
-    return f"{folder}: is gone, removed while the run was at work; leave it there, and start the run again"
+    return f"{folder}: is gone, removed during the run; start the run again, and leave its folder alone meanwhile"
 
 
 def _make_still(path: Path) -> None:
@@ -198,19 +209,13 @@ def reproduce(
     parameters = _parameters(profile, {**(overrides or {}), **here})
     run.folder.mkdir(parents=True, exist_ok=True)
     with _folder_faults_named(run.folder), folder_lock(run.folder):
-        _remove_parts(run)
+        for name in _FOLDERS:
+            remove_parts(run.folder / name, but=_OTHERS_WRITE)
         _set_damage_aside(run)
         if resume_from is not None:
             say(f"{_resume(run, Path(resume_from))} finished fits taken from {resume_from}")
         _carry_on(run, paths, chosen, parameters, profile=str(profile))
     return run
-
-
-def _remove_parts(run: Run) -> None:
-    """Removes what a run that was killed had half written; files that other commands write meanwhile are left alone."""
-    for part in run.folder.rglob(".*.part*"):
-        if not part.name.startswith(_OTHERS_WRITE):
-            part.unlink(missing_ok=True)
 
 
 def _set_damage_aside(run: Run) -> None:

@@ -18,6 +18,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from rbcnb._utils.errors import InputError, MissingFileError
@@ -44,7 +45,6 @@ from rbcnb.workflow.classical_fits import CLASSICAL
 from rbcnb.workflow.report import CAPTIONS, TABLES, simulated_notices, simulated_words
 from rbcnb.workflow.run import RUN_JSON, Run, read_table
 from rbcnb.workflow.run_tables import recomputed
-from rbcnb.workflow.table_diff import same_value
 
 TUNING = "fold_trials"
 TRIAL_LISTS = ("final_trials", "ladder_trials", "lesson_trials", "leakage_trials", TUNING)
@@ -52,6 +52,7 @@ TRIAL_LISTS = ("final_trials", "ladder_trials", "lesson_trials", "leakage_trials
 # are the data set's own, and not given away.
 PARTS = {"class_counts": {"labelled": (SMEAR, CELL, LABEL)}}
 TOLERANCE = 1e-5  # what single precision may move a score by
+ROUNDING = 1e-3  # what it may move, as a share of itself, a number by that is divided by a small spread
 SAME = 1e-12  # numbers that differ by less are the same
 # Figures of numbers alone: no crop, no smear.
 FIGURES = (
@@ -112,47 +113,48 @@ def publish_run(run: str | Path, out: str | Path) -> Path:
     with atomic_write(there.folder / _README_MD) as part:
         part.write_text(_readme(here, record, figures, tables, packed), encoding="utf-8")
     names += [RUN_JSON, _README_MD]
+    _follow_packed(there, tables)
     _save_manifest(here, there, names, packed)
-    if _follow_packed(there, tables):
-        _save_manifest(here, there, names, packed)
     for name in set(before) - set(names) - set(packed):  # of an earlier run, or of an earlier version of this package
         with suppress(InputError):
             inside(there.folder, name).unlink(missing_ok=True)
     return there.folder
 
 
-def _follow_packed(there: Run, tables: Sequence[str]) -> bool:
-    """Gives published tables the numbers that follow from the packed predictions; returns whether any changed.
+def _follow_packed(there: Run, tables: Sequence[str]) -> None:
+    """Gives the published *tables* the numbers that follow from the packed predictions, which are rounded.
 
-    These are rounded (`rbcnb.study.store.pack_trials`): a score moves by up to `TOLERANCE`, but what is divided by a
-    small spread, as an effect size is, moves by more. Whoever recomputes a published table finds its very numbers.
+    A score moves by up to `TOLERANCE` by that (`rbcnb.study.store.pack_trials`); a number that is divided by a small
+    spread, such as an effect size, by more. A number that is further off is left as it is, for `rbcnb verify` to find.
     """
-    changed = False
     with unpacked(there.folder) as copy:
         makers = recomputed(copy)
         for name in [name for name in tables if name in makers]:
             path = there.folder / "tables" / f"{name}.csv"
-            with suppress(MissingFileError, InputError):  # it follows from what is not published, or not known
+            with suppress(MissingFileError, InputError):  # it follows from what is not published
                 before = pd.read_csv(path, dtype=str, keep_default_na=False)
                 after = _with_numbers_of(before, makers[name]())
                 if not after.equals(before):
-                    changed = True
                     with atomic_write(path) as part:
                         after.to_csv(part, index=False)
-    return changed
 
 
-def _with_numbers_of(stored: pd.DataFrame, recomputed_table: pd.DataFrame) -> pd.DataFrame:
-    """*stored*, as text, with those numbers of the other table that are not the same; both have the same rows."""
-    other = read_table(io.StringIO(recomputed_table.to_csv(index=False)))
-    if len(other) != len(stored):
+def _with_numbers_of(stored: pd.DataFrame, new: pd.DataFrame) -> pd.DataFrame:
+    """*stored*, as text, with the numbers of *new* where rounding alone explains the difference.
+
+    Both must have the same rows in the same order: where another column than those of numbers differs, nothing changes.
+    """
+    old, new = (read_table(io.StringIO(table.to_csv(index=False))) for table in (stored, new))
+    shared = [column for column in old if column in new]
+    numbers = [column for column in shared if old[column].dtype == new[column].dtype == float]
+    words = [column for column in shared if column not in numbers]
+    if len(old) != len(new) or not old[words].equals(new[words]):
         return stored
     after = stored.copy()
-    for column in [column for column in stored if column in other and other[column].dtype == float]:
-        pairs = zip(stored[column], other[column], strict=True)
-        after[column] = [
-            before if not before or same_value(float(before), now, SAME) else repr(float(now)) for before, now in pairs
-        ]
+    for column in numbers:
+        differ = ~np.isclose(old[column], new[column], rtol=SAME, atol=SAME, equal_nan=True)
+        rounded = differ & np.isclose(old[column], new[column], rtol=ROUNDING, atol=TOLERANCE)
+        after.loc[rounded, column] = [repr(float(number)) for number in new.loc[rounded, column]]
     return after
 
 

@@ -69,14 +69,22 @@ def _notebook(path, code):
 def test_a_run_whose_folder_is_removed_says_so(tmp_path):
     run = tmp_path / "run"
     source = _notebook(tmp_path / "01_rude.ipynb", f"import shutil; shutil.rmtree({str(run)!r})")
-    with pytest.raises(ReproductionError, match=r"run/notebooks: is gone, .*; leave it there, and start the run again"):
+    with pytest.raises(ReproductionError, match=r"run/notebooks: is gone, .*; start the run again, and ") as failed:
         run_notebook(source, run / "notebooks" / source.name, {})
+    assert "is kept" not in str(failed.value)
 
 
 @pytest.mark.slow
-def test_a_notebook_that_finds_no_room_names_the_folder(tmp_path, monkeypatch):
-    source = _notebook(tmp_path / "01_segmentation.ipynb", "raise OSError(28, 'No space left on device')")
+@pytest.mark.parametrize(("file", "of_run"), [("", True), ("run/a.csv", True), ("elsewhere/a.csv", False)])
+def test_a_notebook_that_finds_no_room_names_the_folder(tmp_path, monkeypatch, file, of_run):
+    """The run's folder, unless the error names a file that lies elsewhere."""
+    more = [repr(str(tmp_path / file))] if file else []
+    arguments = ", ".join(["28", "'No space left on device'", *more])
+    source = _notebook(tmp_path / "01_segmentation.ipynb", f"raise OSError({arguments})")
     monkeypatch.setattr("rbcnb.workflow.notebooks.find_notebooks", lambda *_only: [source])
     with pytest.raises(ReproductionError) as failed:
         reproduce(out=tmp_path / "run", profile="smoke")
-    assert str(failed.value).startswith(f"{tmp_path / 'run'}: cannot be written to (the disk is full); make room and ")
+    message = str(failed.value)
+    full = f"{tmp_path / 'run'}: cannot be written to (the disk is full); make room and "
+    assert message.startswith(full if of_run else "01_segmentation, cell 1")
+    assert "[Errno 28] No space left on device" in message

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from rbcnb._utils.errors import InputError, MissingFileError
-from rbcnb._utils.files import atomic_write, bytes_digest, file_digest, folder_lock, inside
+from rbcnb._utils.files import atomic_write, bytes_digest, file_digest, folder_lock, inside, remove_parts
 
 # Ten writers that each read a number, and write it back plus one, under the lock.
 COUNTER = """
@@ -115,3 +115,17 @@ def test_names_from_files_never_lead_out_of_the_folder(tmp_path, name):
 
 def test_names_within_the_folder_are_its_paths(tmp_path):
     assert inside(tmp_path, "tables/a..b.csv") == tmp_path / "tables" / "a..b.csv"
+
+
+def test_what_was_left_half_written_is_removed_and_nothing_else(tmp_path):
+    kept = [".notes.part1", ".a.csv", "b.part.csv", ".readings.0123abcd.part.csv", "within/.c.0123abcd.part.csv"]
+    for name in (*kept, ".cells.0123abcd.part.csv", ".0f.4567cdef.part.parquet", ".lock.89abcdef.part"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    (tmp_path / ".folder.0123abcd.part").mkdir()
+    with atomic_write(tmp_path / "now.csv") as part:
+        part.touch()
+    (tmp_path / "now.csv").rename(part)  # as if it had been killed before its last step
+    remove_parts(tmp_path, but=["readings.csv"])
+    assert {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()} == set(kept)
+    assert (tmp_path / ".folder.0123abcd.part").is_dir()

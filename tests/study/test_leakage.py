@@ -6,7 +6,7 @@ import pytest
 from conftest import make_cells
 
 from rbcnb.columns import DEV, FOLD, GROUP, LABEL, SPLIT
-from rbcnb.study.leakage import leakage_fits, leakage_folds, leakage_gap
+from rbcnb.study.leakage import GROUPED, RANDOM, leakage_fits, leakage_folds, leakage_gap
 from rbcnb.study.store_index import store_rows
 from rbcnb.training.trial import Trial
 
@@ -63,3 +63,11 @@ def test_labels_that_only_the_smear_tells_leak_and_the_gap_says_so(tmp_path):
     assert gap["low"] > 0
     stored = store_rows(tmp_path)
     assert stored.groupby("protocol").size().to_dict() == {"grouped": 6, "random": 6}
+
+
+def test_fits_of_one_way_alone_are_no_gap(tmp_path):
+    fits = pd.DataFrame(
+        {"architecture": "small", "method": "focal", "protocol": RANDOM, "error": "", "seed": 0, "key": "0"}, index=[0]
+    )
+    with pytest.raises(ValueError, match=f"no fit of {GROUPED}; make the fits of the leakage gap again"):
+        leakage_gap(fits, tmp_path)

@@ -120,6 +120,17 @@ def test_published_numbers_are_those_of_the_packed_predictions_to_the_last_digit
     assert not verify_run(out).findings
 
 
+def test_a_table_that_is_further_off_than_rounding_explains_is_not_made_right(run, tmp_path):
+    run = Run(shutil.copytree(run.folder, tmp_path / "run"))
+    own = run.load_table("secondary")
+    run.save_csv(own.assign(p=own["p"] * 1.1), "tables/secondary")
+    run.save_csv(run.load_table("table1").iloc[::-1], "tables/table1")  # other rows, or in another order
+    out = publish_run(run.folder, tmp_path / "out")
+    for name in ("secondary", "table1"):
+        assert (out / "tables" / f"{name}.csv").read_bytes() == (run.folder / "tables" / f"{name}.csv").read_bytes()
+    assert {finding.column for finding in verify_run(out).findings if finding.table == "secondary"} == {"p"}
+
+
 def test_a_changed_number_or_prediction_is_found(run, tmp_path):
     out = publish_run(run.folder, tmp_path / "out")
     table = pd.read_csv(out / "tables" / "table1.csv")

@@ -16,7 +16,7 @@ from rbcnb.labels.assign import count_classes
 from rbcnb.paper import load_checks
 from rbcnb.plotting.comparisons import plot_differences
 from rbcnb.study.ledger import LEDGER
-from rbcnb.study.store import DamagedTrialError, load_predictions, predictions_by_method, write_record
+from rbcnb.study.store import DamagedTrialError, load_predictions, load_record, predictions_by_method, write_record
 from rbcnb.study.tables import table1
 from rbcnb.training.models import build_model
 from rbcnb.workflow.model_export import MODEL, choose_trial, stored_predictions
@@ -140,6 +140,21 @@ def test_a_changed_probability_that_moves_no_score_is_found(folder):
 
 
 @pytest.mark.slow
+def test_a_damaged_trial_that_no_list_names_is_found(folder):
+    run = Run.at(folder)
+    listed = run.load_csv("final_trials")
+    key = listed["key"].iloc[0]
+    spare = "0" * 16
+    record = load_record(run.store, key)
+    (run.store / f"{spare}.parquet").write_bytes((run.store / f"{key}.parquet").read_bytes())
+    write_record({name: value for name, value in record.items() if name != "seal"} | {"key": spare}, run.store)
+    assert not verify_run(folder).findings
+    data = bytearray((run.store / f"{spare}.parquet").read_bytes())
+    data[len(data) // 2] ^= 1
+    (run.store / f"{spare}.parquet").write_bytes(data)
+    assert (f"trials/{spare}", "") in found(folder)
+
+
 def test_changed_scores_pictures_labels_and_lost_files_are_found(folder):
     key, path = predictions_file(folder)
     record = json.loads(path.with_suffix(".json").read_text())
