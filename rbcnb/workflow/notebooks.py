@@ -106,7 +106,8 @@ def _folder_faults_named(folder: Path) -> Iterator[None]:
         if not folder.is_dir():
             raise ReproductionError(_gone(folder)) from error
         if fault := _write_fault(folder, error):
-            raise ReproductionError(f"{folder_fault(folder, fault)}. {_CARRIES_ON}\n{error}") from error
+            where = str(error).splitlines()[0]
+            raise ReproductionError(f"{folder_fault(folder, fault)}. What is finished is kept.\n{where}") from error
         raise
 
 
