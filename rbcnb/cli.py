@@ -300,13 +300,11 @@ def _results(options: Namespace) -> int:
 
 
 def _lesson(options: Namespace) -> int:
-    if options.html:
-        from rbcnb.workflow.lesson_page import write_lesson
+    from rbcnb.workflow.lesson_page import show_lesson, write_lesson
 
+    if options.html:
         write_lesson(options.html, say=lambda line: print(line, flush=True))
         return 0
-    from rbcnb.workflow.pages import show_lesson
-
     return _page("lesson", show_lesson, options)
 
 

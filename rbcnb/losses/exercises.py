@@ -8,8 +8,10 @@ import ast
 import functools
 import itertools
 import operator
+import re
 import sys
 import textwrap
+import threading
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -28,17 +30,44 @@ TOLERANCE = 1e-5  # relative: an answer computed in float32 is right, too
 SHOWN_AT = 3  # the wrong try from which on more of the way is shown
 _BUDGET = {"majority": 0.98, "p_easy": 0.9, "p_hard": 0.4, "share": 0.05}  # of exercise 2
 _PAPER_MAJORITY = 0.8
-_OPERATORS = {ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul, ast.Div: operator.truediv}
-_FUNCTIONS = {"pow": np.power, "log": np.log, "exp": np.exp, "sqrt": np.sqrt}
+_OPERATORS = {
+    ast.Add: operator.add,
+    ast.Sub: operator.sub,
+    ast.Mult: operator.mul,
+    ast.Div: operator.truediv,
+    ast.Pow: operator.pow,
+}
+# What a formula may call, with the numbers of values in the brackets. log(x, base) is Python's.
+_FUNCTIONS: dict[str, tuple[Callable[..., Any], tuple[int, ...]]] = {
+    "pow": (np.power, (2,)),
+    "log": (lambda x, base=np.e: np.log(x) / np.log(base), (1, 2)),
+    "log10": (np.log10, (1,)),
+    "log2": (np.log2, (1,)),
+    "exp": (np.exp, (1,)),
+    "sqrt": (np.sqrt, (1,)),
+}
+# Other ways to write the same, which are read as well: signs, and words.
+_SIGNS = {"×": "*", "·": "*", "∙": "*", "÷": "/", "−": "-", "–": "-", "^": "**", "α": "alpha", "γ": "gamma"}
+_SIGNS |= {"ε": "eps", "ϵ": "eps"}
+_WORDS = {"ln": "log", "power": "pow", "epsilon": "eps", "p_t": "p", "pt": "p"}
+_WORDS |= {"old_prior": "old", "new_prior": "new"}
+_NOT_READ = "this is no formula: is a bracket or an operator missing?"
 _wrong_tries: Counter[str] = Counter()  # exercise -> wrong answers of this session
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """Whether an answer is right; printed as what to do next."""
+    """Whether an answer is right; printed as what to do next.
+
+    Attributes:
+        passed: whether it is right.
+        message: the hint, or what comes next.
+        tried: whether there was an answer to judge. What cannot be read, or ends in an error, is no wrong try.
+    """
 
     passed: bool
     message: str
+    tried: bool = True
 
     def __bool__(self) -> bool:
         return self.passed
@@ -47,8 +76,8 @@ class Verdict:
         return textwrap.fill(f"{'Right' if self.passed else 'Not yet'}: {self.message}", width=90)
 
 
-class _WrongAnswerError(Exception):
-    """An answer that cannot be right; its message is the hint."""
+class _NoAnswerError(Exception):
+    """What was handed in has no values that could be judged; the message is the hint."""
 
 
 @functools.cache
@@ -62,14 +91,16 @@ def exercise_data() -> dict[str, dict[str, Any]]:
 
     Returns:
         Per exercise ``question``, ``hint``, ``way``, ``right`` and ``mistakes``: pairs of a mistake and what is said
-        to it. These are expressions of ``names``, to be compared at ``points``; without names they are numbers.
+        to it. These are expressions of ``names``, to be compared at ``points``; without names they are numbers. How
+        an expression may be written stands in ``functions``, ``signs`` and ``words``.
     """
     data = {}
+    language = {"functions": {name: list(n) for name, (_, n) in _FUNCTIONS.items()}, "signs": _SIGNS, "words": _WORDS}
     for key, exercise in _exercises().items():
         if "names" in exercise:
             grid = itertools.product(*(exercise["points"][name] for name in exercise["names"]))
             points = [dict(zip(exercise["names"], values, strict=True)) for values in grid]
-            data[key] = exercise | {"points": points, "tolerance": TOLERANCE, "shown_at": SHOWN_AT}
+            data[key] = exercise | language | {"points": points, "tolerance": TOLERANCE, "shown_at": SHOWN_AT}
         else:
             hints = exercise["mistakes"]
             right = _least_gamma(_BUDGET["majority"], what=1)
@@ -95,47 +126,60 @@ def evaluate(text: str, names: Mapping[str, np.ndarray]) -> np.ndarray:
     Raises:
         ValueError: there is something else in it; the message says what to write.
     """
-    if "^" in text or "**" in text:
-        raise ValueError("write a power as pow(a, b)")
-    try:
-        tree = ast.parse(text.strip(), mode="eval").body
-    except SyntaxError:
-        raise ValueError("this is no formula: is a bracket or an operator missing?") from None
+    text = _rewritten(text)
+    known = [*names, *_FUNCTIONS]
+    in_words = f"Known are {', '.join(known)}, numbers, + - * / and brackets"
+    if strangers := [word for word in re.findall(r"(?<![\w.])[^\W\d]\w*", text) if word not in known]:
+        raise ValueError(f"what does {strangers[0]} mean? {in_words}")
+    if re.search(r"[^\w\s.,()+*/-]", text):
+        raise ValueError(f"this is no formula. {in_words}")
 
     def value(node: ast.expr) -> Any:
         match node:
             case ast.Constant(value=float() | int() as number):
-                return number
+                return np.float64(number)  # of Python's own integers a power may take hours
             case ast.Name(id=name) if name in names:
                 return names[name]
             case ast.UnaryOp(op=ast.USub(), operand=operand):
                 return -value(operand)
+            case ast.UnaryOp(op=ast.UAdd(), operand=operand):
+                return value(operand)
             case ast.BinOp(left=left, op=op, right=right) if type(op) in _OPERATORS:
                 return _OPERATORS[type(op)](value(left), value(right))
-            case ast.Call(func=ast.Name(id=name), args=arguments) if name in _FUNCTIONS:
-                return _FUNCTIONS[name](*map(value, arguments))
-        known = ", ".join([*names, *_FUNCTIONS])
-        stranger = ast.unparse(node.func if isinstance(node, ast.Call) else node)
-        raise ValueError(f"what does {stranger} mean? Known are {known}, numbers, + - * / and brackets")
+            case ast.Call(func=ast.Name(id=name), args=arguments, keywords=[]) if name in _FUNCTIONS:
+                function, counts = _FUNCTIONS[name]
+                if len(arguments) not in counts:
+                    wanted = " or ".join(map(str, counts))
+                    raise ValueError(f"{name} takes {wanted} in its brackets, and here are {len(arguments)}")
+                return function(*map(value, arguments))
+        raise ValueError(_NOT_READ)
 
     try:
+        tree = ast.parse(text, mode="eval").body
         with np.errstate(all="ignore"):
             return np.broadcast_to(np.asarray(value(tree), dtype=float), np.shape(next(iter(names.values()))))
-    except TypeError:
-        raise ValueError("a function has too many values in its brackets, or too few") from None
+    except (SyntaxError, RecursionError, MemoryError):
+        raise ValueError(_NOT_READ) from None
+
+
+def _rewritten(text: str) -> str:
+    """*text* in the words and signs of `evaluate`: ``np.log``, ``ln``, ``p_t``, Greek letters and × are read, too."""
+    text = "".join(_SIGNS.get(sign, sign) for sign in text.strip().lower())
+    text = re.sub(r"\b(?:np|numpy|math|torch)\.", "", text)
+    return re.sub(r"(?<![\w.])[^\W\d]\w*", lambda word: _WORDS.get(word[0], word[0]), text)
 
 
 def check_expression(key: str, text: str) -> Verdict:
     """What the page says of the answer *text* to the exercise *key*, on the first wrong try."""
     exercise = exercise_data()[key]
     if not text.strip():
-        return Verdict(False, NO_ANSWER)
+        return Verdict(False, NO_ANSWER, tried=False)
     try:
         if "names" not in exercise:
             return _number_verdict(exercise, text)
         return _judged(exercise, evaluate(text, _points(exercise)))
     except ValueError as error:
-        return Verdict(False, f"{error}.")
+        return Verdict(False, f"{error}{'' if str(error).endswith('?') else '.'}", tried=False)
 
 
 def _points(exercise: Mapping[str, Any]) -> dict[str, np.ndarray]:
@@ -157,7 +201,7 @@ def _number_verdict(exercise: Mapping[str, Any], answer: object) -> Verdict:
     try:
         number = float(answer.replace(",", ".") if isinstance(answer, str) else answer)
     except (TypeError, ValueError):
-        return Verdict(False, "this is no number.")
+        return Verdict(False, "this is no number.", tried=False)
     if abs(number - exercise["right"]) <= exercise["tolerance"]:
         return Verdict(True, "go on.")
     for value, message in exercise["mistakes"]:
@@ -177,13 +221,14 @@ def _checks(key: str) -> Callable[[Callable], Callable[[object], Verdict]]:
             exercise = exercise_data()[key]
             try:
                 verdict = measure(answer, exercise)
-            except _WrongAnswerError as error:
-                verdict = Verdict(False, str(error))
+            except _NoAnswerError as error:
+                verdict = Verdict(False, str(error), tried=False)
             except NameError as error:
-                verdict = Verdict(False, f"{error}. The names that your function is given stand in its first line.")
-            except Exception as error:  # the student's code, whatever it does
-                verdict = Verdict(False, f"your answer ended in {type(error).__name__}: {error}.")
-            if verdict.passed or verdict.message == NO_ANSWER:
+                words = f"{error}. The names that your function is given stand in its first line."
+                verdict = Verdict(False, words, tried=False)
+            except (Exception, SystemExit) as error:  # the student's code, whatever it does
+                verdict = Verdict(False, f"your answer ended in {type(error).__name__}: {error}.", tried=False)
+            if verdict.passed or not verdict.tried:
                 return verdict
             _wrong_tries[key] += 1
             return Verdict(False, f"{verdict.message} {exercise['way'] * (_wrong_tries[key] >= SHOWN_AT)}".rstrip())
@@ -201,29 +246,31 @@ def forget_tries() -> None:
 def _call(answer: Callable[..., Any], *arguments: Any, shape: tuple[int, ...]) -> np.ndarray:
     """What *answer* makes of *arguments*, as numbers of *shape*; it must not leave the work to this package."""
     if not callable(answer):
-        raise _WrongAnswerError(f"the check wants the function itself, and was given {answer!r}.")
-    asked: list[str] = []
+        raise _NoAnswerError(f"the check wants the function itself, and was given {answer!r}.")
+    asked = [answer.__name__] if getattr(answer, "__module__", "").startswith("rbcnb.") else []
 
     def listen(frame: FrameType, event: str, _argument: object) -> None:
-        module = frame.f_globals.get("__name__", "")
-        if event == "call" and module.startswith("rbcnb.") and module != __name__:
+        if event == "call" and frame.f_globals.get("__name__", "").startswith("rbcnb."):
             asked.append(frame.f_code.co_name)
 
-    before = sys.getprofile()
-    sys.setprofile(listen)
+    before = sys.getprofile(), threading.getprofile()
     try:
-        found = answer(*arguments)
+        if not asked:
+            threading.setprofile(listen)  # of threads that the answer starts
+            sys.setprofile(listen)
+            found = answer(*arguments)
     finally:
-        sys.setprofile(before)
+        sys.setprofile(before[0])
+        threading.setprofile(before[1])
     if asked:
-        raise _WrongAnswerError(f"this leaves the work to {asked[0]} of rbcnb. Write the formula yourself.")
+        raise _NoAnswerError(f"this leaves the work to {asked[0]} of rbcnb. Write the formula yourself.")
     if found is None:
-        raise _WrongAnswerError(NO_ANSWER)
+        raise _NoAnswerError(NO_ANSWER)
     if isinstance(found, str):
-        raise _WrongAnswerError(f"the answer is text, {found!r}. Write the formula as code, without quotation marks.")
+        raise _NoAnswerError(f"the answer is text, {found!r}. Write the formula as code, without quotation marks.")
     found = np.asarray(found, dtype=float)
     if found.shape != shape:
-        raise _WrongAnswerError(f"the answer has the shape {found.shape}, and {shape} is asked for: a value for each.")
+        raise _NoAnswerError(f"the answer has the shape {found.shape}, and {shape} is asked for: a value for each.")
     return found
 
 
@@ -240,7 +287,7 @@ def check_focal(answer: Callable[..., np.ndarray], exercise: Mapping[str, Any]) 
 @_checks("gamma")
 def check_gamma(answer: float | None, exercise: Mapping[str, Any]) -> Verdict:
     """*answer* is the least gamma at which the majority brings under 5 % of the gradient at 1:1:98, to one decimal."""
-    return Verdict(False, NO_ANSWER) if answer is None else _number_verdict(exercise, answer)
+    return Verdict(False, NO_ANSWER, tried=False) if answer is None else _number_verdict(exercise, answer)
 
 
 @_checks("prior")
@@ -252,10 +299,10 @@ def check_prior(answer: Callable[..., np.ndarray], exercise: Mapping[str, Any]) 
         given = probs.copy()
         found = _call(answer, given, *(np.array([s, 1 - s]) for s in (point["old"], point["new"])), shape=(2, 2))
         if not np.array_equal(given, probs):
-            raise _WrongAnswerError("your function changes the probabilities that it is given. Make a new array.")
+            raise _NoAnswerError("your function changes the probabilities that it is given. Make a new array.")
         odds = probs * [point["new"] / point["old"], (1 - point["new"]) / (1 - point["old"])]
         if np.allclose(found, odds / odds.sum(axis=0)):
-            raise _WrongAnswerError("the sum is taken down the columns. Whose probabilities must sum to 1?")
+            return Verdict(False, "the sum is taken down the columns. Whose probabilities must sum to 1?")
         values.append(found[0, 0])
     verdict = _judged(exercise, np.array(values))
     if verdict.passed:
@@ -264,7 +311,7 @@ def check_prior(answer: Callable[..., np.ndarray], exercise: Mapping[str, Any]) 
         probs /= probs.sum(axis=1, keepdims=True)
         wanted = probs * new / old / (probs @ (new / old))[:, None]
         if not np.allclose(_call(answer, probs, old, new, shape=probs.shape), wanted, rtol=TOLERANCE):
-            raise _WrongAnswerError("with two classes it is right, with three it is not. Is a class left out?")
+            return Verdict(False, "with two classes it is right, with three it is not. Is a class left out?")
     return verdict
 
 

@@ -108,13 +108,17 @@ def switch(name: str, label: str) -> Control:
 
 @dataclass(frozen=True)
 class Axis:
-    """Of a panel; *low*, *high*, *values* (of the ticks) and *labels* may be expressions of the sliders' values."""
+    """Of a panel; *low*, *high*, *values* (of the ticks) and *labels* may be expressions of the sliders' values.
+
+    Vega makes room for the labels once, when it draws first: *room_px* is that of labels which sliders make longer.
+    """
 
     title: str
     low: float | str
     high: float | str
     values: str = ""
     labels: str = ""
+    room_px: int = 0
 
     def options(self) -> dict[str, Any]:
         """For `altair.X` or `altair.Y`."""
@@ -123,6 +127,7 @@ class Axis:
         scale = alt.Scale(nice=False, zero=False, **ends)
         ticks = {"values": alt.ExprRef(self.values)} if self.values else {"tickCount": 6}
         labels = {"labelExpr": self.labels} if self.labels else {}
+        labels |= {"minExtent": self.room_px} if self.room_px else {}
         return {"type": "quantitative", "title": self.title, "scale": scale, "axis": alt.Axis(**ticks, **labels)}
 
 

@@ -92,7 +92,7 @@ def loss_terms(*, alpha: float = 1.0, gamma: float = 2.0) -> Explorer:
             Curve("cross entropy", scaled(p, "log_p_t"), scaled(cross_entropy, "log_y"), VERMILLION, _DASHED),
             Curve("focal loss, yours", scaled(p, "log_p_t"), scaled(focal, "log_y"), BLUE),
         ]
-        y = Axis(title, "log_y ? -4 : 0", f"log_y ? 1.3 : {top}", labels=labels("log_y"))
+        y = Axis(title, "log_y ? -4 : 0", f"log_y ? 1.3 : {top}", labels=labels("log_y"), room_px=54)
         drawn.append(panel(curves, x, y, legend=not drawn))
     easy, hard = (number(f"alpha * {_loss(at)}", 3) for at in ("0.9", "0.4"))
     return Explorer(

@@ -1,4 +1,4 @@
-"""Pages for whoever opens no notebook: the lesson, and the labeller over a folder of found cells."""
+"""The labeller over a folder of found cells, as a page for whoever opens no notebook."""
 
 import zlib
 from collections.abc import Callable, Sequence
@@ -20,19 +20,10 @@ from rbcnb.labels.readings import READINGS_CSV
 from rbcnb.smears.images import images_in, read_image
 from rbcnb.smears.segmented import CELLS_CSV, image_files
 from rbcnb.smears.tiff import pixel_size_um
-from rbcnb.workflow.notebooks import notebooks_folder
 from rbcnb.workflow.run import Run
 
 _KERNEL = {"kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"}}
 _PORTS = range(8900, 9900)
-_LESSON = "03_loss_exploration.ipynb"
-
-
-def show_lesson(*, port: int, browse: bool, say: Callable[[str], None]) -> None:
-    """Serves a copy of the lesson until interrupted; arguments and errors as of `rbcnb._utils.voila_page.show_page`."""
-    notebook = (notebooks_folder() / _LESSON).read_text(encoding="utf-8")
-    hint = f"Ctrl-C ends it; to do the exercises, open {_LESSON} in JupyterLab"
-    show_page("lesson", notebook, hint=hint, port=port, browse=browse, say=say)
 
 
 def folder_labeller(

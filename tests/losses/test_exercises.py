@@ -4,6 +4,7 @@ import functools
 import json
 import subprocess
 import sys
+import threading
 import time
 
 import numpy as np
@@ -143,12 +144,23 @@ def test_a_formula_for_two_classes_is_not_one_for_three():
     assert "with three it is not" in check_prior(answer).message
 
 
+def _in_a_thread(work):
+    """What *work* returns, computed in a thread of its own."""
+    found = []
+    thread = threading.Thread(target=lambda: found.append(work()))
+    thread.start()
+    thread.join()
+    return found[0]
+
+
 CALLS = {
     check_focal: [
         losses.focal_curve,
         lambda p, a, g: losses.focal_curve(p, alpha=a, gamma=g),
         lambda p, a, g: functools.partial(losses.focal_curve, alpha=a)(p, gamma=g),
         lambda p, a, g: a * modulating_factor(p, gamma=g) * -np.log(p),
+        lambda p, a, g: evaluate("-a * pow(1 - p, g) * log(p)", {"p": p, "a": a, "g": g}),
+        lambda p, a, g: _in_a_thread(lambda: losses.focal_curve(p, alpha=a, gamma=g)),
     ],
     check_prior: [lambda p, old, new: shift_prior(p, old_prior=old, new_prior=new)],
 }
@@ -159,8 +171,8 @@ def test_what_is_asked_cannot_be_called(check, answer):
     verdict = check(answer)
     assert not verdict
     assert sys.getprofile() is None
-    if answer is not losses.focal_curve:  # it takes alpha and gamma by name, and fails before
-        assert "Write the formula yourself" in verdict.message
+    assert "Write the formula yourself" in verdict.message
+    assert threading.getprofile() is None
 
 
 def test_the_third_wrong_try_is_shown_more_of_the_way():
@@ -212,22 +224,72 @@ def test_no_check_keeps_anybody_waiting_and_none_needs_torch():
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("-alpha * (1 - p) ^ gamma * log(p)", "pow(a, b)"),
-        ("-alpha * (1 - p) ** gamma * log(p)", "pow(a, b)"),
-        ("-alpha * pow(1 - p_t, gamma) * log(p_t)", "what does p_t mean"),
-        ("-alpha * ln(p)", "what does ln mean"),
+        ("-alfa * pow(1 - p, gamma) * log(p)", "what does alfa mean"),
+        ("-alpha * np.sum(p)", "what does sum mean"),
         ("-alpha * (1 - p", "bracket"),
+        ("-alpha(1 - p)", "bracket or an operator"),
+        ("-alpha * log p", "bracket or an operator"),
         ("__import__('os').getcwd()", "what does"),
-        ("pow(p)", "too few"),
-        ("log(0 * p)", "no finite number"),
+        ("pow(p)", "pow takes 2 in its brackets, and here are 1"),
+        ("log(p, 2, 3)", "log takes 1 or 2 in its brackets, and here are 3"),
+        ("p; alpha", "this is no formula"),
+        ("(" * 5000, "bracket"),
         ("  ", NO_ANSWER),
-        ("p + 1", DATA["focal"]["hint"]),
     ],
 )
-def test_a_formula_that_cannot_be_read_says_what_to_write(text, words):
+def test_a_formula_that_cannot_be_read_says_what_to_write_and_is_no_try(text, words):
     verdict = check_expression("focal", text)
     assert not verdict
+    assert not verdict.tried
     assert words in verdict.message
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("log(0 * p)", "no finite number"),
+        ("9 ** 9 ** 9 ** 9 + p", "no finite number"),
+        ("p + 1", DATA["focal"]["hint"]),
+        ("-alpha * pow(1 - p, gamma) * log10(p)", "2.3 times too small"),
+        ("-alpha * (1 - p) ** gamma * np.log10(p)", "2.3 times too small"),
+        ("-alpha * (1 - p) ** gamma * math.log(p, 10)", "2.3 times too small"),
+        ("-alpha * pow(1 - p, gamma) * log2(p)", "1.44 times too large"),
+    ],
+)
+def test_a_formula_that_is_wrong_is_a_try(text, words):
+    verdict = check_expression("focal", text)
+    assert not verdict
+    assert verdict.tried
+    assert words in verdict.message
+
+
+@pytest.mark.parametrize(
+    ("key", "text"),
+    [
+        ("focal", "-alpha * (1 - p) ^ gamma * log(p)"),
+        ("focal", "-alpha * (1 - p_t) ** gamma * np.log(p_t)"),
+        ("focal", "−α × (1 − p)^γ × ln(p)"),
+        ("focal", "+ALPHA * power(1e0 - pt, Gamma) * -torch.log(pt)"),
+        ("focal", "-alpha * log(p) * (1 - p) ** (2 * gamma) ** (1 / 1) / (1 - p) ** gamma"),
+        ("focal", "alpha * (1 - p) ** gamma * -log(p, exp(1))"),
+        ("prior", "p*new_prior/old_prior / (p*new_prior/old_prior + (1-p)*(1-new_prior)/(1-old_prior))"),
+        ("eps", "ε / α"),
+        ("eps", "epsilon ÷ alpha"),
+    ],
+)
+def test_other_ways_to_write_the_same_are_right(key, text):
+    assert check_expression(key, text), check_expression(key, text)
+
+
+def test_an_answer_that_ends_in_an_error_is_no_try():
+    def leaving(_alpha, _eps):
+        raise SystemExit("bye")
+
+    way = DATA["eps"]["way"]
+    for answer in (leaving, None, 3, lambda _a, _e: "eps/alpha", lambda _a, _e: [1.0, 2.0], lambda: 0) * SHOWN_AT:
+        assert way not in check_eps(answer).message
+    assert "SystemExit: bye" in check_eps(leaving).message
+    assert way not in check_eps(lambda _alpha, eps: eps + 1).message  # the first try
 
 
 def test_the_page_is_given_what_it_needs():
