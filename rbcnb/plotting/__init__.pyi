@@ -45,13 +45,15 @@ from .lesson import (
     loss_terms as loss_terms,
     noise_budget as noise_budget,
     prior_shift as prior_shift,
+    study_answer as study_answer,
 )
-from .sliders import choice as choice, explore as explore, slider as slider
+from .sliders import explore as explore, slider as slider
 from .toy import (
     alpha_lecture as alpha_lecture,
     calibration_fits as calibration_fits,
     noise_training as noise_training,
     toy_boundaries as toy_boundaries,
+    toy_explorer as toy_explorer,
     toy_frames as toy_frames,
 )
 from .training import plot_training_loss as plot_training_loss, plot_tuning as plot_tuning

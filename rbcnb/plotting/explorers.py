@@ -70,6 +70,7 @@ class Control:
         values: that it can stand at, low to high.
         value: where it stands first, one of *values*.
         percent: shares, 0 to 1, that are printed as percent.
+        names: of the *values*, printed instead of them.
     """
 
     name: str
@@ -77,10 +78,13 @@ class Control:
     values: Sequence[Any]
     value: Any
     percent: bool = False
+    names: Sequence[str] = ()
 
     def text(self, value: Any = None) -> str:
         """*value*, or where it stands, as it is printed."""
         value = self.value if value is None else value
+        if self.names:
+            return self.names[self.values.index(value)]
         if isinstance(value, bool):
             return "on" if value else "off"
         return f"{100 * value:g} %" if self.percent else f"{value:g}"
@@ -248,6 +252,7 @@ class Explorer:
         panels: charts, beside each other, or below each other on a phone.
         reading: a Vega expression of the same parameters, a sentence that is printed below the charts.
         heading: printed above all, of what is simulated.
+        caption: printed last, the same wherever the sliders stand.
     """
 
     name: str
@@ -256,6 +261,7 @@ class Explorer:
     panels: Sequence[alt.Chart | alt.LayerChart]
     reading: str = "''"
     heading: str = ""
+    caption: str = ""
 
     def as_dict(self) -> dict[str, Any]:
         """What ``explorer.js`` shows; JSON can hold it."""
@@ -266,7 +272,7 @@ class Explorer:
         for panel in panels:
             panel.pop("$schema")  # a page without a network names no address
         controls = [control.as_dict() for control in self.controls]
-        texts = {"name": self.name, "alt": self.alt, "heading": self.heading}
+        texts = {"name": self.name, "alt": self.alt, "heading": self.heading, "caption": self.caption}
         return {**texts, "controls": controls, "panels": panels}
 
     def at(self, **values: Any) -> "Explorer":

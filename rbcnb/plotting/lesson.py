@@ -4,6 +4,7 @@ The explorers' formulas are Vega's expressions (`rbcnb.plotting.explorers`). Tes
 Python functions that their docstrings name.
 """
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
@@ -13,10 +14,10 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from rbcnb.columns import LABEL, readable
+from rbcnb.columns import readable
 from rbcnb.evaluation.winners_curse import NODES, WEIGHTS
 from rbcnb.paper import load_spread
-from rbcnb.plotting.explorers import Axis, Curve, Explorer, number, panel, percent, sentence, steps, switch
+from rbcnb.plotting.explorers import Axis, Control, Curve, Explorer, number, panel, percent, sentence, steps, switch
 from rbcnb.plotting.style import (
     BLUE,
     CYCLE,
@@ -128,7 +129,7 @@ def _shares(cells: str, p_t: tuple[str, str], gamma: str) -> dict[str, str]:
 def _share_panels(
     lines: Mapping[str, tuple[str, str, Sequence[int]]], p_t: tuple[str, str], whose: str, others: Sequence[Curve] = ()
 ) -> list[alt.LayerChart]:
-    """Against gamma, the shares of loss and gradient that *whose* cells bring; a point on the last line at gamma.
+    """Against gamma, the shares of loss and gradient that *whose* cells bring; a point on the first line at gamma.
 
     Args:
         lines: name -> share of the cells, colour, dashes.
@@ -142,7 +143,7 @@ def _share_panels(
             Curve(name, _GAMMA_AT, f"100 * {_shares(cells, p_t, f'({_GAMMA_AT})')[what]}", colour, dash)
             for name, (cells, colour, dash) in lines.items()
         ]
-        cells, colour, _ = list(lines.values())[-1]
+        cells, colour, _ = next(iter(lines.values()))
         point = Curve("", "gamma", f"100 * {_shares(cells, p_t, 'gamma')[what]}", colour, mark="point")
         y = Axis(f"share of the {what} (%)", 0, 100)
         drawn.append(panel([*curves, *others, point], _GAMMA, y, legend=not drawn, title=f"{what} from {whose}"))
@@ -158,7 +159,7 @@ def loss_budget(*, gamma: float = 2.0, majority: float = 0.8, p_easy: float = 0.
         p_easy, p_hard: p_t of cells of the majority and of rare cells.
     """
     looks = zip(RATIOS.items(), (_DOTTED, _MIXED, _DASHED), strict=True)
-    lines = {name: (cells, GREY, dash) for (name, cells), dash in looks} | {"yours": ("majority", BLUE, ())}
+    lines = {"yours": ("majority", BLUE, ())} | {name: (cells, GREY, dash) for (name, cells), dash in looks}
     shares = _shares("majority", ("p_easy", "p_hard"), "gamma")
     return Explorer(
         "loss-budget",
@@ -372,32 +373,34 @@ def focal_curves(gammas: Sequence[float] = (0, 0.5, 1, 2, 5)) -> Explorer:
     )
 
 
-def loss_share_bars(shares: pd.DataFrame) -> Explorer:
-    """Which class brings which share of a batch's loss, a bar for each gamma.
+def loss_share_bars(counts: Mapping[str, int], p_t: Mapping[str, float], *, gamma: float = 2.0) -> Explorer:
+    """Which class brings which share of a batch's cells and of its loss: `rbcnb.losses.focal_curves.loss_shares`.
 
-    *shares*: of `rbcnb.losses.loss_shares`.
+    Args:
+        counts: class -> cells of the batch.
+        p_t: class -> probability of the true class that its cells have.
+        gamma: where the slider starts.
     """
-    require(shares, ["gamma", LABEL, "n_cells", "p_t", "share"], "shares")
-    colours = colours_of(shares[LABEL])
-    names = {
-        row.label: f"{row.label}: {row.n_cells} cells at p_t = {row.p_t:g}"
-        for row in shares.drop_duplicates(LABEL).itertuples()
-    }
-    rows = pd.DataFrame(
-        {
-            "line": "γ = " + shares["gamma"].map("{:g}".format),
-            "share": 100 * shares["share"],
-            "name": shares[LABEL].map(names),
-            "place": range(len(shares)),
-        }
-    )
-    scale = alt.Scale(domain=list(names.values()), range=[colours[label] for label in names])
-    x = {"title": "share of the batch's total loss (%)", "scale": alt.Scale(domain=[0, 100]), "stack": "zero"}
+    names = {label: f"{label}: {n} cells at p_t = {p_t[label]:g}" for label, n in counts.items()}
+    colours, n_cells = colours_of(counts), sum(counts.values())
+    total = " + ".join(f"{n} * {_loss(f'{p_t[label]:g}')}" for label, n in counts.items())
+    rows = [
+        {"line": line, "name": names[label], "place": place, "n": n, "p": p_t[label]}
+        for line in ("cells", "loss")
+        for place, (label, n) in enumerate(counts.items())
+    ]
+    share = f"datum.line == 'cells' ? datum.n / {n_cells} : datum.n * {_loss('datum.p')} / ({total})"
+    scale = alt.Scale(domain=list(names.values()), range=[colours[label] for label in counts])
+    x = {"title": "share of the batch (%)", "scale": alt.Scale(domain=[0, 100]), "stack": "zero"}
     x["axis"] = alt.Axis(tickCount=6)
-    bars = alt.Chart(alt.Data(values=rows.round(3).to_dict("records"))).encode(
-        y=alt.Y("line:N", sort=list(dict.fromkeys(rows["line"])), title=None, axis=alt.Axis(grid=False)),
-        order="place:Q",
-        detail="name:N",
+    bars = (
+        alt.Chart(alt.Data(values=rows))
+        .transform_calculate(share=f"100 * ({share})")
+        .encode(
+            y=alt.Y("line:N", sort=["cells", "loss"], title=None, axis=alt.Axis(grid=False)),
+            order="place:Q",
+            detail="name:N",
+        )
     )
     colour = alt.Color("name:N", scale=scale, legend=alt.Legend(symbolType="square"))
     words = bars.mark_text(color="white", fontSize=13).encode(
@@ -405,6 +408,64 @@ def loss_share_bars(shares: pd.DataFrame) -> Explorer:
         text=alt.condition("datum.share > 4", alt.Text("share:Q", format=".0f"), alt.value("")),
     )
     chart = bars.mark_bar().encode(x=alt.X("share:Q", **x), color=colour) + words
+    most = max(counts, key=counts.__getitem__)
+    of_most = f"{counts[most]} * {_loss(f'{p_t[most]:g}')} / ({total})"
     return Explorer(
-        "loss-shares", "The share of a batch's loss that each class brings, a bar for each gamma.", [], [chart]
+        "loss-shares",
+        "Two bars: the share of a batch's cells, and of its loss, that each class brings.",
+        [steps("gamma", "γ", gamma, 0, 5, 0.1)],
+        [chart],
+        sentence(
+            f"The {most} cells are {{cells}} of the batch and pay {{loss}} of its loss.",
+            cells=percent(f"{counts[most] / n_cells:g}"),
+            loss=percent(f"({of_most})", 1),
+        ),
+    )
+
+
+def study_answer(contrasts: pd.DataFrame) -> Explorer:
+    """What the study found: a method minus cross entropy, for each network, with its 95 % interval.
+
+    *contrasts*: of `rbcnb.study.load_study_answer`.
+    """
+    require(contrasts, ["architecture", "method", "score", "mean", "low", "high"], "contrasts")
+    scores, methods = ("macro_f1", "balanced_accuracy"), ("focal", "cross_entropy_priors_out")
+    rows = contrasts.assign(
+        name=contrasts["architecture"].map(readable),
+        score=contrasts["score"].map(scores.index),
+        method=contrasts["method"].map(methods.index),
+    )
+    verdicts = []
+    for at in ((score, method) for method in (0, 1) for score in (0, 1)):
+        some = rows[(rows["score"] == at[0]) & (rows["method"] == at[1])]
+        counts = [(some["low"] > 0).sum(), (some["high"] < 0).sum()]
+        rest = len(some) - sum(counts)
+        verdicts.append(f"Clear gain: {counts[0]} of {len(some)} networks. Clear loss: {counts[1]}. Neither: {rest}.")
+    names = list(dict.fromkeys(rows["name"]))
+    kept = rows[["name", "score", "method", "mean", "low", "high"]].to_dict("records")
+    where = "datum.score == score && datum.method == method"
+    base = alt.Chart(alt.Data(values=kept)).transform_filter(where)
+    y = alt.Y("name:N", sort=names, title=None, axis=alt.Axis(labelLimit=0, grid=False))
+    x = {
+        "scale": alt.Scale(domain=[-0.08, 0.08]),
+        "axis": alt.Axis(values=[-0.08, -0.04, 0, 0.04, 0.08], format="+.2f"),
+    }
+    line = base.mark_rule(strokeWidth=2.4, color=BLUE)
+    line = line.encode(y=y, x=alt.X("low:Q", title="difference in the score (0 to 1)", **x), x2="high")
+    point = base.mark_point(filled=True, size=90, opacity=1, color=BLUE).encode(y=y, x=alt.X("mean:Q", **x))
+    zero = alt.Chart(alt.Data(values=[{"x": 0}])).mark_rule(color=VERMILLION, strokeDash=list(_DASHED))
+    title = (
+        "(method ? 'priors divided out' : 'focal loss') + ' minus cross entropy, ' + "
+        "(score ? 'balanced accuracy' : 'macro F1')"
+    )
+    chart = alt.layer(zero.encode(x=alt.X("x:Q", **x)), line, point, title=alt.Title(alt.ExprRef(title)))
+    return Explorer(
+        "study-answer",
+        "The study's differences from plain cross entropy, a network a line, with 95 % intervals and a line at 0.",
+        [
+            Control("method", "method", [0, 1], 0, names=("focal loss", "priors divided out")),
+            Control("score", "score", [0, 1], 0, names=("macro F1", "balanced accuracy")),
+        ],
+        [chart],
+        f"{json.dumps(verdicts)}[score + 2 * method]",
     )

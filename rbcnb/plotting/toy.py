@@ -16,16 +16,18 @@ from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
-from rbcnb.columns import CLASSES, readable
+from rbcnb.columns import CLASSES, TOY_CELLS, readable
 from rbcnb.evaluation.prior_shift import focal_posterior
 from rbcnb.losses.toy import EXTENT
 from rbcnb.plotting.explorers import Axis, Control, Explorer, number, sentence, table_panel
+from rbcnb.plotting.kernel_pictures import KernelPictures, Picture
 from rbcnb.plotting.lesson import panels
 from rbcnb.plotting.style import BLACK, BLUE, CLASS_COLOURS, CYCLE, ORANGE, SKY, VERMILLION, rc
 
 if TYPE_CHECKING:
     from rbcnb.losses.toy_fits import ToyFits
 
+_PAPER_MAJORITY = 0.8
 _X, _Y = "toy measurement 1 (SD)", "toy measurement 2 (SD)"
 
 
@@ -207,45 +209,109 @@ def _draw_toy(ax: Axes, fits: "ToyFits", name: str, step: int) -> None:
     ax.set(xlim=EXTENT[:2], ylim=EXTENT[2:])
 
 
+def toy_explorer(
+    fits: "Callable[[float], ToyFits]",
+    names: Sequence[str],
+    *,
+    majorities: Sequence[float],
+    recorded: Sequence[float],
+    every: int,
+) -> KernelPictures:
+    """`toy_boundaries` with sliders for the majority and the step of training; the kernel trains what it has not.
+
+    Pages without a kernel show `toy_frames` of some of it.
+
+    Args:
+        fits: majority -> fits of the toy.
+        names: losses, a picture each.
+        majorities: that the slider can stand at.
+        recorded: majorities that `toy_frames` has.
+        every: steps of the optimiser between two states of the fits.
+    """
+    draw = _toy_drawer()
+
+    def drawing(majority: float, step: int) -> list[Picture]:
+        fit = fits(majority)
+        return [Picture(readable(name), *draw(fit, name, step // every)) for name in names]
+
+    n_states = len(next(iter(fits(_nearest(majorities)).scores.values())))
+    states = sorted({0, n_states // 12, n_states // 4, n_states // 2, n_states - 1})
+    frames = toy_frames(fits, names, majorities=recorded, states=states, every=every)
+    controls = _toy_controls(majorities, [every * state for state in range(n_states)])
+    return KernelPictures(drawing, controls, without_kernel=frames)
+
+
 def toy_frames(
-    fits: "Callable[[float], ToyFits]", names: Sequence[str], *, majorities: Sequence[float], steps: Sequence[int]
+    fits: "Callable[[float], ToyFits]",
+    names: Sequence[str],
+    *,
+    majorities: Sequence[float],
+    states: Sequence[int],
+    every: int,
 ) -> Explorer:
     """`toy_boundaries` as recorded pictures, for a page without a kernel.
 
     Args:
         fits: majority -> fits of the toy.
         names: losses, a panel each.
-        majorities, steps: that are recorded.
+        majorities, states: that are recorded.
+        every: steps of the optimiser between two states.
     """
-    drawn, side_px = [], 220
+    drawn, draw = [], _toy_drawer()
+    for name in names:
+        rows = []
+        for majority, state in product(majorities, states):
+            words, file = draw(fits(majority), name, state)
+            picture = "data:image/webp;base64," + base64.b64encode(file).decode("ascii")
+            rows.append({"majority": majority, "step": every * state, "picture": picture, "words": words})
+        base = alt.Chart(alt.Data(values=rows)).transform_filter("datum.majority == majority && datum.step == step")
+        sides = {side: alt.ExprRef(side) for side in ("width", "height")}
+        middle = {place: alt.value({"expr": f"{side} / 2"}) for place, side in (("x", "width"), ("y", "height"))}
+        picture = base.mark_image(**sides, aspect=False).encode(url="picture:N", **middle)
+        words = base.mark_text(fontSize=13, fill="currentColor", align="left", baseline="bottom", dy=-4)
+        words = words.encode(text="words:N", x=alt.value(0), y=alt.value(0))
+        drawn.append(alt.layer(picture, words, title=alt.Title(readable(name), offset=20)))
+    words = "The decisions of a small model over two measurements of toy cells, a picture for each loss."
+    return Explorer(
+        "toy-losses",
+        words,
+        _toy_controls(majorities, [every * state for state in states]),
+        drawn,
+        heading=f"SIMULATED: {TOY_CELLS}",
+        caption="Across: toy measurement 1. Up: toy measurement 2. Dots: training cells. Orange-red is codocyte, blue "
+        "hypochromia, green normal, and the background is what the model says. Black dots: where the true posterior "
+        "changes its mind.",
+    )
+
+
+def _toy_controls(majorities: Sequence[float], steps: Sequence[int]) -> list[Control]:
+    return [
+        Control("majority", "share of majority", list(majorities), _nearest(majorities), percent=True),
+        Control("step", "step of training", list(steps), steps[-1]),
+    ]
+
+
+def _nearest(majorities: Sequence[float]) -> float:
+    """The one that is nearest to the paper's."""
+    return min(majorities, key=lambda share: abs(share - _PAPER_MAJORITY))
+
+
+def _toy_drawer(side_px: int = 220) -> "Callable[[ToyFits, str, int], tuple[str, bytes]]":
+    """A function of fits, loss and state: the scores in words, and what `toy_boundaries` shows, as a WebP file."""
     with rc():
         figure = Figure(figsize=(side_px / 100, side_px / 100), dpi=100)
         ax = figure.add_axes((0, 0, 1, 1))
-        for name in names:
-            rows = []
-            for majority, step in product(majorities, steps):
-                fit = fits(majority)
-                ax.clear()
-                _draw_toy(ax, fit, name, step)
-                ax.axis("off")
-                stream = io.BytesIO()
-                figure.savefig(stream, format="webp", pil_kwargs={"quality": 60})
-                picture = "data:image/webp;base64," + base64.b64encode(stream.getvalue()).decode("ascii")
-                words = f"F1 {fit.scores[name][step]:.2f}, BA {fit.balanced[name][step]:.2f}"
-                rows.append({"majority": majority, "step": step, "picture": picture, "words": words})
-            base = alt.Chart(alt.Data(values=rows)).transform_filter("datum.majority == majority && datum.step == step")
-            sides = {side: alt.ExprRef(side) for side in ("width", "height")}
-            middle = {place: alt.value({"expr": f"{side} / 2"}) for place, side in (("x", "width"), ("y", "height"))}
-            picture = base.mark_image(**sides, aspect=False).encode(url="picture:N", **middle)
-            words = base.mark_text(fontSize=13, fill="currentColor", align="left", baseline="bottom", dy=-4)
-            words = words.encode(text="words:N", x=alt.value(0), y=alt.value(0))
-            drawn.append(alt.layer(picture, words, title=alt.Title(readable(name), offset=20)))
-    controls = [
-        Control("majority", "share of majority", list(majorities), majorities[0], percent=True).at(0.8),
-        Control("step", "twelfth of training", list(steps), steps[-1]),
-    ]
-    words = "The decisions of a small model over two measurements of toy cells, a picture for each loss."
-    return Explorer("toy-losses", words, controls, drawn)
+
+    def draw(fit: "ToyFits", name: str, state: int) -> tuple[str, bytes]:
+        ax.clear()
+        with rc():
+            _draw_toy(ax, fit, name, state)
+        ax.axis("off")
+        stream = io.BytesIO()
+        figure.savefig(stream, format="webp", pil_kwargs={"quality": 60})
+        return f"F1 {fit.scores[name][state]:.2f}, BA {fit.balanced[name][state]:.2f}", stream.getvalue()
+
+    return draw
 
 
 def _edges(truth: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

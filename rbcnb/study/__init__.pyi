@@ -23,6 +23,7 @@ from .protocols import (
     protocol_names as protocol_names,
 )
 from .runner import run_study as run_study
+from .secondary import load_study_answer as load_study_answer
 from .store import load_curves as load_curves, predictions_by_method as predictions_by_method
 from .tables import (
     absent_classes as absent_classes,

@@ -61,8 +61,10 @@ _RECORD_PARTS = ("parameters", "seeds", "versions", "notebooks", "estimated_s") 
 _FIRST = "01_segmentation"  # the notebook that knows where the smears come from
 # Files that no smear of the run has a part in, and what of them is simulated. All others are made of its smears.
 _OF_NO_SMEAR = {
-    **dict.fromkeys(("fig01", "fig02", "fig03", "fig04", "winners_curse", "recomputation", "finder"), ""),
-    **dict.fromkeys(("alpha_lecture", "noise_training", "toy_losses", "loss_shares"), TOY_CELLS),
+    **dict.fromkeys(
+        ("fig01", "fig02", "fig03", "fig04", "winners_curse", "recomputation", "finder", "loss_shares"), ""
+    ),
+    **dict.fromkeys(("alpha_lecture", "noise_training", "toy_losses"), TOY_CELLS),
 }
 _RENDERED = (
     "SIMULATED smears: a computer drew every smear of this run, and no animal's cell is in it. What comes out shows "

@@ -33,7 +33,15 @@ from rbcnb.losses.toy_fits import (
     probabilities,
     registered_losses,
 )
-from rbcnb.plotting.toy import alpha_lecture, calibration_fits, decision_map, noise_training, toy_boundaries, toy_frames
+from rbcnb.plotting.toy import (
+    alpha_lecture,
+    calibration_fits,
+    decision_map,
+    noise_training,
+    toy_boundaries,
+    toy_explorer,
+    toy_frames,
+)
 
 BALANCED = ("weighted_cross_entropy", "class_balanced", "ldam_drw", "balanced_softmax", "logit_adjustment")
 ALPHAS = [0.25, 0.5, 0.75, 1.0, 1.25, 1.5, 1.75]
@@ -193,23 +201,48 @@ def test_boundaries_show_decisions_and_scores():
         assert ax.texts[0].get_text() == f"F1 {fits.scores[name][2]:.2f}\nBA {fits.balanced[name][2]:.2f}"
 
 
+def check_picture(file: bytes, fits: ToyFits, name: str, state: int) -> None:
+    """*file* shows the decisions under the loss *name*."""
+    picture = np.asarray(Image.open(io.BytesIO(file)).convert("RGB"), dtype=float)
+    side = picture.shape[0] // 16
+    centres = picture[side // 2 :: side, side // 2 :: side][::-1][:16, :16]  # row 0 is at the bottom
+    away = np.abs(centres - decision_map(fits.maps[name][state])).max(axis=2)
+    assert np.median(away) < 25  # cells and the truth's edges lie over some of the squares
+
+
 @pytest.mark.slow
 def test_recorded_pictures_are_of_each_majority_and_step():
-    explorer = toy_frames(small_fits, ["one", "two"], majorities=[0.5, 0.9], steps=[0, 1, 2])
-    assert [control.value for control in explorer.controls] == [0.9, 2]  # the paper's 0.8 or what is nearest to it
+    explorer = toy_frames(small_fits, ["one", "two"], majorities=[0.5, 0.9], states=[0, 1, 2], every=5)
+    assert [control.value for control in explorer.controls] == [0.9, 10]  # the paper's 0.8 or what is nearest to it
+    assert explorer.heading == "SIMULATED: toy cells"
     for name, panel in zip(("one", "two"), explorer.as_dict()["panels"], strict=True):
         rows = rows_of(panel)
-        assert list(zip(rows["majority"], rows["step"], strict=True)) == [(m, s) for m in (0.5, 0.9) for s in (0, 1, 2)]
+        places = [(m, s) for m in (0.5, 0.9) for s in (0, 5, 10)]
+        assert list(zip(rows["majority"], rows["step"], strict=True)) == places
         assert rows["picture"].nunique() == len(rows)
         for row in rows.itertuples():
-            fits = small_fits(row.majority)
-            assert row.words == f"F1 {fits.scores[name][row.step]:.2f}, BA {fits.balanced[name][row.step]:.2f}"
-            file = base64.b64decode(row.picture.removeprefix("data:image/webp;base64,"))
-            picture = np.asarray(Image.open(io.BytesIO(file)).convert("RGB"), dtype=float)
-            side = picture.shape[0] // 16
-            centres = picture[side // 2 :: side, side // 2 :: side][::-1][:16, :16]  # row 0 is at the bottom
-            away = np.abs(centres - decision_map(fits.maps[name][row.step])).max(axis=2)
-            assert np.median(away) < 25  # cells and the truth's edges lie over some of the squares
+            fits, state = small_fits(row.majority), row.step // 5
+            assert row.words == f"F1 {fits.scores[name][state]:.2f}, BA {fits.balanced[name][state]:.2f}"
+            check_picture(base64.b64decode(row.picture.removeprefix("data:image/webp;base64,")), fits, name, state)
+
+
+@pytest.mark.slow
+def test_the_kernel_draws_the_toy_where_its_sliders_stand():
+    widget = toy_explorer(small_fits, ["one", "two"], majorities=[0.5, 0.7, 0.9], recorded=[0.9], every=5)
+    assert [control["values"] for control in widget.controls] == [[0.5, 0.7, 0.9], [0, 5, 10]]
+    assert widget.heading == "SIMULATED: toy cells"
+    assert "Orange-red is codocyte" in widget.reading
+    for values in ({"majority": 0.7, "step": 10}, {"majority": 0.9, "step": 5}):
+        widget.values = values  # as the page sets them
+        fits, state = small_fits(values["majority"]), values["step"] // 5
+        assert [picture["title"] for picture in widget.pictures] == ["one", "two"]
+        for picture in widget.pictures:
+            name = picture["title"]
+            assert picture["words"] == f"F1 {fits.scores[name][state]:.2f}, BA {fits.balanced[name][state]:.2f}"
+            check_picture(picture["file"], fits, name, state)
+    data, _ = widget._repr_mimebundle_()
+    assert {"application/vnd.jupyter.widget-view+json", "text/html", "image/png"} <= set(data)
+    assert "rbcnb-explorer" in data["text/html"]
 
 
 def test_noise_panels_show_the_shares():

@@ -20,6 +20,7 @@ from rbcnb.losses.focal_curves import focal_curve, focal_gradient, group_shares,
 from rbcnb.paper import load_spread
 from rbcnb.plotting import explorers, lesson, toy
 from rbcnb.plotting.explorers import N_POINTS, Explorer
+from rbcnb.study import load_study_answer
 
 pytestmark = [
     pytest.mark.slow,
@@ -30,6 +31,7 @@ T = np.arange(0, N_POINTS, STEP) / (N_POINTS - 1)
 N_SETTINGS = 50
 WIDTHS_PX = (390, 1100, 1920)  # a phone, a notebook, a projector
 LOSSES = ("cross_entropy", "focal", "ldam")
+BATCH = ({"normal": 80, "codocyte": 10, "hypochromia": 10}, {"normal": 0.9, "codocyte": 0.4, "hypochromia": 0.3})
 
 Lines = list[tuple[str, Any, Any]]  # name, x and y of each curve of a panel
 Numbers = list[tuple[float, int]]  # that a sentence prints, each with its decimals
@@ -56,7 +58,7 @@ def loss_terms(*, alpha: float, gamma: float, log_p_t: bool, log_y: bool) -> tup
 
 def loss_budget(*, gamma: float, majority: float, p_easy: float, p_hard: float) -> tuple[list[Lines], Numbers]:
     x, p_t = 6 * T, [p_easy, p_hard]
-    shares = {"33:33:33": 1 / 3, "10:10:80, the paper's": 0.8, "1:1:98": 0.98, "yours": majority}
+    shares = {"yours": majority, "33:33:33": 1 / 3, "10:10:80, the paper's": 0.8, "1:1:98": 0.98}
     now = [100 * of[0, 0] for of in group_shares([majority, 1 - majority], p_t, [gamma])]
     panels = []
     for i in (0, 1):  # loss, gradient
@@ -162,16 +164,19 @@ def made_up_toys() -> dict[str, Explorer]:
         "noise_training": toy.noise_training(
             {0.0: np.array([0.1, 0.3]), 2.0: np.array([0.1, 0.4])}, noisy, steps=[0, 10], noises=[0.0, 0.1]
         ),
-        "toy_frames": toy.toy_frames(fits, LOSSES, majorities=[0.5, 0.8], steps=[0, 1, 2]),
+        "toy_frames": toy.toy_frames(fits, LOSSES, majorities=[0.5, 0.8], states=[0, 1, 2], every=10),
     }
 
 
 @pytest.fixture(scope="module")
 def shown() -> dict[str, Explorer]:
     """All explorers, by the names of the functions that make them."""
-    shares = loss_shares({"normal": 80, "codocyte": 20}, {"normal": 0.9, "codocyte": 0.4}, gammas=[0, 2])
     arithmetic = {name: getattr(lesson, name)() for name in ARITHMETIC}
-    fixed = {"focal_curves": lesson.focal_curves(), "loss_share_bars": lesson.loss_share_bars(shares)}
+    fixed = {
+        "focal_curves": lesson.focal_curves(),
+        "loss_share_bars": lesson.loss_share_bars(*BATCH),
+        "study_answer": lesson.study_answer(load_study_answer()),
+    }
     return arithmetic | fixed | made_up_toys()
 
 
@@ -215,7 +220,8 @@ def page_file(shown, tmp_path_factory):
     sections = "".join(f'<section id="{name}">{explorer.html()}</section>' for name, explorer in shown.items())
     head = '<meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>explorers</title>'
     path = tmp_path_factory.mktemp("page") / "explorers.html"
-    body = f"<body><a id='top' href='#top'>top</a>{sections}<script>{_READ_OFF}</script></body>"
+    scripts = f"<script>{explorers.asset('explorer.js')}{_READ_OFF}</script>"
+    body = f"<body><a id='top' href='#top'>top</a>{sections}{scripts}</body>"
     path.write_text(f'<!doctype html><html lang="en"><head>{head}</head>{body}</html>', encoding="utf-8")
     return path
 
@@ -295,6 +301,96 @@ def test_charts_and_sentence_hold_pythons_numbers(name, page, shown):
                         np.testing.assert_allclose(drawn_at, wanted_at, rtol=1e-9, atol=1e-11, err_msg=message)
 
 
+def test_bars_are_the_shares_of_cells_and_of_loss(page, shown):
+    gammas = shown["loss_share_bars"].controls[0].values
+    found = page.evaluate(
+        """(n) => [...Array(n).keys()].map((place) => {
+          const root = explorer("loss_share_bars");
+          put(root, [place]);
+          const bars = [];
+          const walk = (mark) => {
+            if (mark.marktype === "rect" && mark.role === "mark") bars.push(...mark.items.map(({ datum, x, width }) =>
+              [datum.line, datum.share, width / root.views[0].width() * 100]));
+            for (const item of mark.items) (item.items ?? []).forEach(walk);
+          };
+          walk(root.views[0].scenegraph().root);
+          return { bars, reading: root.querySelector(".rbcnb-reading").textContent };
+        })""",
+        len(gammas),
+    )
+    counts, p_t = BATCH
+    for gamma, got in zip(gammas, found, strict=True):
+        wanted = {"cells": list(counts.values()), "loss": 100 * loss_shares(counts, p_t, [gamma])["share"]}
+        for line, shares in wanted.items():
+            drawn = [(share, width) for name, share, width in got["bars"] if name == line]
+            np.testing.assert_allclose([share for share, _ in drawn], shares, rtol=1e-9)
+            np.testing.assert_allclose([width for _, width in drawn], shares, atol=0.5)  # a bar has an edge
+        words = "The normal cells are 80 % of the batch and pay 1.0 % of its loss."
+        check_sentence(got["reading"], words, [(80, 0), (wanted["loss"].iloc[0], 1)])
+
+
+def test_the_answer_shows_each_contrast_of_the_study(page):
+    rows = load_study_answer()
+    for places, (method, score, words) in {
+        (0, 0): ("focal", "macro_f1", "focal loss minus cross entropy, macro F1"),
+        (0, 1): ("focal", "balanced_accuracy", "focal loss minus cross entropy, balanced accuracy"),
+        (1, 0): ("cross_entropy_priors_out", "macro_f1", "priors divided out minus cross entropy, macro F1"),
+        (1, 1): ("cross_entropy_priors_out", "balanced_accuracy", "priors divided out minus cross entropy, balanced "),
+    }.items():
+        page.evaluate("places => put(explorer('study_answer'), places)", list(places))
+        some = rows[(rows["method"] == method) & (rows["score"] == score)]
+        gains, losses = (some["low"] > 0).sum(), (some["high"] < 0).sum()
+        got = page.evaluate(
+            """() => {
+              const root = explorer("study_answer");
+              const texts = allTexts(root).map((text) => text.textContent);
+              return { texts, reading: root.querySelector(".rbcnb-reading").textContent };
+            }"""
+        )
+        assert any(text.startswith(words) for text in got["texts"]), got["texts"]
+        assert got["reading"].startswith(f"Clear gain: {gains} of 4 networks. Clear loss: {losses}.")
+        drawn = page.evaluate(
+            """() => {
+              const found = [];
+              const walk = (mark) => {
+                if (mark.marktype === "symbol" && mark.role === "mark")
+                  found.push(...mark.items.map(({ datum }) => datum));
+                for (const item of mark.items) (item.items ?? []).forEach(walk);
+              };
+              walk(explorer("study_answer").views[0].scenegraph().root);
+              return found.map(({ name, low, mean, high }) => [name, low, mean, high]);
+            }"""
+        )
+        wanted = [[readable(row.architecture), row.low, row.mean, row.high] for row in some.itertuples()]
+        assert sorted(drawn) == sorted(wanted)
+
+
+def test_a_chart_that_was_made_while_hidden_is_as_wide_as_its_place_once_it_is_seen(page, shown):
+    got = page.evaluate(
+        """async (data) => {
+          const root = document.createElement("div");
+          root.style.display = "none";
+          document.body.append(root);
+          await showExplorer(root, data, window.rbcnbVega);
+          root.style.display = "block";
+          await new Promise((resolve) => setTimeout(resolve, 300));
+          const widths = root.views.map((view) => [view.container().clientWidth,
+            view.container().querySelector("svg").getBoundingClientRect().width]);
+          root.remove();
+          return widths;
+        }""",
+        shown["loss_budget"].as_dict(),
+    )
+    assert len(got) == 2
+    assert all(place > 300 and abs(place - drawn) < 2 for place, drawn in got)
+
+
+def test_labels_that_a_slider_makes_longer_have_room(page):
+    for places in ([3, 20, 0, 1], [3, 20, 1, 1], [3, 20, 1, 0], [3, 20, 0, 0]):
+        page.evaluate("places => put(explorer('loss_terms'), places)", places)
+        assert page.evaluate(_BAD_LETTERS) == []
+
+
 def test_figure_1_is_equation_4(page):
     (lines,) = page.evaluate("() => explorer('focal_curves').views.map(readOff)")
     names = ["γ = 0 (cross entropy)", "γ = 0.5", "γ = 1", "γ = 2", "γ = 5"]
@@ -306,7 +402,6 @@ def test_figure_1_is_equation_4(page):
 
 
 def test_a_slider_that_moves_before_the_charts_are_there_is_not_forgotten(opened, page, shown):
-    page.add_script_tag(content=explorers.asset("explorer.js"))
     got = page.evaluate(
         """async (data) => {
           const root = document.createElement("div");

@@ -12,7 +12,6 @@ import vl_convert
 from PIL import Image
 
 from rbcnb import plotting
-from rbcnb.losses.focal_curves import loss_shares
 from rbcnb.plotting.explorers import (
     N_POINTS,
     Axis,
@@ -30,8 +29,10 @@ from rbcnb.plotting.explorers import (
     vega,
 )
 from rbcnb.plotting.style import SelfShowingFigure, png
+from rbcnb.study import load_study_answer
 
 ARITHMETIC = ("loss_terms", "loss_budget", "noise_budget", "calibration_map", "prior_shift", "best_of")
+BATCH = ({"normal": 80, "codocyte": 20}, {"normal": 0.9, "codocyte": 0.4})
 
 
 def parabola(alt: str = "A parabola.", value: float = 2.0) -> Explorer:
@@ -177,8 +178,7 @@ def test_every_viewer_finds_a_form_that_it_shows():
 
 
 def every_explorer() -> dict[str, Explorer]:
-    shares = loss_shares({"normal": 80, "codocyte": 20}, {"normal": 0.9, "codocyte": 0.4}, gammas=[0, 2])
-    fixed = [plotting.focal_curves(), plotting.loss_share_bars(shares)]
+    fixed = [plotting.focal_curves(), plotting.loss_share_bars(*BATCH), plotting.study_answer(load_study_answer())]
     return {explorer.name: explorer for explorer in [*(getattr(plotting, name)() for name in ARITHMETIC), *fixed]}
 
 
@@ -216,16 +216,17 @@ def test_fig_1_has_a_curve_for_each_gamma_and_cross_entropy_is_solid():
     assert [dash == [1, 0] for dash in scale["range"]] == [False, True, False]
 
 
-def test_bars_of_a_gamma_are_the_shares_of_the_classes():
-    shares = loss_shares({"normal": 80, "codocyte": 20}, {"normal": 0.9, "codocyte": 0.4}, gammas=[0, 2])
-    (chart,) = plotting.loss_share_bars(shares).as_dict()["panels"]
-    data = chart.get("data") or chart["layer"][0]["data"]
-    rows = pd.DataFrame(data["values"])
-    np.testing.assert_allclose(rows["share"], 100 * shares["share"], atol=5e-4)
-    assert rows["line"].tolist() == ["γ = 0", "γ = 0", "γ = 2", "γ = 2"]
+def test_bars_name_the_classes_and_their_cells():
+    (chart,) = plotting.loss_share_bars(*BATCH).as_dict()["panels"]
+    rows = pd.DataFrame((chart.get("data") or chart["layer"][0]["data"])["values"])
+    assert rows["line"].tolist() == ["cells", "cells", "loss", "loss"]
     assert rows["name"].tolist() == ["normal: 80 cells at p_t = 0.9", "codocyte: 20 cells at p_t = 0.4"] * 2
-    with pytest.raises(ValueError, match="share"):
-        plotting.loss_share_bars(shares.drop(columns="share"))
+
+
+def test_a_control_with_names_prints_them():
+    control = Control("score", "score", [0, 1], 1, names=("macro F1", "balanced accuracy"))
+    assert control.text() == "balanced accuracy"
+    assert control.as_dict()["texts"] == ["macro F1", "balanced accuracy"]
 
 
 def test_the_kept_vega_is_the_one_that_vl_convert_bundles():

@@ -61,12 +61,16 @@ def test_it_holds_every_section_drawing_and_exercise(phone):
     ]
     assert page.locator("section").count() == 10
     drawings = page.locator(".rbcnb-explorer")
-    assert drawings.count() == 11
+    assert drawings.count() == 12
     assert page.locator(".rbcnb-explorer svg").count() == page.locator(".rbcnb-panels > div").count()
     assert page.locator("form.exercise").count() == 4
     assert page.locator("math").count() > 40
+    assert page.locator("details.more").count() == 4
+    words = page.inner_text("main")
+    for of_notebooks in ("run the cell", "Run the cell", "solutions/", "your line", "`"):
+        assert of_notebooks not in words
     assert page.locator("text=$").count() == 0  # no formula is left as it was typed
-    assert page.locator("blockquote").count() == 8  # what to take home; the last section is that as a whole
+    assert page.locator("blockquote").count() == 9  # what to take home
 
 
 def test_nothing_runs_over_the_edge_of_a_phone(phone):
@@ -97,12 +101,13 @@ def test_a_screen_reader_hears_names_of_everything(phone):
     page, _ = phone
     assert page.evaluate("[...document.images].filter(image => !image.alt.trim()).length") == 0
     nameless = """[...document.querySelectorAll('input, button, nav, [role=img]')].filter(element =>
-      !(element.labels?.length || element.ariaLabel || element.innerText?.trim())).map(element => element.outerHTML)"""
+      !(element.labels?.length || element.ariaLabel || element.textContent.trim())).map(element => element.outerHTML)"""
     assert page.evaluate(nameless) == []
     assert page.evaluate("document.documentElement.lang") == "en"
     texts = page.evaluate("[...document.querySelectorAll('input[type=range]')].map(input => input.ariaValueText)")
-    assert len(texts) == 18
-    assert all(re.fullmatch(r"-?[\d.]{1,5}( %)?", text) for text in texts)
+    assert len(texts) == 21
+    named = {"focal loss", "priors divided out", "macro F1", "balanced accuracy"}
+    assert all(text in named or re.fullmatch(r"-?[\d.]{1,5}( %)?", text) for text in texts)
 
 
 def test_the_section_that_is_read_is_marked(phone):

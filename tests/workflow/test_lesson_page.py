@@ -76,6 +76,47 @@ def test_keys_move_the_charts(app, tmp_path, lab):
         print(f"{app}: key press to pixels, median of {len(times)}: {statistics.median(times):.0f} ms")
 
 
+PICTURES = """
+from rbcnb.plotting.explorers import steps
+from rbcnb.plotting.kernel_pictures import KernelPictures, Picture
+from rbcnb.plotting.lesson import calibration_map
+from rbcnb.plotting.style import new_figure, png
+
+def drawing(height):
+    figure, axes = new_figure(2.0, 2.0)
+    axes[0, 0].bar([0, 1], [1, height])
+    return [Picture(name, f"height {height:g}", png(figure)) for name in ("one", "other")]
+
+KernelPictures(drawing, [steps("height", "height of a bar", 2.0, 0.0, 5.0, 0.5)], without_kernel=calibration_map())
+"""
+
+
+@pytest.mark.parametrize("app", ["lab", "voila"])
+def test_keys_have_the_kernel_draw(app, tmp_path, lab):
+    notebook = notebook_of(PICTURES, tmp_path)
+    with (
+        browser.serving(app, notebook, tmp_path / "home", lab=lab) as url,
+        browser.chromium_page(width_px=390) as (page, strangers),
+    ):
+        browser.open_notebook(page, url, app=app)
+        page.wait_for_selector(".rbcnb-many img", timeout=180_000)
+        slider = page.get_by_role("slider", name="height of a bar", exact=True)
+        slider.focus()
+        browser.start_stopwatch(page)
+        times = [browser.press_and_time(page, "ArrowRight") for _ in range(3)]
+        page.wait_for_function("document.querySelector('.rbcnb-many img').alt === 'one: height 3.5'")
+        assert page.get_by_role("img", name="other: height 3.5", exact=True).count() == 1
+        assert slider.get_attribute("aria-valuetext") == "3.5"
+        page.get_by_role("button", name="Reset", exact=True).press("Enter")
+        page.wait_for_function("document.querySelector('.rbcnb-many img').alt === 'one: height 2'")
+        small = (
+            "[...document.querySelectorAll('.rbcnb-explorer *')].map((of) => parseFloat(getComputedStyle(of).fontSize))"
+        )
+        assert min(page.evaluate(small)) >= 12
+        assert strangers == []
+        print(f"{app}: key press to a new picture, median of {len(times)}: {statistics.median(times):.0f} ms")
+
+
 @pytest.mark.parametrize("end", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.heavy), signal.SIGKILL])
 def test_the_command_shows_the_lesson_and_leaves_nothing(tmp_path, tmp_path_factory, end):
     command = [sys.executable, "-m", "rbcnb.cli", "lesson", "--no-browser"]
@@ -88,6 +129,12 @@ def test_the_command_shows_the_lesson_and_leaves_nothing(tmp_path, tmp_path_fact
         with browser.chromium_page() as (page, strangers):
             page.goto(url)
             page.wait_for_selector(".rbcnb-explorer input", timeout=180_000)
+            if end == signal.SIGINT:  # an answer is typed in the page, which has no place for code
+                form = page.locator("form.exercise").first
+                form.locator("input").fill("-alpha * (1 - p_t)**gamma * np.log(p_t)", timeout=180_000)
+                form.locator("input").press("Enter")
+                page.wait_for_selector("form.exercise[data-passed=true]")
+                assert page.locator("text=your line").count() == 0
             assert strangers == []
             offspring = psutil.Process(process.pid).children(recursive=True)
         assert len(offspring) >= 2  # Voila and a kernel, which is still at work on the later cells
