@@ -1,5 +1,6 @@
 # The public names of this folder, each loaded when it is first used.
 from .cells import (
+    picture_of_detections as picture_of_detections,
     plot_class_examples as plot_class_examples,
     plot_contact_sheet as plot_contact_sheet,
     plot_detections as plot_detections,
@@ -28,7 +29,8 @@ from .diagrams import (
     plot_resnet as plot_resnet,
 )
 from .evaluation import plot_confusion as plot_confusion, plot_reliability as plot_reliability, plot_roc as plot_roc
-from .explorers import Explorer as Explorer
+from .explorers import Control as Control, Explorer as Explorer, steps as steps
+from .kernel_pictures import KernelPictures as KernelPictures
 from .labels import (
     plot_agreement as plot_agreement,
     plot_disagreement as plot_disagreement,
@@ -47,7 +49,7 @@ from .lesson import (
     prior_shift as prior_shift,
     study_answer as study_answer,
 )
-from .sliders import explore as explore, slider as slider
+from .sliders import explore as explore
 from .toy import (
     alpha_lecture as alpha_lecture,
     calibration_fits as calibration_fits,

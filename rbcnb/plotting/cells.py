@@ -16,8 +16,32 @@ from matplotlib.transforms import blended_transform_factory
 
 from rbcnb.columns import LABEL, PRED, RADIUS, TARGET, X, Y, class_names, readable
 from rbcnb.evaluation.metrics import PROBABILITY
-from rbcnb.plotting.style import BLACK, BLUE, GREY, ORANGE, PURPLE, VERMILLION, bare, colours_of, new_figure, rc
+from rbcnb.plotting.style import (
+    BLACK,
+    BLUE,
+    GREY,
+    ORANGE,
+    PURPLE,
+    VERMILLION,
+    Picture,
+    bare,
+    colours_of,
+    new_figure,
+    png,
+    rc,
+)
 from rbcnb.segmentation.matching import FALSE, FOUND, MERGED, MISSED, SPLIT, classify_matches
+
+_NO_LABEL = "no label"  # of a found cell, where not every cell was labelled
+# How `plot_detections` shows what became of cells, in words.
+_LOOKS = {
+    FOUND: "blue ring",
+    SPLIT: "purple dashed ring",
+    FALSE: "orange-red dotted ring",
+    _NO_LABEL: "grey dotted ring",
+    MISSED: "orange-red cross",
+    MERGED: "black triangle",
+}
 
 
 def show_image(ax: Axes, image: np.ndarray, title: str = "", **options) -> None:
@@ -125,6 +149,27 @@ def plot_detections(
     return plot_finders(image, {title: cells}, truth, max_distance=max_distance, exhaustive=exhaustive)
 
 
+def picture_of_detections(
+    image: np.ndarray,
+    cells: pd.DataFrame,
+    truth: pd.DataFrame | None = None,
+    *,
+    max_distance: float,
+    exhaustive: bool = True,
+    title: str = "",
+) -> Picture:
+    """`plot_detections` for sliders: no letter is in the picture, and its legend is in words."""
+    with rc():
+        figure, axes = new_figure(7.2, 7.2 * image.shape[0] / image.shape[1], layout=None)
+        ax = axes[0, 0]
+        ax.set_position((0, 0, 1, 1))
+        show_image(ax, image)
+        handles = _draw_detections(ax, cells, truth, max_distance=max_distance, exhaustive=exhaustive)
+        ax.set(xlim=(-0.5, image.shape[1] - 0.5), ylim=(image.shape[0] - 0.5, -0.5))
+    words = (f"{handle.get_label()}: {_LOOKS[handle.get_label().partition(' (')[0]]}" for handle in handles)
+    return Picture(title, "; ".join(words), png(figure))
+
+
 def plot_finders(
     image: np.ndarray,
     found: Mapping[str, pd.DataFrame],
@@ -141,15 +186,16 @@ def plot_finders(
         figure, axes = new_figure(7.2 * len(found), 7.2 * aspect + 0.6, 1, len(found))
         for ax, (title, cells) in zip(axes.flat, found.items(), strict=True):
             show_image(ax, image, title)
-            _draw_detections(ax, cells, truth, max_distance=max_distance, exhaustive=exhaustive)
+            shown = _draw_detections(ax, cells, truth, max_distance=max_distance, exhaustive=exhaustive)
+            ax.legend(handles=shown, loc="upper center", bbox_to_anchor=(0.5, 0.0), ncols=len(shown))
             ax.set(xlim=(-0.5, image.shape[1] - 0.5), ylim=(image.shape[0] - 0.5, -0.5))
     return figure
 
 
 def _draw_detections(
     ax: Axes, cells: pd.DataFrame, truth: pd.DataFrame | None, *, max_distance: float, exhaustive: bool
-) -> None:
-    """Draws what `plot_detections` tells of *cells* on *ax*, with a legend below."""
+) -> list[Line2D]:
+    """Draws what `plot_detections` tells of *cells* on *ax*; what is for its legend."""
     empty = pd.DataFrame(columns=[X, Y], dtype=float)
     names, fates = classify_matches(cells, empty if truth is None else truth, max_distance=max_distance)
     if truth is None:
@@ -160,7 +206,7 @@ def _draw_detections(
     for name, (colour, line) in circles.items():
         chosen = cells[names == name]
         if name == FALSE and not exhaustive:
-            name, colour = "no label", GREY
+            name, colour = _NO_LABEL, GREY
         draw_circles(ax, chosen.drop(columns=LABEL, errors="ignore"), colour=colour)
         ax.collections[-1].set(linestyle=line, linewidth=2.4 if name in (SPLIT, FALSE) else 1.4)
         handles.append(Line2D([], [], color=colour, ls=line, label=f"{name} ({len(chosen)})"))
@@ -169,8 +215,7 @@ def _draw_detections(
         style = {"color": colour, "marker": mark, "ls": "", "ms": 9, "mew": 2.4, "mfc": "none"}
         ax.plot(*points.T, **style, label=f"{name} ({len(points)})")
         handles.append(ax.lines[-1])
-    shown = handles if truth is not None else handles[:1]
-    ax.legend(handles=shown, loc="upper center", bbox_to_anchor=(0.5, 0.0), ncols=len(shown))
+    return handles if truth is not None else handles[:1]
 
 
 def plot_class_examples(crops: np.ndarray, labels: Sequence[str], *, per_class: int = 6, seed: int) -> Figure:

@@ -5,16 +5,18 @@ function render({ model, el }) {
     model.save_changes();
   });
   const heading = makeElement("p", { class: "rbcnb-heading" }, model.get("heading"));
-  const panels = makeElement("div", { class: "rbcnb-panels rbcnb-many" });
+  const many = model.get("pictures").length > 1;
+  const panels = makeElement("div", { class: many ? "rbcnb-panels rbcnb-many" : "rbcnb-panels" });
   const reading = makeElement("p", { class: "rbcnb-reading" }, model.get("reading"));
-  const places = model.get("pictures").map(({ title }) => {
-    const [words, image] = [makeElement("span", {}), makeElement("img", {})];
-    panels.append(makeElement("figure", {}, makeElement("figcaption", {}, makeElement("b", {}, title), words), image));
-    return { words, image };
+  const places = model.get("pictures").map(() => {
+    const [head, words, image] = [makeElement("b", {}), makeElement("span", {}), makeElement("img", {})];
+    panels.append(makeElement("figure", {}, makeElement("figcaption", {}, head, words), image));
+    return { head, words, image };
   });
   const show = () => {
     for (const [i, { title, words, file }] of model.get("pictures").entries()) {
-      const { words: line, image } = places[i];
+      const { head, words: line, image } = places[i];
+      head.textContent = title;
       line.textContent = words;
       image.alt = `${title}: ${words}`;
       URL.revokeObjectURL(image.src);

@@ -5,28 +5,14 @@ What is plain arithmetic needs no kernel: see `rbcnb.plotting.explorers`. A plai
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import anywidget
 import traitlets
 
 from rbcnb.plotting.explorers import Control, Explorer, asset
-
-
-@dataclass(frozen=True)
-class Picture:
-    """One of several that a slider changes.
-
-    Attributes:
-        title: printed above it; the same at all places of the sliders.
-        words: printed below the title.
-        file: a WebP or PNG file.
-    """
-
-    title: str
-    words: str
-    file: bytes
+from rbcnb.plotting.sliders import with_picture
+from rbcnb.plotting.style import Picture
 
 
 class KernelPictures(anywidget.AnyWidget):
@@ -44,21 +30,26 @@ class KernelPictures(anywidget.AnyWidget):
     pictures = traitlets.List().tag(sync=True)
 
     def __init__(
-        self, drawing: Callable[..., Sequence[Picture]], controls: Sequence[Control], *, without_kernel: Explorer
+        self,
+        drawing: Callable[..., Sequence[Picture]],
+        controls: Sequence[Control],
+        *,
+        without_kernel: Explorer | None = None,
     ) -> None:
         """Draws first where the *controls* stand.
 
         Args:
             drawing: takes the controls' values by name.
             controls: sliders.
-            without_kernel: shown by pages that have no kernel; its heading and its sentence stand here, too.
+            without_kernel: shown by pages that have no kernel; its heading and its caption stand here, too. Without it
+                they show the first picture.
         """
         values = {control.name: control.value for control in controls}
         self._drawing, self._without_kernel = drawing, without_kernel
         super().__init__(
             controls=[control.as_dict() for control in controls],
-            heading=without_kernel.heading,
-            reading=without_kernel.caption,
+            heading=without_kernel.heading if without_kernel else "",
+            reading=without_kernel.caption if without_kernel else "",
             values=values,
             pictures=self._drawn(values),
         )
@@ -70,4 +61,8 @@ class KernelPictures(anywidget.AnyWidget):
     def _repr_mimebundle_(self, **options: Any) -> tuple[dict, dict]:
         bundle = super()._repr_mimebundle_(**options)
         data, metadata = bundle if isinstance(bundle, tuple) else (bundle or {}, {})
-        return data | self._without_kernel._repr_mimebundle_(), metadata
+        if self._without_kernel is not None:
+            return data | self._without_kernel._repr_mimebundle_(), metadata
+        first = self.pictures[0]
+        words = f"{first['title']}. {first['words']}. Run the notebook to move its sliders."
+        return with_picture((data, metadata), first["file"], words)

@@ -86,12 +86,3 @@ def explore(drawing: Callable[..., Figure], **controls: widgets.Widget) -> Slide
 
 def _text(value: Any) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
-
-
-def slider(name: str, value: float, low: float, high: float, step: float) -> widgets.FloatSlider:
-    """A slider that redraws while it moves; Tab reaches it, the arrow keys move it by *step*.
-
-    Its name stands in full, and its track is long enough to be dragged step by step.
-    """
-    look = {"style": {"description_width": "9em"}, "layout": widgets.Layout(width="30em", max_width="100%")}
-    return widgets.FloatSlider(value=value, min=low, max=high, step=step, description=name, **look)

@@ -7,6 +7,7 @@ Nothing here touches matplotlib's global settings or pyplot's list of open figur
 import io
 from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 
 import matplotlib as mpl
 import numpy as np
@@ -116,6 +117,21 @@ class SelfShowingFigure(Figure):
 
     def _repr_png_(self) -> bytes:
         return png(self)
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A file, and the words that stand above it: for pages, where words must not be pixels.
+
+    Attributes:
+        title: printed above it; the same at all places of the sliders.
+        words: printed below the title.
+        file: a WebP or PNG file.
+    """
+
+    title: str
+    words: str
+    file: bytes
 
 
 def png(figure: Figure) -> bytes:

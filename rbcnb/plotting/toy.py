@@ -20,9 +20,9 @@ from rbcnb.columns import CLASSES, TOY_CELLS, readable
 from rbcnb.evaluation.prior_shift import focal_posterior
 from rbcnb.losses.toy import EXTENT
 from rbcnb.plotting.explorers import Axis, Control, Explorer, number, sentence, table_panel
-from rbcnb.plotting.kernel_pictures import KernelPictures, Picture
+from rbcnb.plotting.kernel_pictures import KernelPictures
 from rbcnb.plotting.lesson import panels
-from rbcnb.plotting.style import BLACK, BLUE, CLASS_COLOURS, CYCLE, ORANGE, SKY, VERMILLION, rc
+from rbcnb.plotting.style import BLACK, BLUE, CLASS_COLOURS, CYCLE, ORANGE, SKY, VERMILLION, Picture, rc
 
 if TYPE_CHECKING:
     from rbcnb.losses.toy_fits import ToyFits

@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.collections import PatchCollection
+from PIL import Image
 from sklearn.metrics import auc, roc_auc_score, roc_curve
 
 from rbcnb import plotting
@@ -473,3 +474,22 @@ def test_summary_shows_the_cells_in_their_colours_and_the_answer():
 def test_colours_stay_with_their_names():
     assert colours_of(["focal", "x"])["focal"] == colours_of(["y", "x", "focal"])["focal"]
     assert len(set(colours_of([*CLASSES, "echinocyte", "elliptocyte"]).values())) == 5
+
+
+def test_a_picture_of_detections_has_its_legend_in_words():
+    image, truth = np.full((60, 80, 3), 200, np.uint8), pd.concat([found_cells()[:1], found_cells()[:1] + 30])
+    shown = plotting.picture_of_detections(image, found_cells(), truth, max_distance=5, title="mine")
+    assert shown.title == "mine"
+    assert shown.words == (
+        "found (1): blue ring; split (0): purple dashed ring; false (1): orange-red dotted ring; "
+        "missed (1): orange-red cross; merged (0): black triangle"
+    )
+    pixels = np.asarray(Image.open(io.BytesIO(shown.file)).convert("RGB"))
+    assert pixels.shape[1] / pixels.shape[0] == pytest.approx(80 / 60, rel=0.01)
+    x, y = (np.array([10.0, 20.0]) + 0.5) * pixels.shape[1] / 80  # the found cell
+    left = pixels[int(y), int(x - 5 / 80 * pixels.shape[1])]
+    assert left[2] > left[0] + 50  # its ring is blue
+    partly = plotting.picture_of_detections(image, found_cells(), truth, max_distance=5, exhaustive=False)
+    assert "no label (1): grey dotted ring" in partly.words
+    alone = plotting.picture_of_detections(image, found_cells(), max_distance=5)
+    assert alone.words == "found (2): blue ring"

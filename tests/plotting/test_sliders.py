@@ -10,8 +10,14 @@ import numpy as np
 from matplotlib.figure import Figure
 from PIL import Image
 
-from rbcnb.plotting.sliders import explore, slider
-from rbcnb.plotting.style import CSS_DPI, new_figure, png
+from rbcnb.plotting.explorers import Control
+from rbcnb.plotting.kernel_pictures import KernelPictures
+from rbcnb.plotting.sliders import explore
+from rbcnb.plotting.style import CSS_DPI, Picture, new_figure, png
+
+
+def slider(name: str, value: float, low: float, high: float, step: float) -> widgets.FloatSlider:
+    return widgets.FloatSlider(value=value, min=low, max=high, step=step, description=name)
 
 
 def bars(*, alpha: float, n: int) -> Figure:
@@ -69,3 +75,13 @@ def test_without_a_kernel_sliders_are_their_picture_and_what_it_shows():
     later, _ = box._repr_mimebundle_()
     assert later["image/png"] != data["image/png"]
     assert "gamma = 3," in later["text/plain"]
+
+
+def test_without_a_kernel_pictures_are_the_first_of_them_and_its_words():
+    height = Control("height", "height of a bar", [1, 2], 2)
+    widget = KernelPictures(lambda height: [Picture("bars", f"n = {height}", png(bars(alpha=1.0, n=height)))], [height])
+    data, _ = widget._repr_mimebundle_()
+    assert data["text/plain"] == "bars. n = 2. Run the notebook to move its sliders."
+    np.testing.assert_array_equal(decoded(base64.b64decode(data["image/png"])), decoded(png(bars(alpha=1.0, n=2))))
+    widget.values = {"height": 1}  # as the page sets it
+    assert [picture["words"] for picture in widget.pictures] == ["n = 1"]
