@@ -3,18 +3,21 @@
 Heavy imports wait until a command needs them: ``rbcnb --help`` answers at once.
 """
 
+import os
 import sys
+import traceback
 import warnings
 from argparse import Namespace
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext, redirect_stdout
 from pathlib import Path
 from typing import Any
 
 from rbcnb._utils.errors import UnfinishedError, is_want_of_memory
+from rbcnb._utils.progress import quiet, say
 from rbcnb._utils.read_files import MOST_SHOWN, parse_yaml, system_fault
 from rbcnb._utils.stop_signal import stoppable
-from rbcnb.cli_arguments import DEFAULT_OUT, build_parser
+from rbcnb.cli_arguments import DEFAULT_OUT, parse_arguments
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -22,7 +25,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):  # a name that a terminal cannot show ends nothing
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
-    options = build_parser().parse_args(arguments)
+    options = parse_arguments(arguments)
     commands = {
         "reproduce": _reproduce,
         "segment": _segment,
@@ -40,9 +43,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     }
     run = commands[options.command]
     try:
-        with stoppable():
+        with stoppable(), _hushed() if options.quiet else nullcontext():
             return run(options)
     except Exception as error:
+        if options.verbose:
+            traceback.print_exc()
         if is_want_of_memory(error):
             what = "not enough memory" + " to load a library" * isinstance(error, ImportError)
             remedy = "end other programs, give fewer --jobs, or use a machine with more. What is finished is kept"
@@ -56,6 +61,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("rbcnb: stopped; what is finished is kept, the same command carries on from there", file=sys.stderr)
         return 130
+
+
+@contextmanager
+def _hushed() -> Iterator[None]:
+    """Inside, neither results nor progress are printed; warnings, errors and what is left out are."""
+    with open(os.devnull, "w", encoding="utf-8") as nowhere, redirect_stdout(nowhere), quiet():
+        yield
 
 
 def _use_models(folder: str | None) -> None:
@@ -105,7 +117,7 @@ def _reproduce(options: Namespace) -> int:
     with _notes_of_smears("reproduce"):
         for name, profile in zip(names, profiles, strict=True) if several else ():
             cost = expected_cost(profile, overrides=overrides, only=chosen["only"], jobs=options.jobs)
-            print(f"{name}: at least {duration(cost)} on this machine, if nothing of it is done", file=sys.stderr)
+            say(f"{name}: at least {duration(cost)} on this machine, if nothing of it is done")
         for name, profile in zip(names, profiles, strict=True):
             out = f"{options.out}/{name}" if several and options.out else options.out
             from_ = options.resume_from
@@ -161,7 +173,7 @@ def _segment(options: Namespace) -> int:
     )
     cost = "" if options.scheduler else segmentation_cost(expand_inputs(options.paths)[0], spec, jobs=options.jobs)
     if cost:
-        print(cost, file=sys.stderr)
+        say(cost)
     report = segment_files(
         options.paths,
         options.out,
@@ -225,7 +237,7 @@ def _train(options: Namespace) -> int:
         reader=options.reader,
         seed=options.seed,
         jobs=options.jobs,
-        say=lambda line: print(line, file=sys.stderr, flush=True),
+        say=say,
     )
     for note in training.notes:
         print(f"rbcnb train: note: {note}", file=sys.stderr)
@@ -251,7 +263,7 @@ def _count(options: Namespace) -> int:
         scheduler=options.scheduler,
         mixed=options.mixed,
         replace_count=options.replace,
-        say=lambda line: print(line, file=sys.stderr, flush=True),
+        say=say,
     )
     n_counted = int(report.smears["n_counted"].sum()) if len(report.smears) else 0
     print(f"{n_counted} cells counted in {report.batch.n_images} smears: {options.out / 'differential.csv'}")

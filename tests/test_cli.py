@@ -1,6 +1,7 @@
 """The command line: quick help, clear refusals, exit codes; commands on tiny inputs."""
 
 import os
+import re
 import subprocess
 import sys
 
@@ -10,6 +11,7 @@ import pytest
 from PIL import Image
 
 from rbcnb.cli import main
+from rbcnb.cli_arguments import _EXAMPLES, parse_arguments
 from rbcnb.segmentation import waifu2x
 from rbcnb.smears.sources import synthetic_smears
 
@@ -20,8 +22,11 @@ PROFILES = ("course", "paper", "smoke", "study",
 def test_help_imports_nothing_heavy():
     code = (
         "import sys\n"
-        "from rbcnb.cli import build_parser\n"
-        "build_parser().format_help()\n"
+        "from rbcnb.cli import main\n"
+        "try:\n"
+        "    main(['segment', '--help'])\n"
+        "except SystemExit:\n"
+        "    pass\n"
         "heavy = {'torch', 'fastai', 'numpy', 'pandas', 'cv2', 'matplotlib', 'papermill', 'yaml'} & set(sys.modules)\n"
         "sys.exit(str(heavy) if heavy else 0)"
     )
@@ -33,7 +38,90 @@ def test_unknown_options_are_refused(capsys):
     with pytest.raises(SystemExit) as caught:
         main(["reproduce", "--protocols", "paper"])
     assert caught.value.code == 2
-    assert "--protocols" in capsys.readouterr().err
+    assert "there is no option --protocols; did you mean --protocol?" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("reprodcue", "there is no command reprodcue; did you mean reproduce?"),
+        ("zzz", "there is no command zzz; all: rbcnb --help"),
+        ("--only", "there is no option --only; the options of a command stand behind it"),
+        ("count x.png --modle m --out o", "the following arguments are required: --model"),
+        ("count x.png --model m --out o --diametre=3", "there is no option --diametre; did you mean --diameter?"),
+        ("segment a.png --out o --metod paper", "there is no option --metod; did you mean --method?"),
+        ("segment a.png --out o --method papr", "did you mean paper?"),
+        ("segment a.png --out o --job 2", "there is no option --job; did you mean --jobs?"),
+        ("report run other", "there is no other"),
+        ("verify", "the following arguments are required: RUN"),
+    ],
+)
+def test_a_misspelt_word_gets_its_nearest_neighbour_and_the_usage_of_its_command(capsys, line, words):
+    with pytest.raises(SystemExit) as caught:
+        main(line.split())
+    assert caught.value.code == 2
+    shown = capsys.readouterr().err
+    assert words in shown
+    command = line.split()[0] if line.split()[0] in _EXAMPLES else ""
+    assert shown.startswith(f"usage: rbcnb {command}")
+
+
+def test_without_a_command_there_is_help(capsys):
+    with pytest.raises(SystemExit) as caught:
+        main([])
+    assert not caught.value.code
+    shown = capsys.readouterr().out
+    assert set(re.findall(r"^    ([a-z-]+)", shown, re.MULTILINE)) == set(_EXAMPLES)
+
+
+@pytest.mark.parametrize("command", _EXAMPLES)
+def test_the_help_of_a_command_has_two_examples_that_it_reads(command, capsys):
+    assert len(_EXAMPLES[command]) == 2
+    for example in _EXAMPLES[command]:
+        assert parse_arguments(example.split()[1:]).command == command
+    with pytest.raises(SystemExit):
+        main([command, "--help"])
+    shown = capsys.readouterr().out
+    assert all(f"\n  {example}\n" in shown for example in _EXAMPLES[command])
+
+
+def test_quiet_prints_what_went_wrong_and_nothing_else(tmp_path, capsys):
+    smear = next(iter(synthetic_smears(1, seed=0, n_cells=20)))
+    Image.fromarray(smear.image).save(tmp_path / "good.png")
+    (tmp_path / "bad.png").write_bytes(b"no picture")
+    options = [
+        str(tmp_path / "good.png"),
+        str(tmp_path / "bad.png"),
+        "--out",
+        str(tmp_path / "cells"),
+        "--method",
+        "paper",
+    ]
+    assert main(["segment", *options, "--quiet"]) == 1
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert len(err.splitlines()) == 1
+    assert "left out" in err
+    assert "bad.png" in err
+    assert main(["segment", *options]) == 1
+    out, err = capsys.readouterr()
+    assert "cells in 1 image" in out
+    assert len(err.splitlines()) > 1
+
+
+def test_verbose_prints_where_an_error_came_about(tmp_path, capsys):
+    for option in ([], ["-v"]):
+        assert main(["report", str(tmp_path), *option]) != 0
+        assert ("Traceback" in capsys.readouterr().err) == bool(option)
+
+
+def test_the_shell_can_ask_what_comes_next(tmp_path):
+    line = "rbcnb segment --ove"
+    asked = {"_ARGCOMPLETE": "1", "_ARGCOMPLETE_STDOUT_FILENAME": str(tmp_path / "found"), "_ARGCOMPLETE_IFS": " "}
+    asked |= {"COMP_LINE": line, "COMP_POINT": str(len(line)), "_ARGCOMPLETE_SUPPRESS_SPACE": "1"}
+    code = "from rbcnb.cli import main; main()"
+    subprocess.run([sys.executable, "-c", code], env=os.environ | asked, check=False, timeout=60)
+    assert (tmp_path / "found").read_text().split() == ["--overlays"]
 
 
 @pytest.mark.parametrize(

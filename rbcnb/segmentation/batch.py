@@ -34,7 +34,6 @@ from typing import TYPE_CHECKING, Any
 import joblib
 import numpy as np
 import pandas as pd
-from tqdm import tqdm
 
 from rbcnb._utils import read_files
 from rbcnb._utils.code_digest import code_digest, installed_versions
@@ -43,6 +42,7 @@ from rbcnb._utils.errors import DeadWorkerError, InputError, UnfinishedError, We
 from rbcnb._utils.files import atomic_write, file_digest, folder_lock, inside, parts_digest
 from rbcnb._utils.opencv import cv2
 from rbcnb._utils.parallel import run_all
+from rbcnb._utils.progress import progress
 from rbcnb._utils.read_files import folder_fault
 from rbcnb._utils.sealed import DIGEST, is_whole, read_sealed, seal, write_sealed
 from rbcnb._utils.spreadsheet import without_formulas
@@ -399,7 +399,7 @@ def _segment_images(
     with shared_folder_probe(out) if client else nullcontext() as mark:
         places = [(path.absolute() if client else path, spec) for path, spec in zip(images, specs, strict=True)]
         work = run_all(_try_image, places, shared=(done, threads, mark), jobs=jobs, client=client)
-        for number, outcome in tqdm(work, total=len(images), unit="image"):
+        for number, outcome in progress(work, total=len(images), unit="image"):
             path = images[number]
             if finish is not None and isinstance(outcome, ImageCells):
                 table = _guarded(path, _finished_by, finish, path, outcome, out)

@@ -22,6 +22,7 @@ from rbcnb._utils.duration import duration
 from rbcnb._utils.errors import InputError, PlainError, UnfinishedError
 from rbcnb._utils.files import atomic_write, folder_lock, remove_parts
 from rbcnb._utils.manifest import MANIFEST, ManifestError, set_aside
+from rbcnb._utils.progress import say
 from rbcnb._utils.read_files import folder_fault
 from rbcnb.labels.readings import READINGS_CSV, SECOND_LOOK_CSV
 from rbcnb.study.ledger import LEDGER
@@ -297,11 +298,6 @@ def _carry_on(
     if pending:
         _execute(run, pending, parameters, stamps, merged=merged, profile=profile)
     say(f"report: {write_report(run)}")
-
-
-def say(line: str) -> None:
-    """Prints a line of the batch's own, beside what its notebooks print."""
-    print(line, file=sys.stderr, flush=True)
 
 
 def _is_done(run: Run, name: str, done: Mapping[str, Any], stamps: Mapping[str, str]) -> bool:

@@ -18,6 +18,7 @@ from typing import Any
 
 from rbcnb._utils.errors import InputError, PlainError
 from rbcnb._utils.manifest import MANIFEST, Entries, ManifestError, changed_files, is_sealed
+from rbcnb._utils.progress import progress
 from rbcnb.columns import CROP, LABEL, TARGET
 from rbcnb.counting.model_file import ModelFileError, load_model
 from rbcnb.evaluation.metrics import score_predictions
@@ -251,7 +252,8 @@ def _table_findings(check: _Check, entries: Entries, *, published: bool) -> tupl
     """Recomputes the tables; returns the names of these, and why of some others the digest alone is checked."""
     run, makers = check.run, recomputed(check.run)
     compared, notes = [], []
-    for path in sorted(run.folder.glob("tables/[!.]*.csv")):
+    paths = sorted(run.folder.glob("tables/[!.]*.csv"))
+    for path in progress(paths, total=len(paths), unit="table"):
         name, known = path.stem, f"tables/{path.name}" in entries
         if name not in makers:
             why = NOT_RECOMPUTED.get(name)
@@ -291,7 +293,8 @@ def _trial_findings(check: _Check, rows: dict[str, dict[str, Any]]) -> list[Find
     A trial that no list names is there for the next study that asks for it.
     """
     found, store = [], check.run.store
-    for key in dict.fromkeys([*rows, *stored_keys(store)]):
+    keys = dict.fromkeys([*rows, *stored_keys(store)])
+    for key in progress(keys, total=len(keys), unit="trial"):
         row = rows.get(key, {})
         where, record = f"trials/{key}", load_record(store, key)
         if record is None:
