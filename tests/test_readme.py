@@ -19,9 +19,11 @@ PRINTED = {
     "efficientnet_lite0": "ImageNet's weights",
 }
 
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+
 
 def test_the_first_screen_tells_the_answer_of_the_results():
-    first = (ROOT / "README.md").read_text(encoding="utf-8").split("Pasupa et al.")[0]
+    first = (ROOT / "README.md").read_text(encoding="utf-8").split("## Two commands")[0]
     rows = primary_rows(published(RESULTS)).set_index("architecture")
     assert set(PRINTED) <= set(rows.index)
     for network, name in PRINTED.items():
@@ -52,6 +54,28 @@ def test_the_lesson_ends_with_the_answer_of_the_results():
     divided = divided[(divided["first"] == "cross_entropy_priors_out") & (divided["second"] == "cross_entropy")]
     assert (divided.loc[divided["score"] == "balanced_accuracy", "low"] > 0).all()
     assert (divided.loc[divided["score"] == "macro_f1", "high"] < 0).all()
+
+
+def test_the_readme_is_one_screen():
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert len(text.splitlines()) <= 120
+    assert len(text.split()) <= 900
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
+def test_links_of_the_pages_lead_somewhere(path):
+    text = path.read_text(encoding="utf-8")
+    anchors = {
+        page: {re.sub(r"[^\w -]", "", line.lstrip("# ").lower()).replace(" ", "-") for line in lines if line[:1] == "#"}
+        for page, lines in ((page, page.read_text(encoding="utf-8").splitlines()) for page in PAGES)
+    }
+    for target in re.findall(r"\]\(([^)\s]+)\)", re.sub(r"`[^`]*`", "", text)):
+        name, _, anchor = target.partition("#")
+        if name.startswith(("http:", "https:")):
+            continue
+        there = (path.parent / name).resolve() if name else path
+        assert there.exists(), target
+        assert not anchor or anchor in anchors[there], target
 
 
 @pytest.mark.slow
