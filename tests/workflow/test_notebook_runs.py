@@ -290,7 +290,8 @@ def test_the_report_opens_offline_and_holds_everything(tmp_path):
     })  # fmt: skip
     page = write_report(run).read_text()
     assert "a &lt; b &amp; c" in page
-    assert page.index("inconclusive") < page.index("data:image/png;base64,") < page.index("tables/table1.csv")
+    assert page.index("has not compared the losses yet") < page.index("inconclusive") < page.index("tables/table1.csv")
+    assert page.index("tables/table1.csv") < page.index("data:image/webp;base64,") < page.index("<dt>macro F1")
     assert "://" not in page
     assert ".part" not in page
     assert page.index("Fig. 1. ") < page.index("Fig. 9 paper. ") < page.index("Fig. 9 honest. ")

@@ -194,5 +194,5 @@ def test_the_report_of_any_run(tmp_path, capsys):
     assert capsys.readouterr().out == f"{tmp_path / 'report.html'}\n"
     page = (tmp_path / "report.html").read_text()
     assert "tables/table2.csv" in page
-    assert f"{LESSON}<td>begun, by papermill, in JupyterLab" in page
+    assert f"{LESSON}<td class=text>begun, by papermill, in JupyterLab" in page
     assert f"python {here.load_record()['versions']['python']}" in page
