@@ -6,6 +6,7 @@ add ``where``, the file and the place in it. The formats of other programs are r
 written by `rbcnb.labels.annotation_writers`.
 """
 
+import csv
 import math
 import re
 import shutil
@@ -96,8 +97,9 @@ def read_class_folder(folder: str | Path) -> pd.DataFrame:
 def write_labels_csv(labels: pd.DataFrame, path: str | Path) -> None:
     """Writes the CSV that `rbcnb.smears.folder_smears` takes for truth: ``columns.FOUND`` and ``label``."""
     require_places(labels, path)
+    hashed = labels[SMEAR].str.startswith("#").any()  # in quotation marks it is no comment
     with atomic_write(path) as part:
-        labels[[*FOUND, LABEL]].to_csv(part, index=False)
+        labels[[*FOUND, LABEL]].to_csv(part, index=False, quoting=csv.QUOTE_NONNUMERIC if hashed else csv.QUOTE_MINIMAL)
 
 
 def write_chula_points(labels: pd.DataFrame, folder: str | Path) -> None:

@@ -65,6 +65,7 @@ class TextTable:
     header_row: int
     separator: str
     faults: dict[int, LabelError]  # rows that do not fit the header
+    hashed: frozenset[int] = frozenset()  # rows that begin with #, and hold too many numbers for a comment
 
 
 def read_text_table(path: str | Path) -> TextTable:
@@ -80,16 +81,24 @@ def read_text_table(path: str | Path) -> TextTable:
     named = re.match(r'"?sep=(.)"?[,;\t|]*(?=[\r\n]|$)', text, re.IGNORECASE)
     text = text[named.end() :] if named else text  # the end of its line stays, so that rows keep their numbers
     separators = [named[1], *_SEPARATORS] if named else [*_SEPARATORS]
-    separator = max(separators, key=lambda mark: len(_first_record(text, mark)))
-    records = _records(text, separator, path)
-    header_row, _, header = next(((row, last, values) for row, last, values in records if values), (0, 0, []))
-    if not header:
+    lines = list(io.StringIO(text, newline=""))
+    separator = max(separators, key=lambda mark: len(_first_record(lines, mark)))
+    records, comments = _records(lines, separator, path)
+    if not records or any(map(_is_number, records[0][2])):  # VIA's and NumPy's header begins with #
+        width = len(records[0][2]) if records else 0
+        rows = [(row, values) for row, values in comments if not records or row < records[0][0]]
+        rows = [(row, values) for row, values in rows if len(values) == width or (not records and len(values) > 1)]
+        records[:0] = [(row, row, [values[0].lstrip("# "), *values[1:]]) for row, values in rows[-1:]]
+    if not records:
         raise SmearError(f"{path}: the file is empty: there is no row in it; save the table again")
+    header_row, _, header = records.pop(0)
+    for row, values in comments:
+        if row > header_row and len(values) == len(header) and sum(map(bool, values)) >= len(NEEDED):
+            note = f"{path}: row {row} begins with # and is taken for a comment, though it may hold a label"
+            warnings.warn(note, SmearWarning, stacklevel=3)
     width = max(at for at, name in enumerate(header, 1) if name)  # of the columns that have a name
     fields, faults = {}, {}
     for row, last, values in records:
-        if row == header_row:
-            continue
         if width <= len(values) < len(header):
             values += [""] * (len(header) - len(values))
         if not any(values[len(header) :]):
@@ -108,7 +117,8 @@ def read_text_table(path: str | Path) -> TextTable:
                 + (", and numbers a decimal point" if separator == "," and len(values) > len(header) else "")
             )
     table = pd.DataFrame.from_dict(fields, orient="index", columns=pd.Index(header, dtype=object), dtype=object)
-    return TextTable(path, table, header_row, separator, faults)
+    hashed = frozenset(row for row in fields if lines[row - 1].lstrip().startswith("#"))
+    return TextTable(path, table, header_row, separator, faults, hashed)
 
 
 def _quickly_read(text: str, path: Path) -> TextTable | None:
@@ -180,6 +190,11 @@ def labels_of_table(
     def leave_out(row: int, cause: str) -> None:
         faults.setdefault(row, LabelError(f"{where[row]} {cause}"))
 
+    first = table.fields.iloc[:, 0]
+    others = set(first.drop(index=list(table.hashed)).str.casefold())
+    for row in table.hashed:
+        if first[row].lstrip("# ").casefold() in others:
+            leave_out(row, "begins with #, and may be a comment or a label; delete it, or put another column first")
     broken = columns.apply(lambda texts: texts.str.contains(r"[\r\n]")).any(axis=1).astype(bool)
     for row in labels.index[broken]:
         leave_out(row, "goes on in the next line within quotation marks; close or remove them")
@@ -431,39 +446,52 @@ def decoded_text(path: Path) -> str:
         raise SmearError(f"{path}: row {row} is in an encoding that cannot be told; save it as CSV in UTF-8") from error
 
 
-def _first_record(text: str, separator: str) -> list[str]:
+def _first_record(lines: list[str], separator: str) -> list[str]:
     """The fields of the first row that is neither empty nor a comment, if *separator* stands between them."""
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, skipinitialspace=True)
+    rest = (line for line in lines if not _is_comment(line, separator))
     try:
-        return next((values for values in reader if any(values) and not _is_comment(values)), [])
+        return next(filter(any, csv.reader(rest, delimiter=separator, skipinitialspace=True)), [])
     except csv.Error:
         return []
 
 
-def _records(text: str, separator: str, path: Path) -> list[tuple[int, int, list[str]]]:
-    """(first line, last line, fields without spaces around) of each row that is neither empty nor a comment."""
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, skipinitialspace=True, strict=True)
+def _records(
+    lines: list[str], separator: str, path: Path
+) -> tuple[list[tuple[int, int, list[str]]], list[tuple[int, list[str]]]]:
+    """(first line, last line, fields without spaces around) of each row that is not empty; (line, fields) of comments.
+
+    Comments are not taken apart with the rest: their quotation marks open nothing.
+    """
+    rest, comments, marks = [], [], 0
+    for row, line in enumerate(lines, 1):
+        if marks % 2 == 0 and _is_comment(line, separator):
+            comments.append((row, [field.strip() for field in line.split(separator)]))
+            line = "\n"
+        marks += line.count('"')
+        rest.append(line)
+    reader = csv.reader(rest, delimiter=separator, skipinitialspace=True, strict=True)
     records, last = [], 0
     try:
         for values in reader:
             row, last = last + 1, reader.line_num
             values = [value.strip() for value in values]
-            if _is_comment(values):
-                if sum(map(bool, values)) >= len(NEEDED):
-                    note = f"{path}: row {row} begins with # and is taken for a comment, though it may hold a label"
-                    warnings.warn(note, SmearWarning, stacklevel=4)
-            elif any(values):
+            if any(values) and not _is_comment(rest[row - 1], separator):
                 records.append((row, last, values))
     except csv.Error as error:
         raise SmearError(
             f"{path}: row {last + 1} cannot be taken apart into fields ({cause_of(error)}); look for an open quotation "
             "mark"
         ) from error
-    return records
+    return records, comments
 
 
-def _is_comment(values: list[str]) -> bool:
-    return bool(values) and values[0].lstrip().startswith("#")
+def _is_comment(line: str, separator: str) -> bool:
+    """Whether *line* begins with #, bare, and lacks the two numbers that each label has."""
+    return line.lstrip().startswith("#") and sum(map(_is_number, line.split(separator)[1:])) < 2
+
+
+def _is_number(text: str) -> bool:
+    return bool(_NUMBER.fullmatch(text.strip(' "\r\n').replace(",", ".")))
 
 
 def _name_of(separator: str) -> str:
@@ -473,7 +501,7 @@ def _name_of(separator: str) -> str:
 def _header_fault(table: TextTable, missing: list[str]) -> str:
     names = [name for name in table.fields.columns if name]
     where = f"{table.path}: row {table.header_row}"
-    if any(_NUMBER.fullmatch(name.replace(",", ".")) for name in names):
+    if any(map(_is_number, names)):
         return f"{where} holds values where the names of the columns belong; put {','.join(NEEDED)} above it"
     if len(names) == 1:
         parts = f"no comma, semicolon or tab parts it into {', '.join(NEEDED)}"

@@ -121,6 +121,7 @@ DOCUMENTED = [
         ],
     ),
     ("a.csv", VIA_CSV, "via", [CELL, (200, 200, 20, "codocyte")]),
+    ("a.csv", f"#{VIA_CSV}", "via", [CELL, (200, 200, 20, "codocyte")]),  # as VIA 1.0 writes it
     ("a.json", VIA_JSON, "via", [(30, 38, NAN, "normal"), (120, 70, 20, "codocyte")]),
     (
         "a.json",

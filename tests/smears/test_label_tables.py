@@ -280,3 +280,28 @@ def test_other_rows_are_done_where_one_is_outside(folder):
     errors = []
     assert [len(s.truth) for s in folder_smears(folder, errors=errors)] == [1, 1]
     assert "row 3 puts a cell at x_px 400" in str(errors[0])
+
+
+@pytest.mark.parametrize("order", [[SMEAR, X, Y, LABEL], [LABEL, Y, SMEAR, X]])
+def test_names_that_begin_with_a_hash_are_no_comments(tmp_path, order):
+    good = pd.DataFrame([("#7 b.png", 3.5, 4.0, "normal"), ("P2.tif", 5.0, 6.0, "#2")], columns=[SMEAR, X, Y, LABEL])
+    text = "# by anna, 2026\n" + good[order].to_csv(index=False) + "# 12 cells, looked at twice, by two, readers\n"
+    for separator in ",;":
+        table, errors, _ = read(tmp_path / "a.csv", text.replace(",", separator), names=["#7 b.png", "P2.tif"])
+        assert errors == []
+        assert table[[SMEAR, X, Y, LABEL]].to_numpy().tolist() == good.to_numpy().tolist()
+    # Of which a spreadsheet has taken the quotation marks, and which may be a row that was commented out.
+    table, errors, _ = read(tmp_path / "a.csv", HEADER + "P2.tif,1,2,a\n#P2.tif,3,4,a\n", names=["#P2.tif", "P2.tif"])
+    assert "row 3 begins with #, and may be a comment or a label; delete it" in errors[0]
+    quoted = HEADER + 'P2.tif,1,2,a\n"#P2.tif",3,4,a\n'
+    table, errors, _ = read(tmp_path / "a.csv", quoted, names=["#P2.tif", "P2.tif"])
+    assert (table[SMEAR].tolist(), errors) == (["P2.tif", "#P2.tif"], [])
+
+
+def test_a_header_may_begin_with_a_hash(tmp_path):
+    for text in ("# smear,x_px,y_px,label\nP2,1,2,a\n", "# of 2026\n#smear;x_px;y_px;label\n\nP2;1;2;a\n# end\n"):
+        table, errors, notes = read(tmp_path / "a.csv", text)
+        assert (table[[SMEAR, X, Y, LABEL]].to_numpy().tolist(), errors, notes) == ([["P2.tif", 1, 2, "a"]], [], [])
+    # A header behind it is the one that counts, and a comment's quotation marks open nothing.
+    table, errors, _ = read(tmp_path / "a.csv", '# image, "x", "y" of it, "class\n# "a","b"c\n' + HEADER + "P2,1,2,a\n")
+    assert (len(table), errors) == (1, [])
