@@ -136,11 +136,13 @@ def _notes_of_smears(command: str) -> Iterator[None]:
     from rbcnb._utils.errors import SmearWarning
 
     with warnings.catch_warnings():
-        show = warnings.showwarning
+        show, shown = warnings.showwarning, set()
 
         def show_note(message: Warning | str, category: type[Warning], *where: Any, **options: Any) -> None:
             if issubclass(category, SmearWarning):
-                print(f"rbcnb {command}: note: {message}", file=sys.stderr)
+                if str(message) not in shown:  # a file may be read several times
+                    print(f"rbcnb {command}: note: {message}", file=sys.stderr)
+                shown.add(str(message))
             else:
                 show(message, category, *where, **options)
 

@@ -1,9 +1,8 @@
-"""Labels as a folder of pictures per class, a CSV and Chula's points, each written here and read here or in `smears`.
+"""Labels as a folder of pictures per class, a CSV and Chula's points, as they are written; the first is read here, too.
 
-Every reader returns, and every writer takes, one row per labelled cell: ``smear``, ``label`` and what the format tells
-of the place: ``cell`` (a folder per class), ``x_px`` and ``y_px`` (points), or any of ``columns.FOUND`` (CSV). Readers
-add ``where``, the file and the place in it. The formats of other programs are read by `rbcnb.smears.annotations` and
-written by `rbcnb.labels.annotation_writers`.
+Every writer takes one row per labelled cell: ``smear``, ``label`` and what the format tells of the place: ``cell`` (a
+folder per class), ``x_px`` and ``y_px`` (points), or any of ``columns.FOUND`` (CSV). Other formats are read by
+`rbcnb.smears.annotations`, and written by `rbcnb.labels.annotation_writers`.
 """
 
 import csv
@@ -21,8 +20,8 @@ from rbcnb._utils.files import atomic_write, inside
 from rbcnb._utils.manifest import changed_files, load_manifest
 from rbcnb._utils.read_files import read_array, read_table, shown
 from rbcnb.columns import CELL, CROP, FOUND, LABEL, SMEAR, X, Y
-from rbcnb.smears.chula import CHULA_TYPES, read_chula_labels
-from rbcnb.smears.images import SmearError, images_in
+from rbcnb.smears.chula import CHULA_TYPES
+from rbcnb.smears.images import SmearError
 from rbcnb.smears.label_tables import WHERE
 
 CROP_TABLE = "labels.csv"  # path,label of the pictures of a folder per class
@@ -116,24 +115,6 @@ def write_chula_points(labels: pd.DataFrame, folder: str | Path) -> None:
         lines = [f"{_plain(row.x_px)} {_plain(row.y_px)} {_NUMBER_OF[row.label]}\n" for row in rows.itertuples()]
         with atomic_write(folder / "Label" / f"{Path(smear).stem}.txt") as part:
             part.write_text("".join(lines), encoding="utf-8")
-
-
-def read_chula_points(folder: str | Path) -> pd.DataFrame:
-    """Reads the label files in *folder* or its folder ``Label``: ``smear``, ``x_px``, ``y_px``, ``label``, ``where``.
-
-    The smear is the image of that name in ``Dataset`` beside ``Label``, else ``<name>.jpg``, as in Chula RBC-12.
-    """
-    folder = Path(folder)
-    inside = folder / "Label" if (folder / "Label").is_dir() else folder
-    images = inside.parent / "Dataset"
-    names = {path.stem: path.name for path in images_in(images)} if images.is_dir() else {}
-    tables = [
-        read_chula_labels(path).assign(**{SMEAR: names.get(path.stem, f"{path.stem}.jpg"), WHERE: str(path)})
-        for path in sorted(inside.glob("*.txt"))
-    ]
-    if not any(map(len, tables)):
-        raise LabelFileError(f"{folder}: no label file with lines `x y type` in it")
-    return pd.concat(tables, ignore_index=True)[[SMEAR, X, Y, LABEL, WHERE]]
 
 
 def pictures_of(labels: pd.DataFrame, folder: Path) -> dict[int, Path | np.ndarray]:

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from rbcnb._utils.errors import SmearWarning
-from rbcnb._utils.read_files import shown
+from rbcnb._utils.read_files import MOST_SHOWN, shown
 from rbcnb._utils.spreadsheet import FORMULA_FAULT, is_formula
 from rbcnb.columns import CELL, FOUND, KIND, LABEL, RADIUS, READER, SESSION, SMEAR, X, Y
 from rbcnb.labels.annotation_writers import WRITERS, write_annotations
@@ -18,14 +18,13 @@ from rbcnb.labels.formats import (
     added_crop,
     pictures_of,
     read_cells,
-    read_chula_points,
     read_class_folder,
     write_chula_points,
     write_class_folder,
     write_labels_csv,
 )
 from rbcnb.labels.labeller.pictures import save_added_crop
-from rbcnb.labels.merge_readings import is_readings, merge_readings
+from rbcnb.labels.merge_readings import merge_readings
 from rbcnb.labels.readings import NAMED, READINGS_CSV, append_readings, load_readings
 from rbcnb.segmentation.segment import finder_spec
 from rbcnb.smears.annotations import (
@@ -34,20 +33,31 @@ from rbcnb.smears.annotations import (
     CSV,
     CVAT,
     FORMATS,
-    UNREAD_LABELS,
+    READINGS,
     Aids,
     annotation_files,
+    files_by_format,
     format_of,
     image_shapes,
     read_annotations,
 )
 from rbcnb.smears.images import SmearError, collect_or_raise, images_in, read_image
-from rbcnb.smears.label_tables import WHERE, LabelError, labels_inside, tidied_labels
+from rbcnb.smears.label_tables import (
+    EXCHANGED,
+    NO_CELL,
+    WHERE,
+    LabelError,
+    labels_inside,
+    labels_left_out,
+    left_out,
+    tidied_labels,
+)
 from rbcnb.smears.segmented import CELLS_CSV, SMEARS_CSV, image_files, is_segmented, smears_table
 
 FOLDER = "folder"  # per class
-LAYOUTS = (FOLDER, CHULA, CSV, *FORMATS)
+LAYOUTS = (FOLDER, CSV, *FORMATS)
 OUT_LAYOUTS = (FOLDER, CHULA, CSV, *WRITERS)
+_SECOND = "of a cell that has another label"
 _FEW = 5  # of fewer labels chance may be the reason that most meet no cell
 
 
@@ -88,7 +98,9 @@ def import_labels(
         SmearError, LogbookError: what cannot be read, with file, row and remedy; also where most labels meet no cell.
     """
     source, table, errors_here = Path(source), readings_file(into), list[SmearError]()
-    if layout is None and is_readings(source):
+    source = source / READINGS_CSV if (source / READINGS_CSV).is_file() else source
+    layout = layout or layout_of(source)
+    if layout == READINGS:
         cells_csv = table.parent / CELLS_CSV
         cells = read_cells(cells_csv) if cells_csv.exists() else None
         summary = merge_readings(source, table, cells, reader=reader, errors=errors)
@@ -99,12 +111,12 @@ def import_labels(
         raise LabelFileError(f"{source}: nobody is named whose labels these are; say --reader NAME")
     if is_formula(reader):
         raise LabelFileError(f"--reader {reader}: {FORMULA_FAULT}")
-    layout, images = layout or layout_of(source), _images(table.parent, smears)
-    if layout in (FOLDER, CHULA):
-        labels = {FOLDER: read_class_folder, CHULA: read_chula_points}[layout](source)
+    images = _images(table.parent, smears)
+    if layout == FOLDER:
+        labels = read_class_folder(source)
     else:
-        aids = Aids(images, pixel_um)
-        labels = read_annotations(source, layout=layout, aids=aids, errors=errors_here)
+        labels = read_annotations(source, layout=layout, aids=Aids(images, pixel_um), errors=errors_here)
+    n_read = len(labels) + labels_left_out(errors_here).total()
     cells_csv, before = table.parent / CELLS_CSV, load_readings(table)
     cells, names, among = None, None, f"images of {smears}"
     if cells_csv.exists():
@@ -123,7 +135,8 @@ def import_labels(
         labels[CELL] = labels.groupby(SMEAR, sort=False).cumcount()
     again = labels.duplicated([SMEAR, CELL])
     for row in labels[again].itertuples():
-        errors_here.append(LabelError(f"{row.where} names cell {row.cell} of {row.smear} again; keep one of them"))
+        message = f"{row.where} names cell {row.cell} of {row.smear} again; keep one of them"
+        errors_here.append(LabelError(message, reason=_SECOND))
     labels = labels[~again]
     for error in errors_here:
         collect_or_raise(error, errors)
@@ -136,14 +149,12 @@ def import_labels(
     n_labels = len(labels)
     del labels, cells, before  # of a million labels, much memory
     append_readings(table, new.assign(**{READER: reader, KIND: NAMED, SESSION: f"import {source.name}"}))
-    n_lost = sum(getattr(error, "n_labels", 1) for error in errors_here)
-    summary = (
-        f"{len(new)} readings by {reader} added to {table}, from {n_labels + n_lost} labels in {source} ({layout})"
-    )
-    same = n_labels - len(new)
+    n_lost = labels_left_out(errors_here).total()
+    summary = f"{len(new)} readings by {reader} added to {table}, from {n_read} labels in {source} ({layout})"
+    same, twice = n_labels - len(new), n_read - n_labels - n_lost
     summary += f"; {same} were {reader}'s word already" if same else ""
-    summary += f"; {n_lost} left out" if n_lost else ""
-    return summary + ("" if n_labels else ": no label meets a cell")
+    summary += f"; {twice} stand there twice" if twice else ""
+    return summary + left_out(errors_here)
 
 
 def export_labels(
@@ -216,18 +227,23 @@ def layout_of(source: Path) -> str:
         raise LabelFileError(f"{source}: no such file or folder; check the path")
     if (source / "Label").is_dir():
         return CHULA
-    found = {layout for path in annotation_files(source) if (layout := format_of(path))}
-    if len(found) > 1:
-        raise LabelFileError(f"{source}: holds labels as {', '.join(sorted(found))}; name one with --as, or one file")
-    if found:
-        return found.pop()
+    if source.is_file() and (layout := format_of(source)) is not None:
+        return layout
     if source.is_file() and source.suffix.lower() in (".csv", ".tsv", ".txt", ".xls"):
         return CSV  # and reading it says what it lacks
-    if source.is_dir():
-        unread = [path for path in sorted(source.iterdir()) if path.suffix.lower() in UNREAD_LABELS]
-        return format_of(unread[0]) if unread else FOLDER
+    found, others = files_by_format(annotation_files(source))
+    if len(found) > 1:
+        names = ", ".join(f"{layout} ({files[0].name})" for layout, files in sorted(found.items()))
+        raise LabelFileError(f"{source}: holds labels as {names}; name one with --as, or one file")
+    if found:
+        return found.popitem()[0]
+    if faults := [fault for fault in others.values() if fault is not None]:
+        raise faults[0]
+    if source.is_dir() and (not others or any(path.is_dir() for path in source.iterdir())):
+        return FOLDER
+    names = f" ({', '.join(path.name for path in others)[:MOST_SHOWN]})" if source.is_dir() else ""
     raise LabelFileError(
-        f"{source}: holds no labels in a form that is known; see docs/labels.md for those that are read"
+        f"{source}: holds no labels in a form that is known{names}; see docs/labels.md for those that are read"
     )
 
 
@@ -278,23 +294,11 @@ def _on_cells(
         lost = circles[X].isna()
         remedy = f"is not in {cells_csv}; import into the folder that the pictures came from"
         for row in labels[lost].itertuples():
-            errors.append(LabelError(f"{row.where} names cell {row.cell} of {row.smear}, which {remedy}"))
+            message = f"{row.where} names cell {row.cell} of {row.smear}, which {remedy}"
+            errors.append(LabelError(message, reason=NO_CELL))
         return labels.assign(**circles)[~lost]
+    labels = _plausible(labels, cells, source, cells_csv, errors)
     cell, of = matched(cells, labels)
-    # Where most labels meet a cell no more could with x and y exchanged.
-    most = max(len(labels) / 2, len(of) + max(2, len(labels) / 5))
-    exchanged = matched(cells, labels.rename(columns={X: Y, Y: X}))[0] if len(labels) >= most else ()
-    met = f"{source}: {len(of)} of {len(labels)} labels meet a cell of {cells_csv}"
-    if len(exchanged) >= most:
-        raise LabelFileError(
-            f"{met}, so that most meet no cell or a wrong one, and {len(exchanged)} would if x and y were exchanged; "
-            "exchange the columns"
-        )
-    if len(labels) >= _FEW and len(of) < len(labels) / 2:
-        raise LabelFileError(
-            f"{met}: most labels meet no cell, and some do by chance, so that nothing is imported; see that places are "
-            "pixels of these images, or import into a folder without cells.csv, where each label is a cell of its own"
-        )
     found = cells.loc[cell, [*FOUND]].assign(**{name: labels.loc[of, name].to_numpy() for name in (LABEL, WHERE)})
     reach = MATCH_RADII * cells.groupby(SMEAR)[RADIUS].median()
     lost = labels.drop(index=of)
@@ -305,10 +309,62 @@ def _on_cells(
         distance = np.hypot(x - row.x_px, y - row.y_px)
         where = f"{row.where} puts {shown(row.label)} at {X} {row.x_px:g}, {Y} {row.y_px:g} of {row.smear}"
         if distance.min(initial=np.inf) <= reach.get(row.smear, 0.0):
-            errors.append(LabelError(f"{where}, and another label is nearer to the cell there; keep one of them"))
+            message = f"{where}, and another label is nearer to the cell there; keep one of them"
+            errors.append(LabelError(message, reason=_SECOND))
         else:
-            errors.append(LabelError(f"{where}, and no found cell is near; correct the place, or drop the label"))
+            message = f"{where}, and no found cell is near; correct the place, or drop the label"
+            errors.append(LabelError(message, reason=NO_CELL))
     return found.sort_index().reset_index(drop=True)
+
+
+def _plausible(
+    labels: pd.DataFrame, cells: pd.DataFrame, source: Path, cells_csv: Path, errors: list[SmearError]
+) -> pd.DataFrame:
+    """*labels* but for smears whose places are not those of their cells, which go to *errors*.
+
+    What is left is judged once more as a whole, as a few labels say little; nothing left is an error.
+    """
+    if labels.empty:
+        return labels
+    faults = _implausible(labels, cells, labels[SMEAR], source, cells_csv)
+    left = labels[~labels[SMEAR].isin(list(faults))]
+    judged = labels if left.empty else left
+    rest = _implausible(judged, cells, pd.Series("", index=judged.index), source, cells_csv)
+    if rest or left.empty:
+        raise [*rest.values(), *faults.values()][0]
+    errors += faults.values()
+    return left
+
+
+def _implausible(
+    labels: pd.DataFrame, cells: pd.DataFrame, group: pd.Series, source: Path, cells_csv: Path
+) -> dict[str, LabelError]:
+    """Smear ("": all) -> why not, for those of which most labels meet no cell, or would with x and y exchanged."""
+    faults = {}
+    counts = pd.DataFrame({"n": group.value_counts()})
+    counts["met"] = group[matched(cells, labels)[1]].value_counts().reindex(counts.index, fill_value=0)
+    # Where most labels meet a cell no more could with x and y exchanged.
+    counts["most"] = np.maximum(counts["n"] / 2, counts["met"] + np.maximum(2, counts["n"] / 5))
+    doubtful = labels[group.map(counts["n"] >= counts["most"]).astype(bool)]
+    others = group[matched(cells, doubtful.rename(columns={X: Y, Y: X}))[1]].value_counts()
+    counts["exchanged"] = others.reindex(counts.index, fill_value=0)
+    for row in counts.itertuples():
+        of = row.Index and f" of {row.Index}"
+        met = f"{source}: {row.met} of {row.n} labels{of} meet a cell of {cells_csv}"
+        if row.exchanged >= row.most:
+            message = (
+                f"{met}, so that most meet no cell or a wrong one, and {row.exchanged} would if x and y were "
+                "exchanged; exchange the columns"
+            )
+            faults[row.Index] = LabelError(message, row.n, EXCHANGED)
+        elif row.n >= _FEW and row.met < row.n / 2:
+            message = (
+                f"{met}: most labels meet no cell, and some do by chance, so that none of them is taken; see that "
+                "places are pixels of these images and that most cells were found, or import into a folder without "
+                "cells.csv, where each label is a cell of its own"
+            )
+            faults[row.Index] = LabelError(message, row.n, NO_CELL)
+    return faults
 
 
 def _circles(labels: pd.DataFrame, cells: pd.DataFrame) -> pd.DataFrame:

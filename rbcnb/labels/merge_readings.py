@@ -4,27 +4,28 @@ from pathlib import Path
 
 import pandas as pd
 
-from rbcnb._utils.read_files import require_file, shown
+from rbcnb._utils.read_files import shown
 from rbcnb._utils.spreadsheet import FORMULA_FAULT, is_formula
 from rbcnb.columns import CELL, FOUND, KIND, LABEL, RADIUS, READER, SESSION, SMEAR, TIME, X, Y
 from rbcnb.labels.assign import matched
 from rbcnb.labels.consensus import added_cells
-from rbcnb.labels.logbook import COLUMNS
-from rbcnb.labels.readings import append_readings, load_readings
+from rbcnb.labels.logbook import COLUMNS, LogbookError
+from rbcnb.labels.readings import TIME_FORMAT, append_readings, load_readings, readings_of
 from rbcnb.smears.images import SmearError, collect_or_raise
-from rbcnb.smears.label_tables import LabelError
+from rbcnb.smears.label_tables import (
+    NO_CELL,
+    UNKNOWN_SMEAR,
+    LabelError,
+    columns_of,
+    labels_left_out,
+    left_out,
+    read_numbers,
+    read_text_table,
+    report_faults,
+)
 from rbcnb.smears.smear_names import match_names
 
 _ROW = [SMEAR, CELL, READER, KIND, LABEL, TIME]  # two such rows that are equal are one reading
-
-
-def is_readings(path: str | Path) -> bool:
-    """Whether *path* is a table of readings, such as the labelling page writes."""
-    path = Path(path)
-    if not path.is_file():
-        return False
-    with require_file(path, remedy="check the path", error=LabelError).open("rb") as file:
-        return file.readline(1000).decode("utf-8-sig", errors="replace").strip() == ",".join(COLUMNS)
 
 
 def merge_readings(
@@ -51,11 +52,11 @@ def merge_readings(
         LogbookError: a table of readings that cannot be read, with file and row.
         SmearError: a smear or cell that is not there.
     """
-    theirs, ours = load_readings(source), load_readings(table)
-    n_read = len(theirs)
+    unused: list[SmearError] = []
+    theirs, ours = _saved_readings(source, unused), load_readings(table)
+    n_read = len(theirs) + labels_left_out(unused).total()
     if reader is not None:
         theirs = theirs[theirs[READER] == reader].reset_index(drop=True)
-    unused: list[SmearError] = []
     for name in (SMEAR, LABEL, READER, SESSION):
         formulas = theirs[name].map(lambda text: isinstance(text, str) and is_formula(text)).astype(bool)
         for row in theirs[formulas].itertuples():
@@ -71,9 +72,23 @@ def merge_readings(
     append_readings(table, new[[name for name in COLUMNS if name != "revision"]])
     readers = ", ".join(new[READER].unique()) or "nobody"
     summary = f"{len(new)} readings by {readers} added to {table}, from {n_read} in {source}"
-    there, lost = len(theirs) - len(new), sum(error.n_labels for error in unused)
-    summary += f"; {there} were there already" if there else ""
-    return summary + (f"; {lost} left out" if lost else "")
+    there = len(theirs) - len(new)
+    return summary + (f"; {there} were there already" if there else "") + left_out(unused)
+
+
+def _saved_readings(source: str | Path, errors: list[SmearError]) -> pd.DataFrame:
+    """The readings in *source*, also as spreadsheets save them; rows that do not fit the header go to *errors*."""
+    table = read_text_table(source)
+    texts = columns_of(table, {name: (name,) for name in COLUMNS})
+    if missing := [name for name in COLUMNS if name not in texts]:
+        raise LogbookError(f"{source}: row {table.header_row} lacks {', '.join(missing)}; save it with all its columns")
+    report_faults(table.faults.values(), errors, source)
+    numbers, _ = read_numbers(texts[[X, Y, RADIUS]], table.separator)
+    for name, values in numbers.items():
+        texts[name] = values.map(repr).where(values.notna(), texts[name])
+    times = pd.to_datetime(texts[TIME], format="ISO8601", errors="coerce", utc=True)
+    texts[TIME] = times.dt.strftime(TIME_FORMAT).where(times.notna(), texts[TIME])
+    return readings_of(texts, source)
 
 
 def _rows(readings: pd.DataFrame) -> pd.MultiIndex:
@@ -84,7 +99,8 @@ def _on_smears(theirs: pd.DataFrame, known: pd.DataFrame, source: str | Path, er
     """*theirs* under the names that their smears have here; those of none go to *errors*."""
     names, wrong = match_names(theirs[SMEAR].unique(), known[SMEAR].unique(), among="smears of the folder")
     for name, message in wrong.items():
-        errors.append(LabelError(f"{source}: the smear {shown(name)} {message}", int((theirs[SMEAR] == name).sum())))
+        n_readings = int((theirs[SMEAR] == name).sum())
+        errors.append(LabelError(f"{source}: the smear {shown(name)} {message}", n_readings, UNKNOWN_SMEAR))
     there = theirs[theirs[SMEAR].isin(names)]
     return there.assign(**{SMEAR: there[SMEAR].map(names)}).reset_index(drop=True)
 
@@ -106,5 +122,6 @@ def _on_cells(theirs: pd.DataFrame, known: pd.DataFrame, source: str | Path, err
     numbers[same] = theirs.loc[same, CELL]
     for lost in theirs[pd.isna(numbers)].itertuples():
         remedy = "it has no place, and there is no cell of that number here; import from the folder it was read in"
-        errors.append(LabelError(f"{source}: {lost.reader}'s reading of cell {lost.cell} of {lost.smear}: {remedy}"))
+        message = f"{source}: {lost.reader}'s reading of cell {lost.cell} of {lost.smear}: {remedy}"
+        errors.append(LabelError(message, reason=NO_CELL))
     return theirs.assign(**{CELL: numbers}).dropna(subset=[CELL]).astype({CELL: int}).reset_index(drop=True)

@@ -43,7 +43,7 @@ NAMED, STRUCK, SKIPPED, UNDONE = "label", "strike", "skip", "undo"
 KINDS = (NAMED, UNSURE, STRUCK, SKIPPED, UNDONE)
 _NUMBERS = (X, Y, RADIUS)
 _TEXTS = (SMEAR, LABEL, KIND, READER, SESSION, COMMENT)
-_TIME_FORMAT = "%Y-%m-%dT%H:%M:%S.%fZ"
+TIME_FORMAT = "%Y-%m-%dT%H:%M:%S.%fZ"
 
 
 class ReadingError(LogbookError):
@@ -98,7 +98,11 @@ def load_readings(path: str | Path) -> pd.DataFrame:
 
     Raises LogbookError for any other row that is no reading, with file, row and mend.
     """
-    texts = read_rows(path)
+    return readings_of(read_rows(path), path)
+
+
+def readings_of(texts: pd.DataFrame, path: str | Path) -> pd.DataFrame:
+    """*texts* [rows, COLUMNS], whose index is the row in the file at *path*, as `load_readings` gives them."""
     table = texts.reset_index(drop=True)
 
     def refuse(bad: pd.Series, name: str, mend: str) -> None:
@@ -115,7 +119,7 @@ def load_readings(path: str | Path) -> pd.DataFrame:
         values = pd.to_numeric(table[name], errors="coerce").astype(float)
         refuse(~np.isfinite(values) & (table[name] != ""), name, "give a number of pixels, or nothing")
         table[name] = values
-    times = pd.to_datetime(table[TIME], format=_TIME_FORMAT, errors="coerce", utc=True)
+    times = pd.to_datetime(table[TIME], format=TIME_FORMAT, errors="coerce", utc=True)
     refuse(times.isna(), TIME, "give a time such as 2026-01-31T12:00:00.000000Z")
     table[TIME] = times.astype("datetime64[us, UTC]")
     refuse(~given[KIND].isin(KINDS), KIND, f"give one of {', '.join(KINDS)}")
@@ -185,7 +189,7 @@ def _usual_text(name: str, value: object, now: datetime) -> str | None:
 
 
 def _time_text(time: datetime) -> str:
-    return (time if time.tzinfo else time.replace(tzinfo=UTC)).astimezone(UTC).strftime(_TIME_FORMAT)
+    return (time if time.tzinfo else time.replace(tzinfo=UTC)).astimezone(UTC).strftime(TIME_FORMAT)
 
 
 def _row(reading: Reading, where: str, now: datetime) -> list[str]:

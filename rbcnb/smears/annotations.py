@@ -13,9 +13,12 @@ mark that was not used, with its place in the file: so small readers stand here.
 import json
 import re
 import warnings
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from glob import escape
 from itertools import chain
+from numbers import Real
 from pathlib import Path
 from typing import Any, NamedTuple
 from xml.etree import ElementTree
@@ -27,15 +30,22 @@ import pandas as pd
 from rbcnb._utils.errors import SmearError, SmearWarning
 from rbcnb._utils.read_files import cause_of, parse_yaml, read_bytes, shown
 from rbcnb.columns import LABEL, RADIUS, SMEAR, X, Y
-from rbcnb.smears.images import images_in, read_image
+from rbcnb.smears.chula import chula_label
+from rbcnb.smears.decode import IMAGE_SUFFIXES
+from rbcnb.smears.images import collect_or_raise, images_in, read_image
 from rbcnb.smears.label_tables import (
     NEEDED,
+    OUTSIDE,
+    SHAPE,
     SYNONYMS,
     WHERE,
     LabelError,
     TextTable,
     columns_of,
     decoded_text,
+    is_number,
+    is_readings,
+    labels_inside,
     labels_of_table,
     plain_name,
     read_numbers,
@@ -47,9 +57,15 @@ from rbcnb.smears.smear_names import match_names
 COCO, VOC, YOLO, LABELME, CVAT = "coco", "voc", "yolo", "labelme", "cvat"
 VIA, QUPATH, GEOJSON, IMAGEJ, BOXES = "via", "qupath", "geojson", "imagej", "boxes"
 CSV, CHULA = "csv", "chula"
+_LABELBOX = "Labelbox"
+READINGS = "readings"  # our own table of them, which `rbcnb.labels.merge_readings` reads
+_PER_IMAGE = (VOC, YOLO, LABELME, GEOJSON)  # a file for each image, named as it
 SUFFIXES = (".json", ".geojson", ".xml", ".txt", ".csv", ".tsv", ".xls")  # of files that may hold marks
+_LARGEST_SHARE = 1.5  # of an image that a place in it may be: tools let boxes stand over its border
+_MOST_NAMES = 5  # of files that are named in a note
 _CLASS_FILES = ("classes.txt", "obj.names", "labels.txt")
 _AS_COCO = "export it as COCO there"
+_AS_COCO_OR_BOXES = "convert it to COCO, or to a table image,label,xmin,ymin,xmax,ymax"
 UNREAD_LABELS = {  # endings of files that are not read -> whose they are and what to do
     ".xlsx": ("an Excel workbook", "save it as CSV in UTF-8"),
     ".ods": ("a workbook of LibreOffice", "save it as CSV in UTF-8"),
@@ -60,6 +76,8 @@ UNREAD_LABELS = {  # endings of files that are not read -> whose they are and wh
     ".dcm": ("DICOM", "export the labels as COCO from the program that wrote it"),
     ".ndpa": ("NDP.view's annotations", "open them in QuPath and export GeoJSON"),
     ".tfrecord": ("TensorFlow's records", "export COCO or Pascal VOC in their place"),
+    ".ndjson": ("Labelbox, or of another program that writes lines of JSON", _AS_COCO_OR_BOXES),
+    ".jsonl": ("a program that writes lines of JSON", _AS_COCO_OR_BOXES),
     ".parquet": ("a Parquet table", "save it as CSV in UTF-8"),
 }
 _UNREAD_XML = {
@@ -67,6 +85,11 @@ _UNREAD_XML = {
     "ASAP_Annotations": ("ASAP", "open it in QuPath and export GeoJSON"),
     "CellCounter_Marker_File": ("ImageJ's Cell Counter", "press Measure there and save the results as CSV"),
 }
+_UNREAD_LINES = {
+    "KITTI": "write its columns 1 and 5 to 8 as a table image,label,xmin,ymin,xmax,ymax",
+    "DOTA": "write the middle of its four corners as a table smear,x_px,y_px,label",
+}
+_NO_LABELS = re.compile(r"(readme|licen[cs]e|notice|classes|labels|labelmap|obj)\b.*\.txt", re.IGNORECASE)
 _YOLO_LINE = re.compile(r"\s*\d+(\s+[+-]?\d*\.?\d+(e[+-]?\d+)?){4,}\s*", re.IGNORECASE)
 _CHULA_LINE = re.compile(r"\s*\d+(\.\d+)?\s+\d+(\.\d+)?\s+\d+\s*")
 _QUPATH = {
@@ -76,10 +99,10 @@ _QUPATH = {
     Y: ("centroid_y_px", "centroid_y_μm", "centroid_y_um", "centroid_y_mm", "centroid_y"),
 }
 _SIDES = {
-    "left": ("xmin", "x_min", "x1", "left", "xtl"),
-    "top": ("ymin", "y_min", "y1", "top", "ytl"),
-    "right": ("xmax", "x_max", "x2", "right", "xbr"),
-    "bottom": ("ymax", "y_max", "y2", "bottom", "ybr"),
+    "xmin": ("xmin", "x_min", "x1", "left", "xtl"),
+    "ymin": ("ymin", "y_min", "y1", "top", "ytl"),
+    "xmax": ("xmax", "x_max", "x2", "right", "xbr"),
+    "ymax": ("ymax", "y_max", "y2", "bottom", "ybr"),
 }
 _BOXES = {SMEAR: SYNONYMS[SMEAR], LABEL: SYNONYMS[LABEL], **_SIDES}
 _IMAGEJ = {
@@ -147,52 +170,113 @@ def read_annotations(
     Raises:
         SmearError: a file is of another format or cannot be read.
     """
+    source = Path(source)
+    if layout == CHULA and (source / "Label").is_dir():
+        source = source / "Label"
     files = annotation_files(source)
-    if Path(source).is_dir():
-        files = [path for path in files if format_of(path) == layout]
-    table = read_files(files, layout=layout, aids=aids, errors=errors)
+    if source.is_dir():
+        found, others = files_by_format(files)
+        files = found.pop(layout, [])
+        endings, unread = {path.suffix.lower() for path in files}, [*chain(*found.values())]
+        for path, fault in others.items():
+            if fault is not None:
+                collect_or_raise(fault, errors)
+            elif not _holds_no_labels(path):  # of such an ending it is damaged, and reading it says how
+                (files if path.suffix.lower() in endings else unread).append(path)
+        if unread:
+            note = f"{source}: not read, as they hold no labels as {layout}: {_names(unread)}"
+            warnings.warn(note, SmearWarning, stacklevel=2)
+    table = read_files(sorted(files), layout=layout, aids=aids, errors=errors)
     if table.empty and not errors:
         raise AnnotationError(f"{source}: there is no label in it, read as {layout}; name its format with --as")
     return table
 
 
 def read_files(
-    paths: Iterable[Path], *, layout: str, aids: Aids | None = None, errors: list[SmearError] | None = None
+    paths: Sequence[Path], *, layout: str, aids: Aids | None = None, errors: list[SmearError] | None = None
 ) -> pd.DataFrame:
-    """Reads the marks in files of one format; see `read_annotations`."""
-    tables = [pd.DataFrame(columns=[SMEAR, X, Y, RADIUS, LABEL, WHERE])]
+    """Reads the marks in files of one format; see `read_annotations`. Raises where none of several can be read."""
+    tables, faults = [pd.DataFrame(columns=[SMEAR, X, Y, RADIUS, LABEL, WHERE])], []
     for path in paths:
-        if layout == CSV:
-            tables.append(labels_of_table(read_text_table(path), errors=errors))
-            continue
         try:
-            tables.append(_usable_marks(path, FORMATS[layout](path, aids or Aids()), errors))
-        except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
-            if isinstance(error, SmearError):
-                raise
-            cause = f"it has no {error}" if isinstance(error, KeyError) else cause_of(error)
-            raise AnnotationError(f"{path}: cannot be read as {layout} ({cause}); export it again") from error
+            tables.append(_read_file(path, layout, aids or Aids(), errors))
+        except SmearError as error:
+            faults.append(error)
+    if faults and (errors is None or len(faults) == len(paths)):
+        raise faults[0]
+    report_faults(faults, errors, paths[0].parent if paths else "")
     return pd.concat([table for table in tables if len(table)] or tables, ignore_index=True)
+
+
+def _read_file(path: Path, layout: str, aids: Aids, errors: list[SmearError] | None) -> pd.DataFrame:
+    if layout == CSV:
+        return labels_of_table(read_text_table(path), errors=errors)
+    try:
+        return _usable_marks(path, FORMATS[layout](path, aids), aids, errors)
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
+        if isinstance(error, SmearError):
+            raise
+        cause = f"it has no {error}" if isinstance(error, KeyError) else cause_of(error)
+        remedy = "export it again, or take it out of the folder"
+        raise AnnotationError(f"{path}: cannot be read as {layout} ({cause}); {remedy}") from error
 
 
 def annotations_beside(folder: Path) -> dict[str, list[Path]]:
     """Format -> files of other programs that lie among the images of *folder*; folders within are not looked into.
 
-    A file of a program that is known and not read is a warning. Of tables only those count that are nobody else's.
+    A file that is named as an image is one of its format's though it be damaged: reading it says how. What else may
+    have held labels and is not read is a warning. Of tables only those count that are nobody else's.
     """
-    found: dict[str, list[Path]] = {}
-    for path in sorted(folder.glob("[!.]*")):
-        if not path.is_file() or path.suffix.lower() not in SUFFIXES:
-            continue
+    stems = {image.stem for image in images_in(folder)}
+    paths = [path for path in sorted(folder.glob("[!.]*")) if path.is_file() and path.suffix.lower() in SUFFIXES]
+    all_found, others = files_by_format(paths)
+    found = {layout: files for layout, files in all_found.items() if layout in {*FORMATS} - {IMAGEJ, CHULA}}
+    unread = []
+    for path, fault in others.items():
+        ending, named = path.suffix.lower(), path.stem in stems and not _holds_no_labels(path)
+        near = [layout for layout in found if layout in _PER_IMAGE and found[layout][0].suffix.lower() == ending]
+        if named and near:
+            found[near[0]] = sorted([*found[near[0]], path])
+        elif named or ending in (".json", ".geojson", ".xml"):
+            if fault is not None:
+                warnings.warn(str(fault), SmearWarning, stacklevel=2)
+            else:
+                unread.append(path)
+    if unread:
+        note = f"{folder}: not read, as they hold no labels in a form that is known: {_names(unread)}"
+        warnings.warn(note, SmearWarning, stacklevel=2)
+    return found
+
+
+def files_by_format(paths: Iterable[Path]) -> tuple[dict[str, list[Path]], dict[Path, SmearError | None]]:
+    """Format -> files, as `format_of` tells; and the others, with why they cannot be read if that is known."""
+    found, others = {}, {}
+    for path in paths:
         try:
             layout = format_of(path)
         except SmearError as error:
-            if path.suffix.lower() in (".json", ".geojson", ".xml"):
-                warnings.warn(str(error), SmearWarning, stacklevel=2)
+            others[path] = error
             continue
-        if layout in FORMATS and layout != IMAGEJ:
+        if layout is None:
+            others[path] = None
+        else:
             found.setdefault(layout, []).append(path)
-    return found
+    return found, others
+
+
+def _holds_no_labels(path: Path) -> bool:
+    """Whether a text is known to lie among labels and hold none: empty, a list of classes or images, a readme."""
+    if path.suffix.lower() != ".txt":
+        return False
+    lines = decoded_text(path).split("\n")
+    return bool(_NO_LABELS.fullmatch(path.name)) or all(
+        not line.strip() or Path(line.strip()).suffix.lower() in IMAGE_SUFFIXES for line in lines
+    )
+
+
+def _names(paths: Sequence[Path]) -> str:
+    names = ", ".join(sorted(path.name for path in paths)[:_MOST_NAMES])
+    return names + f" and {len(paths) - _MOST_NAMES} more" * (len(paths) > _MOST_NAMES)
 
 
 def annotation_files(source: str | Path) -> list[Path]:
@@ -200,7 +284,8 @@ def annotation_files(source: str | Path) -> list[Path]:
     source = Path(source)
     if source.is_file():
         return [source]
-    return sorted(path for path in source.rglob("[!.]*") if path.suffix.lower() in SUFFIXES and path.is_file())
+    endings = {*SUFFIXES, *UNREAD_LABELS}
+    return sorted(path for path in source.rglob("[!.]*") if path.suffix.lower() in endings and path.is_file())
 
 
 def format_of(path: Path) -> str | None:
@@ -216,15 +301,41 @@ def format_of(path: Path) -> str | None:
     if path.suffix.lower() in (".json", ".geojson"):
         return _json_format(path, _parsed_json(path))
     if path.suffix.lower() == ".txt":
-        lines = [line for line in decoded_text(path).splitlines() if line.strip()]
-        for layout, line in ((YOLO, _YOLO_LINE), (CHULA, _CHULA_LINE)):
-            if lines and all(map(line.fullmatch, lines)):
-                return layout
-        try:
-            return _table_format(read_text_table(path))
-        except SmearError:  # any text
-            return None
+        return _text_format(path)
     return _table_format(read_text_table(path))
+
+
+def _text_format(path: Path) -> str | None:
+    """The format of a text: a table's, or that of most of its lines."""
+    lines = [line for line in decoded_text(path).splitlines() if line.strip()]
+    for layout, line in ((YOLO, _YOLO_LINE), (CHULA, _CHULA_LINE)):
+        if lines and all(map(line.fullmatch, lines)):
+            return layout
+    try:
+        if (layout := _table_format(read_text_table(path))) is not None:
+            return layout
+    except AnnotationError:  # of a program that is known
+        raise
+    except SmearError:  # any text
+        pass
+    ((layout, n_lines),) = Counter(map(_line_format, lines)).most_common(1) or [(None, 0)]
+    if layout in _UNREAD_LINES and 2 * n_lines >= len(lines):
+        raise _unread(path, layout, _UNREAD_LINES[layout])
+    return layout if 2 * n_lines >= len(lines) else None
+
+
+def _line_format(line: str) -> str | None:
+    """The format that one line may be of, though some of its numbers be damaged."""
+    fields = line.split()
+    is_word = [not any(map(str.isdecimal, field)) for field in fields]
+    if len(fields) in (15, 16) and is_word[0] and sum(is_word) == 1:
+        return "KITTI"
+    if len(fields) in (9, 10) and is_word[8] and sum(is_word) == 1:
+        return "DOTA"
+    n_words = is_word.index(False) if False in is_word else len(fields)  # of the class, where it is named
+    if len(fields) - n_words >= 4 + (n_words == 0) and sum(is_word[n_words:]) <= 1:
+        return YOLO
+    return CHULA if len(fields) == 3 and sum(is_word) <= 1 and not is_word[2] else None
 
 
 def image_shapes(images: Mapping[str, Path], names: Iterable[str]) -> dict[str, tuple[int, int]]:
@@ -259,22 +370,25 @@ def _json_format(path: Path, document: Any) -> str | None:
     }
     unread = {
         "Supervisely": "objects" in keys and "size" in keys,
-        "Labelbox": bool(keys & {"data_row", "Labeled Data", "DataRow ID"}),
+        _LABELBOX: bool(keys & {"data_row", "Labeled Data", "DataRow ID"}),
         "Label Studio": "annotations" in keys and bool(keys & {"data", "file_upload"}),
         "CreateML": "annotations" in keys and "image" in keys,
+        "VIA 3": {"project", "metadata", "view"} <= keys,
     }
     for program, fits in unread.items():
         if fits:
-            raise _unread(path, program, _AS_COCO)
+            raise _unread(path, program, _AS_COCO_OR_BOXES if program == _LABELBOX else _AS_COCO)
     return next((layout for layout, fits in layouts.items() if fits), None)
 
 
 def _table_format(table: TextTable) -> str | None:
     names = [plain_name(name) for name in table.fields.columns]
+    if is_readings(table):
+        return READINGS
     if "region_shape_attributes" in names:
         return VIA
     if "spatial_coordinates" in names:
-        raise _unread(table.path, "VIA 3", "export VIA 2's CSV or COCO")
+        raise _unread(table.path, "VIA 3", _AS_COCO)
     if any(name.startswith("centroid_x") for name in names):
         return QUPATH
     if all(set(names) & {*synonyms} for synonyms in _BOXES.values()):
@@ -297,6 +411,8 @@ def _read_coco(path: Path, _aids: Aids) -> Marks:
         outline = item.get("segmentation")
         if width > 0 or height > 0:
             place = _box(x, y, x + width, y + height)
+        elif isinstance(outline, dict):
+            raise ValueError("it is a mask in RLE without its bbox; add that with pycocotools.mask.toBbox")
         elif item.get("keypoints"):
             place = (*_seen_keypoints(item["keypoints"]), np.nan)
         else:
@@ -307,14 +423,20 @@ def _read_coco(path: Path, _aids: Aids) -> Marks:
 
 
 def _read_voc(path: Path, _aids: Aids) -> Marks:
+    """Pascal VOC, and the outlines that LabelMe's first version, on the web, wrote in much the same way."""
     root = _parsed_xml(path)
-    shape = tuple(_number(root.findtext(f"size/{side}") or 0) for side in ("height", "width"))
+    sizes = ("size/height", "imagesize/nrows"), ("size/width", "imagesize/ncols")
+    shape = tuple(_number(root.findtext(new) or root.findtext(old) or 0) for new, old in sizes)
 
     def marks(item: ElementTree.Element) -> Iterator[tuple]:
-        sides = [_number(item.findtext(f"bndbox/{side}")) for side in ("xmin", "ymin", "xmax", "ymax")]
-        yield root.findtext("filename") or path.stem, item.findtext("name"), _box(*sides), shape
+        if item.findtext("deleted") == "1":
+            return
+        corners = [[_number(point.findtext(side)) for side in "xy"] for point in item.iter("pt")]
+        sides = [f"bndbox/{side}" for side in ("xmin", "ymin", "xmax", "ymax")]
+        place = _outline(np.array(corners)) if corners else _box(*(_number(item.findtext(side)) for side in sides))
+        yield (root.findtext("filename") or path.stem).strip(), item.findtext("name"), place, shape
 
-    return Marks("object", root.findall("object"), marks)
+    return Marks("object", _elements(root, "object"), marks)
 
 
 def _read_labelme(path: Path, _aids: Aids) -> Marks:
@@ -336,7 +458,7 @@ def _read_labelme(path: Path, _aids: Aids) -> Marks:
 
 
 def _read_cvat(path: Path, _aids: Aids) -> Marks:
-    images = _parsed_xml(path).findall("image")
+    images = _elements(_parsed_xml(path), "image")
 
     def marks(item: tuple[ElementTree.Element, ElementTree.Element]) -> Iterator[tuple]:
         image, mark = item
@@ -361,34 +483,60 @@ def _read_cvat(path: Path, _aids: Aids) -> Marks:
 
 
 def _read_yolo(path: Path, aids: Aids) -> Marks:
-    classes, keypoints = _yolo_classes(path)
+    lines = {row: line for row, line in enumerate(decoded_text(path).splitlines(), 1) if line.strip()}
+    numbered = any(line.split()[0].isdecimal() for line in lines.values())
+    classes, keypoints = _yolo_classes(path, needed=numbered)
     folder = path.parent
     beside = [Path(*("images" if part == "labels" else part for part in folder.parts)), folder.parent / "images"]
     near = ({image.name: image for image in images_in(place)} for place in (folder, *beside) if place.is_dir())
     found = ((images, match_names([path.stem], images)[0]) for images in chain([aids.images], near))
     image = next((images[matched[path.stem]] for images, matched in found if matched), None)
     if image is None:
-        raise AnnotationError(
+        raise LabelError(
             f"{path}: YOLO gives places as shares of the image, and no image {path.stem} is beside it or in images; "
-            "name the folder of the images with --smears"
+            "name the folder of the images with --smears",
+            len(lines),
+            "of an image that is not at hand",
         )
     shape = read_image(image).shape[:2]
-    lines = [line for line in decoded_text(path).splitlines() if line.strip()]
 
     def marks(line: str) -> Iterator[tuple]:
-        number, *shares = line.split()
-        shares = np.array([_number(share) for share in shares[: 4 if keypoints else None]])
+        fields = line.split()
+        n_words = 1 if numbered else next((at for at, text in enumerate(fields) if is_number(text)), 1)
+        name = " ".join(fields[:n_words])
+        shares = np.array([_number(share) for share in fields[n_words : n_words + 4 if keypoints else None]])
+        if numbered:
+            name = classes[int(name)]
+        elif classes and name not in classes.values():
+            raise ValueError(f"the class {shown(name)} is not among those that are named near it")
+        if len(shares) < 4:
+            raise ValueError("a class and four numbers belong in a line")
+        if (np.abs(shares[:4]) > _LARGEST_SHARE).any():
+            raise ValueError(f"YOLO's places are shares of the image, 0 to 1, and not {shares[:4].max():g}")
         if len(shares) > 5 and len(shares) % 2 == 0:
             place = _outline(shares.reshape(-1, 2) * (shape[1], shape[0]))
         else:
             x, y, width, height = shares[:4] * (shape[1], shape[0], shape[1], shape[0])
             place = _box(x - width / 2, y - height / 2, x + width / 2, y + height / 2)
-        yield image.name, classes[int(number)], place, shape
+        yield image.name, name, place, shape
 
-    return Marks("line", lines, marks)
+    return Marks("line", [*lines.values()], marks, numbers=[*lines])
 
 
-def _yolo_classes(path: Path) -> tuple[dict[int, str], bool]:
+def _read_chula(path: Path, _aids: Aids) -> Marks:
+    """Chula RBC-12: the image of the file's name lies in ``Dataset`` beside ``Label``."""
+    images = path.parent.parent.glob(f"Dataset/{escape(path.stem)}.*")
+    smear = min((image.name for image in images if image.suffix.lower() in IMAGE_SUFFIXES), default=f"{path.stem}.jpg")
+    lines = {row: line for row, line in enumerate(decoded_text(path).splitlines(), 1) if line.strip()}
+
+    def marks(line: str) -> Iterator[tuple]:
+        x, y, label = chula_label(line)
+        yield smear, label, (x, y, np.nan), (None, None)
+
+    return Marks("line", [*lines.values()], marks, numbers=[*lines])
+
+
+def _yolo_classes(path: Path, *, needed: bool) -> tuple[dict[int, str], bool]:
     """Number -> class from ``data.yaml`` or ``classes.txt`` in the label file's folder or one of two above.
 
     And whether lines end in keypoints.
@@ -403,6 +551,8 @@ def _yolo_classes(path: Path) -> tuple[dict[int, str], bool]:
             if (folder / name).is_file():
                 lines = decoded_text(folder / name).rstrip().splitlines()
                 return {number: line.strip() for number, line in enumerate(lines)}, False
+    if not needed:
+        return {}, False
     raise AnnotationError(
         f"{path}: YOLO numbers its classes, and neither data.yaml nor classes.txt near it names them; put the file "
         "that names them, a class in each line of classes.txt, beside it"
@@ -486,7 +636,7 @@ def _read_geojson(path: Path, _aids: Aids) -> Marks:
 def _read_boxes(path: Path, aids: Aids) -> Marks:
     table = read_text_table(path)
     texts = columns_of(table, _BOXES)
-    sides, _ = read_numbers(texts[[*_SIDES]], table.separator)
+    sides, causes = read_numbers(texts[[*_SIDES]], table.separator)
     shapes = image_shapes(aids.images, texts[SMEAR].unique())
     shares = len(sides) > 0 and bool((sides.max(axis=1) <= 1).all())
     if shares and not set(texts[SMEAR]) <= set(shapes):
@@ -496,12 +646,19 @@ def _read_boxes(path: Path, aids: Aids) -> Marks:
         )
 
     def marks(row: int) -> Iterator[tuple]:
+        _require_numbers(texts, sides, causes, row)
         smear = texts[SMEAR][row]
         height, width = shape = shapes.get(smear, (None, None))
         unit = [width, height, width, height] if shares else [1, 1, 1, 1]
         yield smear, texts[LABEL][row], _box(*(sides.loc[row] * unit)), shape
 
     return Marks("row", list(texts.index), marks, numbers=list(texts.index), faults=list(table.faults.values()))
+
+
+def _require_numbers(texts: pd.DataFrame, numbers: pd.DataFrame, causes: dict, row: int) -> None:
+    """Raises ValueError where one of the *numbers* [rows, columns] of *row* is none."""
+    for name in numbers.columns[numbers.loc[row].isna()]:
+        raise ValueError(f"it has {name} {shown(texts[name][row])}{causes.get((row, name), '')}, which is no number")
 
 
 def _read_qupath(path: Path, aids: Aids) -> Marks:
@@ -527,7 +684,7 @@ def _read_measurements(table: TextTable, synonyms: dict[str, tuple[str, ...]], u
         texts[SMEAR] = table.path.stem
     texts[SMEAR] = texts[SMEAR].str.split(":").str[0]
     names = [name for name in (X, Y, "bx", "by", "width", "height") if name in texts]
-    numbers, _ = read_numbers(texts[names], table.separator)
+    numbers, causes = read_numbers(texts[names], table.separator)
     numbers = numbers / unit
     boxes = {"bx", "by", "width", "height"} <= {*names}
 
@@ -537,30 +694,43 @@ def _read_measurements(table: TextTable, synonyms: dict[str, tuple[str, ...]], u
         if boxes and not np.isnan(here["bx"]):
             of_box = _box(here["bx"], here["by"], here["bx"] + here["width"], here["by"] + here["height"])
             place = of_box if np.isnan(place[0]) else (*place[:2], of_box[2])
+        if np.isnan(place[:2]).any():
+            _require_numbers(texts, numbers, causes, row)
         yield texts[SMEAR][row], texts[LABEL][row], place, (None, None)
 
     return Marks("row", list(texts.index), marks, numbers=list(texts.index), faults=list(table.faults.values()))
 
 
-def _usable_marks(path: Path, found: Marks, errors: list[SmearError] | None) -> pd.DataFrame:
-    """The marks of each item; those that cannot be used are named by kind and number, from 1."""
+def _usable_marks(path: Path, found: Marks, aids: Aids, errors: list[SmearError] | None) -> pd.DataFrame:
+    """The marks of each item; those that cannot be used are named by kind and number, from 1.
+
+    Marks are seen to lie in the image: here, if its size is in the file alone; else where the image is read.
+    """
     rows, faults = [], list(found.faults)
     for number, item in zip(found.numbers or range(1, len(found.items) + 1), found.items, strict=True):
         where = f"{path}: {found.kind} {number}"
         try:
-            for smear, label, (x, y, radius), (height, width) in found.marks(item):
+            for smear, label, (x, y, radius), shape in found.marks(item):
                 if not (isinstance(smear, str) and smear.strip() and isinstance(label, str) and label.strip()):
                     raise ValueError(f"it names the smear {shown(smear)} and the class {shown(label)}")
                 if not (np.isfinite(x) and np.isfinite(y)):
-                    raise ValueError("its place is no number")
-                if min(x, y) < -0.5 or (width and height and not (x <= width and y <= height)):
-                    raise ValueError(f"its centre {x:g}, {y:g} lies outside of the image {smear}")
-                rows.append((smear.strip(), float(x), float(y), float(radius) or np.nan, label.strip(), where))
+                    raise ValueError(f"its place {x:g}, {y:g} is no pair of numbers")
+                if min(x, y) < -0.5:
+                    message = f"{where} has its centre at {x:g}, {y:g}, outside of the image {smear}; correct it"
+                    faults.append(LabelError(message, reason=OUTSIDE))
+                    continue
+                sized = all(isinstance(side, Real) and side > 0 for side in shape)
+                place = float(x), float(y), float(radius) or np.nan
+                rows.append((smear.strip(), *place, label.strip(), where, tuple(shape) if sized else None))
         except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
             cause = f"there is no {shown(error.args[0])} for it" if isinstance(error, KeyError) else cause_of(error)
-            faults.append(LabelError(f"{where} cannot be used ({cause}); mend or remove it"))
+            faults.append(LabelError(f"{where} cannot be used ({cause}); correct or remove it"))
     report_faults(faults, errors, path)
-    return pd.DataFrame(rows, columns=[SMEAR, X, Y, RADIUS, LABEL, WHERE])
+    table = pd.DataFrame(rows, columns=[SMEAR, X, Y, RADIUS, LABEL, WHERE, SHAPE])
+    at_hand, _ = match_names(table[SMEAR].unique(), aids.images)
+    sized = table[SHAPE].notna() & ~table[SMEAR].isin(list(at_hand))
+    inside = [labels_inside(marks, shape, errors, path) for (_, shape), marks in table[sized].groupby([SMEAR, SHAPE])]
+    return pd.concat([table[~sized], *inside]).sort_index()
 
 
 def _box(left: float, top: float, right: float, bottom: float) -> Place:
@@ -599,6 +769,14 @@ def _parsed_xml(path: Path) -> ElementTree.Element:
         raise AnnotationError(f"{path}: cannot be read as XML ({cause_of(error)}); export it again") from error
 
 
+def _elements(root: ElementTree.Element, tag: str) -> list[ElementTree.Element]:
+    """The elements *tag* in *root*, in which nothing is called nearly so."""
+    for child in root:
+        if child.tag != tag and child.tag.casefold().rstrip("s") == tag:
+            raise ValueError(f"it has <{child.tag}> where <{tag}> belongs")
+    return root.findall(tag)
+
+
 def _refuse_doctype(path: Path) -> None:
     raise AnnotationError(f"{path}: has a document type (<!DOCTYPE), which is not read for safety; remove that line")
 
@@ -620,6 +798,7 @@ FORMATS: dict[str, Callable[[Path, Aids], Marks]] = {  # beside CSV, which `labe
     COCO: _read_coco,
     VOC: _read_voc,
     YOLO: _read_yolo,
+    CHULA: _read_chula,
     LABELME: _read_labelme,
     CVAT: _read_cvat,
     VIA: _read_via,

@@ -112,20 +112,26 @@ def read_chula_labels(path: str | Path) -> pd.DataFrame:
     rows = []
     text = read_bytes(path, remedy="fetch it again: rbcnb fetch chula", error=SmearError).decode("utf-8-sig", "replace")
     for number, line in enumerate(text.splitlines(), start=1):
-        fields = line.split()
-        if not fields:
+        if not line.split():
             continue
         try:
-            x, y, kind = fields
-            row = (float(x), float(y), math.nan, CHULA_TYPES[int(kind)])
-            if not (math.isfinite(row[0]) and math.isfinite(row[1])):
-                raise ValueError(line)
-        except (ValueError, KeyError) as error:
-            raise SmearError(
-                f"{path}: line {number} is {shown(line.strip())}; it must be `x y type`, two numbers and a type 0..12"
-            ) from error
-        rows.append(row)
+            x, y, kind = chula_label(line)
+        except ValueError as error:
+            raise SmearError(f"{path}: line {number} is {error}") from error
+        rows.append((x, y, math.nan, kind))
     return pd.DataFrame(rows, columns=[X, Y, RADIUS, LABEL]).astype({X: float, Y: float, RADIUS: float, LABEL: object})
+
+
+def chula_label(line: str) -> tuple[float, float, str]:
+    """x and y in pixels and the type by name of a *line* ``x y type``; raises ValueError where it is none."""
+    try:
+        x, y, kind = line.split()
+        place = float(x), float(y)
+        if all(map(math.isfinite, place)):
+            return *place, CHULA_TYPES[int(kind)]
+    except (ValueError, KeyError):
+        pass
+    raise ValueError(f"{shown(line.strip())}; it must be `x y type`, two numbers and a type 0..12")
 
 
 def _wanted_types(types: str | Iterable[str]) -> tuple[str, ...]:

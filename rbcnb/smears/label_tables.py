@@ -10,6 +10,7 @@ import io
 import math
 import re
 import warnings
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,10 +21,14 @@ import pandas as pd
 from rbcnb._utils.errors import SmearError, SmearWarning
 from rbcnb._utils.read_files import MOST_SHOWN, cause_of, read_bytes, shown
 from rbcnb._utils.spreadsheet import FORMULA_FAULT, is_formula
-from rbcnb.columns import CELL, LABEL, RADIUS, SMEAR, X, Y
+from rbcnb.columns import CELL, KIND, LABEL, RADIUS, READER, SMEAR, X, Y
 from rbcnb.smears.images import collect_or_raise
 from rbcnb.smears.smear_names import join_spellings, match_names, spelling_notes
 
+# Reasons of a `LabelError`.
+UNREADABLE, UNKNOWN_SMEAR, OUTSIDE = "unreadable", "of an unknown smear", "outside of the image"
+EXCHANGED, NO_CELL = "with x and y exchanged", "near no found cell"
+SHAPE = "image_shape"  # (height, width) in pixels of the image, as a file of labels says it
 WHERE = "where"  # file and row, or file and shape, that a label is from
 SYNONYMS = {  # names that a column may have, as `plain_name` writes them
     SMEAR: ("smear", "image", "filename", "file_name", "file", "image_name", "image_file", "smear_name"),
@@ -49,11 +54,14 @@ _WESTERN = re.compile(
 
 
 class LabelError(SmearError):
-    """Labels that cannot be used; the message names file, row and remedy, ``n_labels`` says how many they are."""
+    """Labels that cannot be used; the message names file, row and remedy, ``n_labels`` says how many they are.
 
-    def __init__(self, message: str, n_labels: int = 1) -> None:
+    ``reason`` is the cause in a few words that follow their number in a summary.
+    """
+
+    def __init__(self, message: str, n_labels: int = 1, reason: str = UNREADABLE) -> None:
         super().__init__(message)
-        self.n_labels = n_labels
+        self.n_labels, self.reason = n_labels, reason
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,7 +92,7 @@ def read_text_table(path: str | Path) -> TextTable:
     lines = list(io.StringIO(text, newline=""))
     separator = max(separators, key=lambda mark: len(_first_record(lines, mark)))
     records, comments = _records(lines, separator, path)
-    if not records or any(map(_is_number, records[0][2])):  # VIA's and NumPy's header begins with #
+    if not records or any(map(is_number, records[0][2])):  # VIA's and NumPy's header begins with #
         width = len(records[0][2]) if records else 0
         rows = [(row, values) for row, values in comments if not records or row < records[0][0]]
         rows = [(row, values) for row, values in rows if len(values) == width or (not records and len(values) > 1)]
@@ -167,13 +175,19 @@ def read_label_table(
     Raises:
         SmearError: the file is no such table.
     """
-    return labels_of_table(read_text_table(path), names=names, errors=errors)
+    return tidied_labels(labels_of_table(read_text_table(path), errors=errors), path, names=names, errors=errors)
 
 
-def labels_of_table(
-    table: TextTable, *, names: Iterable[str] | None = None, errors: list[SmearError] | None = None
-) -> pd.DataFrame:
-    """The labels in *table*; see `read_label_table`."""
+def is_readings(table: TextTable) -> bool:
+    """Whether *table* is one of readings, such as the labelling page writes, however a spreadsheet saved it."""
+    return {CELL, READER, KIND} <= {plain_name(name) for name in table.fields.columns}
+
+
+def labels_of_table(table: TextTable, *, errors: list[SmearError] | None = None) -> pd.DataFrame:
+    """The labels in *table* as they are written there; see `read_label_table`."""
+    if is_readings(table):
+        remedy = f"bring it in with: rbcnb import-labels {table.path} FOLDER"
+        raise SmearError(f"{table.path}: is a table of readings, of which not all are labels; {remedy}")
     columns = columns_of(table, SYNONYMS)
     if missing := [name for name in NEEDED if name not in columns]:
         raise SmearError(_header_fault(table, missing))
@@ -187,8 +201,8 @@ def labels_of_table(
     where = pd.Series([f"{beginning}{row}" for row in columns.index], index=columns.index, dtype=object)
     labels, faults = columns.assign(**{WHERE: where}), dict(table.faults)
 
-    def leave_out(row: int, cause: str) -> None:
-        faults.setdefault(row, LabelError(f"{where[row]} {cause}"))
+    def leave_out(row: int, cause: str, reason: str = UNREADABLE) -> None:
+        faults.setdefault(row, LabelError(f"{where[row]} {cause}", reason=reason))
 
     first = table.fields.iloc[:, 0]
     others = set(first.drop(index=list(table.hashed)).str.casefold())
@@ -213,7 +227,8 @@ def labels_of_table(
     for row in numbers.index[numbers[RADIUS] <= 0]:
         leave_out(row, f"has {RADIUS} {shown(texts[RADIUS][row])}; give a number of pixels above 0, or nothing")
     for row in numbers.index[(numbers[[X, Y]] < -0.5).any(axis=1)]:
-        leave_out(row, f"{_place(numbers.loc[row])}, outside of the image: places are not negative; correct it")
+        cause = f"{_place(numbers.loc[row])}, outside of the image: places are not negative; correct it"
+        leave_out(row, cause, OUTSIDE)
     if CELL in labels:
         cells = pd.to_numeric(labels[CELL], errors="coerce")
         for row in labels.index[~(cells >= 0) | (cells % 1 != 0)]:
@@ -221,10 +236,9 @@ def labels_of_table(
         labels[CELL] = cells
     labels[[X, Y, RADIUS]] = numbers
     report_faults([faults[row] for row in sorted(faults)], errors, table.path)
-    labels = labels.drop(index=list(faults), errors="ignore")[
+    return labels.drop(index=list(faults), errors="ignore")[
         [SMEAR, X, Y, RADIUS, LABEL, WHERE, *([CELL] if CELL in labels else [])]
     ]
-    return tidied_labels(labels, table.path, names=names, errors=errors)
 
 
 def tidied_labels(
@@ -261,7 +275,9 @@ def tidied_labels(
             more = f" (and so do {len(rows) - 1} labels more)" if len(rows) > 1 else ""
             faults.append(
                 LabelError(
-                    f"{rows[WHERE].iloc[0]} names the smear {shown(smear)}{more}, which {unmatched[smear]}", len(rows)
+                    f"{rows[WHERE].iloc[0]} names the smear {shown(smear)}{more}, which {unmatched[smear]}",
+                    len(rows),
+                    UNKNOWN_SMEAR,
                 )
             )
         if unmatched:
@@ -290,6 +306,7 @@ def tidied_labels(
                     f"{last} names the same smear and place as {earlier}, with another class; keep one of them: until "
                     "then none is taken",
                     len(rows),
+                    "of two classes in one place",
                 )
             )
         labels = labels[~disputed]
@@ -375,14 +392,34 @@ def _plain_numbers(texts: pd.Series) -> np.ndarray | None:
     return np.where(np.isfinite(numbers), numbers, np.nan)
 
 
-def report_faults(faults: list[LabelError], errors: list[SmearError] | None, path: str | Path) -> None:
-    """Raises the first of *faults*, or adds them to *errors*: the first ones as they are, the others as a number."""
-    for fault in faults[:_MOST_FAULTS]:
-        collect_or_raise(fault, errors)
-    if rest := faults[_MOST_FAULTS:]:
-        n_labels = sum(fault.n_labels for fault in rest)
-        message = f"{path}: {n_labels} labels more cannot be used, as in the rows above; mend those first"
-        collect_or_raise(LabelError(message, n_labels), errors)
+def report_faults(faults: Iterable[SmearError], errors: list[SmearError] | None, path: str | Path) -> None:
+    """Raises the first of *faults*, or adds them to *errors*; of many labels the last ones as numbers alone."""
+    rest: dict[str, int] = {}
+    for number, fault in enumerate(faults):
+        if number < _MOST_FAULTS or not isinstance(fault, LabelError):
+            collect_or_raise(fault, errors)
+        else:
+            rest[fault.reason] = rest.get(fault.reason, 0) + fault.n_labels
+    for reason, n_labels in rest.items():
+        message = f"{path}: {n_labels} labels more, {reason}, cannot be used; correct the {_MOST_FAULTS} above first"
+        collect_or_raise(LabelError(message, n_labels, reason), errors)
+
+
+def left_out(errors: Iterable[SmearError]) -> str:
+    """How many labels and files are left out, and for which reasons, as a part of a summary."""
+    lost, n_files = labels_left_out(errors), sum(not isinstance(error, LabelError) for error in errors)
+    reasons = ", ".join(f"{n} {reason}" for reason, n in lost.items())
+    summary = f"; {lost.total()} left out: {reasons}" if lost else ""
+    return summary + (f"; files that cannot be read: {n_files}" if n_files else "")
+
+
+def labels_left_out(errors: Iterable[SmearError]) -> Counter[str]:
+    """Reason -> labels that are lost for it; files of which nobody can tell how many they held are not counted."""
+    lost = Counter[str]()
+    for error in errors:
+        if isinstance(error, LabelError):
+            lost[error.reason] += error.n_labels
+    return lost
 
 
 def labels_inside(
@@ -390,26 +427,38 @@ def labels_inside(
 ) -> pd.DataFrame:
     """Those of one smear's *labels* that lie in its image of *shape* (height, width); the others go to *errors*.
 
-    None are left where many lie outside and all would lie inside with x and y exchanged.
+    None are left where many lie outside and all would lie inside with x and y exchanged, or where they are for an image
+    of another size. Whether a file exchanges width and height alone is seen from the image.
     """
-    height, width = shape
+    (height, width), smear = shape, labels[SMEAR].iloc[0]
+    if SHAPE in labels:
+        other = labels[labels[SHAPE].notna() & ~labels[SHAPE].isin([(height, width), (width, height)])]
+        if len(other):
+            size = f"{other[SHAPE].iloc[0][1]:g} x {other[SHAPE].iloc[0][0]:g}"
+            message = (
+                f"{other[WHERE].iloc[0]}: its labels are for an image {smear} of {size} pixels, and that has {width} x "
+                f"{height}: none is taken; give the image that was labelled, or export the labels for this one"
+            )
+            report_faults([LabelError(message, len(other), "for an image of another size")], errors, path)
+            labels = labels.drop(index=other.index)
 
     def within(x: str, y: str) -> pd.Series:
         return labels[x].between(-0.5, width) & labels[y].between(-0.5, height)
 
-    inside, smear = within(X, Y), labels[SMEAR].iloc[0]
+    inside = within(X, Y)
     if (~inside).sum() > 0.1 * len(labels) and (~inside).sum() > 1 and within(Y, X).all():
         message = (
             f"{labels[WHERE][~inside].iloc[0]} on: {(~inside).sum()} of {len(labels)} labels of {smear} are outside "
-            f"of its {width} x {height} pixels, and none would if {X} and {Y} were exchanged: none is taken; exchange "
-            "the columns"
+            f"of its {width} x {height} pixels, and none would if {X} and {Y}, or width and height, were exchanged: "
+            "none is taken; exchange those that are wrong"
         )
-        report_faults([LabelError(message, len(labels))], errors, path)
+        report_faults([LabelError(message, len(labels), EXCHANGED)], errors, path)
         return labels[:0]
     faults = [
         LabelError(
             f"{row[WHERE]} {_place(row)}, outside of the {width} x {height} image {smear}; correct it, or the image if "
-            "it was cut or turned"
+            "it was cut or turned",
+            reason=OUTSIDE,
         )
         for _, row in labels[~inside].iterrows()
     ]
@@ -486,11 +535,12 @@ def _records(
 
 
 def _is_comment(line: str, separator: str) -> bool:
-    """Whether *line* begins with #, bare, and lacks the two numbers that each label has."""
-    return line.lstrip().startswith("#") and sum(map(_is_number, line.split(separator)[1:])) < 2
+    """Whether *line* begins with #, bare, and a space follows, or it lacks the two numbers that each label has."""
+    hashed = re.match(r"\s*#(\s)?", line)
+    return bool(hashed) and (bool(hashed[1]) or sum(map(is_number, line.split(separator)[1:])) < 2)
 
 
-def _is_number(text: str) -> bool:
+def is_number(text: str) -> bool:
     return bool(_NUMBER.fullmatch(text.strip(' "\r\n').replace(",", ".")))
 
 
@@ -501,7 +551,7 @@ def _name_of(separator: str) -> str:
 def _header_fault(table: TextTable, missing: list[str]) -> str:
     names = [name for name in table.fields.columns if name]
     where = f"{table.path}: row {table.header_row}"
-    if any(map(_is_number, names)):
+    if any(map(is_number, names)):
         return f"{where} holds values where the names of the columns belong; put {','.join(NEEDED)} above it"
     if len(names) == 1:
         parts = f"no comma, semicolon or tab parts it into {', '.join(NEEDED)}"

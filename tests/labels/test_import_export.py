@@ -12,9 +12,10 @@ from PIL import Image
 from rbcnb.cli import main
 from rbcnb.columns import FOUND
 from rbcnb.labels.consensus import current_labels
-from rbcnb.labels.formats import read_chula_points, read_class_folder
+from rbcnb.labels.formats import read_class_folder
 from rbcnb.labels.import_export import export_labels, import_labels
 from rbcnb.labels.readings import Reading, append_readings, load_readings
+from rbcnb.smears.annotations import read_annotations
 from rbcnb.smears.chula import read_chula_labels
 from rbcnb.smears.images import SmearError
 from rbcnb.smears.sources import folder_smears, synthetic_smears
@@ -116,7 +117,7 @@ def test_chulas_points_come_back_exactly(tmp_path):
     for name, text in (("10", "3 4 0\n250 17 12\n"), ("2", "12.5 300.25 4\n1 1 11\n5 6 10\n")):
         (points / f"{name}.txt").write_text(text)
         Image.new("RGB", (4, 4)).save(tmp_path / "chula" / "Dataset" / f"{name}.png")
-    assert set(read_chula_points(tmp_path / "chula")["smear"]) == {"2.png", "10.png"}
+    assert set(read_annotations(tmp_path / "chula", layout="chula")["smear"]) == {"2.png", "10.png"}
     import_labels(tmp_path / "chula", tmp_path / "readings.csv", reader="chula")
     export_labels(tmp_path / "readings.csv", tmp_path / "back", layout="chula")
     for path in points.iterdir():
@@ -170,6 +171,33 @@ def test_exchanged_and_foreign_places_are_refused(segmented, tmp_path):
     with pytest.raises(SmearError, match=r"\d of 12 labels meet a cell of .*cells\.csv: most labels meet no cell"):
         import_labels(foreign, segmented, reader="cy", errors=[])
     assert (segmented / "readings.csv").read_bytes() == before
+
+
+def test_one_smear_with_exchanged_places_is_refused_and_the_others_are_done(tmp_path, capsys):
+    rng = np.random.default_rng(5)
+    grid = np.stack(np.meshgrid(np.arange(20, 400, 40), np.arange(20, 400, 40)), axis=-1).reshape(-1, 2)
+    cells = pd.concat(
+        pd.DataFrame(grid[rng.permutation(100)[:60]] + rng.uniform(-9, 9, (60, 2)), columns=["x_px", "y_px"]).assign(
+            smear=smear, cell=range(60), radius_px=14.0
+        )
+        for smear in ("p.png", "q.png", "r.png")
+    )
+    folder = tmp_path / "{cells}"
+    folder.mkdir()
+    cells.to_csv(folder / "cells.csv", index=False)
+    wrong = cells["smear"] == "q.png"
+    labels = cells.assign(
+        x_px=cells["x_px"].where(~wrong, cells["y_px"]), y_px=cells["y_px"].where(~wrong, cells["x_px"])
+    )
+    assert main(["import-labels", str(clicks_csv(tmp_path / "a.csv", labels)), str(folder), "--reader", "bo"]) == 1
+    out, err = capsys.readouterr()
+    assert "120 readings by bo added to" in out
+    assert "from 180 labels in" in out
+    assert out.endswith("; 60 left out: 60 with x and y exchanged\n")
+    assert "of 60 labels of q.png meet a cell of" in err
+    assert "and 60 would if x and y were exchanged; exchange the columns" in err
+    read = load_readings(folder / "readings.csv")
+    assert read["smear"].value_counts().to_dict() == {"p.png": 60, "r.png": 60}
 
 
 def test_names_are_matched_and_each_lost_label_is_told_with_its_reason(segmented, tmp_path, capsys):

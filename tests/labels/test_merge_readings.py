@@ -1,5 +1,7 @@
 """Readings of one folder go to the cells of another as they were written, whatever the numbers are there."""
 
+import io
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -8,10 +10,11 @@ from PIL import Image
 from rbcnb.cli import main
 from rbcnb.labels.consensus import added_cells, current_labels
 from rbcnb.labels.import_export import export_labels, import_labels
-from rbcnb.labels.merge_readings import is_readings
+from rbcnb.labels.logbook import LogbookError
 from rbcnb.labels.readings import Reading, append_readings, load_readings
 from rbcnb.segmentation.batch import segment_files
 from rbcnb.segmentation.segment import FinderSpec
+from rbcnb.smears.annotations import format_of
 from rbcnb.smears.images import SmearError
 from rbcnb.smears.sources import synthetic_smears
 
@@ -117,10 +120,10 @@ def test_what_has_no_cell_here_is_named_and_the_rest_is_done(source, tmp_path, c
 
 
 def test_other_tables_need_a_reader(source, tmp_path):
-    assert is_readings(source)
+    assert format_of(source) == "readings"
     other = tmp_path / "labels.csv"
     other.write_text("smear,x_px,y_px,label\na.png,10,10,normal\n")
-    assert not is_readings(other)
+    assert format_of(other) == "csv"
     with pytest.raises(SmearError, match="say --reader NAME"):
         import_labels(other, cells_csv(tmp_path / "here", FOUND))
 
@@ -130,7 +133,60 @@ def test_a_reading_with_a_formula_is_left_out_and_named(source, tmp_path):
     source.write_text(text)
     errors = []
     summary = import_labels(source, tmp_path / "here.csv", errors=errors)
-    assert summary.endswith("from 6 in " + str(source) + "; 2 left out")
+    assert summary.endswith("from 6 in " + str(source) + "; 2 left out: 2 unreadable")
     assert "anna's reading of cell 1 of a.png has label '=1+1'; a spreadsheet takes that" in str(errors[0])
     assert "@ben's reading of cell 0 of b.png has reader '@ben'; a spreadsheet takes that" in str(errors[1])
     assert load_readings(tmp_path / "here.csv")["reader"].unique().tolist() == ["anna"]
+
+
+def as_a_spreadsheet_saves(text, how):
+    table = pd.read_csv(io.StringIO(text), dtype=str, keep_default_na=False)
+    if how == "semicolons":
+        places = ["x_px", "y_px", "radius_px"]
+        table[places] = table[places].map(lambda number: number.replace(".", ","))
+        return "\ufeff" + table.to_csv(index=False, sep=";", lineterminator="\r\n") + ";" * 10 + "\r\n"
+    if how == "tabs":
+        return table.to_csv(index=False, sep="\t")
+    if how == "capitals":
+        return table.rename(columns=lambda name: f" {name.upper().replace('_', ' ')}").to_csv(index=False)
+    if how == "times":
+        table["time"] = table["time"].map(lambda time: time.replace("T", " ").replace("Z", "+00:00"))
+        return "sep=,\n" + table.to_csv(index=False)
+    return table.assign(seen="")[[*table.columns[::-1], "seen"]].to_csv(index=False)
+
+
+@pytest.mark.parametrize("how", ["semicolons", "tabs", "capitals", "times", "order"])
+def test_readings_that_a_spreadsheet_saved_arrive_as_they_were_written(source, tmp_path, how, capsys):
+    append_readings(source, [reading("#c.png", 3, 7.5, 8.25, comment="# 2, of 3, cells")])
+    there = load_readings(source)
+    saved = tmp_path / "saved.csv"
+    saved.write_text(as_a_spreadsheet_saves(source.read_text(), how), encoding="utf-8", newline="")
+    assert main(["import-labels", str(saved), str(tmp_path / "here.csv"), "--reader", "anna"]) == 0
+    assert main(["import-labels", str(saved), str(tmp_path / "here.csv")]) == 0
+    here = load_readings(tmp_path / "here.csv")
+    by = ["smear", "cell", "reader", "revision"]
+    pd.testing.assert_frame_equal(here.sort_values(by, ignore_index=True), there.sort_values(by, ignore_index=True))
+    capsys.readouterr()
+    assert main(["import-labels", str(saved), str(tmp_path / "there.csv"), "--as", "csv", "--reader", "x"]) == 2
+    assert "is a table of readings, of which not all are labels; bring it in with" in capsys.readouterr().err
+
+
+def test_rows_and_columns_that_a_spreadsheet_lost_are_named(source, tmp_path):
+    lines = source.read_text().splitlines()
+    damaged = tmp_path / "damaged.csv"
+    damaged.write_text("\n".join([*lines[:3], lines[3].rpartition(",")[0], *lines[4:]]))
+    errors = []
+    summary = import_labels(damaged, tmp_path / "here.csv", errors=errors)
+    assert summary.endswith(f"from 6 in {damaged}; 1 left out: 1 unreadable")
+    assert "damaged.csv: row 4 has more or fewer fields than the header: 11, not 12" in str(errors[0])
+    damaged.write_text("\n".join(line.rpartition(",")[0] for line in lines))
+    with pytest.raises(LogbookError, match=r"damaged\.csv: row 1 lacks time; save it with all its columns"):
+        import_labels(damaged, tmp_path / "new.csv")
+    damaged.write_text(source.read_text().replace("Z\n", " in the morning\n", 1))
+    with pytest.raises(LogbookError, match=r"damaged\.csv: row 2 has time .* in the morning'; give a time such as"):
+        import_labels(damaged, tmp_path / "new.csv")
+
+
+def test_the_folder_of_readings_serves_as_their_file(source, tmp_path):
+    cells_csv(source.parent, FOUND)
+    assert import_labels(source.parent, tmp_path / "here.csv").startswith("6 readings by anna, ben added")

@@ -8,11 +8,13 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from rbcnb._utils.errors import SmearWarning
+from rbcnb.cli import main
 from rbcnb.cli_arguments import _LAYOUTS, _OUT_LAYOUTS
 from rbcnb.columns import FOUND, LABEL, RADIUS, SMEAR, X, Y
 from rbcnb.labels.annotation_writers import WRITERS, write_annotations
 from rbcnb.labels.import_export import LAYOUTS, OUT_LAYOUTS, export_labels, import_labels
-from rbcnb.labels.readings import append_readings
+from rbcnb.labels.readings import append_readings, load_readings
 from rbcnb.smears.annotations import Aids, format_of, read_annotations
 from rbcnb.smears.images import SmearError
 from rbcnb.smears.sources import folder_smears, label_files
@@ -33,6 +35,12 @@ VOC = """<annotation><folder>s</folder><filename>a.png</filename><source><databa
 <size><width>640</width><height>480</height><depth>3</depth></size><segmented>0</segmented>
 <object><name>normal</name><pose>Unspecified</pose><truncated>0</truncated><difficult>0</difficult>
 <bndbox><xmin>10</xmin><ymin>20</ymin><xmax>50</xmax><ymax>56</ymax></bndbox></object></annotation>"""
+LABELME_ONLINE = """<annotation><filename>
+a.png
+</filename><folder>s</folder><source><sourceImage>LabelMe</sourceImage></source><imagesize><nrows>480</nrows>
+<ncols>640</ncols></imagesize><object><name>normal</name><deleted>0</deleted><verified>0</verified><date>1-Jan-2010</date>
+<polygon><username>x</username><pt><x>10</x><y>20</y></pt><pt><x>50</x><y>30</y></pt><pt><x>30</x><y>56</y></pt></polygon>
+</object><object><name>codocyte</name><deleted>1</deleted><polygon><pt><x>1</x><y>2</y></pt></polygon></object></annotation>"""
 LABELME = {
     "version": "5.4.1",
     "flags": {},
@@ -102,6 +110,7 @@ NAN = np.nan
 DOCUMENTED = [
     ("a.json", COCO, "coco", [CELL, (120, 70, 20, "codocyte"), (300, 200, NAN, "codocyte")]),
     ("a.xml", VOC, "voc", [CELL]),
+    ("a.xml", LABELME_ONLINE, "voc", [CELL]),
     (
         "a.json",
         LABELME,
@@ -164,10 +173,13 @@ def test_boxes_in_a_table_are_read_in_pixels_or_shares(tmp_path):
     (tmp_path / "shares.csv").write_text(rows)
     aids = Aids({"a.png": images / "a.png"})
     errors = []
-    table = read_annotations(tmp_path / "pixels.csv", layout="boxes", aids=aids, errors=errors)
+    summary = import_labels(tmp_path / "pixels.csv", tmp_path / "r.csv", reader="bo", smears=images, errors=errors)
+    assert "from 3 labels" in summary
+    assert summary.endswith("; 2 left out: 1 unreadable, 1 outside of the image")
+    table = load_readings(tmp_path / "r.csv")
     assert table[[SMEAR, X, Y, RADIUS, LABEL]].to_numpy().tolist() == [["a.png", 30.0, 38.0, 19.0, "normal"]]
-    assert ["row 3" in str(errors[0]), "outside of the image" in str(errors[0])] == [True, True]
-    assert "row 4" in str(errors[1])
+    assert "row 4 cannot be used (it has xmin 'x', which is no number)" in str(errors[0])
+    assert "row 3 puts a cell at x_px 655, y_px 38, outside of the 640 x 480 image" in str(errors[1])
     assert format_of(tmp_path / "shares.csv") == "boxes"
     table = read_annotations(tmp_path / "shares.csv", layout="boxes", aids=aids)
     assert table[[X, Y]].to_numpy() == pytest.approx(np.array([[0.2 * 640, 0.35 * 480]]))
@@ -329,8 +341,17 @@ def test_a_mark_that_cannot_be_used_is_named_and_the_others_are_done(tmp_path):
         "annotation 5",
         "annotation 6",
     ]
-    assert "lies outside of the image a.png" in str(errors[2])
+    assert "outside of the 640 x 480 image a.png" in str(errors[2])
     assert "3 left out" in import_labels(path, tmp_path / "r.csv", reader="anna", errors=[])
+
+
+VIA3_CSV = """# Exported using VGG Image Annotator (http://www.robots.ox.ac.uk/~vgg/software/via)
+# - spatial_coordinates of [2,10,20,50,80] denotes a rectangle (shape_id=2) of size 50x80 placed at (10,20)
+# ATTRIBUTE = {"1":{"aname":"cell","anchor_id":"FILE1_Z0_XY1","type":4,"options":{"0":"normal"}}}
+# CSV_HEADER = metadata_id,file_list,flags,temporal_coordinates,spatial_coordinates,metadata
+"1_ab","[""a.png""]",0,"[]","[2,10,20,40,36]","{""1"":""0""}"
+"""
+KITTI = "Truck 0.00 0 -1.57 599.41 156.40 629.75 189.25 2.85 2.63 12.34 0.47 1.49 69.44 -1.56\n"
 
 
 @pytest.mark.parametrize(
@@ -354,6 +375,11 @@ def test_a_mark_that_cannot_be_used_is_named_and_the_others_are_done(tmp_path):
         ("a.txt", "nothing of the kind\n", "row 1 is .nothing of the kind.: no comma"),
         ("a.json", "{}", "holds no labels in a form that is known"),
         ("a.dcm", "", "is of DICOM"),
+        ("a.ndjson", '{"data_row": {}}\n{"data_row": {}}\n', "is of Labelbox.*convert it to COCO, or to a table"),
+        ("a.json", {"project": {}, "config": {}, "file": {}, "metadata": {}, "view": {}}, "is of VIA 3.*as COCO"),
+        ("a.csv", VIA3_CSV, "is of VIA 3, which is not read; export it as COCO there"),
+        ("a.txt", KITTI, "is of KITTI, which is not read; write its columns 1 and 5 to 8 as a table"),
+        ("a.txt", "5 6 9 6 9 8 5 8 ship 0\n1 2 3 2 3 4 1 4 ship 1\n", "is of DOTA, .* write the middle of its four"),
     ],
 )
 def test_a_format_that_is_not_read_is_named(tmp_path, name, content, message):
@@ -383,3 +409,141 @@ def test_what_a_format_leaves_open_is_asked_for(tmp_path):
 def test_the_command_offers_what_there_is():
     assert set(_LAYOUTS) == set(LAYOUTS)
     assert set(_OUT_LAYOUTS) == set(OUT_LAYOUTS)
+
+
+GOOD_TXT = "0 0.25 0.5 0.1 0.1\n1 0.75 0.5 0.1 0.1\n"
+RENAMED = {{"shapes": "Shapes"}.get(name, name): value for name, value in LABELME.items()}
+HEADER = "smear,x_px,y_px,label\n"
+DAMAGED = {  # a good file and a damaged one, of which some labels may be taken: the message and how many
+    "numbers": ("txt", GOOD_TXT, GOOD_TXT + "\n0 0.5 O.5 0.1 0.1\n", r"line 4 .*'O\.5'", 2),
+    "decimal commas": ("txt", GOOD_TXT, "0 0,5 0,5 0,1 0,1\n", r"line 1 .*'0,5'", 0),
+    "a class that is none": ("txt", GOOD_TXT, "O 0.5 0.5 0.1 0.1\n", "line 1 .*class 'O' is not among", 0),
+    "pixels": ("txt", GOOD_TXT, "0 20 30 40 40\n", "line 1 .* shares of the image, 0 to 1, and not 40", 0),
+    "a key": ("json", LABELME, RENAMED, "cannot be read as labelme .it has no 'shapes'.; export it again", 0),
+    "half": ("json", LABELME, json.dumps(LABELME)[:200], "cannot be read as JSON", 0),
+    "a header": (
+        "csv",
+        HEADER + "a.png,3,4,normal\n",
+        "smear,xx,y_px,label\nb.png,3,4,normal\n",
+        "row 1 lacks x_px",
+        0,
+    ),
+    "a type": (
+        "Label",
+        "30 40 0\n50 60 4\n",
+        "30 40 0\n50 60 99\n",
+        "line 2 cannot be used .'50 60 99'; it must be",
+        1,
+    ),
+    "an element": ("xml", VOC, VOC.replace("object>", "Object>"), "it has <Object> where <object> belongs", 0),
+    "another program": ("json", LABELME, {"objects": [], "size": {}}, "is of Supervisely, which is not read", 0),
+}
+
+
+@pytest.mark.parametrize("what", DAMAGED)
+def test_a_damaged_file_among_good_ones_is_named(tmp_path, what, capsys):
+    ending, good, bad, message, n_left = DAMAGED[what]
+    smears, labels = tmp_path / "smears", tmp_path / "labels"
+    folder = labels / "Label" if ending == "Label" else labels
+    for path in (smears, folder):
+        path.mkdir(parents=True)
+    for name in ("a.png", "b.png"):
+        Image.new("RGB", (640, 480)).save(smears / name)
+    if ending == "txt":
+        (labels / "classes.txt").write_text("normal\ncodocyte\n")
+        (labels / "README.dataset.txt").write_text("0 of 1 of 2 of 3 of 4 of our cells\n")
+        (labels / "train.txt").write_text("images/a.png\nimages/b.png\n")
+        (labels / "empty.txt").write_text("\n")
+    ending = "txt" if ending == "Label" else ending
+    write(folder / f"a.{ending}", good)
+    write(folder / f"b.{ending}", bad)
+    there = tmp_path / "good.csv"
+    import_labels(
+        write(tmp_path / f"a.{ending}", good), there, reader="bo", smears=smears
+    ) if ending == "json" else None
+    command = ["import-labels", str(labels), str(tmp_path / "r.csv"), "--reader", "bo", "--smears", str(smears)]
+    assert main(command) == 1
+    out, err = capsys.readouterr()
+    assert re.search(rf"left out: {re.escape(str(folder))}/b\.{ending}: .*{message}", err), err
+    assert len(err.splitlines()) == 1
+    assert "1 left out: 1 unreadable" in out or "files that cannot be read: 1" in out
+    read = load_readings(tmp_path / "r.csv")[SMEAR].value_counts()
+    assert (read["a.png"] > 0, read.get("b.png", 0)) == (True, n_left)
+    # Alone, too, the file is named, and no label of it is made up.
+    alone = ["import-labels", str(folder / f"b.{ending}"), str(tmp_path / "s.csv"), *command[3:]]
+    assert main(alone) == (1 if n_left or "line" in message else 2)
+    assert f"b.{ending}" in capsys.readouterr().err
+    assert len(load_readings(tmp_path / "s.csv")) == n_left
+
+
+@pytest.mark.parametrize("what", ["numbers", "decimal commas", "a key", "half"])
+def test_a_damaged_file_among_images_is_named(tmp_path, what):
+    ending, good, bad, message, n_left = DAMAGED[what]
+    for name in ("a.png", "b.png"):
+        Image.new("RGB", (640, 480)).save(tmp_path / name)
+    (tmp_path / "classes.txt").write_text("normal\ncodocyte\n")
+    write(tmp_path / f"b.{ending}", bad)
+    if what == "a key":  # which nothing tells from the files of a microscope
+        with pytest.warns(SmearWarning, match=r"not read, as they hold no labels in a form that is known: b\.json"):
+            assert [smear.truth for smear in folder_smears(tmp_path)] == [None, None]
+    write(tmp_path / f"a.{ending}", good)
+    errors = []
+    a, b = (smear.truth for smear in folder_smears(tmp_path, errors=errors))
+    assert len(a) > 1
+    assert (0 if b is None else len(b)) == n_left
+    (error,) = errors
+    assert re.search(rf"b\.{ending}: .*{message}", str(error))
+    with pytest.raises(SmearError, match=rf"b\.{ending}"):
+        list(folder_smears(tmp_path))
+
+
+def test_a_folder_of_damaged_files_alone_says_so(tmp_path):
+    write(tmp_path / "a.json", RENAMED)
+    with pytest.raises(SmearError, match=r"holds no labels in a form that is known .a\.json.; see docs/labels\.md"):
+        import_labels(tmp_path, tmp_path / "out" / "r.csv", reader="bo")
+
+
+def test_yolo_lines_may_name_their_classes(tmp_path):
+    Image.new("RGB", (640, 480)).save(tmp_path / "a.png")
+    (tmp_path / "a.txt").write_text("burr cell 0.5 0.25 0.1 0.1\n\ntype2 0.75 0.5 0.1 0.1\n")
+    table = read_annotations(tmp_path / "a.txt", layout=format_of(tmp_path / "a.txt"))
+    assert table[[X, Y, LABEL]].to_numpy().tolist() == [[320, 120, "burr cell"], [480, 240, "type2"]]
+    assert table["where"].tolist() == [f"{tmp_path}/a.txt: line 1", f"{tmp_path}/a.txt: line 3"]
+
+
+def test_the_image_tells_which_size_is_right(tmp_path, capsys):
+    """A file may exchange width and height, or its labels be for another size: the image shows it."""
+    Image.new("RGB", (640, 480)).save(tmp_path / "a.png")
+    marks = [
+        {"label": "normal", "points": [[x, 9], [x + 20, 29]], "shape_type": "rectangle"} for x in range(250, 600, 50)
+    ]
+    for size, smears, code, message in (
+        ((480, 640), ["--smears", str(tmp_path)], 0, ""),
+        (
+            (480, 640),
+            [],
+            1,
+            "2 of 7 labels of a.png are outside of its 480 x 640 pixels, and none would if x_px",
+        ),
+        (
+            (1280, 960),
+            ["--smears", str(tmp_path)],
+            1,
+            "for an image a.png of 1280 x 960 pixels, and that has 640 x 480",
+        ),
+    ):
+        width, height = size
+        document = {"shapes": marks, "imagePath": "a.png", "imageWidth": width, "imageHeight": height}
+        path, out = write(tmp_path / "a.json", document), tmp_path / f"{width} {len(smears)}.csv"
+        assert main(["import-labels", str(path), str(out), "--reader", "bo", *smears]) == code
+        told = capsys.readouterr()
+        assert message in told.err
+        assert ("from 7 labels" in told.out, "7 left out" in told.out) == (True, code == 1)
+        assert len(load_readings(out)) == (0 if code else 7)
+
+
+def test_a_mask_without_its_box_says_what_to_do(tmp_path):
+    mask = {"id": 1, "image_id": 7, "category_id": 3, "segmentation": {"size": [480, 640], "counts": "Y`0"}}
+    errors = []
+    read_annotations(write(tmp_path / "a.json", COCO | {"annotations": [mask]}), layout="coco", errors=errors)
+    assert "annotation 1 cannot be used (it is a mask in RLE without its bbox; add that with pycoco" in str(errors[0])

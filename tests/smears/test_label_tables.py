@@ -202,7 +202,7 @@ def test_a_header_alone_is_a_table_without_labels(tmp_path):
 def test_many_faults_are_counted(tmp_path):
     _, errors, _ = read(tmp_path / "a.csv", HEADER + "".join(f"P2,a,{n},x\n" for n in range(80)))
     assert len(errors) == 51
-    assert "30 labels more cannot be used" in errors[-1]
+    assert "30 labels more, unreadable, cannot be used" in errors[-1]
 
 
 def test_windows_letters_are_read_and_others_refused(tmp_path):
@@ -243,7 +243,7 @@ def test_labels_outside_of_the_image_are_left_out_and_swapped_ones_refused():
         {SMEAR: "a", X: [10.0, 6, 7], Y: [5.0, 40, 45], "where": ["f: row 2", "f: row 3", "f: row 4"]}
     )
     assert labels_inside(swapped, (20, 50), errors, "f").empty
-    assert "none would if x_px and y_px were exchanged" in str(errors[-1])
+    assert "none would if x_px and y_px, or width and height, were exchanged" in str(errors[-1])
 
 
 @pytest.fixture
