@@ -2,30 +2,19 @@
 
 import random
 import re
-import unicodedata
 import warnings
 
 import numpy as np
 import pandas as pd
 import pytest
+from label_variants import COLUMNS, IMAGES, ROWS, variant
 from PIL import Image
 
-from rbcnb.columns import LABEL, RADIUS, SMEAR, X, Y
+from rbcnb.columns import LABEL, SMEAR, X, Y
 from rbcnb.smears.images import SmearError
 from rbcnb.smears.label_tables import labels_inside, read_label_table
 from rbcnb.smears.smear_names import join_spellings, match_names
 from rbcnb.smears.sources import folder_smears
-
-IMAGES = ["Pré 1.png", "P2.tif"]
-ROWS = [
-    ("Pré 1.png", 12.5, 7.25, 4.0, "normal"),
-    ("Pré 1.png", 30.0, 8.5, 4.5, "burr cell"),
-    ("P2.tif", 3.0, 39.0, 5.0, "codocyte"),
-    ("P2.tif", 41.0, 17.5, 4.0, "normal"),
-    ("P2.tif", 22.0, 2.75, 4.0, "codocyte"),
-]
-GOOD = pd.DataFrame(ROWS, columns=[SMEAR, X, Y, RADIUS, LABEL])
-COLUMNS = list(GOOD.columns)
 
 
 def read(path, text, *, encoding="utf-8", names=IMAGES):
@@ -36,70 +25,6 @@ def read(path, text, *, encoding="utf-8", names=IMAGES):
         warnings.simplefilter("always")
         table = read_label_table(path, names=names, errors=errors)
     return table, [str(error) for error in errors], [str(note.message) for note in notes]
-
-
-def variant(rng: random.Random) -> tuple[str, str, set[int], dict[int, int]]:
-    """A good table in another form, its encoding, the rows of ``GOOD`` that are spoilt, and the line of each row."""
-    separator = rng.choice([",", ";", "\t", "|"])
-    comma = rng.choice([True, False])  # decimal commas, quoted where the separator asks for it
-    header = {
-        SMEAR: rng.choice(["smear", "Smear ", "SMEAR", "image", "filename"]),
-        X: rng.choice(["x_px", " X_px", "x", "X [px]"]),
-        Y: rng.choice(["y_px", "Y_PX ", "y", "Y (px)"]),
-        RADIUS: rng.choice(["radius_px", "Radius px"]),
-        LABEL: rng.choice(["label", "Label", "class", "CLASS "]),
-    }
-    names = {
-        "Pré 1.png": ["Pré 1.png", "PRÉ 1.PNG", "pré 1", unicodedata.normalize("NFD", "Pré 1.png"), r"C:\a\Pré 1.png"],
-        "P2.tif": ["P2.tif", "p2.TIF", "P2", "scans/P2.tif", "P2.png"],
-    }
-    names = {image: rng.choice(forms) for image, forms in names.items()}
-    records = [[names[name], *(f"{n:.2f}" for n in numbers), label] for name, *numbers, label in ROWS]
-    order = rng.sample(range(5), 5)
-    spoilt = set()
-    if rng.random() < 0.4:
-        row = rng.randrange(5)
-        spoilt.add(row)
-        column, value = rng.choice(
-            [(1, "left"), (1, "-40"), (2, ""), (2, "1e999"), (4, ""), (0, ""), (0, "lost.png"), (3, "-1")]
-        )
-        records[row][column] = value
-    if rng.random() < 0.15:
-        row = rng.randrange(5)
-        spoilt.add(row)
-        records[row] = records[row][: rng.randrange(1, 5)]
-    if comma:
-        records = [
-            [field.replace(".", ",") if 0 < at < 4 else field for at, field in enumerate(row)] for row in records
-        ]
-    columns = [header[COLUMNS[at]] for at in order]
-    twice = rng.random() < 0.2
-    again = rng.randrange(5)
-
-    def line(fields: list[str]) -> str:
-        whole = len(fields) == 5
-        fields = [fields[at] for at in order] if whole else fields
-        fields = [*fields, fields[again]] if twice and whole else fields
-        fields = [f'"{field}"' if separator in field or rng.random() < 0.1 else field for field in fields]
-        padding = rng.choice(["", " "]) if separator != "\t" else ""
-        return separator.join(f"{padding}{field}" if at else field for at, field in enumerate(fields))
-
-    empty = separator * rng.choice([0, 4, 7])
-    lines = [f"sep={separator}"] if rng.random() < 0.25 else []
-    lines += ["# drawn by anna", *[""] * rng.randrange(2)] if rng.random() < 0.3 else []
-    trailing = separator * (2 if rng.random() < 0.2 else 0)
-    lines.append(separator.join([*columns, columns[again]] if twice else columns) + trailing)
-    at_line = {}
-    for number, record in enumerate(records):
-        if rng.random() < 0.15:
-            lines.append(rng.choice(["", empty, "# a break"]))
-        lines.append(line(record) + (trailing if len(record) == 5 else ""))
-        at_line[number] = len(lines)
-    lines += [empty] * rng.randrange(3)
-    end = rng.choice(["\n", "\r\n", "\r"])
-    encoding = rng.choice(["utf-8", "utf-8-sig", "utf-16", "cp1252"])
-    encoding = "utf-8" if encoding == "cp1252" and "\u0301" in names["Pré 1.png"] else encoding
-    return end.join(lines) + rng.choice(["", end]), encoding, spoilt, at_line
 
 
 def check(table, errors, path, spoilt, at_line):
