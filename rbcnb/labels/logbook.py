@@ -201,7 +201,8 @@ def _parsed(data: bytes, path: Path, *, lines_before: int) -> pd.DataFrame:
                 if tuple(row) != COLUMNS:
                     raise LogbookError(
                         f"{path}: row 1 is {','.join(row)[:200]!r}; a table of readings begins "
-                        f"{','.join(COLUMNS)}. Bring other tables in with: rbcnb import-labels"
+                        f"{','.join(COLUMNS)}. Bring other tables, or one that a spreadsheet saved, in "
+                        "from another place with: rbcnb import-labels"
                     )
             elif len(row) == len(COLUMNS) and re.fullmatch(_TIME, row[-1]):
                 numbers.append(number)

@@ -5,9 +5,8 @@ box or an outline becomes a cell by the centre and the size of its bounding box:
 sides. Places are taken as the file has them; programs that count pixels from 1 or from their edge differ by less than a
 pixel.
 
-Libraries were looked at first. globox 2.9 and supervision 0.31 (both MIT, kept) leave out points and circles, globox
-without a word; pylabel 0.1 reads boxes of three formats; datumaro 1.13 asks for pandas 2. A lab must be told of each
-mark that was not used, with its place in the file: so small readers stand here.
+Libraries were tried first (docs/labels.md): none takes points and circles for cells and names each mark that was not
+used with its place in the file. So small readers stand here.
 """
 
 import json
@@ -409,6 +408,8 @@ def _read_coco(path: Path, _aids: Aids) -> Marks:
         image = images[item["image_id"]]
         x, y, width, height = item.get("bbox") or (0, 0, 0, 0)
         outline = item.get("segmentation")
+        if width < 0 or height < 0:
+            raise ValueError(f"its box has the negative width or height {width:g}, {height:g}")
         if width > 0 or height > 0:
             place = _box(x, y, x + width, y + height)
         elif isinstance(outline, dict):

@@ -332,6 +332,7 @@ def test_whatever_stands_in_a_document_is_read_or_named(tmp_path, name, document
 
 def test_a_mark_that_cannot_be_used_is_named_and_the_others_are_done(tmp_path):
     bad = {"id": 4, "image_id": 8, "category_id": 3, "bbox": [1, 1, 2, 2]}, {"id": 5, "image_id": 7, "category_id": 3}
+    bad = *bad, {"id": 7, "image_id": 7, "category_id": 3, "bbox": [90, 90, -20, 20]}
     outside = {"id": 6, "image_id": 7, "category_id": 3, "bbox": [700, 20, 40, 36]}
     path = write(tmp_path / "a.json", COCO | {"annotations": [*COCO["annotations"], *bad, outside]})
     errors = []
@@ -340,9 +341,11 @@ def test_a_mark_that_cannot_be_used_is_named_and_the_others_are_done(tmp_path):
         "annotation 4",
         "annotation 5",
         "annotation 6",
+        "annotation 7",
     ]
-    assert "outside of the 640 x 480 image a.png" in str(errors[2])
-    assert "3 left out" in import_labels(path, tmp_path / "r.csv", reader="anna", errors=[])
+    assert "its box has the negative width or height -20, 20" in str(errors[2])
+    assert "outside of the 640 x 480 image a.png" in str(errors[3])
+    assert "4 left out" in import_labels(path, tmp_path / "r.csv", reader="anna", errors=[])
 
 
 VIA3_CSV = """# Exported using VGG Image Annotator (http://www.robots.ox.ac.uk/~vgg/software/via)
