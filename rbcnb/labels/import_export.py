@@ -297,8 +297,10 @@ def _on_cells(
             message = f"{row.where} names cell {row.cell} of {row.smear}, which {remedy}"
             errors.append(LabelError(message, reason=NO_CELL))
         return labels.assign(**circles)[~lost]
-    labels = _plausible(labels, cells, source, cells_csv, errors)
     cell, of = matched(cells, labels)
+    labels = _plausible(labels, cells, of, source, cells_csv, errors)
+    left = np.isin(of, labels.index)
+    cell, of = cell[left], of[left]
     found = cells.loc[cell, [*FOUND]].assign(**{name: labels.loc[of, name].to_numpy() for name in (LABEL, WHERE)})
     reach = MATCH_RADII * cells.groupby(SMEAR)[RADIUS].median()
     lost = labels.drop(index=of)
@@ -318,18 +320,18 @@ def _on_cells(
 
 
 def _plausible(
-    labels: pd.DataFrame, cells: pd.DataFrame, source: Path, cells_csv: Path, errors: list[SmearError]
+    labels: pd.DataFrame, cells: pd.DataFrame, of: np.ndarray, source: Path, cells_csv: Path, errors: list[SmearError]
 ) -> pd.DataFrame:
-    """*labels* but for smears whose places are not those of their cells, which go to *errors*.
+    """*labels* but for smears whose places are not those of their cells, which go to *errors*; *of* meet a cell.
 
     What is left is judged once more as a whole, as a few labels say little; nothing left is an error.
     """
     if labels.empty:
         return labels
-    faults = _implausible(labels, cells, labels[SMEAR], source, cells_csv)
+    faults = _implausible(labels, cells, of, labels[SMEAR], source, cells_csv)
     left = labels[~labels[SMEAR].isin(list(faults))]
     judged = labels if left.empty else left
-    rest = _implausible(judged, cells, pd.Series("", index=judged.index), source, cells_csv)
+    rest = _implausible(judged, cells, of, pd.Series("", index=judged.index), source, cells_csv)
     if rest or left.empty:
         raise [*rest.values(), *faults.values()][0]
     errors += faults.values()
@@ -337,12 +339,12 @@ def _plausible(
 
 
 def _implausible(
-    labels: pd.DataFrame, cells: pd.DataFrame, group: pd.Series, source: Path, cells_csv: Path
+    labels: pd.DataFrame, cells: pd.DataFrame, of: np.ndarray, group: pd.Series, source: Path, cells_csv: Path
 ) -> dict[str, LabelError]:
     """Smear ("": all) -> why not, for those of which most labels meet no cell, or would with x and y exchanged."""
     faults = {}
     counts = pd.DataFrame({"n": group.value_counts()})
-    counts["met"] = group[matched(cells, labels)[1]].value_counts().reindex(counts.index, fill_value=0)
+    counts["met"] = group[group.index.isin(of)].value_counts().reindex(counts.index, fill_value=0)
     # Where most labels meet a cell no more could with x and y exchanged.
     counts["most"] = np.maximum(counts["n"] / 2, counts["met"] + np.maximum(2, counts["n"] / 5))
     doubtful = labels[group.map(counts["n"] >= counts["most"]).astype(bool)]

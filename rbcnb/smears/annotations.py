@@ -507,6 +507,8 @@ def _read_yolo(path: Path, aids: Aids) -> Marks:
         name = " ".join(fields[:n_words])
         shares = np.array([_number(share) for share in fields[n_words : n_words + 4 if keypoints else None]])
         if numbered:
+            if not name.isdecimal() or int(name) not in classes:
+                raise ValueError(f"there is no class {name} among the {len(classes)} that are named near it")
             name = classes[int(name)]
         elif classes and name not in classes.values():
             raise ValueError(f"the class {shown(name)} is not among those that are named near it")

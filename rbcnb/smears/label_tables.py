@@ -204,10 +204,10 @@ def labels_of_table(table: TextTable, *, errors: list[SmearError] | None = None)
     def leave_out(row: int, cause: str, reason: str = UNREADABLE) -> None:
         faults.setdefault(row, LabelError(f"{where[row]} {cause}", reason=reason))
 
-    first = table.fields.iloc[:, 0]
-    others = set(first.drop(index=list(table.hashed)).str.casefold())
-    for row in table.hashed:
-        if first[row].lstrip("# ").casefold() in others:
+    others = table.fields.iloc[:, 0].str.casefold()
+    hashed = others[others.index.isin(table.hashed)]
+    for row, text in hashed.items():
+        if (others[~others.index.isin(table.hashed)] == text.lstrip("# ")).any():
             leave_out(row, "begins with #, and may be a comment or a label; delete it, or put another column first")
     broken = columns.apply(lambda texts: texts.str.contains(r"[\r\n]")).any(axis=1).astype(bool)
     for row in labels.index[broken]:

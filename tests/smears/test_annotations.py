@@ -421,6 +421,7 @@ DAMAGED = {  # a good file and a damaged one, of which some labels may be taken:
     "numbers": ("txt", GOOD_TXT, GOOD_TXT + "\n0 0.5 O.5 0.1 0.1\n", r"line 4 .*'O\.5'", 2),
     "decimal commas": ("txt", GOOD_TXT, "0 0,5 0,5 0,1 0,1\n", r"line 1 .*'0,5'", 0),
     "a class that is none": ("txt", GOOD_TXT, "O 0.5 0.5 0.1 0.1\n", "line 1 .*class 'O' is not among", 0),
+    "a number that is none": ("txt", GOOD_TXT, "7 0.5 0.5 0.1 0.1\n", "line 1 .*no class 7 among the 2", 0),
     "pixels": ("txt", GOOD_TXT, "0 20 30 40 40\n", "line 1 .* shares of the image, 0 to 1, and not 40", 0),
     "a key": ("json", LABELME, RENAMED, "cannot be read as labelme .it has no 'shapes'.; export it again", 0),
     "half": ("json", LABELME, json.dumps(LABELME)[:200], "cannot be read as JSON", 0),
