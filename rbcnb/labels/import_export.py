@@ -85,8 +85,8 @@ def import_labels(
     its smear. No label is lost unseen: each that finds no smear or no cell is an error with its file and row.
 
     Args:
-        source: a folder per class, a table, Chula's label files, what `rbcnb.smears.annotations` reads, or a table of
-            readings, which keep their readers, kinds, comments and times (`rbcnb.labels.merge_readings`).
+        source: a folder per class, a table, what `rbcnb.smears.annotations` reads, or a table of readings or the folder
+            with it, which keep their readers, kinds, comments and times (`rbcnb.labels.merge_readings`).
         into: a table of readings, or the folder of `rbcnb segment` or of a run.
         reader: whose labels these are; of a table of readings, whose alone are taken (None: all).
         layout: one of `LAYOUTS`; None to see from the content of *source*.

@@ -176,7 +176,7 @@ def read_annotations(
     if source.is_dir():
         found, others = files_by_format(files)
         files = found.pop(layout, [])
-        endings, unread = {path.suffix.lower() for path in files}, [*chain(*found.values())]
+        endings, unread = {path.suffix.lower() for path in files} or {*SUFFIXES}, [*chain(*found.values())]
         for path, fault in others.items():
             if fault is not None:
                 collect_or_raise(fault, errors)
@@ -230,9 +230,9 @@ def annotations_beside(folder: Path) -> dict[str, list[Path]]:
     paths = [path for path in sorted(folder.glob("[!.]*")) if path.is_file() and path.suffix.lower() in SUFFIXES]
     all_found, others = files_by_format(paths)
     found = {layout: files for layout, files in all_found.items() if layout in {*FORMATS} - {IMAGEJ, CHULA}}
-    unread = []
+    unread = [path for layout in {*all_found} - {*found} for path in all_found[layout] if path.stem in stems]
     for path, fault in others.items():
-        ending, named = path.suffix.lower(), path.stem in stems and not _holds_no_labels(path)
+        ending, named = path.suffix.lower(), path.stem in stems and (fault is not None or not _holds_no_labels(path))
         near = [layout for layout in found if layout in _PER_IMAGE and found[layout][0].suffix.lower() == ending]
         if named and near:
             found[near[0]] = sorted([*found[near[0]], path])
@@ -242,7 +242,7 @@ def annotations_beside(folder: Path) -> dict[str, list[Path]]:
             else:
                 unread.append(path)
     if unread:
-        note = f"{folder}: not read, as they hold no labels in a form that is known: {_names(unread)}"
+        note = f"{folder}: not read, as they hold no labels in a form that is known among images: {_names(unread)}"
         warnings.warn(note, SmearWarning, stacklevel=2)
     return found
 

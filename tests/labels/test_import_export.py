@@ -307,3 +307,18 @@ def test_a_formula_in_readings_of_another_program_is_not_exported(segmented, tmp
         with pytest.raises(SmearError, match="the label '=burr': a spreadsheet takes that for a formula"):
             export_labels(segmented, tmp_path / out)
         assert not (tmp_path / out).exists()
+
+
+def test_names_that_begin_with_a_hash_come_back(tmp_path):
+    rows = [
+        ("#1.jpg", 0, 3.5, 4.5, 8.0, "#codo"),
+        ("1.jpg", 0, 3.5, 4.5, 8.0, "codo"),
+        ("1.jpg", 1, 40.0, 9.0, 8.0, "#"),
+    ]
+    table = pd.DataFrame(rows, columns=KEPT)
+    append_readings(tmp_path / "readings.csv", table.assign(reader="anna"))
+    export_labels(tmp_path / "readings.csv", tmp_path / "labels.csv")
+    assert import_labels(tmp_path / "labels.csv", tmp_path / "back.csv", reader="bo").startswith(
+        "3 readings by bo added"
+    )
+    pd.testing.assert_frame_equal(by_cell(load_readings(tmp_path / "back.csv")), by_cell(table))

@@ -488,7 +488,9 @@ def test_a_damaged_file_among_images_is_named(tmp_path, what):
     (tmp_path / "classes.txt").write_text("normal\ncodocyte\n")
     write(tmp_path / f"b.{ending}", bad)
     if what == "a key":  # which nothing tells from the files of a microscope
-        with pytest.warns(SmearWarning, match=r"not read, as they hold no labels in a form that is known: b\.json"):
+        with pytest.warns(
+            SmearWarning, match=r"not read, as they hold no labels in a form that is known among images: b\.json"
+        ):
             assert [smear.truth for smear in folder_smears(tmp_path)] == [None, None]
     write(tmp_path / f"a.{ending}", good)
     errors = []
@@ -501,8 +503,20 @@ def test_a_damaged_file_among_images_is_named(tmp_path, what):
         list(folder_smears(tmp_path))
 
 
+def test_what_lies_beside_an_image_under_its_name_and_is_not_read_is_noted(tmp_path):
+    Image.new("RGB", (640, 480)).save(tmp_path / "a.png")
+    (tmp_path / "a.txt").write_bytes(b"\xff\xd8\x81 0.5\n")
+    write(tmp_path / "a.csv", IMAGEJ)
+    with pytest.warns(SmearWarning) as notes:
+        assert [smear.truth for smear in folder_smears(tmp_path)] == [None]
+    assert any("a.txt: row 1 is in an encoding that cannot be told" in str(note.message) for note in notes)
+    assert any(str(note.message).endswith("known among images: a.csv") for note in notes)
+
+
 def test_a_folder_of_damaged_files_alone_says_so(tmp_path):
     write(tmp_path / "a.json", RENAMED)
+    with pytest.raises(SmearError, match=r"a\.json: cannot be read as labelme .it has no 'shapes'"):
+        import_labels(tmp_path, tmp_path / "out" / "r.csv", reader="bo", layout="labelme")
     with pytest.raises(SmearError, match=r"holds no labels in a form that is known .a\.json.; see docs/labels\.md"):
         import_labels(tmp_path, tmp_path / "out" / "r.csv", reader="bo")
 
