@@ -50,6 +50,7 @@ from .lesson import (
     study_answer as study_answer,
 )
 from .sliders import explore as explore
+from .style import show_current_figure as show_current_figure
 from .toy import (
     alpha_lecture as alpha_lecture,
     calibration_fits as calibration_fits,

@@ -11,7 +11,7 @@ from typing import Any
 import ipywidgets as widgets
 from matplotlib.figure import Figure
 
-from rbcnb.plotting.style import CSS_DPI, png
+from rbcnb.plotting.style import CSS_DPI, picture_bundle, png
 
 
 class SliderBox(widgets.VBox):
@@ -52,13 +52,11 @@ def with_picture(
         kind: MIME type of *file*.
     """
     data, metadata = bundle if isinstance(bundle, tuple) else (bundle, {})
-    data = data | {"text/plain": words}
-    if file:
-        encoded = base64.b64encode(file).decode()
-        # As HTML, too: nbconvert's pages take no alternative text from a bare picture.
-        picture = f'<img alt="{html.escape(words)}" src="data:{kind};base64,{encoded}">'
-        data |= {kind: encoded, "text/html": f"<figure>{picture}<figcaption>{html.escape(words)}</figcaption></figure>"}
-    return data, metadata
+    if not file:
+        return data | {"text/plain": words}, metadata
+    picture = picture_bundle(file, words, kind=kind)
+    picture["text/html"] = f"<figure>{picture['text/html']}<figcaption>{html.escape(words)}</figcaption></figure>"
+    return data | picture, metadata
 
 
 def explore(drawing: Callable[..., Figure], **controls: widgets.Widget) -> SliderBox:

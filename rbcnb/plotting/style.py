@@ -4,10 +4,13 @@ Nothing here touches matplotlib's global settings or pyplot's list of open figur
 ``new_figure`` returns a figure that belongs to whoever holds it.
 """
 
+import base64
+import html
 import io
 from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
@@ -92,6 +95,7 @@ def rc() -> AbstractContextManager:
 class SelfShowingFigure(Figure):
     """A matplotlib Figure that a notebook shows as it is returned, also when nothing has imported pyplot."""
 
+    alt: str = ""  # what it shows, for those who cannot see it; a run's figures take theirs from `captions.yaml`
     _heading: Text | None = None
 
     def set_heading(self, words: str) -> None:
@@ -118,6 +122,12 @@ class SelfShowingFigure(Figure):
     def _repr_png_(self) -> bytes:
         return png(self)
 
+    def _repr_mimebundle_(self, **_: Any) -> dict[str, str]:
+        words = self.alt or "; ".join(filter(None, (ax.get_title("left") or ax.get_title() for ax in self.axes)))
+        if self._heading is not None:
+            words = f"{self._heading.get_text()}. {words}"
+        return picture_bundle(self._repr_png_(), words)
+
 
 @dataclass(frozen=True)
 class Picture:
@@ -139,6 +149,25 @@ def png(figure: Figure) -> bytes:
     stream = io.BytesIO()
     figure.savefig(stream, format="png")
     return stream.getvalue()
+
+
+def picture_bundle(file: bytes, words: str, *, kind: str = "image/png") -> dict[str, str]:
+    """What a notebook displays of the picture *file* of MIME type *kind*: the picture, and *words* in its place.
+
+    As HTML, too: nbconvert's pages take no alternative text from a bare picture.
+    """
+    encoded, alt = base64.b64encode(file).decode("ascii"), html.escape(words)
+    page = f'<img alt="{alt}" style="max-width:100%" src="data:{kind};base64,{encoded}">'
+    return {kind: encoded, "text/html": page, "text/plain": words}
+
+
+def show_current_figure(words: str) -> None:
+    """Displays pyplot's current figure, which another library drew, with *words* as its alternative text."""
+    from IPython.display import display
+    from matplotlib import pyplot
+
+    display(picture_bundle(png(pyplot.gcf()), words), raw=True)
+    pyplot.close()
 
 
 def new_figure(

@@ -42,8 +42,8 @@ from rbcnb.study.store import (
 )
 from rbcnb.training.trial import FIT_VERSION
 from rbcnb.workflow.classical_fits import CLASSICAL
-from rbcnb.workflow.report import CAPTIONS, TABLES, simulated_notices, simulated_words
-from rbcnb.workflow.run import RUN_JSON, Run, read_table
+from rbcnb.workflow.report import simulated_notices, simulated_words
+from rbcnb.workflow.run import CAPTIONS, RUN_JSON, TABLES, Run, read_table
 from rbcnb.workflow.run_tables import recomputed
 
 TUNING = "fold_trials"

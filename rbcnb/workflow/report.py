@@ -14,18 +14,15 @@ from typing import Any
 from urllib.parse import quote
 
 import pandas as pd
-import yaml
 from PIL import Image
 
 from rbcnb._utils.errors import InputError, MissingFileError
 from rbcnb.columns import READERS, SIMULATED, readable
 from rbcnb.paper import CLAIMS
 from rbcnb.plotting.style import CSS_DPI, DPI
-from rbcnb.workflow.run import Run, read_table
+from rbcnb.workflow.run import CAPTIONS, TABLES, TEXTS, Run, read_table
 
-_TEXTS = yaml.safe_load(Path(__file__).with_name("captions.yaml").read_text(encoding="utf-8"))
-CAPTIONS, TABLES = _TEXTS["figures"], _TEXTS["tables"]  # name -> caption, name -> heading, in the report's order
-_CLAIMS, _GLOSSARY, _NOTEBOOKS = (_TEXTS[part] for part in ("claims", "glossary", "notebooks"))
+_CLAIMS, _GLOSSARY, _NOTEBOOKS = (TEXTS[part] for part in ("claims", "glossary", "notebooks"))
 _CLAIM, _PROTOCOL = "focal_beats_ce", "honest"  # whose contrasts are the answer
 _MAIN_TABLES = ("table1", "table2", "table3")  # never folded
 _NAMES = ("architecture", "method", "first", "second", "score")  # columns of names that have printed forms

@@ -19,6 +19,7 @@ from typing import IO, TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import pandas as pd
+import yaml
 from PIL import Image
 
 from rbcnb import __version__
@@ -38,6 +39,8 @@ if TYPE_CHECKING:
 
 AnyFigure = TypeVar("AnyFigure", SelfShowingFigure, "Explorer")
 RUN_JSON = "run.json"
+TEXTS = yaml.safe_load(Path(__file__).with_name("captions.yaml").read_text(encoding="utf-8"))
+CAPTIONS, TABLES = TEXTS["figures"], TEXTS["tables"]  # name -> caption, name -> heading, in the report's order
 # What each result is made by, so that a missing one can say which notebook to run.
 _MADE_BY = {
     "cells.csv": "01_segmentation",
@@ -287,6 +290,8 @@ class Run:
             still.set_heading(f"SIMULATED: {words}")
             if explorer:
                 figure = replace(figure, heading=f"SIMULATED: {words}")
+        if not explorer:
+            figure.alt = CAPTIONS.get(name, name)
         with self._recorded(f"figures/{name}.png", simulated) as part:
             still.savefig(part, metadata=facts)
         return figure

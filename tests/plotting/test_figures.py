@@ -1,5 +1,7 @@
 """Each figure draws its input: lines, texts and pixels are read back from the Figure and compared with the tables."""
 
+import base64
+import html
 import io
 import subprocess
 import sys
@@ -18,7 +20,7 @@ from rbcnb.columns import CLASSES
 from rbcnb.evaluation.relative_gain import relative_improvement
 from rbcnb.paper import CONFUSION, TABLE1, TABLE3
 from rbcnb.plotting.evaluation import plot_roc
-from rbcnb.plotting.style import THIN, colours_of
+from rbcnb.plotting.style import THIN, colours_of, show_current_figure
 from rbcnb.study.protocols import METHODS, RIVALS
 
 RNG = np.random.default_rng(0)
@@ -177,6 +179,27 @@ def test_figures_show_themselves_as_png():
     pixels = mpl.image.imread(io.BytesIO(image), format="png")
     assert pixels.shape[0] > 300
     assert pixels[..., :3].min() < 0.5 < pixels[..., :3].max()
+
+
+def test_figures_have_words_for_those_who_cannot_see_them():
+    drawn = DRAWN["counts"]()
+    shown = drawn._repr_mimebundle_()
+    assert base64.b64decode(shown["image/png"])[1:4] == b"PNG"
+    drawn.alt = 'Cells of each class, "normal" < all'
+    drawn.set_heading("SIMULATED: smears")
+    words = 'SIMULATED: smears. Cells of each class, "normal" < all'
+    shown = drawn._repr_mimebundle_()
+    assert shown["text/plain"] == words
+    assert f'<img alt="{html.escape(words)}"' in shown["text/html"]
+
+
+def test_a_figure_of_another_library_gets_words_and_is_shown_once(capsys):
+    from matplotlib import pyplot
+
+    pyplot.figure(figsize=(1, 1)).subplots().plot([0, 1])
+    show_current_figure("A rising line.")
+    assert capsys.readouterr().out.count("A rising line.") == 2  # as HTML, and as the text that stands in
+    assert not pyplot.get_fignums()
 
 
 def test_importing_figures_loads_no_learning_library_and_no_pyplot():

@@ -68,9 +68,8 @@ def test_without_a_kernel_sliders_are_their_picture_and_what_it_shows():
     np.testing.assert_array_equal(decoded(base64.b64decode(data["image/png"])), shown(box)[1])
     words = "A picture with sliders, drawn at gamma = 2, loss = a < b. Run the notebook to move them."
     assert data["text/plain"] == words
-    assert (
-        f'<img alt="{words.replace("<", "&lt;")}" src="data:image/png;base64,{data["image/png"]}">' in data["text/html"]
-    )
+    assert f'<img alt="{words.replace("<", "&lt;")}"' in data["text/html"]
+    assert f'src="data:image/png;base64,{data["image/png"]}">' in data["text/html"]
     gamma.value = 3.0
     later, _ = box._repr_mimebundle_()
     assert later["image/png"] != data["image/png"]

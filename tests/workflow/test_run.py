@@ -1,5 +1,6 @@
 """A run's files are written whole, read back as they were, and missed with the notebook that makes them."""
 
+import ast
 import dataclasses
 import json
 
@@ -9,8 +10,10 @@ import pytest
 from PIL import Image
 
 from rbcnb._utils.files import atomic_write, file_digest
+from rbcnb.plotting import plot_class_counts
 from rbcnb.plotting.lesson import focal_curves
-from rbcnb.workflow.run import DamagedResultError, MissingResultError, Run
+from rbcnb.workflow.notebooks import find_notebooks
+from rbcnb.workflow.run import CAPTIONS, DamagedResultError, MissingResultError, Run
 
 
 def test_tables_come_back_as_they_were(tmp_path):
@@ -72,6 +75,18 @@ def test_figures_say_what_they_were_drawn_from(tmp_path):
     with Image.open(tmp_path / "mine" / "figures" / "fig01.png") as image:
         assert image.text["Source"] == "run mine, data none, seed 3"
         assert image.width > 400
+
+
+def test_every_figure_of_the_notebooks_has_words_for_those_who_cannot_see_it(tmp_path):
+    cells = [cell for path in find_notebooks() for cell in json.loads(path.read_text())["cells"]]
+    trees = [ast.parse("".join(cell["source"])) for cell in cells if cell["cell_type"] == "code"]
+    calls = [node for tree in trees for node in ast.walk(tree) if isinstance(node, ast.Call)]
+    drawn = [call.args[1] for call in calls if getattr(call.func, "attr", "") == "save_figure"]
+    names = {name.value for name in drawn if isinstance(name, ast.Constant)}
+    assert len(names) > 30
+    assert not names - set(CAPTIONS)
+    drawn = Run.at(tmp_path).save_figure(plot_class_counts(pd.Series({"codocyte": 20, "normal": 80})), "class_counts")
+    assert drawn.alt == CAPTIONS["class_counts"]
 
 
 def test_a_damaged_record_is_named(tmp_path):
