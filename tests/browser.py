@@ -238,3 +238,44 @@ def press_and_time(page: Any, key: str, *, limit_ms: float = 20_000) -> float:
     page.keyboard.press(key)
     page.wait_for_function(f"window.latencies.length > {done}", timeout=limit_ms)
     return page.evaluate(f"window.latencies[{done}]")
+
+
+# Of the slide that is shown: what of it nobody can see, however they scroll, and the sizes of its charts.
+_SLIDE = """() => {
+  const slide = Reveal.getCurrentSlide(), faults = [];
+  const begin = (element) => element.outerHTML.slice(0, 90);
+  const frame = slide.getBoundingClientRect();
+  const outside = frame.top < -1 || frame.left < -1 || frame.bottom > innerHeight + 1 || frame.right > innerWidth + 1;
+  if (outside) faults.push(`the slide stands at ${JSON.stringify(frame)}`);
+  const scrolls = (element, axis) => ["auto", "scroll"].includes(getComputedStyle(element)[`overflow-${axis}`]);
+  const long = slide.scrollHeight > slide.clientHeight + 1;
+  if (long && !scrolls(slide, "y")) faults.push("it is longer than its place, and does not scroll");
+  for (const element of slide.querySelectorAll("*")) {
+    if (element.closest("math, script, style")) continue;
+    const { right, bottom, width } = element.getBoundingClientRect();
+    let holder = element.parentElement;
+    while (holder !== slide && !scrolls(holder, "x")) holder = holder.parentElement;
+    if (width && holder === slide && right > frame.right + 1) faults.push(`cut on the right: ${begin(element)}`);
+    if (!long && bottom > frame.bottom + 1) faults.push(`cut below: ${begin(element)}`);
+  }
+  for (const image of slide.querySelectorAll("img")) {
+    if (!image.naturalWidth || !image.width || !image.height) faults.push(`no picture: ${image.alt}`);
+    if (!image.alt || image.alt.startsWith("No description")) faults.push("a picture without words");
+  }
+  const charts = [...slide.querySelectorAll(".rbcnb-panels > *")].map((place) => {
+    const drawing = place.shadowRoot?.querySelector("svg") ?? place.querySelector("img");
+    return drawing ? [drawing.getBoundingClientRect().width, drawing.getBoundingClientRect().height] : [0, 0];
+  });
+  if (charts.flat().some((side) => side < 60)) faults.push(`charts of ${JSON.stringify(charts)} px`);
+  return { title: slide.innerText.slice(0, 60), faults, charts, long };
+}"""
+
+
+def walk_slides(page: Any) -> Iterator[dict[str, Any]]:
+    """Shows every slide in turn: its title, what is wrong with it, the sizes of its charts, whether it is long."""
+    page.wait_for_function("window.Reveal?.isReady()")
+    page.wait_for_function("[...document.querySelectorAll('.rbcnb-explorer')].every(({ views }) => views)")
+    for place in page.evaluate("Reveal.getSlides().map((slide) => Reveal.getIndices(slide))"):
+        page.evaluate("({ h, v }) => Reveal.slide(h, v)", place)
+        page.wait_for_timeout(250)  # a chart takes its width when it is shown
+        yield page.evaluate(_SLIDE)

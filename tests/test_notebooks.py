@@ -14,6 +14,7 @@ from pathlib import Path
 import pandas as pd
 import psutil
 import pytest
+from browser import chromium_page, missing, walk_slides
 from marks import marks_of
 from PIL import Image
 from tiny_run import FIGURES, command, reproduce
@@ -84,12 +85,32 @@ def test_as_pages_its_notebooks_show_pictures_in_place_of_widgets(finished):
         assert "Box(children" not in page
         assert "html-manager" not in page
         assert " trials done, " not in page  # a progress bar as it stood when it began
+        assert "No description has been provided for this image" not in page
     for number, words in {
         "01": r"learned: \d+ cells\. found \(\d+\): blue ring",
         "02": "A labeller, reader ",
     }.items():
         assert re.search(f'<img alt=["\']{words}[^>]*src="data:image/', pages[number])
     assert re.search('class="rbcnb-explorer"[^>]*><img alt="Left: scores of one run', pages["05"])
+
+
+@pytest.mark.skipif(bool(missing()), reason=f"needs {missing()}")
+def test_as_slides_its_notebooks_show_all_they_hold(finished, tmp_path):
+    from rbcnb.workflow.slides import Slides
+
+    faults, n_charts = {}, 0
+    with chromium_page(width_px=1280, height_px=720) as (page, strangers):
+        for path in sorted((finished / "notebooks").glob("*.ipynb")):
+            file = tmp_path / f"{path.stem}.html"
+            file.write_text(Slides().from_filename(path)[0], encoding="utf-8")
+            page.goto(file.as_uri())
+            for slide in walk_slides(page):
+                n_charts += len(slide["charts"])
+                if slide["faults"]:
+                    faults[f"{path.stem}: {slide['title']}"] = slide["faults"]
+    assert not faults
+    assert not strangers
+    assert n_charts >= 20
 
 
 def test_a_second_run_trains_nothing_and_runs_nothing(finished):

@@ -123,7 +123,8 @@ class SelfShowingFigure(Figure):
         return png(self)
 
     def _repr_mimebundle_(self, **_: Any) -> dict[str, str]:
-        words = self.alt or "; ".join(filter(None, (ax.get_title("left") or ax.get_title() for ax in self.axes)))
+        heads = (ax.get_title("left") or ax.get_title() or ax.get_xlabel() for ax in self.axes)
+        words = self.alt or "; ".join(filter(None, heads)) or "A figure"
         if self._heading is not None:
             words = f"{self._heading.get_text()}. {words}"
         return picture_bundle(self._repr_png_(), words)

@@ -185,6 +185,7 @@ def test_figures_have_words_for_those_who_cannot_see_them():
     drawn = DRAWN["counts"]()
     shown = drawn._repr_mimebundle_()
     assert base64.b64decode(shown["image/png"])[1:4] == b"PNG"
+    assert shown["text/plain"] == "number of cells"  # of its axes, where nobody gave it any
     drawn.alt = 'Cells of each class, "normal" < all'
     drawn.set_heading("SIMULATED: smears")
     words = 'SIMULATED: smears. Cells of each class, "normal" < all'
