@@ -27,9 +27,10 @@ from rbcnb.training.splits import MIN_TEST_GROUPS, TEST_FRACTION, SplitError, ou
 from rbcnb.training.trial import Trial
 
 _TYPICAL_DIAMETER_PX = 40.0  # of a cell, where it is left to be estimated
+# Seconds on a machine that does nothing else.
 _SEGMENT_S = 0.3  # to find and cut the cells of a smear, beside its upscaling
 _NOTEBOOK_S = 8.0  # kernel start, imports and figures of a notebook that trains nothing
-_LESSON_S = 20.0  # notebook 03, which trains toys and needs no smears
+_LESSON_S = 40.0  # notebook 03, which trains toys and needs no smears
 _WORKER_S = 6.0  # start of the worker processes of a notebook that trains
 
 
@@ -81,6 +82,14 @@ def measure_throughput(
         return steps * batch_size / seconds
     finally:
         torch.set_num_threads(threads)
+
+
+def measure_contention(*, at_least_s: float = 0.3) -> float:
+    """How many times as long as on a quiet machine a thread takes now, as it waits for a core; at least 1."""
+    wall_s, cpu_s = time.perf_counter(), time.thread_time()
+    while (used_s := time.thread_time() - cpu_s) < at_least_s:
+        pass
+    return max(1.0, (time.perf_counter() - wall_s) / used_s)
 
 
 def study_images(values: Mapping[str, Any], available: Mapping[str, int]) -> dict[str, dict[str, float]]:
@@ -245,20 +254,21 @@ def estimate(values: Mapping[str, Any], *, notebooks: Collection[str], jobs: int
     Raises:
         SmearError, SplitError: the smears are not there, or too few for what the notebooks will do (`check_enough`).
     """
-    seconds = {name: _LESSON_S if name == "03" else _NOTEBOOK_S for name in notebooks}
+    slowness = measure_contention()  # what is not a constant below is measured, and slow already
+    seconds = {name: slowness * (_LESSON_S if name == "03" else _NOTEBOOK_S) for name in notebooks}
     if set(notebooks) <= {"03"}:
         return seconds
     expected = expected_cells(values)
     if "01" in seconds:
         scale = values["size_px"] / (values["diameter_px"] or _TYPICAL_DIAMETER_PX)
         upscaling_s = upscaling_seconds(expected.image_px, scale, method=values["upscale"])
-        seconds["01"] += expected.n_smears * (_SEGMENT_S + upscaling_s)
+        seconds["01"] += expected.n_smears * (slowness * _SEGMENT_S + upscaling_s)
     training = {"04", "05", "06"} & set(notebooks)
     if training or "02" in seconds:
         check_enough(expected, values)
     if "02" in seconds:
         train_s = audit_images(values, expected.studied) / measure_throughput("small", values["size_px"]) / jobs
-        seconds["02"] += _WORKER_S + train_s
+        seconds["02"] += slowness * _WORKER_S + train_s
     if training:
         images = study_images(values, expected.studied)
         needed = dict.fromkeys(name for notebook in training for name, n in images[notebook].items() if n)
@@ -274,5 +284,5 @@ def estimate(values: Mapping[str, Any], *, notebooks: Collection[str], jobs: int
         }
         for notebook in training:
             train_s = sum(n / speed[name] for name, n in images[notebook].items() if n) / jobs
-            seconds[notebook] += _WORKER_S + train_s
+            seconds[notebook] += slowness * _WORKER_S + train_s
     return seconds

@@ -12,6 +12,7 @@ import pytest
 
 from rbcnb._utils.duration import duration
 from rbcnb.cli import main
+from rbcnb.columns import NORMAL
 from rbcnb.paper import TABLE2
 from rbcnb.plotting.sliders import with_picture
 from rbcnb.smears.images import SmearError
@@ -20,7 +21,7 @@ from rbcnb.study.ladder import ladder_counts
 from rbcnb.study.protocols import METHODS, images_per_fit, in_folds, settings_of
 from rbcnb.training.splits import SplitError
 from rbcnb.training.trial import Trial
-from rbcnb.workflow import notebooks
+from rbcnb.workflow import cost, notebooks
 from rbcnb.workflow.cost import Expected, check_enough, study_images
 from rbcnb.workflow.fingerprints import file_stamp, fingerprints, source_stamp
 from rbcnb.workflow.notebook_parameters import ParameterError
@@ -170,6 +171,22 @@ def test_too_little_is_said_before_anything_runs():
 )
 def test_durations_are_said_as_a_person_would(seconds, said):
     assert duration(seconds) == said
+
+
+def test_where_others_are_at_work_a_run_is_expected_to_take_longer(monkeypatch):
+    clock = iter(range(0, 1000, 3))  # between two looks at the thread's clock, three seconds pass on the wall's
+    used = iter(range(1000))
+    monkeypatch.setattr(cost.time, "perf_counter", lambda: float(next(clock)))
+    monkeypatch.setattr(cost.time, "thread_time", lambda: float(next(used)))
+    assert cost.measure_contention(at_least_s=1.0) == pytest.approx(3.0)
+    monkeypatch.undo()
+    values = {"smears": "synthetic", "data": "", "n_smears": 2, "cells_per_smear": 5, "seed": 0, "types": [NORMAL]}
+    values |= {"size_px": 24, "diameter_px": 0.0, "upscale": "none"}
+    seconds = {}
+    for slowness in (1.0, 3.0):
+        monkeypatch.setattr(cost, "measure_contention", lambda slowness=slowness: slowness)
+        seconds[slowness] = cost.estimate(values, notebooks=["01", "03"], jobs=1)
+    assert seconds[3.0] == pytest.approx({name: 3 * quiet_s for name, quiet_s in seconds[1.0].items()})
 
 
 def test_time_left_follows_this_run():
