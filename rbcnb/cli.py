@@ -152,6 +152,7 @@ def _notes_of_smears(command: str) -> Iterator[None]:
 
 def _segment(options: Namespace) -> int:
     from rbcnb.columns import SMEAR
+    from rbcnb.labels.merge_readings import readings_to_cells
     from rbcnb.labels.readings import READINGS_CSV, load_readings
     from rbcnb.segmentation.batch import segment_files
     from rbcnb.segmentation.cost import segmentation_cost
@@ -187,11 +188,14 @@ def _segment(options: Namespace) -> int:
         settled=set(load_readings(options.out / READINGS_CSV)[SMEAR]),
         replace_cells=options.replace,
     )
+    carried = readings_to_cells(options.out) if report.n_cells else ""
     kept = f"; {_images(report.n_kept)} of before stay" if report.n_kept else ""
     print(f"{report.n_cells} cells in {_images(report.n_images)}: {report.cells_csv}{kept}")
     if options.overlays and report.n_images:
         print(f"their rings: {options.out / 'overlays'}")
     exit_code = _told("segment", report)
+    if carried:
+        print(carried)
     if report.n_cells:
         print(f"next: rbcnb label {options.out} --reader YOUR_NAME")
     return exit_code
@@ -212,11 +216,14 @@ def _told(command: str, report: Any) -> int:
 
 def _import_labels(options: Namespace) -> int:
     from rbcnb.labels.import_export import import_labels
+    from rbcnb.smears.segmented import CELLS_CSV
 
     errors: list[Exception] = []
     given = {name: getattr(options, name) for name in ("reader", "layout", "smears", "pixel_um")}
     with _notes_of_smears("import-labels"):
         print(import_labels(options.source, options.into, **given, errors=errors))
+    if options.into.is_dir() and not (options.into / CELLS_CSV).exists():
+        print(f"next, so that they get cells: rbcnb segment SMEARS --out {options.into}")
     for error in errors:
         print(f"rbcnb import-labels: left out: {error}", file=sys.stderr)
     return 1 if errors else 0

@@ -193,8 +193,8 @@ def _parsers() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentPars
     segment.add_argument(
         "--replace",
         action="store_true",
-        help="find the cells of these images anew even where people have read them, and take the place of another "
-        "image of the same name",
+        help="find the cells of these images anew, with other settings or where people have read them, whose readings "
+        "go to the cells at their places; take the place of another image of the same name that nobody has read",
     )
 
     bring = commands.add_parser("import-labels", help="add labels from other files to a table of readings")

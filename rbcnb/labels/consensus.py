@@ -2,12 +2,15 @@
 
 import warnings
 from collections.abc import Iterable
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
+from rbcnb._utils.read_files import shown
 from rbcnb.columns import CELL, COMMENT, FOUND, KIND, LABEL, RADIUS, READER, SMEAR, TIME, UNSURE, X, Y
-from rbcnb.labels.readings import NAMED, SKIPPED, STRUCK, UNDONE
+from rbcnb.labels.assign import matched
+from rbcnb.labels.readings import NAMED, SKIPPED, STRUCK, UNDONE, ReadingError
 
 DISPUTED = "disputed"  # of a current label: readers name classes, and no class has more than half of them
 N_READERS, N_AGREE = "n_readers", "n_agree"
@@ -94,22 +97,36 @@ def current_labels(readings: pd.DataFrame, *, reader: str | None = None) -> pd.D
 
 
 def moved_cells(readings: pd.DataFrame, cells: pd.DataFrame | None = None) -> list[tuple[str, int]]:
-    """Names (smear, cell) that do not mean one cell: their circles, where given, lie more than a radius apart.
+    """Names (smear, cell) that do not mean one cell: their places, where given, lie more than a radius apart.
 
     So it is where smears were segmented anew, with other settings, between two readings.
 
     Args:
         readings: as of `rbcnb.labels.load_readings`.
-        cells: found cells whose circles count as well, to see whether *readings* are of them.
+        cells: found cells whose circles count as well, to see whether *readings* are of them. The number of one that a
+            reader added means another cell, too, where one was found at its place.
     """
-    places = readings[list(FOUND)]
+    places, twice = readings[list(FOUND)], []
     if cells is not None:
         named = pd.MultiIndex.from_frame(cells[[SMEAR, CELL]]).isin(pd.MultiIndex.from_frame(places[[SMEAR, CELL]]))
         places = pd.concat([places, cells.loc[named, list(FOUND)]])
-    known = places.dropna(subset=[X, Y, RADIUS])
-    circles = known.groupby([SMEAR, CELL], sort=False)
+        added = added_cells(readings, cells)
+        again = matched(cells, added, match_radii=0.5)[1]  # nearer than a reader can add a cell to a found one
+        twice = list(added.loc[again, [SMEAR, CELL]].itertuples(index=False, name=None))
+    circles = places.dropna(subset=[X, Y]).groupby([SMEAR, CELL], sort=False)
     reach = circles[[X, Y]].max() - circles[[X, Y]].min()
-    return reach.index[np.hypot(reach[X], reach[Y]) > circles[RADIUS].max()].tolist()
+    return reach.index[np.hypot(reach[X], reach[Y]) > circles[RADIUS].max()].tolist() + twice
+
+
+def require_same_cells(readings: pd.DataFrame, cells: pd.DataFrame, folder: str | Path) -> None:
+    """Raises ReadingError where *readings* of *folder*, of `rbcnb segment`, name other cells than its *cells*."""
+    if moved := moved_cells(readings, cells):
+        smear, cell = moved[0]
+        raise ReadingError(
+            f"{folder}: its cells were found anew since they were read, so that the numbers of {len(moved)}, such as "
+            f"{cell} of {shown(smear)}, mean other cells now; run rbcnb segment over its images again, which takes the "
+            "readings to the cells at their places"
+        )
 
 
 def added_cells(readings: pd.DataFrame, cells: pd.DataFrame) -> pd.DataFrame:

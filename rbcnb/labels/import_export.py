@@ -1,21 +1,18 @@
 """Labels from other people's files into a table of readings, and out of it: `rbcnb import-labels`, `export-labels`."""
 
-import warnings
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from rbcnb._utils.errors import SmearWarning
 from rbcnb._utils.read_files import MOST_SHOWN, shown
 from rbcnb._utils.spreadsheet import FORMULA_FAULT, is_formula
 from rbcnb.columns import CELL, FOUND, KIND, LABEL, RADIUS, READER, SESSION, SMEAR, X, Y
 from rbcnb.labels.annotation_writers import WRITERS, write_annotations
 from rbcnb.labels.assign import MATCH_RADII, matched
-from rbcnb.labels.consensus import added_cells, current_labels
+from rbcnb.labels.consensus import added_cells, current_labels, require_same_cells
 from rbcnb.labels.formats import (
     LabelFileError,
-    added_crop,
     pictures_of,
     read_cells,
     read_class_folder,
@@ -23,10 +20,9 @@ from rbcnb.labels.formats import (
     write_class_folder,
     write_labels_csv,
 )
-from rbcnb.labels.labeller.pictures import save_added_crop
+from rbcnb.labels.labeller.pictures import save_added_crops
 from rbcnb.labels.merge_readings import merge_readings
 from rbcnb.labels.readings import NAMED, READINGS_CSV, append_readings, load_readings
-from rbcnb.segmentation.segment import finder_spec
 from rbcnb.smears.annotations import (
     CHULA,
     COCO,
@@ -41,7 +37,7 @@ from rbcnb.smears.annotations import (
     image_shapes,
     read_annotations,
 )
-from rbcnb.smears.images import SmearError, collect_or_raise, images_in, read_image
+from rbcnb.smears.images import SmearError, collect_or_raise, images_in
 from rbcnb.smears.label_tables import (
     EXCHANGED,
     NO_CELL,
@@ -105,7 +101,7 @@ def import_labels(
         cells = read_cells(cells_csv) if cells_csv.exists() else None
         summary = merge_readings(source, table, cells, reader=reader, errors=errors)
         if is_segmented(table.parent):
-            _save_added_crops(table.parent, added_cells(load_readings(table), cells))
+            save_added_crops(table.parent, added_cells(load_readings(table), cells))
         return summary
     if reader is None:
         raise LabelFileError(f"{source}: nobody is named whose labels these are; say --reader NAME")
@@ -202,8 +198,12 @@ def export_labels(
         if formulas := [text for text in labels[name].unique() if is_formula(text)]:
             raise LabelFileError(f"{table}: the {name} {shown(formulas[0])}: {FORMULA_FAULT}")
     cells_csv = table.parent / CELLS_CSV
-    if labels[X].isna().any() and cells_csv.exists():
-        labels = labels.fillna(_circles(labels, read_cells(cells_csv)))
+    if cells_csv.exists():
+        cells = read_cells(cells_csv)
+        if is_segmented(table.parent):
+            require_same_cells(readings, cells, table.parent)
+        if labels[X].isna().any():
+            labels = labels.fillna(_circles(labels, cells))
     if layout == FOLDER:
         write_class_folder(labels, pictures_of(labels, table.parent), out)
     elif layout in WRITERS:
@@ -245,20 +245,6 @@ def layout_of(source: Path) -> str:
     raise LabelFileError(
         f"{source}: holds no labels in a form that is known{names}; see docs/labels.md for those that are read"
     )
-
-
-def _save_added_crops(folder: Path, added: pd.DataFrame) -> None:
-    """Cuts the pictures of *added* cells that have none yet, for the page and for exports."""
-    images, size_px = image_files(folder), finder_spec(folder).size_px
-    for smear, cells in added.groupby(SMEAR, sort=False):
-        missing = [cell for cell in cells.to_dict("records") if not added_crop(folder, smear, cell[CELL]).exists()]
-        if missing and smear not in images:
-            note = f"{smear}: its image is not there, so that cells added to it have no picture"
-            warnings.warn(note, SmearWarning, stacklevel=3)
-        elif missing:
-            image = read_image(images[smear])
-            for cell in missing:
-                save_added_crop(folder, cell, image, size_px=size_px)
 
 
 def known_smears(cells: pd.DataFrame, cells_csv: Path) -> list[str]:

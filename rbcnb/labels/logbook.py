@@ -47,7 +47,7 @@ def append_rows(path: str | Path, rows: Iterable[Sequence[str]]) -> None:
         require_file(path, remedy=_REMEDY, error=LogbookError)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with folder_lock(path.parent, name=_lock_name(path), wait_s=WAIT_S):
+        with folder_lock(path.parent, name=lock_name(path), wait_s=WAIT_S):
             _append(path, rows)
     except BlockingIOError as error:
         raise LogbookError(f"{path}: another process has kept it for {WAIT_S:g} s; end that process") from error
@@ -71,7 +71,7 @@ def read_rows(path: str | Path) -> pd.DataFrame:
     try:
         with ExitStack() as stack:
             with suppress(OSError):  # where no lock can be made, nobody writes either
-                stack.enter_context(folder_lock(path.parent, name=_lock_name(path), wait_s=WAIT_S))
+                stack.enter_context(folder_lock(path.parent, name=lock_name(path), wait_s=WAIT_S))
             data = read_bytes(path, remedy=_REMEDY, error=LogbookError)
         return _read(data, path)
     except OSError as error:
@@ -247,5 +247,6 @@ def _checked(path: str | Path) -> Path:
     return path
 
 
-def _lock_name(path: Path) -> str:
+def lock_name(path: Path) -> str:
+    """Of the lock that writers of the logbook at *path* take (`rbcnb._utils.files.folder_lock`)."""
     return f".{path.name}.lock"

@@ -1,16 +1,21 @@
 """Readings of one folder into another: with readers, kinds, comments and times, as they were written."""
 
+import shutil
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
+from rbcnb._utils.files import atomic_write, folder_lock
 from rbcnb._utils.read_files import shown
 from rbcnb._utils.spreadsheet import FORMULA_FAULT, is_formula
-from rbcnb.columns import CELL, FOUND, KIND, LABEL, RADIUS, READER, SESSION, SMEAR, TIME, X, Y
+from rbcnb.columns import CELL, FOUND, KIND, LABEL, RADIUS, READER, REVISION, SESSION, SMEAR, TIME, X, Y
 from rbcnb.labels.assign import matched
-from rbcnb.labels.consensus import added_cells
-from rbcnb.labels.logbook import COLUMNS, LogbookError
-from rbcnb.labels.readings import TIME_FORMAT, append_readings, load_readings, readings_of
+from rbcnb.labels.consensus import added_cells, moved_cells
+from rbcnb.labels.formats import read_cells
+from rbcnb.labels.labeller.pictures import save_added_crops
+from rbcnb.labels.logbook import COLUMNS, WAIT_S, LogbookError, lock_name
+from rbcnb.labels.readings import READINGS_CSV, STRUCK, TIME_FORMAT, UNDONE, append_readings, load_readings, readings_of
 from rbcnb.smears.images import SmearError, collect_or_raise
 from rbcnb.smears.label_tables import (
     NO_CELL,
@@ -23,6 +28,7 @@ from rbcnb.smears.label_tables import (
     read_text_table,
     report_faults,
 )
+from rbcnb.smears.segmented import CELLS_CSV
 from rbcnb.smears.smear_names import match_names
 
 _ROW = [SMEAR, CELL, READER, KIND, LABEL, TIME]  # two such rows that are equal are one reading
@@ -91,6 +97,41 @@ def _saved_readings(source: str | Path, errors: list[SmearError]) -> pd.DataFram
     return readings_of(texts, source)
 
 
+def readings_to_cells(folder: str | Path) -> str:
+    """Takes the readings of *folder*, of `rbcnb segment`, to the cells at their places where cells were found anew.
+
+    It is the rule of `merge_readings`. The table as it was stays beside it as ``readings_before_1.csv``, and so on.
+    Returns what was done; "" where each number still means the cell that was read.
+
+    Raises:
+        LogbookError: the table cannot be read or written, or another process keeps it.
+    """
+    folder = Path(folder)
+    table, cells = folder / READINGS_CSV, read_cells(folder / CELLS_CSV)
+    size, readings = table.stat().st_size if table.is_file() else 0, load_readings(table)
+    if not (moved := moved_cells(readings, cells)):
+        return ""
+    here = readings[SMEAR].isin(cells[SMEAR])
+    theirs, numbers, struck = _numbered(readings[here], cells)
+    theirs = theirs.assign(**{CELL: numbers.fillna(theirs[CELL]).astype(int)})[~struck]
+    aside = folder / f"readings_before_{1 + len(list(folder.glob('readings_before_*.csv')))}.csv"
+    with folder_lock(folder, name=lock_name(table), wait_s=WAIT_S), atomic_write(table) as part:
+        if table.stat().st_size != size:
+            raise LogbookError(f"{table}: somebody reads cells of before; end rbcnb label, and run this command again")
+        append_readings(part, pd.concat([theirs, readings[~here]]).sort_index().drop(columns=REVISION))
+        part.with_name(lock_name(part)).unlink(missing_ok=True)
+        with atomic_write(aside) as copy:
+            copy.write_bytes(table.read_bytes())
+    shutil.rmtree(folder / "added", ignore_errors=True)  # pictures by the numbers of before
+    save_added_crops(folder, added := added_cells(load_readings(table), cells))
+    left = f"; {int(struck.sum())} strikes of what was not found again are left out" if struck.any() else ""
+    return (
+        f"{table}: cells were found anew, and {len(moved)} of the numbers that were read mean others now; the readings "
+        f"went to the cells at their places, {len(added)} cells that are not found any more count as added by their "
+        f"readers{left}. The table of before: {aside}"
+    )
+
+
 def _rows(readings: pd.DataFrame) -> pd.MultiIndex:
     return pd.MultiIndex.from_frame(readings[_ROW].fillna({LABEL: ""}))
 
@@ -106,22 +147,38 @@ def _on_smears(theirs: pd.DataFrame, known: pd.DataFrame, source: str | Path, er
 
 
 def _on_cells(theirs: pd.DataFrame, known: pd.DataFrame, source: str | Path, errors: list[SmearError]) -> pd.DataFrame:
-    """*theirs* with the numbers that their cells have here; cells that were not found here get new ones."""
-    place_of = theirs.dropna(subset=[X, Y, RADIUS]).drop_duplicates([SMEAR, CELL], keep="last").reset_index(drop=True)
-    row, of = matched(known, place_of)
-    number = pd.Series(known.loc[row, CELL].to_numpy(), index=of).reindex(place_of.index)
-    last = known.groupby(SMEAR)[CELL].max()
-    missed = number.isna()
-    rank = place_of[missed].groupby(SMEAR).cumcount() + 1
-    number[missed] = place_of.loc[missed, SMEAR].map(last).astype(float) + rank
-    here = pd.Series(number.to_numpy(), index=pd.MultiIndex.from_frame(place_of[[SMEAR, CELL]]))
-    bare = pd.MultiIndex.from_frame(known[[SMEAR, CELL]])
-    own = pd.MultiIndex.from_frame(theirs[[SMEAR, CELL]])
-    numbers = here.reindex(own).to_numpy(copy=True)
-    same = pd.isna(numbers) & own.isin(bare)
-    numbers[same] = theirs.loc[same, CELL]
-    for lost in theirs[pd.isna(numbers)].itertuples():
+    """*theirs* with the numbers that their cells have here; those of no cell go to *errors*, but for mere strikes."""
+    theirs, numbers, struck = _numbered(theirs, known)
+    for lost in theirs[numbers.isna() & ~struck].itertuples():
         remedy = "it has no place, and there is no cell of that number here; import from the folder it was read in"
         message = f"{source}: {lost.reader}'s reading of cell {lost.cell} of {lost.smear}: {remedy}"
         errors.append(LabelError(message, reason=NO_CELL))
-    return theirs.assign(**{CELL: numbers}).dropna(subset=[CELL]).astype({CELL: int}).reset_index(drop=True)
+    there = numbers.notna()
+    return theirs[there].assign(**{CELL: numbers[there].astype(int)}).reset_index(drop=True)
+
+
+def _numbered(theirs: pd.DataFrame, known: pd.DataFrame) -> tuple[pd.DataFrame, pd.Series, pd.Series]:
+    """*theirs*, each with a radius; the number of its cell here or NaN; whether it strikes what was not found here.
+
+    By place; a cell that was not found here gets a number after those of *known*. Readings without a place go with the
+    others of their number, else keep it.
+    """
+    radius = theirs[RADIUS].fillna(theirs[SMEAR].map(known.groupby(SMEAR)[RADIUS].median()))
+    theirs = theirs.assign(**{RADIUS: radius.where(theirs[X].notna() & theirs[Y].notna())})
+    last, at = theirs.groupby([SMEAR, CELL])[[X, Y]].transform("last"), [SMEAR, X, Y]
+    # Where cells were found anew in between, one number names several cells, each at its place.
+    away = np.hypot(theirs[X] - last[X], theirs[Y] - last[Y]) > theirs[RADIUS]
+    place = theirs.assign(**{name: theirs[name].where(away, last[name]) for name in (X, Y)})
+    place[STRUCK] = place[KIND].isin([STRUCK, UNDONE])
+    place[STRUCK] = place.groupby(at)[STRUCK].transform("all").eq(True)
+    places = place.dropna(subset=[X, Y]).drop_duplicates(at, keep="last").reset_index(drop=True)
+    row, of = matched(known, places)
+    number = pd.Series(known.loc[row, CELL].to_numpy(), index=of).reindex(places.index)
+    missed = number.isna() & ~places[STRUCK]
+    rank = places[missed].groupby(SMEAR).cumcount() + 1
+    number[missed] = places.loc[missed, SMEAR].map(known.groupby(SMEAR)[CELL].max()).astype(float) + rank
+    here = pd.Series(number.to_numpy(), index=pd.MultiIndex.from_frame(places[at]))
+    numbers = here.reindex(pd.MultiIndex.from_frame(place[at])).set_axis(theirs.index)
+    is_there = pd.MultiIndex.from_frame(theirs[[SMEAR, CELL]]).isin(pd.MultiIndex.from_frame(known[[SMEAR, CELL]]))
+    numbers = numbers.where(place[X].notna() | ~is_there, theirs[CELL])
+    return theirs, numbers, place[STRUCK] & numbers.isna()

@@ -142,7 +142,8 @@ def segment_files(
     settled : names of smears whose cells people have read: where *out* has them from other settings or another version,
         they stay, so that a cell's number goes on meaning that cell, and this is noted. Where they are damaged, and
         other cells are found now, that is the image's error.
-    replace_cells : do anew even those, and take the place of another image of the same name.
+    replace_cells : do anew even those, and take the place of another image of the same name that nobody has read. The
+        readings then go to new cells (`rbcnb.labels.merge_readings.readings_to_cells`).
 
     Raises BatchError when *out* cannot be written to, another batch works there, it has images that were done with
     other settings, or a process dies; ClusterError when the cluster cannot do the work.
@@ -161,18 +162,23 @@ def segment_files(
             out.mkdir(parents=True, exist_ok=True)
             with folder_lock(out):
                 _clear_away(out)
-                earlier = _Tables()
+                earlier, leaving = _Tables(), False
                 if finish is None:
                     earlier = _Tables.load(out, images)
-                    again = {path.name for path in images} - (set() if replace_cells else set(settled))
-                    _keep_finder(out, spec, earlier.without(again).smears)
+                    again = {path.name for path in images} if replace_cells else set()
+                    leaving = _has_other_settings(out, spec, earlier, again)
                 specs = [spec] * len(images)
                 if spec.method == "learned" and spec.diameter_px is spec.expected_px is None and not mixed:
                     expected, doubts = _expected_diameters(images, out, jobs=jobs, client=client)
                     specs = [replace(spec, expected_px=expected.get(path.parent)) for path in images]
                     notes = [*notes, *doubts]
                 done = _Done(out, tuple(pictures), earlier.namesakes(images), earlier.read(settled), replace_cells)
-                report = _segment_images(images, errors, done, specs, earlier, jobs=jobs, client=client, finish=finish)
+                report = _segment_images(
+                    images, errors, done, specs, earlier, leaving, jobs=jobs, client=client, finish=finish
+                )
+                if finish is None and (report.n_images or not leaving):
+                    with atomic_write(out / FINDER_JSON) as part:
+                        part.write_text(json.dumps(asdict(spec), indent=1) + "\n", encoding="utf-8")
                 noted = tuple((shown(file), shown(message)) for file, message in (*notes, *report.notes))
                 return replace(report, notes=noted)
     except BlockingIOError as error:
@@ -349,35 +355,35 @@ class _Tables:
         return _Tables(*(table[table[SMEAR].isin(stay)] for table in (self.cells, self.smears)))
 
 
-def _keep_finder(out: Path, spec: FinderSpec, staying: pd.DataFrame | None) -> None:
-    """Writes ``finder.json``.
+def _has_other_settings(out: Path, spec: FinderSpec, earlier: "_Tables", again: Collection[str]) -> bool:
+    """Whether the cells of *earlier* runs were found with other settings than *spec*, or nobody knows with which.
 
     Args:
         out: the batch's folder.
         spec: of this run.
-        staying: rows of ``smears.csv`` that this run leaves as they are.
+        earlier: the tables there.
+        again: names of images that are to be done anew.
 
     Raises:
-        BatchError: these were done with other settings, or nobody knows with which: no network could learn of both.
+        BatchError: they were, and some of them stay: no network could learn of both.
     """
+    if earlier.smears is None or earlier.smears.empty:
+        return False
     path, settings = out / FINDER_JSON, asdict(spec)
-    if staying is not None and len(staying):
-        stay = f"{out}: {len(staying)} of its images stay as they are"
-        remedy = "name all its images and say --replace, or choose another --out"
-        try:
-            known = asdict(finder_spec(out))
-        except InputError:
-            raise BatchError(
-                f"{stay}, and {path.name}, which tells their settings, is missing or damaged; {remedy}"
-            ) from None
-        if differing := [name for name in settings if known[name] != settings[name]]:
-            changes = ", ".join(
-                f"{name} {read_files.shown(known[name])} there, {read_files.shown(settings[name])} now"
-                for name in differing
-            )
-            raise BatchError(f"{stay}, done with other settings ({changes}); give the same ones, {remedy}")
-    with atomic_write(path) as part:
-        part.write_text(json.dumps(settings, indent=1) + "\n", encoding="utf-8")
+    try:
+        known = asdict(finder_spec(out))
+        changes = ", ".join(
+            f"{name} {read_files.shown(known[name])} there, {read_files.shown(settings[name])} now"
+            for name in settings
+            if known[name] != settings[name]
+        )
+        fault, remedy = f"were done with other settings ({changes})", "give the same ones, "
+    except InputError:
+        fault, changes, remedy = f"stay, and {path.name}, which tells their settings, is missing or damaged", "all", ""
+    if changes and (staying := len(earlier.without(again).smears)):
+        remedy += "name all its images and say --replace, or choose another --out"
+        raise BatchError(f"{out}: {staying} of its images {fault}; {remedy}")
+    return bool(changes)
 
 
 def _segment_images(
@@ -386,6 +392,7 @@ def _segment_images(
     done: _Done,
     specs: list[FinderSpec],
     earlier: _Tables,
+    leaving: bool,
     *,
     jobs: int,
     client: "Client | None",
@@ -425,9 +432,13 @@ def _segment_images(
     columns = list(tables[0].columns) if tables else list(COLUMNS)
     cells = _stacked(tables, columns)
     smears = pd.DataFrame(facts, columns=list(FACTS))
-    kept = earlier.without(smears[SMEAR])
+    leaving = leaving and len(smears) > 0
+    # Of other settings none may stay, not even cells of an image that cannot be done now.
+    kept = earlier.without(earlier.smears[SMEAR] if leaving else smears[SMEAR])
     order = [] if earlier.smears is None else earlier.smears[SMEAR]
     try:
+        if leaving:
+            (out / FINDER_JSON).unlink(missing_ok=True)  # comes last: a command that is stopped here leaves no mixture
         for now, before, name in ((cells, kept.cells, CELLS_CSV), (smears, kept.smears, SMEARS_CSV)):
             with atomic_write(out / name) as part:
                 _in_order_of(order, before, now).to_csv(part, index=False, float_format="%.4f")
@@ -497,13 +508,13 @@ def _segment_image(path: Path, spec: FinderSpec, done: _Done) -> ImageCells:
     data = image_bytes(path)
     key, image_digest = image_key(data, path.name, spec), hashlib.sha256(data).hexdigest()
     saved, keeps = _load_part(part), path.name in done.settled and not done.replace_cells
-    if not done.replace_cells:
-        place = saved["facts"][SMEAR] if saved else done.namesakes.get(path.name, path.name)
-        if place != path.name or (saved and saved["image"] != image_digest):
-            raise SmearError(
-                f"{path}: {out} has another image of that name, {place}; rename one of them, choose another --out, or "
-                "say --replace"
-            )
+    place = saved["facts"][SMEAR] if saved else done.namesakes.get(path.name, path.name)
+    if place != path.name or (saved and saved["image"] != image_digest):
+        fault = f"{path}: {out} has another image of that name, {place}"
+        if place in done.settled:  # whose readings would pass for readings of this one
+            raise SmearError(f"{fault}, whose cells people have read; rename this one, or choose another --out")
+        if not done.replace_cells:
+            raise SmearError(f"{fault}; rename one of them, choose another --out, or say --replace")
     finished = None if saved is None else _finished(saved, crops)
     if finished and finished.key != key:
         if keeps:
@@ -563,7 +574,7 @@ def _refuse_other_cells(path: Path, part: Path, found: pd.DataFrame, read: np.nd
         raise SmearError(
             f"{path}: people have read its cells, but what was kept of them ({part.name} in {part.parent}, or its "
             "crops) is damaged or of an earlier version, and other cells are found now; put those files back from a "
-            "copy, or find the cells anew with --replace, after which they are to be read again"
+            "copy, or find the cells anew with --replace, by which the readings go to the cells at their places"
         )
 
 

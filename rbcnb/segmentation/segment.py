@@ -112,7 +112,7 @@ def finder_spec(folder: str | Path) -> FinderSpec:
     except (ValueError, TypeError):
         raise InputError(
             f"{path}: missing, damaged, or of another version of this package; find the cells again, with rbcnb "
-            "segment or notebook 01, which leaves readings alone"
+            "segment --replace or notebook 01, which leaves readings alone"
         ) from None
 
 

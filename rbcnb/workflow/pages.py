@@ -12,13 +12,14 @@ from rbcnb._utils.errors import InputError
 from rbcnb._utils.read_files import read_array, read_table
 from rbcnb._utils.voila_page import free_or, show_page
 from rbcnb.columns import CELL, SMEAR
+from rbcnb.labels.consensus import require_same_cells
 from rbcnb.labels.formats import read_cells
 from rbcnb.labels.labeller.pictures import crops_of_array, crops_of_folder
 from rbcnb.labels.labeller.queue import FLAGGED, UNLABELLED
 from rbcnb.labels.labeller.widget import Labeller
-from rbcnb.labels.readings import READINGS_CSV
+from rbcnb.labels.readings import READINGS_CSV, load_readings
 from rbcnb.smears.images import images_in, read_image
-from rbcnb.smears.segmented import CELLS_CSV, image_files
+from rbcnb.smears.segmented import CELLS_CSV, image_files, is_segmented
 from rbcnb.smears.tiff import pixel_size_um
 from rbcnb.workflow.run import Run
 
@@ -61,12 +62,15 @@ def folder_labeller(
         crops = crops_of_array(cells, read_array(stacked, remedy="find the cells again with notebook 01"))
     else:
         crops = crops_of_folder(cells, folder)
+    readings = Path(readings or folder / READINGS_CSV)
+    if is_segmented(folder):
+        require_same_cells(load_readings(readings), cells, folder)
     if um_per_px is not None and not 0 < um_per_px < 100:
         raise InputError(f"--um-per-px {um_per_px}: no size of a pixel; give micrometres, such as 0.1")
     files = image_files(folder) if smears is None else {path.name: path for path in images_in(Path(smears))}
     return Labeller(
         cells,
-        readings or folder / READINGS_CSV,
+        readings,
         reader=reader,
         crops=crops,
         smear_image=lambda smear: read_image(files[smear]) if smear in files else Run.at(folder).load_smear(smear),

@@ -23,7 +23,7 @@ from rbcnb.columns import BORDER, CELL, CROP, DEV, FOLD, GROUP, KIND, LABEL, RAD
 from rbcnb.counting.class_doubts import class_doubts
 from rbcnb.counting.model_file import save_model
 from rbcnb.labels.assign import corrected_labels
-from rbcnb.labels.consensus import added_cells, current_labels
+from rbcnb.labels.consensus import added_cells, current_labels, require_same_cells
 from rbcnb.labels.formats import read_cells
 from rbcnb.labels.readings import NAMED, READINGS_CSV, load_readings
 from rbcnb.segmentation.batch import CROP_SCALE, image_groups, read_crops
@@ -82,6 +82,7 @@ def train_model(
     folder = Path(folder)
     found, spec = _found(folder), finder_spec(folder)
     readings = _readings(folder, reader)
+    require_same_cells(readings, found, folder)
     found = _with_added(found, added_cells(readings, found), folder)
     found = found.assign(**{CROP: np.arange(len(found))})
     cells, notes = _labelled(folder, found, readings)

@@ -8,16 +8,21 @@ import pytest
 from PIL import Image
 
 from rbcnb.cli import main
-from rbcnb.labels.consensus import added_cells, current_labels
+from rbcnb.labels.assign import corrected_labels, label_cells
+from rbcnb.labels.consensus import added_cells, current_labels, moved_cells
+from rbcnb.labels.formats import read_cells
 from rbcnb.labels.import_export import export_labels, import_labels
 from rbcnb.labels.logbook import LogbookError
+from rbcnb.labels.merge_readings import readings_to_cells
 from rbcnb.labels.readings import Reading, append_readings, load_readings
 from rbcnb.segmentation.batch import segment_files
 from rbcnb.segmentation.segment import FinderSpec
 from rbcnb.smears.annotations import format_of
 from rbcnb.smears.images import SmearError
 from rbcnb.smears.sources import synthetic_smears
+from rbcnb.workflow.pages import folder_labeller
 
+PLACE = ["x_px", "y_px", "radius_px"]
 FOUND = [("a.png", 0, 10.0, 10.0), ("a.png", 1, 50.0, 10.0), ("b.png", 0, 30.0, 30.0)]
 
 
@@ -190,3 +195,93 @@ def test_rows_and_columns_that_a_spreadsheet_lost_are_named(source, tmp_path):
 def test_the_folder_of_readings_serves_as_their_file(source, tmp_path):
     cells_csv(source.parent, FOUND)
     assert import_labels(source.parent, tmp_path / "here.csv").startswith("6 readings by anna, ben added")
+
+
+def test_cells_that_are_found_anew_keep_what_was_said_of_them(tmp_path, capsys):
+    smear = next(synthetic_smears(1, seed=0, n_cells=40))
+    Image.fromarray(smear.image).save(tmp_path / "a.png")
+    folder, truth = tmp_path / "here", smear.truth.assign(smear="a.png", group="a.png")
+    segment = ["segment", str(tmp_path / "a.png"), "--out", str(folder), "--upscale", "none", "--size", "32"]
+    assert main([*segment, "--method", "paper", "--diameter", "40"]) == 0
+    found = read_cells(folder / "cells.csv")
+    named = label_cells(found, truth).dropna(subset=["label"])
+    append_readings(folder / "readings.csv", named[["smear", "cell", *PLACE, "label"]].assign(reader="anna"))
+    nothing = {"x_px": 0.5, "y_px": 0.5, "radius_px": 3.0, "kind": "strike", "label": ""}
+    append_readings(folder / "readings.csv", [Reading(smear="a.png", cell=98, reader="anna", **nothing)])
+    before = (folder / "readings.csv").read_bytes()
+
+    assert main([*segment, "--method", "learned", "--replace"]) == 0
+    anew = read_cells(folder / "cells.csv")
+    assert not anew[["x_px", "y_px"]].equals(found[["x_px", "y_px"]])
+    assert f"The table of before: {folder / 'readings_before_1.csv'}" in capsys.readouterr().out
+    assert (folder / "readings_before_1.csv").read_bytes() == before
+    assert not [path for path in folder.glob(".*") if "part" in path.name]
+    readings = load_readings(folder / "readings.csv")
+    assert len(readings) == len(named)  # the strike went with what it struck
+    assert moved_cells(readings, anew) == []
+    cells = pd.concat([anew[["smear", "cell", *PLACE]], added_cells(readings, anew)], ignore_index=True)
+    true = label_cells(cells, truth).set_index("cell")["label"]
+    page = folder_labeller(folder, reader="anna")
+    by_number = page.table().set_index("cell")["label"]
+    assert len(by_number) == len(named)
+    assert by_number.to_dict() == true[by_number.index].to_dict()
+    export_labels(folder, tmp_path / "classes", reader="anna")
+    pictures = {int(path.stem.split("_")[-1]): path.parent.name for path in (tmp_path / "classes").glob("*/*.png")}
+    assert pictures == by_number.to_dict()
+    by_place, n_lost = corrected_labels(cells.assign(label=None), current_labels(readings))
+    assert n_lost == 0
+    assert by_place.dropna(subset="label").set_index("cell")["label"].to_dict() == by_number.to_dict()
+
+    assert main([*segment, "--method", "learned", "--replace"]) == 0  # all is as it should be
+    assert not (folder / "readings_before_2.csv").exists()
+
+
+def test_readings_of_other_cells_are_used_by_no_command(tmp_path, capsys):
+    folder = cells_csv(tmp_path / "here", FOUND)
+    (folder / "smears.csv").write_text("smear,cells\na.png,2\nb.png,1\n")
+    (folder / "finder.json").write_text("{}")
+    append_readings(folder / "readings.csv", [reading("a.png", 0, 50.0, 10.0), reading("a.png", 7, 11.0, 10.0)])
+    commands = (["label", "--reader", "anna"], ["train"], ["export-labels", str(tmp_path / "labels.csv")])
+    for name, *more in commands:
+        assert main([name, str(folder), *more]) in (1, 2)
+        assert (
+            "the numbers of 2, such as 0 of 'a.png', mean other cells now; run rbcnb segment" in capsys.readouterr().err
+        )
+    assert readings_to_cells(folder)
+    assert load_readings(folder / "readings.csv")["cell"].tolist() == [1, 0]
+
+
+def test_a_reading_of_before_and_one_of_now_meet_one_cell(tmp_path):
+    folder = cells_csv(tmp_path / "here", [("a.png", 0, 50.0, 10.0), ("a.png", 1, 10.0, 10.0)])
+    rows = [
+        reading("a.png", 0, 10.0, 10.0),  # before
+        reading("a.png", 0, 50.5, 10.0, label="codocyte"),  # on a page that was opened since
+        Reading(smear="a.png", cell=1, x_px=50.5, y_px=10.0, reader="ben", label="normal"),  # from a table of points
+    ]
+    append_readings(folder / "readings.csv", rows)
+    readings_to_cells(folder)
+    assert load_readings(folder / "readings.csv")["cell"].tolist() == [1, 0, 0]
+
+
+def test_labels_that_come_before_the_cells_get_them(tmp_path, capsys):
+    smear = next(synthetic_smears(1, seed=0, n_cells=40))
+    Image.fromarray(smear.image).save(tmp_path / "a.png")
+    folder, truth = tmp_path / "here", smear.truth.assign(smear="a.png")
+    folder.mkdir()
+    truth[["smear", "x_px", "y_px", "label"]].to_csv(tmp_path / "labels.csv", index=False)
+    assert main(["import-labels", str(tmp_path / "labels.csv"), str(folder), "--reader", "anna"]) == 0
+    segment = ["segment", str(tmp_path / "a.png"), "--out", str(folder)]
+    assert f"next, so that they get cells: rbcnb segment SMEARS --out {folder}" in capsys.readouterr().out
+    assert main([*segment, "--min-score", "0.9"]) == 0  # so that some are not found
+    cells = read_cells(folder / "cells.csv")
+    readings = load_readings(folder / "readings.csv")
+    added = added_cells(readings, cells)
+    assert 0 < len(added) < len(truth)
+    assert added["radius_px"].tolist() == [cells["radius_px"].median()] * len(added)
+    page = folder_labeller(folder, reader="anna")
+    assert len(page.table()) == len(truth)
+    assert sum(page.sitting.counts()[label] for label in set(truth["label"])) == len(truth)
+    crops = [page._pictures.crop(row) for row in range(len(cells) + len(added))]
+    assert {crop.shape for crop in crops} == {(64, 64, 3)}
+    true = label_cells(pd.concat([cells, added], ignore_index=True), truth.assign(group="")).set_index("cell")["label"]
+    assert readings.set_index("cell")["label"].to_dict() == true.dropna().to_dict()

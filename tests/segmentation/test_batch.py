@@ -124,9 +124,7 @@ def test_finished_images_are_not_done_again(folder, tmp_path, monkeypatch):
     assert run([folder], out).n_resumed == 2
     (out / "parts/b.json").write_text("{")  # a part damaged
     assert run([folder], out).n_resumed == 2
-    assert (
-        run([folder], out, spec=FinderSpec(upscale="none", diameter_px=40, size_px=32)).n_resumed == 0
-    )  # other settings
+    assert run([folder], out, spec=replace(SPEC, size_px=32), replace_cells=True).n_resumed == 0  # other settings
 
 
 @pytest.mark.slow
@@ -386,7 +384,7 @@ def test_tables_of_the_learned_finder_hold_scores_and_resume(folder, tmp_path):
     assert cells[SCORE].between(0.4, 1).all()
     again = run([folder], tmp_path / "out", spec=LEARNED)
     assert (again.n_resumed, again.n_cells, again.cells_csv.read_bytes()) == (3, 3, table)
-    assert run([folder], tmp_path / "out").n_resumed == 0  # the other finder's cells are others
+    assert run([folder], tmp_path / "out", replace_cells=True).n_resumed == 0  # the other finder's cells are others
 
 
 def test_the_command_line_names_what_it_did_not_read(folder, tmp_path, capsys):
@@ -527,6 +525,10 @@ def test_an_image_does_not_take_the_place_of_another_one_of_its_name(folder, tmp
         assert "has another image of that name, a b ü.png; rename" in report.errors[0][1]
         assert "--replace" in report.errors[0][1]
         assert (out / "cells.csv").read_bytes() == before
+    for path in (other / "a b ü.png", other / "a b ü.tif"):  # readings are of the image that was read
+        ((_, message),) = run([path], out, settled={"a b ü.png"}, replace_cells=True).errors
+        assert "another image of that name, a b ü.png, whose cells people have read; rename this one" in message
+        assert (out / "cells.csv").read_bytes() == before
     assert run([other / "a b ü.png"], out, replace_cells=True).n_images == 1
     assert pd.read_csv(out / "cells.csv")[X].tolist() == pytest.approx([70], abs=2)
 
@@ -550,7 +552,7 @@ def test_what_people_have_read_does_not_get_other_settings_unseen(folder, tmp_pa
     out = tmp_path / "out"
     run([folder], out)
     changed, known = replace(SPEC, size_px=32), (out / "finder.json").read_text()
-    with pytest.raises(BatchError, match=r"1 of its images stay as they are, done with other settings .* --replace"):
+    with pytest.raises(BatchError, match=r"3 of its images were done with other settings .* --replace"):
         run([folder], out, spec=changed, settled={"a b ü.png"})
     assert (out / "finder.json").read_text() == known
     (out / "finder.json").unlink()  # as an earlier version left it
@@ -705,10 +707,31 @@ def test_a_scale_that_was_edited_is_found_anew(folder, tmp_path):
 def test_a_folder_holds_cells_of_one_setting(folder, tmp_path):
     out = tmp_path / "out"
     run([folder / "a b ü.png"], out)
+    changed, before = replace(SPEC, size_px=32), contents(out)
+    for paths in ([folder / "b.png"], [folder / "a b ü.png"], [folder]):  # also where nobody has read them
+        with pytest.raises(BatchError, match=r"1 of its images were .* other settings \(size_px 48 there, 32 now\)"):
+            run(paths, out, spec=changed)
+        assert contents(out) == before
+    with pytest.raises(BatchError, match="name all its images and say --replace"):
+        run([folder / "b.png"], out, spec=changed, replace_cells=True)
+    assert run([folder], out, spec=changed, replace_cells=True).n_images == 3  # all of them anew
+    assert json.loads((out / "finder.json").read_text())["size_px"] == 32
+
+
+def test_settings_are_those_of_the_cells_that_are_there(folder, tmp_path):
+    out = tmp_path / "out"
+    run([folder], out)
+    before, known = contents(out), (out / "finder.json").read_bytes()
+    data = (folder / "b.png").read_bytes()
+    for name in ("a b ü.png", "b.png", "empty.png"):  # none can be done
+        (folder / name).write_bytes(b"")
     changed = replace(SPEC, size_px=32)
-    with pytest.raises(BatchError, match=r"1 of its images stay .* other settings \(size_px 48 there, 32 now\)"):
-        run([folder / "b.png"], out, spec=changed)
-    assert run([folder / "a b ü.png", folder / "b.png"], out, spec=changed).n_images == 2  # all of them anew
+    assert run([folder], out, spec=changed, replace_cells=True).n_images == 0
+    assert (out / "finder.json").read_bytes() == known
+    assert {name: data for name, data in contents(out).items() if name.parts[0] != "errors.csv"} == before
+    (folder / "b.png").write_bytes(data)  # one can: cells of the others are not of its settings
+    assert run([folder], out, spec=changed, replace_cells=True).n_images == 1
+    assert pd.read_csv(out / "smears.csv")["smear"].tolist() == ["b.png"]
     assert json.loads((out / "finder.json").read_text())["size_px"] == 32
 
 

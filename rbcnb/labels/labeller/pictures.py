@@ -2,6 +2,7 @@
 
 import functools
 import math
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,12 +11,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from rbcnb._utils.errors import SmearWarning
 from rbcnb._utils.files import atomic_write
 from rbcnb._utils.opencv import cv2
 from rbcnb.columns import CELL, CROP, RADIUS, SMEAR, X, Y
 from rbcnb.labels.formats import added_crop, found_crop
 from rbcnb.segmentation.crops import crop_cells
+from rbcnb.segmentation.segment import finder_spec
 from rbcnb.smears.images import read_image
+from rbcnb.smears.segmented import image_files
 
 FIELD_PX = 2400  # no longer than this is the longer side of a field's picture
 THUMB_PX = 96
@@ -131,6 +135,22 @@ def save_added_crop(folder: Path, cell: Mapping[str, Any], image: np.ndarray, *,
     path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_write(path) as part:
         part.write_bytes(_encoded(".png", crop))
+
+
+def save_added_crops(folder: Path, added: pd.DataFrame) -> None:
+    """Cuts the pictures of *added* cells that have none yet, for the page and for exports."""
+    if added.empty:
+        return
+    images, size_px = image_files(folder), finder_spec(folder).size_px
+    for smear, cells in added.groupby(SMEAR, sort=False):
+        missing = [cell for cell in cells.to_dict("records") if not added_crop(folder, smear, cell[CELL]).exists()]
+        if missing and smear not in images:
+            note = f"{smear}: its image is not there, so that cells added to it have no picture"
+            warnings.warn(note, SmearWarning, stacklevel=3)
+        elif missing:
+            image = read_image(images[smear])
+            for cell in missing:
+                save_added_crop(folder, cell, image, size_px=size_px)
 
 
 def crops_of_array(cells: pd.DataFrame, crops: np.ndarray) -> Callable[[int], np.ndarray]:
