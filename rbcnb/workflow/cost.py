@@ -2,16 +2,16 @@
 
 import time
 import warnings
-from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from rbcnb._utils.errors import InputError, SmearWarning
-from rbcnb.columns import CLASSES, DEV, KIND, LABEL, SMEAR, SPLIT
+from rbcnb.columns import CELL, CLASSES, DEV, GROUP, KIND, LABEL, SMEAR, SPLIT
 from rbcnb.labels.assign import LEAST_CELLS
 from rbcnb.labels.consensus import current_labels
 from rbcnb.labels.readings import NAMED, READINGS_CSV, load_readings
@@ -23,7 +23,7 @@ from rbcnb.study.imbalance_lesson import NETWORK, plan_lesson
 from rbcnb.study.ladder import BASE_RHO, all_trials, ladder_counts, plan_ladder
 from rbcnb.study.leakage import GROUPED, RANDOM, leakage_trials
 from rbcnb.study.protocols import COMPARED, images_per_fit, in_folds, plan_final, plan_folds, protocol_names
-from rbcnb.training.splits import MIN_TEST_GROUPS, TEST_FRACTION, SplitError, outer_splits
+from rbcnb.training.splits import TEST_FRACTION, SplitError, assign_splits, outer_splits
 from rbcnb.training.trial import Trial
 
 _TYPICAL_DIAMETER_PX = 40.0  # of a cell, where it is left to be estimated
@@ -157,10 +157,14 @@ def audit_images(values: Mapping[str, Any], available: Mapping[str, int]) -> flo
 class Expected:
     """What the smear source will bring, before any smear is segmented."""
 
-    n_cells: dict[str, int]  # class -> labelled cells
-    n_groups: int  # groups of smears with labelled cells
+    cells: pd.DataFrame  # the labelled ones: SMEAR, CELL, LABEL, GROUP
     n_smears: int
     image_px: float  # pixels per smear
+
+    @property
+    def n_cells(self) -> dict[str, int]:
+        """Class -> labelled cells."""
+        return self.cells[LABEL].value_counts(sort=False).to_dict()
 
     @property
     def studied(self) -> dict[str, int]:
@@ -180,20 +184,18 @@ def expected_cells(values: Mapping[str, Any]) -> Expected:
         types=values["types"],
         errors=errors,
     )
-    n_cells: Counter[str] = Counter()
-    groups, sizes = set(), []
+    rows, sizes = [], []
     named = _named_cells(values["smears"])
     for smear in smears:
         sizes.append(smear.image.shape[0] * smear.image.shape[1])
         if smear.name in named:
-            groups.add(smear.group)
-            n_cells.update(named[smear.name])
-        if smear.truth is not None and len(smear.truth):
-            groups.add(smear.group)
-            n_cells.update(smear.truth[LABEL])
+            rows += [(smear.name, smear.group, label) for label in named[smear.name]]
+        if smear.truth is not None:
+            rows += [(smear.name, smear.group, label) for label in smear.truth[LABEL]]
     for error in errors:
         warnings.warn(f"will be left out: {error}", SmearWarning, stacklevel=2)
-    return Expected(dict(n_cells), len(groups), len(sizes), sum(sizes) / max(1, len(sizes)))
+    cells = pd.DataFrame(rows, columns=[SMEAR, GROUP, LABEL]).reset_index(names=CELL)
+    return Expected(cells, len(sizes), sum(sizes) / max(1, len(sizes)))
 
 
 def _named_cells(source: str) -> dict[str, list[str]]:
@@ -232,15 +234,29 @@ def check_enough(expected: Expected, values: Mapping[str, Any]) -> None:
     outer_splits(("honest",), n_splits=values["n_splits"], n_outer=values["n_outer"])
     if missing := set(values["ladder_methods"]) - set(values["methods"]):
         raise InputError(f"the ladder asks for {', '.join(sorted(missing))}: add that to methods, or nothing tunes it")
-    least = values["n_outer"] * MIN_TEST_GROUPS
-    n_dev = expected.n_groups - MIN_TEST_GROUPS
-    if expected.n_groups < least or n_dev < values["n_folds"]:
+    cells = expected.cells[expected.cells[LABEL].isin(expected.studied)]
+    if fault := _split_fault(cells, values):
+        remedy = "label more smears"
+        for n_outer, n_folds in product(range(values["n_outer"], 1, -1), range(values["n_folds"], 1, -1)):
+            fewer = {"n_outer": n_outer, "n_folds": n_folds, "n_splits": min(values["n_splits"], n_outer)}
+            if not _split_fault(cells, {**values, **fewer}):
+                remedy += ", or say " + " ".join(f"--set {name}={n}" for name, n in fewer.items() if n != values[name])
+                break
         raise SplitError(
-            f"{expected.n_groups} smears (groups) with labels: the honest protocol keeps smears whole and needs "
-            f"{least} for {values['n_outer']} outer folds, {values['n_folds'] + MIN_TEST_GROUPS} for "
-            f"{values['n_folds']} inner ones; add smears, or --set n_outer or n_folds to fewer. For a model to count "
-            "with, so few smears will do: rbcnb train"
+            f"{values['smears']}: {fault} The honest protocol keeps smears whole: {remedy}. For a model to count with, "
+            "these smears will do: rbcnb train"
         )
+
+
+def _split_fault(cells: pd.DataFrame, values: Mapping[str, Any]) -> str:
+    """Why *cells* cannot be dealt as the honest protocol of *values* asks, or nothing."""
+    how = {name: values[name] for name in ("seed", "n_folds", "n_outer")}
+    try:
+        for outer in range(max(values["n_splits"], values["n_outer"])):  # the lesson takes each outer fold
+            assign_splits(cells, protocol="honest", outer=outer, **how)
+    except SplitError as error:
+        return f"{str(error).partition(';')[0]}."
+    return ""
 
 
 def estimate(values: Mapping[str, Any], *, notebooks: Collection[str], jobs: int) -> dict[str, float]:

@@ -5,9 +5,11 @@ import platform
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import nbformat
+import pandas as pd
 import pytest
 
 from rbcnb._utils.duration import duration
@@ -148,22 +150,49 @@ def test_one_at_a_time_fills_a_run(tmp_path, monkeypatch, capsys):
     assert main(command) == 0  # what was killed holds nothing
 
 
+def expected(n_smears: int, **per_smear: int) -> Expected:
+    """Smears that each have so many cells of each class."""
+    rows = [(f"{i}.png", f"{i}.png", name) for i in range(n_smears) for name, n in per_smear.items() for _ in range(n)]
+    cells = pd.DataFrame(rows, columns=["smear", "group", "label"]).reset_index(names="cell")
+    return Expected(cells, n_smears, image_px=1e5)
+
+
 def test_too_little_is_said_before_anything_runs():
-    few = Expected({"normal": 50, "codocyte": 10, "stomatocyte": 9}, n_groups=6, n_smears=6, image_px=1e5)
-    with pytest.raises(SplitError, match=r"6 smears \(groups\) .* needs 6 for 3 outer folds, 7 for 5 inner ones"):
-        check_enough(few, {**VALUES, "n_folds": 5, "smears": "x"})
+    few, values = expected(6, normal=8, codocyte=2, stomatocyte=1), {**VALUES, "smears": "x"}
+    with pytest.raises(SplitError, match=r"only 4 smears \(groups\): 5 folds need 5\. .* or say --set n_folds=4\. For"):
+        check_enough(few, {**values, "n_folds": 5})
     check_enough(few, {"protocol": "paper", "n_folds": 5, "smears": "x"})
-    check_enough(few, {**VALUES, "n_folds": 4, "smears": "x"})
+    check_enough(few, {**values, "n_folds": 4})
     with pytest.raises(ValueError, match="the ladder asks for ldam: add that to methods"):
-        check_enough(few, {**VALUES, "ladder_methods": ["ldam", "focal"]})
+        check_enough(few, {**values, "ladder_methods": ["ldam", "focal"]})
     with pytest.raises(SplitError, match="n_splits 4 must be at most n_outer, 3, or whole repetitions"):
-        check_enough(few, {**VALUES, "n_splits": 4})
-    assert few.studied == {"normal": 50, "codocyte": 10}
-    rare = r"two classes of at least 10 labelled cells, and there are 50 normal, 9 codocyte; label more"
+        check_enough(few, {**values, "n_splits": 4})
+    assert few.studied == {"normal": 48, "codocyte": 12}
+    rare = r"two classes of at least 10 labelled cells, and there are 48 normal, 6 codocyte; label more"
     with pytest.raises(SmearError, match=rare):
-        check_enough(Expected({"normal": 50, "codocyte": 9}, 6, 6, 1e5), {**VALUES, "smears": "x"})
+        check_enough(expected(6, normal=8, codocyte=1), values)
     with pytest.raises(SmearError, match="x: no smear has labelled cells"):
-        check_enough(Expected({}, 0, 6, 1e5), {"protocol": "paper", "n_folds": 5, "smears": "x"})
+        check_enough(expected(6), {"protocol": "paper", "n_folds": 5, "smears": "x"})
+
+
+@pytest.mark.parametrize("n_smears", [1, 2, 3, 4, 5, 6, 9])
+@pytest.mark.parametrize("only", [9, 3, 2])  # smears that have codocytes
+def test_a_remedy_for_too_few_smears_does_not_fail_itself(n_smears, only):
+    few, values = expected(n_smears, normal=20, codocyte=12), {**VALUES, "n_folds": 5, "n_splits": 3, "smears": "x"}
+    late = few.cells["smear"].isin([f"{i}.png" for i in range(only, 9)]) & (few.cells["label"] == "codocyte")
+    few = replace(few, cells=few.cells[~late])
+    if n_smears == only == 9:
+        check_enough(few, values)
+        return
+    with pytest.raises(SplitError) as refused:
+        check_enough(few, values)
+    assert str(refused.value).endswith("For a model to count with, these smears will do: rbcnb train")
+    if settings := dict(re.findall(r"--set (\w+)=(\d+)", str(refused.value))):
+        check_enough(few, values | {name: int(n) for name, n in settings.items()})
+        return
+    for n_outer, n_folds in ((2, 2), (3, 2), (2, 3)):  # none is offered where there is none
+        with pytest.raises(SplitError):
+            check_enough(few, values | {"n_outer": n_outer, "n_splits": n_outer, "n_folds": n_folds})
 
 
 @pytest.mark.parametrize(
