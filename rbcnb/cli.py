@@ -282,7 +282,11 @@ def _count(options: Namespace) -> int:
     if report.doubtful:
         told = "no smear is without a warning, so the pooled count is doubtful; do not take it for an ordinary one"
         print(f"rbcnb count: warning: {told}", file=sys.stderr)
-    return _told("count", report.batch)
+    exit_code = _told("count", report.batch)
+    if report.nothing_told:
+        refused = "no class can be told in these smears, so this is no count; label some of them, and train again"
+        print(f"rbcnb count: {refused}", file=sys.stderr)
+    return 1 if report.nothing_told else exit_code
 
 
 def _verify(options: Namespace) -> int:

@@ -4,16 +4,19 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from rbcnb.counting.differential import CRITICAL, wilson
+from rbcnb.counting.differential import CRITICAL, MOST_WIDE, adjusted_interval, wilson
 
 MIN_CELLS = 10  # of a class: below that its recall is anybody's guess
+_MOST_SMEARS = 30  # of the training, in each of which the classes are counted, to see how far they can be told
 
 
 def class_doubts(confusion: np.ndarray | Sequence, classes: Sequence[str]) -> dict[str, str]:
     """Class -> why the model cannot tell it; empty where it can.
 
     It can tell a class of which it finds more, surely, than it wrongly calls so among other cells: the lower end of
-    its recall's 95 % interval (Wilson's) lies above the upper end of the share of other cells that are called so.
+    its recall's 95 % interval (Wilson's) lies above the upper end of the share of other cells that are called so. And
+    nine of ten smears like those of *confusion* have an adjusted share of it that is no wider than a count takes
+    (`rbcnb.counting.differential.MOST_WIDE`): so what can be told here, can be told there.
 
     Args:
         confusion: counts [G, C + 1, C] of calls (the last is unsure) by true class, per group of smears.
@@ -40,4 +43,21 @@ def class_doubts(confusion: np.ndarray | Sequence, classes: Sequence[str]) -> di
                 f"of {n:.0f} cells it finds {hits / n:.0%}, and calls {wrong / max(others, 1):.0%} of the others so; "
                 "label more of it and of the other classes"
             )
+    if not all(doubts.values()):
+        for name, width in zip(classes, _widths(np.asarray(confusion, float)), strict=True):
+            if width > MOST_WIDE and not doubts[name]:
+                doubts[name] = (
+                    f"it is confused with others, so that its share of a smear is known within {100 * width:.0f} "
+                    "percentage points at best; label more smears"
+                )
     return doubts
+
+
+def _widths(confusion: np.ndarray) -> np.ndarray:
+    """Width [C] of the adjusted share, which nine of ten smears like those of *confusion* [G, C + 1, C] stay below."""
+    calls = confusion.sum(axis=2)
+    calls = calls[calls.sum(axis=1) > 0]
+    size = calls.sum() / len(calls)  # as of a smear of which as many cells are labelled as of the others
+    chosen = calls[np.unique(np.linspace(0, len(calls) - 1, min(len(calls), _MOST_SMEARS)).astype(int))]
+    intervals = [adjusted_interval(size * one[None] / one.sum(), confusion, seed=0)[1:] for one in chosen]
+    return np.quantile([high - low for low, high in intervals], 0.9, axis=0, method="higher")

@@ -17,7 +17,7 @@ count for an ordinary one. Smears are segmented side by side and classified as t
 import hashlib
 import json
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
@@ -80,6 +80,13 @@ class CountReport:
         return bool((self.differential["smear"] == DOUBTFUL).any())
 
     @property
+    def nothing_told(self) -> bool:
+        """Whether no class can be told in any of the smears."""
+        return bool(
+            len(self.differential) and self.differential.loc[self.differential["class"] != UNSURE, "doubt"].all()
+        )
+
+    @property
     def warnings(self) -> list[tuple[str, str]]:
         """(smear, what is unlike the training smears)"""
         told = self.smears[self.smears[WARNING] != ""] if len(self.smears) else self.smears
@@ -125,7 +132,8 @@ def count_files(
         rbcnb._utils.errors.ClusterError: the cluster cannot do the work.
     """
     loaded = load_model(model)
-    _refuse_poor(loaded, str(model))
+    doubts = class_doubts(loaded.card.confusion, loaded.card.classes) if loaded.card.confusion else {}
+    _refuse_poor(doubts, str(model))
     spec = finder_of(loaded, str(model), upscale=upscale, diameter_px=diameter_px)
     out, paths = Path(out), list(paths)
     images = expand_inputs(paths)[0]
@@ -174,7 +182,7 @@ def count_files(
         card.classes,
         confusion=confusion,
         pool=pool,
-        class_doubts=class_doubts(confusion, card.classes) if confusion is not None else {},
+        class_doubts=doubts,
         smear_doubts=_smear_doubts(smears),
         seed=seed,
     )
@@ -192,12 +200,9 @@ def _save_facts(out: Path, facts: dict[str, Any]) -> None:
         part.write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
 
 
-def _refuse_poor(model: Model, file: str) -> None:
-    """Raises ModelFileError where the model tells no class."""
-    if not model.card.confusion:
-        return
-    doubts = class_doubts(model.card.confusion, model.card.classes)
-    if all(doubts.values()):
+def _refuse_poor(doubts: Mapping[str, str], file: str) -> None:
+    """Raises ModelFileError where *doubts* leave no class that the model tells."""
+    if doubts and all(doubts.values()):
         reasons = "; ".join(f"{readable(name)}: {doubt}" for name, doubt in doubts.items())
         raise ModelFileError(
             f"{file}: this model can tell no class ({reasons}), so that no count by it would mean anything; label more "

@@ -118,8 +118,9 @@ def test_smears_unlike_the_training_are_warned_of_and_not_pooled(smears, model, 
 
 def test_a_count_of_doubtful_smears_alone_never_looks_ordinary(smears, model, tmp_path, capsys):
     odd = str(smears / "z_negative.png")
-    assert main(["count", odd, "--model", str(model), "--out", str(tmp_path)]) == 0
+    assert main(["count", odd, "--model", str(model), "--out", str(tmp_path)]) == 1
     said = capsys.readouterr()
+    assert "no class can be told in these smears, so this is no count; label some of them, and train again" in said.err
     assert "pooled over 1 of 1 smears, DOUBTFUL: every one has a warning:" in said.out
     assert "so the pooled count is doubtful" in said.err
     table = pd.read_csv(tmp_path / "differential.csv")
