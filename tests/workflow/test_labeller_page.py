@@ -35,6 +35,8 @@ pytestmark = [
 
 ROOT = ".rbcnb-labeller"
 CELLS, SHOW = labeller_cells.CELLS.format(n=10_000), labeller_cells.SHOW
+BURST = """([selector, keys]) => [...keys].forEach(key => document.querySelector(selector).dispatchEvent(
+  new KeyboardEvent('keydown', {key, bubbles: true})))"""
 LABELS = {"c": "codocyte", "h": "hypochromia", "n": "normal"}
 
 
@@ -337,6 +339,14 @@ def test_a_lab_labels_a_segmented_folder_goes_back_strikes_and_adds(segmented):
         wait_until_saved(page)
         row = load_readings(table).iloc[-1]
         assert (row["cell"], row["label"]) == (len(places), "hypochromia")
+        before, left = len(load_readings(table)), int(page.locator(f"{ROOT} progress").get_attribute("max"))
+        left -= int(page.locator(f"{ROOT} progress").get_attribute("value"))
+        page.evaluate(BURST, [ROOT, "hn" * 10 + "h"])  # faster than any picture comes
+        page.wait_for_function(f"document.querySelector('{ROOT} progress').value > {min(left, 21) - 1}")
+        wait_until_saved(page)
+        burst = load_readings(table).iloc[before:]
+        assert burst["label"].str[0].str.cat() == ("hn" * 10 + "h")[:left]
+        assert not burst[["smear", "cell"]].duplicated().any()
         assert abs(row["x_px"] - free[0]) < 2
         assert abs(row["y_px"] - free[1]) < 2
 
@@ -349,7 +359,9 @@ def test_a_lab_labels_a_segmented_folder_goes_back_strikes_and_adds(segmented):
             buttons = [button.bounding_box() for button in page.locator(f"{ROOT} .classes button").all()]
             assert len(buttons) == 15
             assert min(box["height"] for box in buttons) >= 44
-        assert side > 700
+            lowest = page.locator(f"{ROOT} .others button").filter(visible=True).last.bounding_box()
+            assert lowest["y"] + lowest["height"] <= height  # all keys are seen at once
+        assert page.locator(f"{ROOT} .field").bounding_box()["width"] > 1200
         looks = page.locator(f"{ROOT} .classes path").evaluate_all(
             "nodes => nodes.map(node => [node.getAttribute('d'), node.getAttribute('fill')])"
         )

@@ -33,7 +33,8 @@ function render({ model, el }) {
   let about = null; // what stays as it is: reader, classes, queues
   let state = null; // what the kernel said last
   let waiting = 0; // id of the message whose answer must come before the next key
-  let typed = []; // keys pressed meanwhile
+  const typed = []; // keys pressed meanwhile, or before the next cell is there to be seen
+  let typing = false; // those are being pressed
   let visit = null; // a row that the reader went to, in place of the next one
   let shown = null; // the row on view, its picture there to be seen
   let sheet = null; // the page of thumbnails on view, or none
@@ -53,13 +54,13 @@ function render({ model, el }) {
   const queues = make("select", { onchange: chooseQueue, ariaLabel: "queue" });
   const bar = make("progress", { ariaLabel: "read" });
   const progress = make("span", { className: "steady" });
-  const left = make("span", { className: "steady faint" });
+  const left = make("span", { className: "steady faint left" });
   const who = make("strong");
   const saved = make("span", { role: "status" });
   const helper = make("button", { onclick: toggleHelp, ariaExpanded: "false" }, ...key("?", "keys"));
   const head = make(
-    "div", { className: "row" }, make("span", { className: "row" }, ...modes),
-    make("label", {}, "queue ", queues), bar, progress, left, make("span", { className: "push" }, "reader ", who), saved, helper,
+    "div", { className: "row head" }, make("span", { className: "row" }, ...modes),
+    make("label", {}, make("span", {}, "queue "), queues), bar, progress, left, make("span", { className: "push" }, "reader ", who), saved, helper,
   );
   const noticeText = make("p");
   const noticeCounts = make("ul", { className: "counts", hidden: true });
@@ -153,15 +154,10 @@ function render({ model, el }) {
     if (ours && message.error) complain(message.error);
     else if (ours && message.ack > troubled) complain("");
     if (message.about) takeAbout(message.about);
-    const done = ours && waiting && message.ack >= waiting;
-    if (done) waiting = 0;
+    if (ours && message.ack >= waiting) waiting = 0;
     if (ours && message.found !== undefined && message.found !== null) visit = message.found;
     drawState();
-    if (done && !waiting) {
-      const presses = typed;
-      typed = [];
-      presses.forEach(press);
-    }
+    pressTyped();
   }
 
   function takeAbout(message) {
@@ -267,7 +263,10 @@ function render({ model, el }) {
     }
     const card = cards.get(target);
     onward.hidden = visit === null || !rows.length;
-    if (card?.ready && shown === card.row) return drawCurrent(card);
+    if (card?.ready && shown === card.row) {
+      drawCurrent(card);
+      return pressTyped();
+    }
     if (!card?.ready) {
       shown = null;
       root.dataset.cell = "";
@@ -289,6 +288,7 @@ function render({ model, el }) {
     requestAnimationFrame(() => setTimeout(() => shown === card.row && showField(card)));
     wantField(rows.map((row) => cards.get(row)?.smear).find((other) => other && other !== card.smear));
     root.dataset.cell = card.name;
+    pressTyped();
   }
 
   function drawCurrent(card) {
@@ -481,7 +481,7 @@ function render({ model, el }) {
     if (!meaning(sign)) return;
     event.preventDefault();
     if (event.repeat && !sign.startsWith("Arrow")) return; // a key held down is one reading
-    if (waiting && !link.deaf) typed.push(sign);
+    if (busy() && !link.deaf) typed.push(sign);
     else press(sign);
     if (!["Enter", "/"].includes(sign)) root.focus({ preventScroll: true });
   }
@@ -506,6 +506,16 @@ function render({ model, el }) {
 
   function press(sign) {
     if (!link.deaf) meaning(sign)?.();
+  }
+
+  // No key is lost because the next cell, or an answer, is still on its way.
+  const busy = () => Boolean(waiting || (state && !sheet && shown === null && !allRead()));
+
+  function pressTyped() {
+    if (typing) return;
+    typing = true;
+    while (typed.length && !busy()) press(typed.shift());
+    typing = false;
   }
 
   function escape() {
@@ -556,9 +566,11 @@ function render({ model, el }) {
     }
   }
 
+  const allRead = () => visit === null && !upcoming().length && !state.upcoming.length && !link.unsaved.length;
+
   // Before the kernel has said anything, and where nothing is left to read, there are words in place of pictures.
   function drawMode() {
-    const nothing = !state || (visit === null && !upcoming().length && !state.upcoming.length && !link.unsaved.length);
+    const nothing = !state || allRead();
     if (nothing) shown = null;
     head.hidden = foot.hidden = keys.hidden = !state;
     notice.hidden = Boolean(sheet) || !nothing;
