@@ -244,7 +244,7 @@ def check_enough(expected: Expected, values: Mapping[str, Any]) -> None:
                 break
         raise SplitError(
             f"{values['smears']}: {fault} The honest protocol keeps smears whole: {remedy}. For a model to count with, "
-            "these smears will do: rbcnb train"
+            f"these smears will do: rbcnb train {values['smears'] if is_segmented(values['smears']) else ''}".rstrip()
         )
 
 
