@@ -69,9 +69,13 @@ def merge_readings(
             fault = f"{name} {shown(getattr(row, name))}; {FORMULA_FAULT}"
             unused.append(LabelError(f"{source}: {row.reader}'s reading of cell {row.cell} of {row.smear} has {fault}"))
         theirs = theirs[~formulas].reset_index(drop=True)
+    n_struck = 0
     if cells is not None:
         known = pd.concat([cells[list(FOUND)], added_cells(ours, cells)], ignore_index=True)
-        theirs = _on_cells(_on_smears(theirs, known, source, unused), known, source, unused)
+        theirs, n_faults = _on_smears(theirs, known, source, unused), len(unused)
+        n_struck = len(theirs)
+        theirs = _on_cells(theirs, known, source, unused)
+        n_struck -= len(theirs) + len(unused) - n_faults
     for error in unused:
         collect_or_raise(error, errors)
     new = theirs[~_rows(theirs).isin(_rows(ours))]
@@ -79,7 +83,8 @@ def merge_readings(
     readers = ", ".join(new[READER].unique()) or "nobody"
     summary = f"{len(new)} readings by {readers} added to {table}, from {n_read} in {source}"
     there = len(theirs) - len(new)
-    return summary + (f"; {there} were there already" if there else "") + left_out(unused)
+    struck = f"; {n_struck} strikes of what was not found here are not needed" if n_struck else ""
+    return summary + (f"; {there} were there already" if there else "") + struck + left_out(unused)
 
 
 def _saved_readings(source: str | Path, errors: list[SmearError]) -> pd.DataFrame:

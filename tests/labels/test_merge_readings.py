@@ -124,6 +124,14 @@ def test_what_has_no_cell_here_is_named_and_the_rest_is_done(source, tmp_path, c
     assert "anna's reading of cell 77 of a.png: it has no place" in printed.err
 
 
+def test_what_was_struck_elsewhere_and_is_not_found_here_is_counted(source, tmp_path):
+    append_readings(source, [reading("a.png", 5, 90.0, 90.0, kind="strike", label="")])
+    folder = cells_csv(tmp_path / "here", FOUND)
+    summary = import_labels(source, folder)
+    assert summary.endswith("from 7 in " + str(source) + "; 1 strikes of what was not found here are not needed")
+    assert len(load_readings(folder / "readings.csv")) == 6
+
+
 def test_other_tables_need_a_reader(source, tmp_path):
     assert format_of(source) == "readings"
     other = tmp_path / "labels.csv"
