@@ -190,6 +190,8 @@ def _segment(options: Namespace) -> int:
     )
     carried = readings_to_cells(options.out) if report.n_cells else ""
     kept = f"; {_images(report.n_kept)} of before stay" if report.n_kept else ""
+    if not report.n_images and not report.n_kept:
+        return _told("segment", report)
     print(f"{report.n_cells} cells in {_images(report.n_images)}: {report.cells_csv}{kept}")
     if options.overlays and report.n_images:
         print(f"their rings: {options.out / 'overlays'}")

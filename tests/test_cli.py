@@ -132,7 +132,7 @@ def test_the_shell_can_ask_what_comes_next(tmp_path):
         (["--set", "epochs"], "write NAME=VALUE"),
         (["--set", "alphas=[0.5"], "--set alphas=[0.5: not readable as YAML"),
         (["--set", "n_seeds=0"], "n_seeds: must be at least 1, got 0"),
-        (["--set", "n_smears=5"], "5 smears (groups) with labels"),
+        (["--set", "n_smears=5"], "only 5 smears (groups): 3 outer folds need 6"),
         (["--profile", "huge"], f"no profile 'huge'; known: {', '.join(PROFILES)}"),
         (["--only", "01, 07"], "no notebook 07"),
         (["--set", "upscale=magic"], "upscale: 'magic' is not one of waifu2x, bicubic, none"),

@@ -29,7 +29,9 @@ from PIL import ImageColor
 
 from rbcnb import __version__
 from rbcnb._utils.code_digest import code_digest
+from rbcnb._utils.errors import InputError
 from rbcnb._utils.files import atomic_write, file_digest
+from rbcnb._utils.read_files import shown
 from rbcnb._utils.sealed import read_sealed, write_sealed
 from rbcnb.columns import BORDER, PRED, SMEAR, UNSURE, prob_columns, readable
 from rbcnb.counting.abstention import call_cells
@@ -127,6 +129,7 @@ def count_files(
 
     Raises:
         ModelFileError: the model cannot be used, or can tell no class.
+        InputError: there is no image.
         rbcnb.segmentation.BatchError: *out* cannot be written to, has what this would write over, another batch works
             there, or a process dies.
         rbcnb._utils.errors.ClusterError: the cluster cannot do the work.
@@ -136,7 +139,9 @@ def count_files(
     _refuse_poor(doubts, str(model))
     spec = finder_of(loaded, str(model), upscale=upscale, diameter_px=diameter_px)
     out, paths = Path(out), list(paths)
-    images = expand_inputs(paths)[0]
+    images, errors, _ = expand_inputs(paths)
+    if not images:  # no table without a row is written
+        raise InputError("; ".join(f"{shown(file)}: {shown(message)}" for file, message in errors))
     if not replace_count:
         _refuse_occupied(out, images)
     if say and not scheduler and (cost := segmentation_cost(images, spec, jobs=jobs)):

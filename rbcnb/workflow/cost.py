@@ -242,10 +242,10 @@ def check_enough(expected: Expected, values: Mapping[str, Any]) -> None:
             if not _split_fault(cells, {**values, **fewer}):
                 remedy += ", or say " + " ".join(f"--set {name}={n}" for name, n in fewer.items() if n != values[name])
                 break
-        raise SplitError(
-            f"{values['smears']}: {fault} The honest protocol keeps smears whole: {remedy}. For a model to count with, "
-            f"these smears will do: rbcnb train {values['smears'] if is_segmented(values['smears']) else ''}".rstrip()
-        )
+        source = values["smears"]
+        train = f"rbcnb train {source if is_segmented(source) else ''}".rstrip()
+        train = f". For a model to count with, these smears will do: {train}" * (source != "synthetic")
+        raise SplitError(f"{source}: {fault} The honest protocol keeps smears whole: {remedy}{train}")
 
 
 def _split_fault(cells: pd.DataFrame, values: Mapping[str, Any]) -> str:

@@ -92,8 +92,15 @@ def test_no_field_of_the_list_of_errors_is_a_formula(folder, tmp_path, monkeypat
     assert not errors.map(is_formula).any(axis=None)
 
 
-def test_nothing_readable_still_gives_a_table(tmp_path):
+def test_no_image_leaves_no_table(tmp_path):
     report = run([tmp_path / "missing.png"], tmp_path / "out")
+    assert (report.n_images, report.n_cells, len(report.errors)) == (0, 0, 1)
+    assert not (tmp_path / "out").exists()
+
+
+def test_nothing_readable_still_gives_a_table(tmp_path):
+    (tmp_path / "broken.png").write_bytes(b"no picture")
+    report = run([tmp_path / "broken.png"], tmp_path / "out")
     assert (report.n_images, report.n_cells, len(report.errors)) == (0, 0, 1)
     assert list(pd.read_csv(tmp_path / "out/cells.csv").columns) == [*FOUND, BORDER, "crop_scale"]
 
