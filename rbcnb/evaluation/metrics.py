@@ -66,8 +66,8 @@ def score_predictions(predictions: pd.DataFrame, *, prior: Prior = NATURAL) -> d
         Of rankings: ``auroc``, ``auprc``, unweighted means of the one-vs-rest ``auroc_<class>`` and ``auprc_<class>``;
         the latter is average precision (steps, no interpolation), whose chance level is the class's share of the cells.
         Of probabilities: ``nll``, mean of -log of the target's probability, in nats; ``brier``, mean over cells of the
-        squared differences from the 0/1 target *summed over classes*, 0 to 2; ``ece``, mean of |share right - mean
-        probability| over 15 bins of equal width of the predicted class's probability, weighted by cells; and
+        squared differences from the 0/1 target *summed over classes*, 0 to 2; ``ece``, mean of ``|share right - mean
+        probability|`` over 15 bins of equal width of the predicted class's probability, weighted by cells; and
         ``ece_classwise``, the mean over classes of the same with every cell's probability of that class. ECE is never
         negative, so that few cells make it large by chance alone.
         And ``support_<class>``, cells per class. For what is NaN see the module docstring.

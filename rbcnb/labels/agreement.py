@@ -88,7 +88,7 @@ def agreement_table(ratings: pd.DataFrame, smears: Sequence) -> pd.DataFrame:
     """Agreement among readers, one row per statistic: share of agreeing pairs, kappas, and agreement on each class.
 
     Agreement on a class: of a reader's cells of that class, the share that another reader puts there too (for two
-    readers Dice's coefficient, 2 n_kk / (n_k. + n_.k)).
+    readers Dice's coefficient, ``2 n_kk / (n_k. + n_.k)``).
 
     Args:
         ratings: a row per cell, a column per reader; see `ratings_of`.

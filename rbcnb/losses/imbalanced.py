@@ -1,8 +1,9 @@
 """The focal loss's rivals for imbalanced classes, and the registry that names them all.
 
-A new loss is one function, one line in ``LOSSES`` and one test. All take logits [N, C] or [N, C, d1, ...], class
-indices [N] or [N, d1, ...] of any integer type, ``ignore_index`` and ``reduction``; what they must know of the classes
-is passed in as ``counts``, the C numbers of training cells n_c, N in all. `ClassLoss` makes a module of each.
+A new loss is one function, three lines and one test: docs/add_loss.md says where. All take logits [N, C] or
+[N, C, d1, ...], class indices [N] or [N, d1, ...] of any integer type, ``ignore_index`` and ``reduction``; what they
+must know of the classes is passed in as ``counts``, the C numbers of training cells n_c, N in all. `ClassLoss` makes a
+module of each.
 
 Not here: the semi-focal loss that the paper names (Ma et al. 2018, "CHS-NET", PMLR 95:161-175). Its abstract could be
 read, its formula could not, and a guess would bear a name that is not ours.
@@ -264,7 +265,7 @@ class ClassLoss(torch.nn.Module):
     What a loss knows of the classes is computed once and kept as a buffer, which moves with ``.to(device)``.
 
     Args:
-        function: a module-level function of (logits, targets, *, counts, ignore_index, reduction, ...).
+        function: a module-level function of ``(logits, targets, *, counts, ignore_index, reduction, ...)``.
         counts: [C] training cells of each class.
         ignore_index: as of the function.
         reduction: as of the function.

@@ -129,24 +129,29 @@ def segment_files(
     crops; most often they are one smear twice, saved in two formats, whose cells would count double, or a smear and its
     mask. They are left out and reported.
 
-    paths : images, or folders whose image files are taken (not those of folders within).
-    jobs : images worked on at once, each in a process of its own.
-    scheduler : address of a Dask scheduler, whose workers do it in place of this machine. They read the images and
-        write the crops themselves, for these are many gigabytes: inputs and *out* must be folders that they share.
-    finish : is called here for each finished image in turn, while others are worked on, and may add to its cells; the
-        tables then hold the images of this run alone. The key changes when the image, the settings, the code or the
-        libraries do. What it raises is the image's error.
-    mixed : images of one folder are of several microscopes: each is read by itself.
-    pictures : of "overlays" (each image with its cells ringed) and "masks" (of the learned finder alone); those that an
-        earlier run made of the same cells stay.
-    settled : names of smears whose cells people have read: where *out* has them from other settings or another version,
-        they stay, so that a cell's number goes on meaning that cell, and this is noted. Where they are damaged, and
-        other cells are found now, that is the image's error.
-    replace_cells : do anew even those, and take the place of another image of the same name that nobody has read. The
-        readings then go to new cells (`rbcnb.labels.merge_readings.readings_to_cells`).
+    Args:
+        paths: images, or folders whose image files are taken (not those of folders within).
+        out: folder of tables, crops and pictures; see the module.
+        spec: how cells are found; `FinderSpec()` by default.
+        jobs: images worked on at once, each in a process of its own.
+        scheduler: address of a Dask scheduler, whose workers do it in place of this machine. They read the images and
+            write the crops themselves, for these are many gigabytes: inputs and *out* must be folders that they share.
+        finish: is called here for each finished image in turn, while others are worked on, and may add to its cells;
+            the tables then hold the images of this run alone. The key changes when the image, the settings, the code or
+            the libraries do. What it raises is the image's error.
+        mixed: images of one folder are of several microscopes: each is read by itself.
+        pictures: of "overlays" (each image with its cells ringed) and "masks" (of the learned finder alone); those that
+            an earlier run made of the same cells stay.
+        settled: names of smears whose cells people have read: where *out* has them from other settings or another
+            version, they stay, so that a cell's number goes on meaning that cell, and this is noted. Where they are
+            damaged, and other cells are found now, that is the image's error.
+        replace_cells: do anew even those, and take the place of another image of the same name that nobody has read.
+            The readings then go to new cells (`rbcnb.labels.merge_readings.readings_to_cells`).
 
-    Raises BatchError when *out* cannot be written to, another batch works there, it has images that were done with
-    other settings, or a process dies; ClusterError when the cluster cannot do the work.
+    Raises:
+        BatchError: *out* cannot be written to, another batch works there, it has images that were done with other
+            settings, or a process dies.
+        ClusterError: the cluster cannot do the work.
     """
     if jobs < 1:
         raise ValueError(f"jobs must be at least 1, not {jobs}")
