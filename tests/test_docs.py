@@ -15,7 +15,7 @@ DOCS = Path(__file__).parents[1] / "docs"
 
 
 def code_blocks(page):
-    return re.findall(r"```python\n(.*?)```", (DOCS / page).read_text(encoding="utf-8"), re.DOTALL)
+    return re.findall(r"```(?:python|text)\n(.*?)```", (DOCS / page).read_text(encoding="utf-8"), re.DOTALL)
 
 
 def make_names(**names):

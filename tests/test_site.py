@@ -97,4 +97,8 @@ def test_the_site_is_built_by_one_command_and_asks_no_other_host_for_anything(tm
         page.keyboard.press("End")
         page.wait_for_timeout(500)
         assert explorer_lines(page, selector) != before
+        page.evaluate(f"document.querySelector('{selector}').scrollIntoView()")  # sliders stay in view under the menu
+        page.mouse.wheel(0, 200)
+        page.wait_for_timeout(500)
+        assert page.locator(f"{selector} .rbcnb-controls").first.bounding_box()["y"] > 40
         assert strangers == []
