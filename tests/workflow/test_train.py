@@ -35,13 +35,17 @@ def readings_of(folder, truth):
 
 @pytest.fixture(scope="module")
 def labelled(tmp_path_factory):
-    """Images of four smears, three of them segmented and labelled."""
+    """Images of four smears of like stain, the quarters of a large one; three of them are segmented and labelled."""
     root = tmp_path_factory.mktemp("train")
     (root / "smears").mkdir()
     truths = []
-    for smear in synthetic_smears(4, seed=5, n_cells=60):
-        cv2.imwrite(str(root / "smears" / smear.name), smear.image[..., ::-1])
-        truths.append(smear.truth.assign(smear=smear.name, group=smear.group))
+    (whole,) = synthetic_smears(1, seed=5, n_cells=280)
+    height, width = (side // 2 for side in whole.image.shape[:2])
+    for number in range(4):
+        y, x, name = number // 2 * height, number % 2 * width, f"synthetic_{number:02d}.png"
+        cv2.imwrite(str(root / "smears" / name), whole.image[y : y + height, x : x + width, ::-1])
+        there = whole.truth.assign(x_px=whole.truth.x_px - x, y_px=whole.truth.y_px - y, smear=name, group=name)
+        truths.append(there[there.x_px.between(0, width) & there.y_px.between(0, height)])
     segment_files(sorted((root / "smears").iterdir())[:3], root / "cells", spec=SPEC)
     return root, pd.concat(truths, ignore_index=True)
 
@@ -98,8 +102,13 @@ def test_labelled_cells_become_a_model_that_counts(labelled, folder, tmp_path, c
     assert "://" not in page.replace("http://www.w3.org", "")
 
     out = tmp_path / "count"
-    assert main(["count", str(root / "smears" / "synthetic_03.png"), "--model", str(model), "--out", str(out)]) == 0
-    assert (pd.read_csv(out / "differential.csv")["smear"] == "synthetic_03.png").any()
+    assert "It can tell codocyte, hypochromia, normal." in said.out
+    code = main(["count", str(root / "smears"), "--model", str(model), "--out", str(out)])
+    table = pd.read_csv(out / "differential.csv", keep_default_na=False)
+    assert {f"synthetic_{number:02d}.png" for number in range(4)} <= set(table["smear"])
+    doubts = table.loc[table["class"] != "unsure", "doubt"]
+    assert not doubts.str.contains("confus").any()  # as train says; that a smear looks unlike, train cannot know
+    assert code == doubts.ne("").all()
 
 
 @pytest.mark.slow
