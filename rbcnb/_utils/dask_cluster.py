@@ -1,9 +1,9 @@
-"""Work on other machines: the workers of a Dask scheduler do what processes of this one do
-(`rbcnb._utils.parallel.run_all`).
+"""Work on other machines: the workers of a Dask scheduler do what processes of this one do.
 
-Results come home to the caller, who keeps them: workers need no disk in common. What all items share goes to the
-scheduler once and from worker to worker after that; the scheduler keeps it, so that a worker that takes it along when
-it dies loses nothing, and one that joins late gets it. Only workers that run the same versions and code may work.
+It is `rbcnb._utils.parallel.run_all` that gives them work. Results come home to the caller, who keeps them: workers
+need no disk in common. What all items share goes to the scheduler once and from worker to worker after that; the
+scheduler keeps it, so that a worker that takes it along when it dies loses nothing, and one that joins late gets it.
+Only workers that run the same versions and code may work.
 """
 
 import functools

@@ -17,10 +17,11 @@ def call_cells(probabilities: np.ndarray, classes: tuple[str, ...], *, threshold
 
 
 def threshold_curve(predictions: pd.DataFrame) -> pd.DataFrame:
-    """What each threshold would do: ``threshold``, ``sure`` (share of cells called), ``least_sure`` (of the class that
-    loses most of its calls) and ``precision`` (mean over called classes of the share that is right).
+    """What each threshold would do.
 
-    The mean over classes, since four cells out of five are normal and would hide what happens to the others.
+    Returned are ``threshold``, ``sure`` (share of cells called), ``least_sure`` (of the class that loses most of its
+    calls) and ``precision`` (mean over called classes of the share that is right). The mean over classes, since four
+    cells out of five are normal and would hide what happens to the others.
 
     Args:
         predictions: out-of-fold predictions: ``target``, ``pred`` and calibrated ``prob_<class>``.

@@ -90,7 +90,7 @@ class CountReport:
 
     @property
     def warnings(self) -> list[tuple[str, str]]:
-        """(smear, what is unlike the training smears)"""
+        """(smear, what is unlike the training smears) of each that is unlike."""
         told = self.smears[self.smears[WARNING] != ""] if len(self.smears) else self.smears
         return [] if told.empty else list(zip(told[SMEAR], told[WARNING], strict=True))
 

@@ -65,9 +65,10 @@ def unmix(outcomes: np.ndarray, confusion: np.ndarray) -> np.ndarray:
     prior is worth `PRIOR_CELLS` cells of the classes' shares in *confusion*: it decides where the outcomes cannot,
     between classes that are called alike, and little else.
 
-    outcomes : [..., K] counts.
-    confusion : [..., K, C] counts of outcome by true class. Each class gets one more cell, spread over the outcomes, so
-        that what was not seen in a few dozen cells is not taken for impossible.
+    Args:
+        outcomes: [..., K] counts.
+        confusion: [..., K, C] counts of outcome by true class. Each class gets one more cell, spread over the
+            outcomes, so that what was not seen in a few dozen cells is not taken for impossible.
     """
     n_outcomes, n_classes = confusion.shape[-2:]
     smooth = confusion + 1 / n_outcomes
@@ -92,7 +93,8 @@ def adjusted_interval(
     (from a Dirichlet distribution); of several the smears' weights, with the spread widened as a t of S - 1 degrees of
     freedom is wider than a normal distribution.
 
-    confusion : [G, K, C] counts per group of training smears.
+    Args:
+        confusion: [G, K, C] counts per group of training smears.
     """
     counts = np.asarray(counts, float)
     counts = counts[counts.sum(axis=1) > 0]

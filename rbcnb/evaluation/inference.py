@@ -65,7 +65,7 @@ class Difference:
         return 2 * self._tail(abs(self.mean))
 
     def p_alike(self, margin: float) -> float:
-        """p of the two one-sided t tests (TOST, Schuirmann 1987): small where the difference lies within +-*margin*.
+        """P of the two one-sided t tests (TOST, Schuirmann 1987): small where the difference lies within +-*margin*.
 
         It is below 0.05 exactly where the 90 % interval lies within the margin. Of methods that differ by the margin
         itself 2.8 to 4.2 % passed at 5 % (benchmarks/coverage.py's gap of 0.075, 500 draws each). NaN for one seed.

@@ -159,8 +159,11 @@ def simulated_readers(
 
 
 def _pair_sums(votes: np.ndarray) -> np.ndarray:
-    """Per cell [N, 2 + 3 C]: one, agreeing share of pairs, shares of the classes, and per class what agreement on it
-    is a ratio of: expected agreeing others, and votes. Of votes [N, C], at least two for each cell."""
+    """What agreement is made of, per cell [N, 2 + 3 C], of votes [N, C], at least two for each cell.
+
+    One, the agreeing share of pairs, the shares of the classes, and per class what agreement on it is a ratio of:
+    expected agreeing others, and votes.
+    """
     n = votes.sum(axis=1, keepdims=True)
     agreeing = votes * (votes - 1) / (n - 1)
     return np.hstack([np.ones_like(n), (agreeing / n).sum(axis=1, keepdims=True), votes / n, agreeing, votes])
@@ -208,8 +211,10 @@ class Compared:
 def compared_readers(
     readings: pd.DataFrame, truth: pd.DataFrame, cells: pd.DataFrame, *, error: float, seed: int
 ) -> Compared:
-    """The best evidence of agreement there is: readers of the label table, else identical images that were labelled
-    twice, else two simulated readers, who are called so.
+    """The best evidence of agreement there is.
+
+    It is that of readers of the label table, else of identical images that were labelled twice, else of two simulated
+    readers, who are called so.
 
     Args:
         readings: as of `rbcnb.labels.load_readings`.

@@ -149,8 +149,10 @@ def _identity(path: Path) -> tuple[int, int]:
 
 
 def _known_of(file: io.FileIO) -> _Index:
-    """What this process knows of *file*, if it still is the file it knew, grown at most. Forgotten until it is kept
-    again, so that after a write that failed the file is read anew."""
+    """What this process knows of *file*, if it still is the file it knew, grown at most.
+
+    It is forgotten until it is kept again, so that after a write that failed the file is read anew.
+    """
     index = _INDEXES.pop(_identity(Path(file.name)), _Index())
     file.seek(index.end - len(index.last))
     return index if file.read(len(index.last)) == index.last else _Index()

@@ -171,7 +171,10 @@ def _power_of_q(ce: Tensor, gamma: float) -> Tensor:
 
 
 def _slope(ce: Tensor, factor: Tensor, gamma: float) -> Tensor:
-    """d loss / d ce = ``q^gamma (1 + gamma p_t ce / q)``, *factor* being q^gamma and p_t / q = 1 / (e^ce - 1)."""
+    """The derivative d loss / d ce = ``q^gamma (1 + gamma p_t ce / q)``.
+
+    *factor* is q^gamma, and p_t / q = 1 / (e^ce - 1).
+    """
     info = torch.finfo(ce.dtype)
     ce = ce.clamp(info.tiny, info.max)  # ce / (e^ce - 1) has its limits there: 1 at 0, 0 at infinity
     return torch.add(factor, factor * (ce / torch.expm1(ce)), alpha=gamma)

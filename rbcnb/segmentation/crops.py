@@ -20,9 +20,10 @@ def crop_cells(
     pixel goes right and below). The paper is silent on 2 * radius > size_px: then the centre of the square is kept.
     What lies outside the image is zero too.
 
-    image : [H, W, 3] uint8, *scale* times as large as the smear whose pixels the table speaks of.
-    cells : x_px, y_px, radius_px.
-    enlarge : each square is enlarged by this factor (bicubically; area averaging below 1) before it is padded.
+    Args:
+        image: [H, W, 3] uint8, *scale* times as large as the smear whose pixels the table speaks of.
+        cells: x_px, y_px, radius_px.
+        enlarge: each square is enlarged by this factor (bicubically; area averaging below 1) before it is padded.
 
     Raises ValueError for a missing or non-finite coordinate or radius.
     """
@@ -45,8 +46,9 @@ def crop_cells(
 def upscaled_crops(image: np.ndarray, cells: pd.DataFrame, size_px: int, scale: float, *, method: str) -> np.ndarray:
     """``crop_cells(upscaling.upscale(image, scale), cells, size_px, scale=scale)``, upscaling only what crops show.
 
-    image : [H, W, 3] uint8 RGB, the smear whose pixels the table speaks of.
-    method : as of `upscaling.upscale`; how equal the pixels are, `upscaled_windows` says.
+    Args:
+        image: [H, W, 3] uint8 RGB, the smear whose pixels the table speaks of.
+        method: as of `upscaling.upscale`; how equal the pixels are, `upscaled_windows` says.
     """
     circles = magnified(coordinates(cells, [X, Y, RADIUS]), scale)
     height, width = upscaling.output_size(image, scale)

@@ -54,6 +54,7 @@ class FinderNet(nn.Module):
             self.head.bias[MAPS.index("log_radius")] = 0.0
 
     def forward(self, images: Tensor) -> Tensor:
+        """Images [N, 3, H, W], 0 to 255, to the maps that `LearnedFinder` reads."""
         skips = [self.stem(F.pixel_unshuffle(images / 127.5 - 1, STRIDE))]
         for down in self.down:
             skips.append(down(F.max_pool2d(skips[-1], 2)))

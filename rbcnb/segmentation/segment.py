@@ -156,15 +156,14 @@ def segment_smear(image: np.ndarray, spec: FinderSpec | None = None, *, keep: bo
     circles the same crops, sooner and in bounded memory. The learned finder always does so. With ``upscale="none"``
     cells are found in the smear as it is, and each crop alone is enlarged bicubically.
 
-    Parameters
-    ----------
-    image : [H, W, 3] uint8 RGB.
-    keep : also return the images between, for Figs. 6 and 7 (several times the memory); "upscaled" where there is one.
+    Args:
+        image: [H, W, 3] uint8 RGB.
+        keep: also return the images between, for Figs. 6 and 7 (several times the memory); "upscaled" where there is
+            one.
 
-    Raises
-    ------
-    ValueError : the image is no [H, W, 3] uint8 image, or would be over 1 GiB when upscaled as a whole.
-    rbcnb._utils.errors.WeightsError : the learned finder is used, and its weights cannot be read.
+    Raises:
+        ValueError: the image is no [H, W, 3] uint8 image, or would be over 1 GiB when upscaled as a whole.
+        rbcnb._utils.errors.WeightsError: the learned finder is used, and its weights cannot be read.
     """
     spec = spec or FinderSpec()
     found, upscaled = _find(image, spec)

@@ -35,8 +35,9 @@ def segment_smears(
 
     Of a smear whose cells were found already (`Smear.cells`) the crops alone are cut.
 
-    scheduler : address of a Dask scheduler, whose workers do it in place of this machine. Smears are sent to them, and
-        read here no faster than they are worked on.
+    Args:
+        scheduler: address of a Dask scheduler, whose workers do it in place of this machine. Smears are sent to them,
+            and read here no faster than they are worked on.
 
     Raises:
         ValueError: there are no smears, or no cell is found in any.

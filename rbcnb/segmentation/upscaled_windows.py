@@ -57,8 +57,9 @@ def upscaled_windows(image: np.ndarray, boxes: Sequence[Box], scale: float, *, m
     For "waifu2x" the pixels are the same; for "bicubic" they are one grey level apart at most (OpenCV rounds its
     weights). Where Waifu2x cannot run it warns, and upscales bicubically.
 
-    image : [H, W, 3] uint8 RGB.
-    boxes : in pixels of the upscaled image, not empty, within it.
+    Args:
+        image: [H, W, 3] uint8 RGB.
+        boxes: in pixels of the upscaled image, not empty, within it.
     """
     size = upscaling.output_size(image, scale)
     for box in boxes:

@@ -26,14 +26,12 @@ def waifu2x(image: np.ndarray, scale: float) -> np.ndarray:
     Large images are cut in tiles of 128 px that see 7 px of their neighbours, all that the network can see: no seams,
     and memory that does not grow with the image but for the image itself. Two calls give identical bytes.
 
-    Parameters
-    ----------
-    image : [H, W, 3] uint8 RGB.
-    scale : output pixels per input pixel, > 0.
+    Args:
+        image: [H, W, 3] uint8 RGB.
+        scale: output pixels per input pixel, > 0.
 
-    Raises
-    ------
-    Waifu2xUnavailable : ncnn or the model files are missing.
+    Raises:
+        Waifu2xUnavailable: ncnn or the model files are missing.
     """
     size = output_size(image, scale)
     if scale <= 1:
@@ -47,7 +45,8 @@ def waifu2x(image: np.ndarray, scale: float) -> np.ndarray:
 def bicubic(image: np.ndarray, scale: float) -> np.ndarray:
     """Upscale *image* bicubically (the paper's "conventional up-scale method", Fig. 6a); area averaging if scale <= 1.
 
-    image : [H, W, 3] or [H, W] uint8; returns round(scale * H) x round(scale * W).
+    Args:
+        image: [H, W, 3] or [H, W] uint8; returns round(scale * H) x round(scale * W).
     """
     return _resize(image, output_size(image, scale), cv2.INTER_CUBIC if scale > 1 else cv2.INTER_AREA)
 
@@ -55,7 +54,8 @@ def bicubic(image: np.ndarray, scale: float) -> np.ndarray:
 def upscale(image: np.ndarray, scale: float, *, method: str) -> np.ndarray:
     """Upscale by *method*, "waifu2x" or "bicubic". Where Waifu2x cannot run it warns, and upscales bicubically.
 
-    image : [H, W, 3] uint8 RGB; returns round(scale * H) x round(scale * W).
+    Args:
+        image: [H, W, 3] uint8 RGB; returns round(scale * H) x round(scale * W).
     """
     if usable_method(method) == "waifu2x":
         return waifu2x(image, scale)

@@ -75,9 +75,10 @@ def model_files(folder: Path) -> tuple[Path, Path]:
 def network(*, trim: tuple[bool, bool] = (False, False)):
     """The network as an ``ncnn.Net``, with as many threads as OpenCV may use; raises Waifu2xUnavailable.
 
-    trim : below, right: the network takes 12 more input pixels on this side, and cuts each layer's output back to whole
-        blocks as soon as it can. What it gives is then, bit for bit, what a larger tile gives at the same place (and 2
-        pixels beyond, to be thrown away).
+    Args:
+        trim: below, right: the network takes 12 more input pixels on this side, and cuts each layer's output back to
+            whole blocks as soon as it can. What it gives is then, bit for bit, what a larger tile gives at the same
+            place (and 2 pixels beyond, to be thrown away).
     """
     return _network(model_folder(), max(1, cv2.getNumThreads()), trim)
 
@@ -147,7 +148,7 @@ def _models_in(folder: Path) -> Path | None:
 
 
 def _trimmed(layers: str, trim: tuple[bool, bool]) -> str:
-    """ncnn's layers with two rows below, or columns beside, cut off before each convolution but the first."""
+    """The layers of ncnn with two rows below, or columns beside, cut off before each convolution but the first."""
     if not any(trim):
         return layers
     magic, counts, *lines = layers.splitlines()

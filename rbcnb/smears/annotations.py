@@ -338,7 +338,7 @@ def _line_format(line: str) -> str | None:
 
 
 def image_shapes(images: Mapping[str, Path], names: Iterable[str]) -> dict[str, tuple[int, int]]:
-    """name -> (height, width) in pixels of the *images* (file name -> path) that *names* mean.
+    """Name -> (height, width) in pixels of the *images* (file name -> path) that *names* mean.
 
     Raises:
         SmearError: an image cannot be read.

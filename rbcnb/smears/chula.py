@@ -123,7 +123,7 @@ def read_chula_labels(path: str | Path) -> pd.DataFrame:
 
 
 def chula_label(line: str) -> tuple[float, float, str]:
-    """x and y in pixels and the type by name of a *line* ``x y type``; raises ValueError where it is none."""
+    """The x and y in pixels and the type by name of a *line* ``x y type``; raises ValueError where it is none."""
     try:
         x, y, kind = line.split()
         place = float(x), float(y)

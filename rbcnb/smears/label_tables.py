@@ -541,6 +541,7 @@ def _is_comment(line: str, separator: str) -> bool:
 
 
 def is_number(text: str) -> bool:
+    """Whether *text* is a number, with a decimal point or comma."""
     return bool(_NUMBER.fullmatch(text.strip(' "\r\n').replace(",", ".")))
 
 

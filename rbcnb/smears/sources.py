@@ -181,11 +181,11 @@ def load_smears(
     types: str | Iterable[str] = CLASSES,
     errors: list[SmearError] | None = None,
 ) -> Iterator[Smear]:
-    """Yield the smears of *source*: "synthetic", "chula" (from the folder *data*) or the path of a folder, which holds
-    images or what `rbcnb segment` made of them.
+    """Yield the smears of *source*.
 
-    *n*: at most *n* smears (synthetic: 22 unless told; a folder: the first by name). *seed* renders or draws; a folder
-    needs none. *n_cells*: per synthetic smear. *types*: of Chula's cells.
+    *source*: "synthetic", "chula" (from the folder *data*) or the path of a folder, which holds images or what
+    `rbcnb segment` made of them. *n*: at most *n* smears (synthetic: 22 unless told; a folder: the first by name).
+    *seed* renders or draws; a folder needs none. *n_cells*: per synthetic smear. *types*: of Chula's cells.
     """
     if str(source) == "synthetic":
         given = {name: value for name, value in (("n", n), ("n_cells", n_cells)) if value is not None}

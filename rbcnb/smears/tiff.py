@@ -1,4 +1,5 @@
 """Which picture of a TIFF is the smear: of its pages, thumbnails, pyramid levels, channels, planes and time points.
+
 Samples of any depth, as TIFFs have them, become 8 bits here.
 
 tifffile knows how pages belong together (ImageJ, OME, Aperio, pyramids, SubIFDs) but decodes few compressions; Pillow

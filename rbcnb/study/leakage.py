@@ -27,7 +27,7 @@ RANDOM, GROUPED = "random", "grouped"  # in place of a protocol's name: these fo
 
 
 def leakage_folds(cells: pd.DataFrame, *, n_outer: int, seed: int) -> dict[str, pd.DataFrame]:
-    """ "random" and "grouped" -> *cells*, all of them dev, in stratified folds of cells and of whole groups."""
+    """Scheme, "random" and "grouped" -> *cells*, all of them dev, in stratified folds of cells and of whole groups."""
     return {
         scheme: cells.assign(
             **{SPLIT: DEV, FOLD: outer_folds(cells, n_outer=n_outer, seed=seed, grouped=scheme == GROUPED)}

@@ -134,8 +134,9 @@ def plan_digest(plan: str | Path) -> str:
 def record_refits(
     folder: str | Path, trials: Sequence[Trial], cells: pd.DataFrame, crops: np.ndarray, *, reason: str
 ) -> pd.DataFrame:
-    """Enters fits that will train on test cells, too (`rbcnb.study.leakage`), with settings that the set was opened
-    with.
+    """Enters fits that will train on test cells, too, with settings that the set was opened with.
+
+    They are those of `rbcnb.study.leakage`.
 
     Args:
         folder, cells, crops: as for `open_test`.

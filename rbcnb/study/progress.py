@@ -37,6 +37,7 @@ class EpochFile:
         self.path, self.start, self.written_s = path, -1, -math.inf
 
     def __call__(self, done: int) -> None:
+        """Notes that *done* epochs are finished."""
         if self.start < 0:
             self.start = done  # the first call comes before the first epoch
         elif time.monotonic() - self.written_s < WRITE_EVERY_S:

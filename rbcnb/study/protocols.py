@@ -69,7 +69,7 @@ def method_rank(method: str) -> int:
 
 
 def protocol_names(protocol: str) -> tuple[str, ...]:
-    """ "paper", "honest" or "both" to the protocols to run."""
+    """The words "paper", "honest" or "both" to the protocols to run."""
     if protocol == "both":
         return PROTOCOLS
     if protocol not in PROTOCOLS:

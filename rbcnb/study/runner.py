@@ -200,8 +200,9 @@ def _work(
 ) -> TrialResult | Failure:
     """Runs one trial in a worker, with one thread; a long one writes its state down under the key that comes with it.
 
-    mark : on a cluster, a file that a worker sees in *store* if that is the same folder there.
-    progress : folder for the trial's epochs; a worker that does not see it, on another machine, tells of none.
+    Args:
+        mark: on a cluster, a file that a worker sees in *store* if that is the same folder there.
+        progress: folder for the trial's epochs; a worker that does not see it, on another machine, tells of none.
     """
     import torch
 

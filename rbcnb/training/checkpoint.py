@@ -33,9 +33,11 @@ class CheckpointCallback(Callback):
         self.path = Path(path)
 
     def before_fit(self) -> None:
+        """Starts the clock of the next save."""
         self.saved_s = time.monotonic()
 
     def after_epoch(self) -> None:
+        """Saves the fit, if the last save was some time ago."""
         done = self.epoch + 1
         skipped = done < len(self.learn.curve.rows)  # done before the fit was stopped and resumed
         if skipped or done == self.n_epoch or time.monotonic() - self.saved_s < EVERY_S:
@@ -74,9 +76,11 @@ class ReportCallback(Callback):
         self.tell, self.done = report, done
 
     def before_fit(self) -> None:
+        """Says how many epochs the checkpoint has."""
         self.tell(self.done)
 
     def after_epoch(self) -> None:
+        """Says that one more epoch is done."""
         self.tell(max(self.done, self.epoch + 1))  # those of the checkpoint are passed over one by one
 
 

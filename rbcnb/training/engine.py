@@ -35,7 +35,8 @@ class Engine:
 def choose_engine(device: str | None = None, *, precision: str = "auto") -> Engine:
     """The engine for *device* ("cpu", "cuda", "cuda:1"; None: a GPU if there is one).
 
-    precision : "float32", "bf16", or "auto" for what the device is good at.
+    Args:
+        precision: "float32", "bf16", or "auto" for what the device is good at.
 
     Raises ValueError for another precision.
     """
@@ -95,6 +96,7 @@ class Autocast(nn.Module):
         self.model = model
 
     def forward(self, images: Tensor) -> Tensor:
+        """Logits [N, C] in float32, of products in bfloat16."""
         with torch.autocast(images.device.type, torch.bfloat16):
             return self.model(images).float()
 

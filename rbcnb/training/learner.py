@@ -41,18 +41,22 @@ class CurveCallback(Callback):
         self.before_epoch()
 
     def before_epoch(self) -> None:
+        """Begins the sums of an epoch."""
         self.sums = {True: np.zeros(3), False: np.zeros(3)}
         self.before_validate()
 
     def before_train(self) -> None:
+        """Forgets rows of epochs that are trained anew."""
         self.rows = [row for row in self.rows if row["epoch"] <= self.learn.epoch]  # what is trained anew goes
 
     def before_validate(self) -> None:
+        """Begins the sums of a validation."""
         self.sums[False] = np.zeros(3)
         self.preds: list[Tensor] = []
         self.targets: list[Tensor] = []
 
     def after_loss(self) -> None:
+        """Adds the loss and the cross entropy of a batch."""
         learn = self.learn
         if not len(learn.yb):
             return  # cells that nobody has labelled
@@ -70,6 +74,7 @@ class CurveCallback(Callback):
             self.targets.append(learn.y)
 
     def after_epoch(self) -> None:
+        """Adds the row of the epoch."""
         train_loss, train_ce, n_train = self.sums[True].tolist()
         if not n_train:
             return  # nothing was trained: an epoch done before the fit was stopped and resumed, or a mere validation
@@ -97,6 +102,7 @@ class FiniteLossCallback(Callback):
     order, run_valid = CurveCallback.order + 1, False
 
     def after_loss(self) -> None:
+        """Ends a fit whose loss is no number."""
         if not math.isfinite(self.learn.curve.last_loss):
             raise FloatingPointError(f"the training loss became {self.learn.curve.last_loss} in epoch {self.epoch + 1}")
 
@@ -110,12 +116,15 @@ class AccumulateCallback(Callback):
     order, run_valid = CurveCallback.order + 1, False
 
     def before_train(self) -> None:
+        """Looks up how the batches are cut into parts."""
         self.parts = self.dls.train.parts
 
     def after_loss(self) -> None:
+        """Weights the gradient of a part by its share of the batch."""
         self.learn.loss_grad = self.learn.loss_grad * (len(self.y) / self.parts[self.iter].batch)
 
     def before_step(self) -> None:
+        """Steps after the last part of a batch alone."""
         if not self.parts[self.iter].last:
             raise CancelBatchException  # neither a step nor gradients set to zero
 
@@ -124,6 +133,7 @@ class EpochCallback(Callback):
     """Tells a loss that changes during the fit (deferred re-weighting) which epoch begins."""
 
     def before_train(self) -> None:
+        """Tells the loss which epoch begins."""
         if hasattr(self.learn.loss_func, "begin_epoch"):
             self.learn.loss_func.begin_epoch(self.epoch, self.n_epoch)
 
@@ -141,15 +151,18 @@ class CosineDecay(ParamScheduler):
         self.warm_up = warm_up
 
     def before_fit(self) -> None:
+        """Plans the rates of the whole fit."""
         rates = np.array([group["lr"] for group in self.opt.hypers])
         falling = SchedCos(rates, 0 * rates)
         self.scheds = {"lr": combined_cos(self.warm_up, rates / 25, rates, 0 * rates) if self.warm_up else falling}
         super().before_fit()
 
     def before_train(self) -> None:
+        """Counts the steps before each part."""
         self.steps = [0, *accumulate(part.last for part in self.dls.train.parts)]  # taken before each part
 
     def before_batch(self) -> None:
+        """Sets the rate by the share of the steps that are taken."""
         # Not fastai's share, which counts what is served: the same steps for batches that are served in parts.
         self._update_val((self.epoch + self.steps[self.iter] / self.steps[-1]) / self.n_epoch)
 

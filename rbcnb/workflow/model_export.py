@@ -80,10 +80,10 @@ def stored_predictions(trial: Trial, results: pd.DataFrame, store: str | Path) -
 def fit_networks(
     trials: Sequence[Trial], cells: pd.DataFrame, crops: np.ndarray, folder: str | Path, *, jobs: int | None = None
 ) -> list["nn.Module"]:
-    """The networks of *trials*, on the CPU, fitted as `rbcnb.training.run_trial` does and kept in *folder*, one file
-    each.
+    """The networks of *trials*, on the CPU, fitted as `rbcnb.training.run_trial` does.
 
-    What lies there from an earlier call, of the same trial, data and code, is not fitted again.
+    Each is kept in a file of *folder*. What lies there from an earlier call, of the same trial, data and code, is not
+    fitted again.
 
     Args:
         jobs: fits side by side; None for one per core.

@@ -154,7 +154,7 @@ def _make_still(path: Path) -> None:
 
 
 def _verbatim(path: Path) -> str:
-    """papermill fills in braces in a path; doubled ones stay as they are."""
+    """A path for papermill, which would fill in its braces: doubled ones stay as they are."""
     return str(path).replace("{", "{{").replace("}", "}}")
 
 

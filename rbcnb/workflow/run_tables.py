@@ -72,6 +72,7 @@ class RunTables:
 
     @cached_property
     def protocols(self) -> tuple[str, ...]:
+        """Of the run, as `protocol_names` orders them."""
         return protocol_names(self.value("protocol"))
 
     @cached_property
@@ -194,6 +195,7 @@ class RunTables:
         return without_rest(adjust_for_families(self._gaps(pd.DataFrame()).base()))
 
     def table2(self) -> pd.DataFrame:
+        """The rungs of the ladder, published and of this run."""
         ladders = {}
         if "paper" in self.protocols:
             ladders["paper", TABLE2_ARM] = self.rungs
@@ -203,6 +205,7 @@ class RunTables:
         return table2(ladders)
 
     def table3(self) -> pd.DataFrame:
+        """The scores of the methods on every rung."""
         return table3(self.climbed, self.run.store, seed=self.value("seed"), rung_priors=self.gaps.rung_priors)
 
     def classical(self) -> pd.DataFrame:
@@ -212,6 +215,7 @@ class RunTables:
         return beside_networks(fits, networks[networks["arm"] == TABLE2_ARM])
 
     def detection(self) -> pd.DataFrame:
+        """How well cells were found."""
         exhaustive = self.value("smears") == "synthetic"
         return detection_table(*map(self.run.load_csv, ("cells", "truth", "smears")), exhaustive=exhaustive)
 

@@ -93,7 +93,7 @@ def _fibre(diameter_px: float, um_per_px: float, rng: np.random.Generator) -> np
 
 
 def _grid(half: float) -> tuple[np.ndarray, np.ndarray]:
-    """x and y, each [S,S] float32, of a square that reaches *half* pixels and one more each way from its middle."""
+    """The x and y, each [S,S] float32, of a square that reaches *half* pixels and one more each way from its middle."""
     line = np.arange(-int(np.ceil(half)) - 1, int(np.ceil(half)) + 2, dtype=np.float32)
     return tuple(np.meshgrid(line, line))
 
