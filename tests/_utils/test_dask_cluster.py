@@ -121,6 +121,7 @@ def test_no_scheduler_is_said_soon_with_address_and_mend(monkeypatch, split_data
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         address = f"tcp://127.0.0.1:{free.getsockname()[1]}"
+    Image.fromarray(np.zeros((40, 40, 3), np.uint8)).save(tmp_path / "smear.png")
     start, before = time.monotonic(), threading.enumerate()
     with pytest.raises(ClusterError, match=rf"{address}: no Dask scheduler answers there .*start one"):
         run_study([FAST], *split_data, tmp_path, scheduler=address)
@@ -283,6 +284,7 @@ def test_a_count_says_that_no_scheduler_answers(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(ours, "CONNECT_S", 0.5)
     card = ModelCard("small", CLASSES, SPEC.size_px, asdict(SPEC), 1.0, 0.4)
     model = save_model(build_model("small", 3), card, tmp_path / "model.safetensors")
+    Image.fromarray(np.zeros((40, 40, 3), np.uint8)).save(tmp_path / "smear.png")
     command = ["count", str(tmp_path), "--model", str(model), "--out", str(tmp_path / "out")]
     assert main([*command, "--scheduler", "carrier-pigeon://roof"]) == 1
     assert "rbcnb count: carrier-pigeon://roof: no Dask scheduler answers" in capsys.readouterr().err
