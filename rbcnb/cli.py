@@ -43,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     }
     run = commands[options.command]
     try:
-        with stoppable(), _hushed() if options.quiet else nullcontext():
+        with stoppable(), _hushed() if getattr(options, "quiet", False) else nullcontext():
             return run(options)
     except Exception as error:
         if options.verbose:

@@ -331,9 +331,10 @@ def _parsers() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentPars
     )
     for name, command in commands.choices.items():
         command.epilog = "examples:\n" + "".join(f"  {example}\n" for example in _EXAMPLES[name])
-        command.add_argument(
-            "-q", "--quiet", action="store_true", help="print nothing but warnings, errors and what was left out"
-        )
+        if name not in ("label", "lesson"):  # which print the address of a page
+            command.add_argument(
+                "-q", "--quiet", action="store_true", help="print nothing but warnings, errors and what was left out"
+            )
         command.add_argument(
             "-v", "--verbose", action="store_true", help="of an error, print where in the program it came about, too"
         )

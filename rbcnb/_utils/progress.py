@@ -45,11 +45,11 @@ def progress(items: Iterable[Item], *, total: int, unit: str) -> Iterator[Item]:
 
         yield from tqdm(items, total=total, unit=unit)
     else:
-        start = told = time.monotonic()
+        start = last = time.monotonic()
         for done, item in enumerate(items, 1):
             yield item
             now = time.monotonic()
-            if now - told >= LINE_EVERY_S and done < total:
+            if now - last >= LINE_EVERY_S and done < total:
                 left = duration((now - start) / done * (total - done))
                 say(f"{done} of {total} {unit}s; about {left} left")
-                told = now
+                last = now

@@ -59,5 +59,5 @@ def _widths(confusion: np.ndarray) -> np.ndarray:
     calls = calls[calls.sum(axis=1) > 0]
     size = calls.sum() / len(calls)  # as of a smear of which as many cells are labelled as of the others
     chosen = calls[np.unique(np.linspace(0, len(calls) - 1, min(len(calls), _MOST_SMEARS)).astype(int))]
-    intervals = [adjusted_interval(size * one[None] / one.sum(), confusion, seed=0)[1:] for one in chosen]
+    intervals = [adjusted_interval(size * counts[None] / counts.sum(), confusion, seed=0)[1:] for counts in chosen]
     return np.quantile([high - low for low, high in intervals], 0.9, axis=0, method="higher")

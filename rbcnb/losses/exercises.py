@@ -169,19 +169,6 @@ def _rewritten(text: str) -> str:
     return re.sub(r"(?<![\w.])[^\W\d]\w*", lambda word: _WORDS.get(word[0], word[0]), text)
 
 
-def check_expression(key: str, text: str) -> Verdict:
-    """What the page says of the answer *text* to the exercise *key*, on the first wrong try."""
-    exercise = exercise_data()[key]
-    if not text.strip():
-        return Verdict(False, NO_ANSWER, tried=False)
-    try:
-        if "names" not in exercise:
-            return _number_verdict(exercise, text)
-        return _judged(exercise, evaluate(text, _points(exercise)))
-    except ValueError as error:
-        return Verdict(False, f"{error}{'' if str(error).endswith('?') else '.'}", tried=False)
-
-
 def _points(exercise: Mapping[str, Any]) -> dict[str, np.ndarray]:
     return {name: np.array([point[name] for point in exercise["points"]]) for name in exercise["names"]}
 
@@ -238,16 +225,12 @@ def _checks(key: str) -> Callable[[Callable], Callable[[object], Verdict]]:
     return decorate
 
 
-def forget_tries() -> None:
-    """Begins to count wrong tries anew."""
-    _wrong_tries.clear()
-
-
 def _call(answer: Callable[..., Any], *arguments: Any, shape: tuple[int, ...]) -> np.ndarray:
     """What *answer* makes of *arguments*, as numbers of *shape*; it must not leave the work to this package."""
     if not callable(answer):
         raise _NoAnswerError(f"the check wants the function itself, and was given {answer!r}.")
-    asked = [answer.__name__] if getattr(answer, "__module__", "").startswith("rbcnb.") else []
+    ours = (getattr(answer, "__module__", None) or "").startswith("rbcnb.")
+    asked = [getattr(answer, "__name__", type(answer).__name__)] if ours else []
 
     def listen(frame: FrameType, event: str, _argument: object) -> None:
         if event == "call" and frame.f_globals.get("__name__", "").startswith("rbcnb."):

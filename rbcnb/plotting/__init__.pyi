@@ -3,7 +3,6 @@ from .cells import (
     picture_of_detections as picture_of_detections,
     plot_class_examples as plot_class_examples,
     plot_contact_sheet as plot_contact_sheet,
-    plot_detections as plot_detections,
     plot_finders as plot_finders,
     plot_heat as plot_heat,
     plot_mistakes as plot_mistakes,

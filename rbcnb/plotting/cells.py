@@ -33,7 +33,7 @@ from rbcnb.plotting.style import (
 from rbcnb.segmentation.matching import FALSE, FOUND, MERGED, MISSED, SPLIT, classify_matches
 
 _NO_LABEL = "no label"  # of a found cell, where not every cell was labelled
-# How `plot_detections` shows what became of cells, in words.
+# How `plot_finders` shows what became of cells, in words.
 _LOOKS = {
     FOUND: "blue ring",
     SPLIT: "purple dashed ring",
@@ -132,23 +132,6 @@ def plot_segmentation_steps(
     return figure
 
 
-def plot_detections(
-    image: np.ndarray,
-    cells: pd.DataFrame,
-    truth: pd.DataFrame | None = None,
-    *,
-    max_distance: float,
-    exhaustive: bool = True,
-    title: str = "",
-) -> Figure:
-    """The *cells* found in *image* [H,W,3]; against *truth* (x_px, y_px): found, false, split, missed and merged.
-
-    *max_distance*: of a hit, in pixels. Marks differ in colour, line and shape, so that colour alone tells nothing.
-    Where the truth is not *exhaustive*, a cell without a label is no mistake. Without *truth* all circles are alike.
-    """
-    return plot_finders(image, {title: cells}, truth, max_distance=max_distance, exhaustive=exhaustive)
-
-
 def picture_of_detections(
     image: np.ndarray,
     cells: pd.DataFrame,
@@ -158,7 +141,7 @@ def picture_of_detections(
     exhaustive: bool = True,
     title: str = "",
 ) -> Picture:
-    """`plot_detections` for sliders: no letter is in the picture, and its legend is in words."""
+    """`plot_finders` of one finder, for sliders: no letter is in the picture, and its legend is in words."""
     with rc():
         figure, axes = new_figure(7.2, 7.2 * image.shape[0] / image.shape[1], layout=None)
         ax = axes[0, 0]
@@ -178,7 +161,17 @@ def plot_finders(
     max_distance: float,
     exhaustive: bool = True,
 ) -> Figure:
-    """Like `plot_detections`, for several finders beside each other; *found*: finder's name -> its cells."""
+    """The cells *found* in *image* by each finder, against *truth*: found, false, split, missed and merged.
+
+    Marks differ in colour, line and shape, so that colour alone tells nothing.
+
+    Args:
+        image: [H, W, 3] uint8, a smear.
+        found: finder's name -> its cells, a panel each.
+        truth: ``x_px``, ``y_px`` of the true cells; without it all circles are alike.
+        max_distance: of a hit, in pixels.
+        exhaustive: whether every cell has a label; else one that was found without it is no mistake.
+    """
     if not found:
         raise ValueError("no finder's cells are given")
     aspect = image.shape[0] / image.shape[1]
@@ -195,7 +188,7 @@ def plot_finders(
 def _draw_detections(
     ax: Axes, cells: pd.DataFrame, truth: pd.DataFrame | None, *, max_distance: float, exhaustive: bool
 ) -> list[Line2D]:
-    """Draws what `plot_detections` tells of *cells* on *ax*; what is for its legend."""
+    """Draws what became of *cells* on *ax*; returns what is for its legend."""
     empty = pd.DataFrame(columns=[X, Y], dtype=float)
     names, fates = classify_matches(cells, empty if truth is None else truth, max_distance=max_distance)
     if truth is None:

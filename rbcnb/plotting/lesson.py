@@ -5,6 +5,7 @@ Python functions that their docstrings name.
 """
 
 import json
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
@@ -446,10 +447,9 @@ def study_answer(contrasts: pd.DataFrame) -> Explorer:
     where = "datum.score == score && datum.method == method"
     base = alt.Chart(alt.Data(values=kept)).transform_filter(where)
     y = alt.Y("name:N", sort=names, title=None, axis=alt.Axis(labelLimit=0, grid=False))
-    x = {
-        "scale": alt.Scale(domain=[-0.08, 0.08]),
-        "axis": alt.Axis(values=[-0.08, -0.04, 0, 0.04, 0.08], format="+.2f"),
-    }
+    edge = max(0.04 * math.ceil(abs(value) / 0.04) for value in [*rows["low"], *rows["high"]])
+    ticks = [edge * share for share in (-1, -0.5, 0, 0.5, 1)]
+    x = {"scale": alt.Scale(domain=[-edge, edge]), "axis": alt.Axis(values=ticks, format="+.2f")}
     line = base.mark_rule(strokeWidth=2.4, color=BLUE)
     line = line.encode(y=y, x=alt.X("low:Q", title="difference in the score (0 to 1)", **x), x2="high")
     point = base.mark_point(filled=True, size=90, opacity=1, color=BLUE).encode(y=y, x=alt.X("mean:Q", **x))

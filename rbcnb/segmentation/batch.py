@@ -160,8 +160,8 @@ def segment_files(
         raise ValueError("masks come from the learned finder's map of red cells: take method 'learned'")
     images, errors, notes = expand_inputs(paths)
     if not images:  # no table without a row is written
-        told = [tuple((shown(file), shown(message)) for file, message in some) for some in (errors, notes)]
-        return BatchReport(0, 0, 0, *told, Path(out) / CELLS_CSV, pd.DataFrame(columns=list(FACTS)))
+        errors, notes = (tuple((shown(file), shown(message)) for file, message in some) for some in (errors, notes))
+        return BatchReport(0, 0, 0, errors, notes, Path(out) / CELLS_CSV, pd.DataFrame(columns=list(FACTS)))
     try:
         with connect(scheduler) as client:
             if spec.upscale in upscaling.METHODS:  # so that the fallback is said once and is part of each image's key

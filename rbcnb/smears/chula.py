@@ -12,9 +12,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pooch
-from tqdm.auto import tqdm
 
 from rbcnb._utils.errors import UnfinishedError
+from rbcnb._utils.progress import progress
 from rbcnb._utils.read_files import cause_of, read_bytes, shown, system_fault
 from rbcnb.columns import CODOCYTE, GROUP, HYPOCHROMIA, LABEL, NORMAL, RADIUS, SMEAR, X, Y
 from rbcnb.smears.images import Smear, SmearError, collect_or_raise, identical_image_groups, images_in, read_smears
@@ -193,19 +193,15 @@ def fetch_chula(
     failed: dict[str, str] = {}
     fetched = 0
     try:
-        with (
-            ThreadPoolExecutor(4) as pool,
-            tqdm(total=len(names), desc="fetch", unit="file") as bar,
-        ):
+        with ThreadPoolExecutor(4) as pool:
             waiting = {pool.submit(store.fetch, name, downloader=download): name for name in names}
             try:
-                for done in as_completed(waiting):
+                for done in progress(as_completed(waiting), total=len(names), unit="file"):
                     try:
                         done.result()
                         fetched += 1
                     except (OSError, ValueError) as error:  # requests' errors are OSErrors, a wrong hash a ValueError
                         failed[waiting[done]] = _reason(error)
-                    bar.update()
                     if not fetched and len(failed) >= _GIVE_UP:
                         break
             finally:

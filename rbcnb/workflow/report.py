@@ -144,8 +144,10 @@ def _answer(run: Run) -> list[str]:
         rows = rows[(rows["claim"] == _CLAIM) & (rows["protocol"] == _PROTOCOL)]
         rows = rows[["architecture", "mean", "low", "high", "verdict", "margin"]].drop_duplicates("architecture")
         return _answer_of(rows)
-    except (InputError, OSError, LookupError, TypeError, ValueError):
+    except MissingFileError:
         return ["<p class=answer>This run has not compared the losses yet."]
+    except (InputError, OSError, LookupError, TypeError, ValueError) as error:
+        return [_unreadable(error)]
 
 
 def _answer_of(rows: pd.DataFrame) -> list[str]:
@@ -171,9 +173,9 @@ def _answer_of(rows: pd.DataFrame) -> list[str]:
     figures = "; ".join(
         f"{readable(row.architecture)} {row.mean:+.3f} [{row.low:+.3f}, {row.high:+.3f}]" for row in rows.itertuples()
     )
-    said = html.escape(f"{first}: {', '.join(parts)}.")
+    answer = html.escape(f"{first}: {', '.join(parts)}.")
     return [
-        f"<p class=answer>{said}",
+        f"<p class=answer>{answer}",
         f"<p>Focal loss minus cross entropy, macro F1 with its 95 % interval: {html.escape(figures)}.",
     ]
 

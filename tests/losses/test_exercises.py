@@ -9,20 +9,20 @@ import time
 
 import numpy as np
 import pytest
+from exercise_answers import check_expression
 
 from rbcnb import losses
 from rbcnb.evaluation.prior_shift import shift_prior
+from rbcnb.losses import exercises
 from rbcnb.losses.exercises import (
     NO_ANSWER,
     SHOWN_AT,
     check_eps,
-    check_expression,
     check_focal,
     check_gamma,
     check_prior,
     evaluate,
     exercise_data,
-    forget_tries,
 )
 from rbcnb.losses.focal_curves import group_shares, modulating_factor
 
@@ -41,7 +41,7 @@ ARGUMENTS = {"focal": ("p", "alpha", "gamma"), "eps": ("alpha", "eps")}
 
 @pytest.fixture(autouse=True)
 def first_try():
-    forget_tries()
+    exercises._wrong_tries.clear()
 
 
 @pytest.mark.parametrize("check", RIGHT, ids=KEYS.get)
@@ -58,6 +58,8 @@ def test_whatever_is_handed_in_gets_a_hint_and_no_solution(check):
 
     handed_in = [
         raising,
+        "".join,
+        np.log,
         None,
         3,
         lambda *_: np.nan,
@@ -66,7 +68,7 @@ def test_whatever_is_handed_in_gets_a_hint_and_no_solution(check):
         lambda: 0,
     ]
     for answer in handed_in:
-        forget_tries()
+        exercises._wrong_tries.clear()
         verdict = check(answer)
         assert not verdict
         assert repr(verdict).startswith("Not yet: ")
@@ -156,6 +158,7 @@ def _in_a_thread(work):
 CALLS = {
     check_focal: [
         losses.focal_curve,
+        losses.FocalLoss(),
         lambda p, a, g: losses.focal_curve(p, alpha=a, gamma=g),
         lambda p, a, g: functools.partial(losses.focal_curve, alpha=a)(p, gamma=g),
         lambda p, a, g: a * modulating_factor(p, gamma=g) * -np.log(p),

@@ -130,7 +130,7 @@ DRAWN = {
     "fig04": lambda: plotting.plot_densenet(stages("_DenseLayer", 6)),
     "fig05": lambda: plotting.plot_smears([smear(), smear()], ["a.png", "b.png"]),
     "fig06": lambda: plotting.plot_upscaling(smear(10, 10), smear(50, 50), smear(50, 50)),
-    "detections": lambda: plotting.plot_detections(smear(), found_cells(), found_cells()[:1], max_distance=5),
+    "detections": lambda: plotting.plot_finders(smear(), {"learned": found_cells()}, found_cells()[:1], max_distance=5),
     "finders": lambda: plotting.plot_finders(
         smear(), {"learned": found_cells(), "paper": found_cells()[1:]}, found_cells(), max_distance=5
     ),

@@ -8,9 +8,10 @@ import browser
 import numpy as np
 import papermill
 import pytest
+from exercise_answers import check_expression
 
 from rbcnb import cli
-from rbcnb.losses.exercises import check_expression, evaluate, exercise_data
+from rbcnb.losses.exercises import evaluate, exercise_data
 from rbcnb.workflow import lesson_page
 from rbcnb.workflow.lesson_page import LESSON, write_lesson
 from rbcnb.workflow.notebooks import ReproductionError, notebooks_folder

@@ -58,6 +58,15 @@ def test_a_report_of_the_published_protocol_alone_does_not_judge(tmp_path):
     assert "<p class=answer>This run does not judge" in write_report(run).read_text()
 
 
+def test_a_damaged_comparison_is_named_and_not_called_missing(tmp_path):
+    run = Run.at(tmp_path)
+    run.save_table(contrasts("supported"), "differences_base")
+    (tmp_path / "tables" / "differences_base.csv").write_bytes(b"\xff\xfe")
+    page = write_report(run).read_text()
+    assert "has not compared" not in page
+    assert "differences_base.csv" in page.split("<nav")[0]
+
+
 def test_a_claim_stands_with_the_papers_words_its_verdict_and_the_intervals(tmp_path):
     run, claim = Run.at(tmp_path), next(claim for claim in CLAIMS if claim.id == "auroc_all_classes")
     evidence = (
