@@ -166,10 +166,8 @@ def _answer_of(rows: pd.DataFrame) -> list[str]:
     if lost:
         parts.append(f"focal loss brought no gain worth having (of {margin} in macro F1) with {_list(lost)}")
     if unsure:
-        parts.append(f"with {_list(unsure)} this run is too small to tell")
-    first = (
-        "No" if lost and not gained else "Yes" if gained and not lost else "In part" if gained else "It cannot be told"
-    )
+        parts.append(f"for {_list(unsure)} this run is too small to tell")
+    first = "No" if lost and not gained else "Yes" if gained and not lost else "In part" if gained else "Not clear"
     figures = "; ".join(
         f"{readable(row.architecture)} {row.mean:+.3f} [{row.low:+.3f}, {row.high:+.3f}]" for row in rows.itertuples()
     )

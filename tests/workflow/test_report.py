@@ -35,11 +35,11 @@ def contrasts(*verdicts: str) -> pd.DataFrame:
             "No: focal loss brought no gain worth having (of 0.02 in macro F1) with DenseNet-121, ResNet-50 and "
             "lesson net.",
         ),
-        (["inconclusive"], "It cannot be told: with DenseNet-121 this run is too small to tell."),
+        (["inconclusive"], "Not clear: for DenseNet-121 this run is too small to tell."),
         (
             ["supported", "not supported", "inconclusive"],
             "In part: focal loss scored higher than cross entropy with DenseNet-121, focal loss brought no gain worth "
-            "having (of 0.02 in macro F1) with ResNet-50, with lesson net this run is too small to tell.",
+            "having (of 0.02 in macro F1) with ResNet-50, for lesson net this run is too small to tell.",
         ),
     ],
 )
