@@ -11,7 +11,7 @@ import pytest
 from browser import chromium_page, explorer_lines, missing
 from PIL import Image
 
-from rbcnb.plotting import focal_curves
+from rbcnb.plotting import loss_terms
 from rbcnb.plotting.style import png
 
 ROOT = Path(__file__).parents[1]
@@ -56,7 +56,7 @@ def test_pictures_get_light_and_stay_what_they_are(build, tmp_path):
 
 
 def test_a_notebook_for_the_site_shares_scripts_folds_set_up_and_has_words_for_its_pictures(build):
-    drawing = focal_curves([0.0, 2.0])
+    drawing = loss_terms(gamma=1.0)
     new = nbformat.v4
     shown = [
         new.new_output("execute_result", data) for data in (drawing._repr_mimebundle_(), {"image/png": drawing.picture})

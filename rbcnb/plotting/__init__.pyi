@@ -40,7 +40,6 @@ from .labels import (
 from .lesson import (
     best_of as best_of,
     calibration_map as calibration_map,
-    focal_curves as focal_curves,
     loss_budget as loss_budget,
     loss_share_bars as loss_share_bars,
     loss_terms as loss_terms,
@@ -58,4 +57,8 @@ from .toy import (
     toy_explorer as toy_explorer,
     toy_frames as toy_frames,
 )
-from .training import plot_training_loss as plot_training_loss, plot_tuning as plot_tuning
+from .training import (
+    plot_focal_curves as plot_focal_curves,
+    plot_training_loss as plot_training_loss,
+    plot_tuning as plot_tuning,
+)

@@ -19,19 +19,7 @@ from rbcnb.columns import readable
 from rbcnb.evaluation.winners_curse import NODES, WEIGHTS
 from rbcnb.paper import load_spread
 from rbcnb.plotting.explorers import Axis, Control, Curve, Explorer, number, panel, percent, sentence, steps, switch
-from rbcnb.plotting.style import (
-    BLUE,
-    CYCLE,
-    GREEN,
-    GREY,
-    ORANGE,
-    VERMILLION,
-    colours_of,
-    cycle,
-    new_figure,
-    rc,
-    require,
-)
+from rbcnb.plotting.style import BLUE, GREEN, GREY, ORANGE, VERMILLION, colours_of, new_figure, rc, require
 
 # Read from the back of a room: what rc() suits to a page is a third larger here.
 _TEXT = 13
@@ -343,34 +331,6 @@ def best_of(*, k: int = 7, sd: float = 0.11) -> Explorer:
         sentence(
             "The best of {k} equal runs gains {mean} on average; {chances}.", k="k", mean=number(mean, 3), chances=words
         ),
-    )
-
-
-def focal_curves(gammas: Sequence[float] = (0, 0.5, 1, 2, 5)) -> Explorer:
-    """Fig. 1: focal loss -(1 - p_t)^gamma log p_t, Eq. (4) at alpha 1, against p_t; gamma 0 is cross entropy."""
-    # Cross entropy is the solid line, as in the paper, wherever it stands in the list.
-    dashes = iter(cycle((_DASHED, _MIXED, _DOTTED, (14, 4), (3, 6)), len(gammas)))
-    p = "(1e-3 + (1 - 1e-3) * datum.t)"
-    curves = [
-        Curve(
-            f"γ = {gamma:g}" + (" (cross entropy)" if gamma == 0 else ""),
-            p,
-            _loss(p, f"{gamma:g}"),
-            colour,
-            () if gamma == 0 else next(dashes),
-        )
-        for gamma, colour in zip(gammas, cycle(CYCLE[:-1], len(gammas)), strict=True)
-    ]
-    x, y = Axis("probability of the true class p_t (0 to 1)", 0, 1), Axis("loss (nats)", 0, 5)
-    easy = alt.Chart(alt.Data(values=[{"x": 0.5, "to": 1, "name": "well-classified\nexamples"}])).encode(
-        x=alt.X("x", **x.options())
-    )
-    shade = easy.mark_rect(color="#7F7F7F", opacity=0.12).encode(x2="to")
-    words = easy.mark_text(align="left", dx=6, dy=8, baseline="top", fontSize=13, fill="currentColor", lineBreak="\n")
-    words = words.encode(text="name:N", y=alt.value(0))
-    chart = alt.layer(shade, words, *panel(curves, x, y).layer, title="focal loss, α = 1")
-    return Explorer(
-        "fig-1", "Fig. 1: focal loss against the probability of the true class, a curve for each gamma.", [], [chart]
     )
 
 

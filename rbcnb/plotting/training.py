@@ -1,5 +1,8 @@
-"""Figures of curves over epochs: training loss (Fig. 12), and what epochs and settings were chosen by on the folds."""
+"""Figures of the loss: one cell's (Fig. 1), that of training (Fig. 12), and what epochs and settings were chosen by."""
 
+from collections.abc import Sequence
+
+import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgba
@@ -7,10 +10,36 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from rbcnb.columns import PRIMARY_METHODS, readable
-from rbcnb.plotting.style import DASHES, THIN, colours_of, new_figure, rc, require
+from rbcnb.losses.focal_curves import focal_curve
+from rbcnb.plotting.style import CYCLE, DASHES, GREY, THIN, colours_of, cycle, new_figure, rc, require
 
 _PANELS = (("valid_loss", "validation loss"), ("valid_macro_f1", "validation macro F1"))
 _LINES = ["line", "method", "fold", "epoch", "chosen_epoch", "valid_loss", "valid_macro_f1"]
+
+
+def plot_focal_curves(gammas: Sequence[float] = (0, 0.5, 1, 2, 5)) -> Figure:
+    """Fig. 1: focal loss against p_t, a curve for each of *gammas*, Eq. (4) at alpha 1; gamma 0 is cross entropy.
+
+    It does not move, and is the first drawing of a lesson: Matplotlib is there long before Altair is.
+    """
+    p_t = np.linspace(1e-3, 1, 400)
+    dashes = iter(cycle(DASHES[1:], len(gammas)))
+    with rc():
+        figure, axes = new_figure(4.0, 3.3)
+        ax = axes[0, 0]
+        ax.axvspan(0.5, 1, color=GREY, alpha=0.12, lw=0)
+        for gamma, colour in zip(gammas, cycle(CYCLE[:-1], len(gammas)), strict=True):
+            name, style = f"γ = {gamma:g}", "-"  # cross entropy is the solid line, as in the paper
+            if gamma == 0:
+                name += " (cross entropy)"
+            else:
+                style = next(dashes)
+            ax.plot(p_t, focal_curve(p_t, gamma=gamma), color=colour, ls=style, label=name)
+        ax.text(0.52, 0.3, "well-classified\nexamples", size=9, transform=ax.get_xaxis_transform())
+        ax.set(xlim=(0, 1), ylim=(0, 5), xlabel="probability of the true class p_t (0 to 1)", ylabel="loss (nats)")
+        ax.set_title("focal loss, α = 1")
+        ax.legend(loc="upper right")
+    return figure
 
 
 def plot_training_loss(curves: pd.DataFrame) -> Figure:

@@ -173,7 +173,6 @@ def shown() -> dict[str, Explorer]:
     """All explorers, by the names of the functions that make them."""
     arithmetic = {name: getattr(lesson, name)() for name in ARITHMETIC}
     fixed = {
-        "focal_curves": lesson.focal_curves(),
         "loss_share_bars": lesson.loss_share_bars(*BATCH),
         "study_answer": lesson.study_answer(load_study_answer()),
     }
@@ -389,16 +388,6 @@ def test_labels_that_a_slider_makes_longer_have_room(page):
     for places in ([3, 20, 0, 1], [3, 20, 1, 1], [3, 20, 1, 0], [3, 20, 0, 0]):
         page.evaluate("places => put(explorer('loss_terms'), places)", places)
         assert page.evaluate(_BAD_LETTERS) == []
-
-
-def test_figure_1_is_equation_4(page):
-    (lines,) = page.evaluate("() => explorer('focal_curves').views.map(readOff)")
-    names = ["γ = 0 (cross entropy)", "γ = 0.5", "γ = 1", "γ = 2", "γ = 5"]
-    assert [line["name"] for line in lines] == names
-    p_t = 1e-3 + (1 - 1e-3) * T
-    for line, gamma in zip(lines, (0, 0.5, 1, 2, 5), strict=True):
-        np.testing.assert_allclose(line["x"], p_t)
-        np.testing.assert_allclose(line["y"], focal_curve(p_t, gamma=gamma), rtol=1e-9, atol=1e-12)
 
 
 def test_a_slider_that_moves_before_the_charts_are_there_is_not_forgotten(opened, page, shown):

@@ -178,7 +178,7 @@ def test_every_viewer_finds_a_form_that_it_shows():
 
 
 def every_explorer() -> dict[str, Explorer]:
-    fixed = [plotting.focal_curves(), plotting.loss_share_bars(*BATCH), plotting.study_answer(load_study_answer())]
+    fixed = [plotting.loss_share_bars(*BATCH), plotting.study_answer(load_study_answer())]
     return {explorer.name: explorer for explorer in [*(getattr(plotting, name)() for name in ARITHMETIC), *fixed]}
 
 
@@ -206,14 +206,6 @@ def test_no_text_ends_the_script():
 def test_two_explorers_of_a_page_have_places_of_their_own():
     one, other = (re.search(r'<div id="(rbcnb-\w+)"', parabola().html())[1] for _ in range(2))
     assert one != other
-
-
-def test_fig_1_has_a_curve_for_each_gamma_and_cross_entropy_is_solid():
-    explorer = plotting.focal_curves((2, 0, 0.5))
-    curves = [layer for layer in explorer.as_dict()["panels"][0]["layer"] if layer["mark"]["type"] == "line"]
-    scale = curves[0]["encoding"]["strokeDash"]["scale"]
-    assert scale["domain"] == ["γ = 2", "γ = 0 (cross entropy)", "γ = 0.5"]
-    assert [dash == [1, 0] for dash in scale["range"]] == [False, True, False]
 
 
 def test_bars_name_the_classes_and_their_cells():

@@ -125,6 +125,7 @@ def summary():
 CROPS = RNG.integers(0, 256, (7, 16, 16, 3), dtype=np.uint8)
 LABELS = ["normal", "codocyte", "normal", "normal", "codocyte", "normal", "hypochromia"]
 DRAWN = {
+    "fig01": plotting.plot_focal_curves,
     "fig02": lambda: plotting.plot_residual_block(block()),
     "fig03": lambda: plotting.plot_resnet(stages()),
     "fig04": lambda: plotting.plot_densenet(stages("_DenseLayer", 6)),
@@ -207,11 +208,22 @@ def test_importing_figures_loads_no_learning_library_and_no_pyplot():
     code = """
 import io, sys
 from rbcnb import plotting
-plotting.focal_curves().still().savefig(io.BytesIO())
+plotting.plot_focal_curves().savefig(io.BytesIO())
 print(*{"torch", "fastai", "sklearn", "matplotlib.pyplot"} & set(sys.modules))
 """
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == ""
+
+
+def test_figure_1_is_equation_4_and_cross_entropy_is_solid():
+    gammas = (2, 0, 0.5)
+    ax = plotting.plot_focal_curves(gammas).axes[0]
+    assert [line.get_label() for line in ax.lines] == ["γ = 2", "γ = 0 (cross entropy)", "γ = 0.5"]
+    assert [line.get_linestyle() == "-" for line in ax.lines] == [False, True, False]
+    for line, gamma in zip(ax.lines, gammas, strict=True):
+        p_t = line.get_xdata()
+        assert (p_t.min(), p_t.max()) == (1e-3, 1)
+        np.testing.assert_allclose(line.get_ydata(), -((1 - p_t) ** gamma) * np.log(p_t), rtol=1e-12, atol=1e-15)
 
 
 def test_residual_block_shows_every_layer_and_sums_parameters():

@@ -62,7 +62,7 @@ def test_it_holds_every_section_drawing_and_exercise(phone):
     ]
     assert page.locator("section").count() == 10
     drawings = page.locator(".rbcnb-explorer")
-    assert drawings.count() == 12
+    assert drawings.count() == 11
     assert page.locator(".rbcnb-explorer svg").count() == page.locator(".rbcnb-panels > div").count()
     assert page.locator("form.exercise").count() == 4
     assert page.locator("math").count() > 40

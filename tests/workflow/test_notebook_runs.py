@@ -319,13 +319,13 @@ def test_cost_counts_the_lesson_on_imbalance_in_its_own_network():
 def test_the_report_opens_offline_and_holds_everything(tmp_path):
     import pandas as pd
 
-    from rbcnb.plotting.lesson import focal_curves
+    from rbcnb.plotting import plot_focal_curves
 
     run = Run.at(tmp_path / "mine")
     run.save_table(pd.DataFrame({"claim": ["a < b & c"], "verdict": ["inconclusive"]}), "verdict")
     run.save_table(pd.DataFrame({"x": [1.5]}), "table1")
     for name in ("fig09_honest", "fig09_paper", "fig01"):
-        run.save_figure(focal_curves(), name)
+        run.save_figure(plot_focal_curves(), name)
     run.save_table(pd.DataFrame(), "empty")
     (run.folder / "figures" / ".fig02.77.part.png").write_bytes(b"half of a")  # what a killed run leaves behind
     (run.folder / "tables" / ".table2.77.part.csv").write_text("half of a")

@@ -10,8 +10,7 @@ import pytest
 from PIL import Image
 
 from rbcnb._utils.files import atomic_write, file_digest
-from rbcnb.plotting import plot_class_counts
-from rbcnb.plotting.lesson import focal_curves
+from rbcnb.plotting import plot_class_counts, plot_focal_curves
 from rbcnb.workflow.notebooks import find_notebooks
 from rbcnb.workflow.run import CAPTIONS, DamagedResultError, MissingResultError, Run
 
@@ -70,7 +69,7 @@ def test_the_data_hash_follows_the_data(tmp_path):
 
 def test_figures_say_what_they_were_drawn_from(tmp_path):
     run = Run.at(tmp_path / "mine", seed=3)
-    figure = focal_curves()
+    figure = plot_focal_curves()
     assert run.save_figure(figure, "fig01") is figure
     with Image.open(tmp_path / "mine" / "figures" / "fig01.png") as image:
         assert image.text["Source"] == "run mine, data none, seed 3"
@@ -120,7 +119,7 @@ def test_the_manifest_tells_of_every_file_what_it_was_made_from(tmp_path):
     run = Run.at(tmp_path, seed=3)
     run.save_csv(pd.DataFrame({"smear": ["a"]}), "cells")
     run.save_table(pd.DataFrame({"score": [0.5]}), "table1")
-    run.save_figure(focal_curves(), "fig01")
+    run.save_figure(plot_focal_curves(), "fig01")
     run.save_json({"method": "paper"}, "finder")
     manifest = run.load_manifest()
     assert set(manifest) == {"cells.csv", "tables/table1.csv", "figures/fig01.png", "finder.json"}

@@ -16,7 +16,7 @@ from PIL import Image
 from rbcnb.columns import READERS
 from rbcnb.plotting.cells import plot_contact_sheet
 from rbcnb.plotting.comparisons import plot_class_counts
-from rbcnb.plotting.lesson import focal_curves, loss_terms
+from rbcnb.plotting.lesson import loss_terms
 from rbcnb.workflow.notebooks import notebooks_folder
 from rbcnb.workflow.report import simulated_notices, write_report
 from rbcnb.workflow.run import Run
@@ -37,8 +37,8 @@ def made(folder, source: str) -> Run:
     run.save_table(TABLE.head(0), "skipped")
     run.save_table(TABLE.drop(columns="protocol"), "agreement", simulated=READERS)
     for name in ("fig01", "fig13", "toy_losses"):
-        run.save_figure(focal_curves(), name)
-    run.save_figure(focal_curves(), "disagreement", simulated=READERS)
+        run.save_figure(loss_terms(), name)
+    run.save_figure(loss_terms(), "disagreement", simulated=READERS)
     write_report(run)
     return run
 
@@ -74,7 +74,7 @@ def test_where_nothing_is_simulated_no_byte_is_added(tmp_path):
     run = Run.at(tmp_path / "run", seed=0)
     assert run.save_table(TABLE, "table1") is TABLE
     assert (run.folder / "tables/table1.csv").read_text() == TABLE.to_csv(index=False)
-    run.save_figure(focal_curves(), "fig13")
+    run.save_figure(loss_terms(), "fig13")
     assert "simulated" not in (run.folder / "manifest.json").read_text()
     assert "simulated" not in write_report(run).read_text().split("</style>")[1].lower()
 
@@ -111,7 +111,7 @@ def test_a_heading_is_whole_over_a_narrow_picture(tmp_path):
     strip, below = heading_of(plot_contact_sheet(np.zeros((1, 8, 8, 3), np.uint8)), tmp_path / "run")
     inked = (strip < 255).any(axis=(0, 2))
     assert not inked[-5:].any()
-    wide, _ = heading_of(focal_curves(), tmp_path / "wide")
+    wide, _ = heading_of(loss_terms(), tmp_path / "wide")
     assert inked.sum() == (wide < 255).any(axis=(0, 2)).sum()
     assert (below == 0).any()
 
@@ -126,7 +126,7 @@ def test_a_figure_is_shown_as_it_is_saved(tmp_path):
 
 def test_an_explorer_says_in_its_page_what_its_picture_says(tmp_path):
     run = Run.at(tmp_path)
-    drawn = focal_curves()
+    drawn = loss_terms()
     assert run.save_figure(drawn, "x") is drawn
     assert not has_heading(run.folder / "figures/x.png")
     run.keep_source("synthetic")
