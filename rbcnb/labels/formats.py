@@ -23,6 +23,7 @@ from rbcnb.columns import CELL, CROP, FOUND, LABEL, SMEAR, X, Y
 from rbcnb.smears.chula import CHULA_TYPES
 from rbcnb.smears.images import SmearError
 from rbcnb.smears.label_tables import WHERE
+from rbcnb.smears.segmented import require_finished
 
 CROP_TABLE = "labels.csv"  # path,label of the pictures of a folder per class
 _PICTURE = re.compile(r"(?P<smear>.+)_(?P<cell>\d{4,})\.png", re.IGNORECASE)
@@ -169,7 +170,8 @@ def added_crop(folder: Path, smear: str, cell: int) -> Path:
 def read_cells(path: Path, *more: str) -> pd.DataFrame:
     """The found cells of `rbcnb segment` or of a run, with ``columns.FOUND`` and *more* columns at least.
 
-    Raises LabelFileError where they are damaged: no table, no numbers in place of numbers, a cell that stands twice.
+    Raises LabelFileError where they are damaged: no table, no numbers in place of numbers, a cell that stands twice;
+    SmearError where a stopped command left crops of other cells.
     """
     given = {"dtype": {SMEAR: str}, "keep_default_na": False, "na_values": [""]}
     remedy = "find the cells again with rbcnb segment"
@@ -186,6 +188,7 @@ def read_cells(path: Path, *more: str) -> pd.DataFrame:
     if (again := table.duplicated([SMEAR, CELL])).any():
         row = table[again].iloc[0]
         raise LabelFileError(f"{path}: row {again.argmax() + 2} has cell {row[CELL]} of {row[SMEAR]} again; {remedy}")
+    require_finished(path.parent, table)
     return table
 
 

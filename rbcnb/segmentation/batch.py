@@ -53,7 +53,7 @@ from rbcnb.segmentation.masks import cell_masks, save_masks
 from rbcnb.segmentation.overlay import draw_overlay, save_overlay
 from rbcnb.segmentation.segment import FinderSpec, finder_spec, segment_smear
 from rbcnb.smears.images import SmearError, decode_image, expand_inputs, image_bytes, read_image
-from rbcnb.smears.segmented import CELLS_CSV, DIAMETER, FILE, FINDER_JSON, NOTE, SMEARS_CSV, read_tables
+from rbcnb.smears.segmented import CELLS_CSV, DIAMETER, FILE, FINDER_JSON, NOTE, SMEARS_CSV, part_file, read_tables
 from rbcnb.smears.smear_names import shown
 
 if TYPE_CHECKING:
@@ -697,7 +697,7 @@ def image_groups(out: Path, smears: Iterable[str]) -> dict[str, str]:
     first: dict[str, str] = {}
     groups = {}
     for name in smears:
-        part = _load_part(_part_of(out, name)) or {}
+        part = _load_part(part_file(out, name)) or {}
         groups[name] = first.setdefault(part.get("image", name), name)
     return groups
 
@@ -709,7 +709,7 @@ def read_crops(out: Path, smear: str, n_cells: int, size_px: int) -> np.ndarray:
         SmearError: they are not those that it wrote, or of another size.
         InputError: *smear* is no name of an image.
     """
-    part, folder = _part_of(out, smear), inside(out / "crops", Path(smear).stem)
+    part, folder = part_file(out, smear), inside(out / "crops", Path(smear).stem)
     again = f"run rbcnb segment over {smear} again"
     saved = _load_part(part)
     if saved is None or len(pd.DataFrame(saved["cells"])) < n_cells:
@@ -728,7 +728,7 @@ def read_crops(out: Path, smear: str, n_cells: int, size_px: int) -> np.ndarray:
 
 def changed_crops(out: Path, smear: str) -> bool:
     """Whether the crops of the image file *smear* are other ones than a batch wrote; False if its part is not there."""
-    saved = _load_part(_part_of(out, smear))
+    saved = _load_part(part_file(out, smear))
     return saved is not None and not _has_crops(inside(out / "crops", Path(smear).stem), saved)
 
 
@@ -750,10 +750,6 @@ def write_crops(folder: Path, crops: np.ndarray) -> str:
         shutil.rmtree(folder)
     os.replace(temporary, folder)
     return digest
-
-
-def _part_of(out: Path, smear: str) -> Path:
-    return inside(out / "parts", f"{Path(smear).stem}.json")
 
 
 def _crop_name(cell: int) -> str:

@@ -7,10 +7,13 @@ import os
 from collections.abc import Container, Iterable, Iterator
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
+from rbcnb._utils.files import inside
 from rbcnb._utils.read_files import read_table, shown
-from rbcnb.columns import CELL, FOUND, SMEAR
+from rbcnb._utils.sealed import read_sealed
+from rbcnb.columns import CELL, FOUND, RADIUS, SMEAR, X, Y
 from rbcnb.smears.images import Smear, SmearError, collect_or_raise, identical_image_groups, read_image
 from rbcnb.smears.smear_names import name_fault
 
@@ -18,6 +21,7 @@ CELLS_CSV, SMEARS_CSV, FINDER_JSON = "cells.csv", "smears.csv", "finder.json"
 FILE = "file"  # in smears.csv: where the image lies
 DIAMETER = "diameter_px"  # of a typical cell, given or estimated
 NOTE = "note"  # in smears.csv: how far the image can be trusted, in words
+_ROUNDED_PX = 1e-3  # tables have four digits
 _AGAIN = "run rbcnb segment over all its images again, which makes the table anew from what is finished"
 
 
@@ -64,6 +68,36 @@ def read_tables(folder: str | Path, *, columns: Iterable[str]) -> tuple[pd.DataF
                 f"{folder / CELLS_CSV}: has not as many cells of {names[0]} as {SMEARS_CSV} says; {_AGAIN}"
             )
     return cells, smears
+
+
+def part_file(folder: str | Path, smear: str) -> Path:
+    """Where `rbcnb segment` keeps what it found in the image file *smear*, once that is finished."""
+    return inside(Path(folder) / "parts", f"{Path(smear).stem}.json")
+
+
+def require_finished(folder: str | Path, cells: pd.DataFrame) -> None:
+    """Refuse *cells*, the table of *folder*, where the crops of an image are of other cells.
+
+    So it is where `rbcnb segment` was stopped while it found cells anew, or somebody changed the table.
+
+    Raises:
+        SmearError: names the image, and what to do.
+    """
+    folder = Path(folder)
+    if not (folder / "parts").is_dir():
+        return
+    for smear, rows in cells.groupby(SMEAR, sort=False):
+        part = part_file(folder, smear)
+        saved = read_sealed(part)
+        if saved is None and part.is_file():
+            continue  # damaged: what needs the crops says so
+        circles = rows.sort_values(CELL)[[X, Y, RADIUS]].to_numpy(float)
+        found = pd.DataFrame((saved or {}).get("cells"), columns=[X, Y, RADIUS]).to_numpy(float)
+        if len(found) != len(circles) or not np.allclose(found, circles, rtol=0, atol=_ROUNDED_PX):
+            raise SmearError(
+                f"{folder / CELLS_CSV}: the cells of {shown(smear)} are not those that its crops were cut from: rbcnb "
+                "segment was stopped, or the table was changed; run rbcnb segment with --replace over all its images"
+            )
 
 
 def segmented_smears(

@@ -1,11 +1,15 @@
 """A folder of `rbcnb segment` is a source of smears: with the cells that were found, and no truth."""
 
+from dataclasses import replace
+
 import cv2
 import numpy as np
 import pandas as pd
 import pytest
 
 from rbcnb.columns import FOUND, X
+from rbcnb.labels.formats import read_cells
+from rbcnb.segmentation import batch
 from rbcnb.segmentation.batch import read_crops, segment_files
 from rbcnb.segmentation.segment import FinderSpec, finder_spec, segment_smear, spec_for
 from rbcnb.segmentation.segment_many import segment_smears
@@ -54,6 +58,26 @@ def test_their_cells_are_not_sought_again(folder):
     larger = segment_smears(segmented_smears(folder), FinderSpec(upscale="none", size_px=64))
     assert larger.crops.shape == (len(cells), 64, 64, 3)
     assert len(larger.truth) == 0
+
+
+def test_crops_of_other_cells_than_those_of_the_table_are_refused(folder, monkeypatch):
+    images, table = folder.parent / "smears", folder / "cells.csv"
+    assert len(read_cells(table)) > 20
+
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:  # all images are done, and the tables are not written yet
+        patch.setattr(batch, "_in_order_of", stop)
+        with pytest.raises(KeyboardInterrupt):
+            segment_files([images], folder, spec=replace(SPEC, diameter_px=36), replace_cells=True)
+    with pytest.raises(SmearError, match=r"cells\.csv: the cells of 'synthetic_00\.png' are not those .* --replace"):
+        read_cells(table)
+    segment_files([images], folder, spec=replace(SPEC, diameter_px=36), replace_cells=True)
+    assert len(read_cells(table)) > 20
+    (folder / "parts" / "twin.json").unlink()
+    with pytest.raises(SmearError, match=r"the cells of 'twin\.png'"):
+        read_cells(table)
 
 
 @pytest.mark.parametrize("upscale", ["none", "bicubic"])
