@@ -85,14 +85,18 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
         command = commands[options.command]
         known = [option for action in command._actions for option in action.option_strings]
         first = unknown[0].partition("=")[0]
-        command.error(f"there is no {'option ' * first.startswith('-')}{first}{_nearest(first, known)}")
+        places = [action.metavar or action.dest for action in command._actions if not action.option_strings]
+        place = next((name for name in places if f"--{name.lower()}" == first.lower()), None)
+        hint = f"; {place} is given by itself, as in the usage above" if place else _nearest(first, known)
+        command.error(f"there is no {'option ' * first.startswith('-')}{first}{hint}")
     return options
 
 
 def _nearest(word: str, known: Sequence[str]) -> str:
     """What to say of the nearest of *known* to *word*; "" where none is near."""
-    found = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
-    return f"; did you mean {found[0]}?" if found else ""
+    bare = {name.lstrip("-"): name for name in known}  # dashes alone make no word like another
+    found = difflib.get_close_matches(word.lstrip("-"), list(bare), n=1, cutoff=0.6)
+    return f"; did you mean {bare[found[0]]}?" if found else ""
 
 
 def _parsers() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParser]]:

@@ -49,6 +49,7 @@ def test_unknown_options_are_refused(capsys):
         ("--only", "there is no option --only; the options of a command stand behind it"),
         ("count x.png --modle m --out o", "the following arguments are required: --model"),
         ("count x.png --model m --out o --diametre=3", "there is no option --diametre; did you mean --diameter?"),
+        ("import-labels a.csv --into o", "there is no option --into; INTO is given by itself, as in the usage above"),
         ("segment a.png --out o --metod paper", "there is no option --metod; did you mean --method?"),
         ("segment a.png --out o --method papr", "did you mean paper?"),
         ("segment a.png --out o --job 2", "there is no option --job; did you mean --jobs?"),
