@@ -186,7 +186,7 @@ def segment_files(
                 )
                 if finish is None and (report.n_images or not leaving):
                     with atomic_write(out / FINDER_JSON) as part:
-                        part.write_text(json.dumps(asdict(spec), indent=1) + "\n", encoding="utf-8")
+                        part.write_text(json.dumps(seal(asdict(spec)), indent=1) + "\n", encoding="utf-8")
                 noted = tuple((shown(file), shown(message)) for file, message in (*notes, *report.notes))
                 return replace(report, notes=noted)
     except BlockingIOError as error:

@@ -15,6 +15,7 @@ import pandas as pd
 from rbcnb._utils.errors import InputError
 from rbcnb._utils.opencv import cv2
 from rbcnb._utils.read_files import read_json, shown
+from rbcnb._utils.sealed import DIGEST, is_whole
 from rbcnb.columns import BORDER, CELL, RADIUS, SCORE, X, Y
 from rbcnb.segmentation import upscaling
 from rbcnb.segmentation.crops import crop_cells, magnified, upscaled_crops
@@ -108,8 +109,11 @@ def finder_spec(folder: str | Path) -> FinderSpec:
     """
     path = Path(folder) / FINDER_JSON
     try:
-        return FinderSpec(**read_json(path, remedy=""))
-    except (ValueError, TypeError):
+        facts = read_json(path, remedy="")
+        if DIGEST in facts and not is_whole(facts):  # a run's has its digest in the manifest
+            raise ValueError
+        return FinderSpec(**{name: value for name, value in facts.items() if name != DIGEST})
+    except (ValueError, TypeError, AttributeError):
         raise InputError(
             f"{path}: missing, damaged, or of another version of this package; find the cells again, with rbcnb "
             "segment --replace or notebook 01, which leaves readings alone"

@@ -1,5 +1,6 @@
 """A folder of `rbcnb segment` is a source of smears: with the cells that were found, and no truth."""
 
+import json
 from dataclasses import replace
 
 import cv2
@@ -7,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from rbcnb._utils.errors import InputError
 from rbcnb.columns import FOUND, X
 from rbcnb.labels.formats import read_cells
 from rbcnb.segmentation import batch
@@ -88,6 +90,18 @@ def test_crops_are_those_of_finding_and_cutting_at_once(folder, upscale):
     at_once = segment_smear(image, spec)
     # Tables on disk have four decimals.
     assert np.abs(found.crops[: len(at_once.crops)].astype(int) - at_once.crops).max() <= 1
+
+
+def test_settings_that_somebody_changed_are_not_those_of_the_cells(folder):
+    path = folder / "finder.json"
+    text = path.read_text()
+    path.write_text(text.replace('"size_px": 48', '"size_px": 64'))
+    with pytest.raises(InputError, match=r"finder\.json: missing, damaged"):
+        finder_spec(folder)
+    facts = json.loads(text)
+    del facts["digest"]  # as versions before this one wrote it
+    path.write_text(json.dumps(facts))
+    assert finder_spec(folder) == SPEC
 
 
 def test_how_cells_were_found_goes_before_what_is_asked(folder):
