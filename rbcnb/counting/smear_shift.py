@@ -5,7 +5,8 @@ numbers together, in units of their spread, lie farther from the nearest of thei
 training smear is held against the others, and the limit is the distance that a given share of them stays below. Numbers
 taken one by one would miss a smear whose every number is found somewhere among varied training smears, but not
 together. Of S smears that share cannot be finer than S / (S + 1), which is then also the chance that a smear like them
-is warned of.
+is warned of. A network that is surer than it was is no sign: its like was held against smears that it had not learnt,
+and it has learnt more since.
 """
 
 import math
@@ -37,7 +38,7 @@ MEANING = {
     "grain": ("smoother", "grainier"),
     "diameter": ("smaller cells, in pixels", "larger cells, in pixels"),
     "spread": ("more even sizes", "more uneven sizes"),
-    "confidence": ("the network is less sure", "the network is surer"),
+    "confidence": ("the network is less sure", ""),
 }
 
 
@@ -90,7 +91,7 @@ def reference_of(looks: Sequence[dict[str, float]]) -> Reference:
     values = np.array([[look[name] for name in names] for look in looks])
     n = len(values)
     spread = _spread(values)
-    alone = [_distance(values[i], np.delete(values, i, axis=0), spread) for i in range(n)]
+    alone = [_distance(_offsets(values[i], np.delete(values, i, axis=0), spread, names)) for i in range(n)]
     rank = min(n, math.ceil((n + 1) * (1 - FALSE_ALARMS)))
     rows = tuple(map(tuple, values.tolist()))
     return Reference(names, rows, tuple(spread.tolist()), float(np.sort(alone)[rank - 1]), n)
@@ -103,12 +104,12 @@ def unlike(look: dict[str, float], reference: Reference) -> dict[str, float]:
     smear lies away.
     """
     values = np.array([look[name] for name in reference.names])
-    known, spread = np.array(reference.looks), np.array(reference.spread)
-    times = _distance(values, known, spread) / max(reference.limit, 1e-9)
+    offsets = _offsets(values, np.array(reference.looks), np.array(reference.spread), reference.names)
+    times = _distance(offsets) / max(reference.limit, 1e-9)
     if times <= 1:
         return {}
-    near = np.argsort(np.linalg.norm((known - values) / spread, axis=1), kind="stable")[:_NEAREST]
-    offset = (values - known[near].mean(axis=0)) / spread
+    near = np.argsort(np.linalg.norm(offsets, axis=1), kind="stable")[:_NEAREST]
+    offset = offsets[near].mean(axis=0)
     offset *= times / np.linalg.norm(offset)
     differences = dict(zip(reference.names, map(float, offset), strict=True))
     return dict(sorted(differences.items(), key=lambda item: -abs(item[1])))
@@ -130,10 +131,18 @@ def warning_of(differences: dict[str, float]) -> str:
     return f"unlike the training smears ({how_far}): {', '.join(named)}"
 
 
-def _distance(values: np.ndarray, known: np.ndarray, spread: np.ndarray) -> float:
-    """Mean distance of *values* [K] from the nearest of *known* [S,K], in *spread* [K]."""
-    distances = np.linalg.norm((known - values) / spread, axis=1)
-    return float(np.sort(distances)[:_NEAREST].mean())
+def _offsets(values: np.ndarray, known: np.ndarray, spread: np.ndarray, names: Sequence[str]) -> np.ndarray:
+    """How far *values* [K] are from each of *known* [S, K], in *spread* [K]; a network that is surer is not far."""
+    offsets = (values - known) / spread
+    if "confidence" in names:
+        place = names.index("confidence")
+        offsets[:, place] = np.minimum(offsets[:, place], 0)
+    return offsets
+
+
+def _distance(offsets: np.ndarray) -> float:
+    """Mean length of the shortest of *offsets* [S, K]."""
+    return float(np.sort(np.linalg.norm(offsets, axis=1))[:_NEAREST].mean())
 
 
 def _spread(values: np.ndarray) -> np.ndarray:

@@ -78,6 +78,16 @@ def test_false_alarms_are_one_in_as_many_smears_as_there_were():
     assert 0.02 <= np.mean(alarms) <= 0.08  # 1 / 23 is 0.043
 
 
+def test_a_network_that_is_less_sure_is_warned_of_and_one_that_is_surer_is_not():
+    rng = np.random.default_rng(0)
+    looks = [others | {"confidence": float(rng.normal(1, 0.1))} for others in random_looks(5, rng)]
+    of_five = reference_of(looks)
+    beside_one = looks[0] | {"confidence": 1.0}
+    assert not unlike(beside_one | {"confidence": 4.0}, of_five)
+    assert next(iter(unlike(beside_one | {"confidence": -4.0}, of_five))) == "confidence"
+    assert warning_of(unlike(beside_one | {"confidence": -4.0}, of_five)).endswith("the network is less sure")
+
+
 def test_numbers_that_never_occur_together_are_unlike():
     """Two stains, each with its light: the stain of one under the light of the other is unlike both."""
     rng = np.random.default_rng(2)
