@@ -233,7 +233,11 @@ def _call(answer: Callable[..., Any], *arguments: Any, shape: tuple[int, ...]) -
     asked = [getattr(answer, "__name__", type(answer).__name__)] if ours else []
 
     def listen(frame: FrameType, event: str, _argument: object) -> None:
-        if event == "call" and frame.f_globals.get("__name__", "").startswith("rbcnb."):
+        if (
+            event == "call"
+            and frame.f_globals.get("__name__", "").startswith("rbcnb.")
+            and frame.f_code.co_name != "<module>"  # its import, where this is its first use
+        ):
             asked.append(frame.f_code.co_name)
 
     before = sys.getprofile(), threading.getprofile()

@@ -16,6 +16,7 @@ from rbcnb.losses.focal import focal_loss
 from rbcnb.losses.focal_curves import focal_gradient
 from rbcnb.losses.imbalanced import LOSSES, build_loss
 from rbcnb.losses.toy import flip_labels, sample_toy, toy_grid, toy_posterior
+from rbcnb.threads import one_thread
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 
@@ -30,6 +31,7 @@ def quadratic(x: np.ndarray) -> np.ndarray:
     return np.stack([np.ones(len(x)), a, b, a * a, a * b, b * b], axis=1)
 
 
+@one_thread()
 def fit_losses(
     losses: Mapping[str, Loss],
     x: np.ndarray,
@@ -157,6 +159,7 @@ def balanced_accuracy_many(targets: np.ndarray, preds: np.ndarray) -> np.ndarray
     return np.mean([(preds[..., targets == k] == k).mean(axis=-1) for k in range(N_CLASSES)], axis=0)
 
 
+@one_thread()
 def fit_alphas(
     x: np.ndarray,
     targets: np.ndarray,

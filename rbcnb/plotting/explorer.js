@@ -7,7 +7,7 @@ const makeElement = (tag, attributes, ...children) => {
 };
 
 const PALER_BLUE = `[stroke="#0072B2"] { stroke: var(--rbcnb-blue, #0072B2) }
-  .mark-symbol [fill="#0072B2"] { fill: var(--rbcnb-blue, #0072B2) }`;
+  [fill="#0072B2"] { fill: var(--rbcnb-blue, #0072B2) }`;
 
 // controls: [{ name, label, values, texts, value }]. Gives the element that holds the sliders, and what they stand at.
 function makeControls(controls, changed) {

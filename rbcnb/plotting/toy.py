@@ -5,6 +5,7 @@ Those of a table of results are explorers (`rbcnb.plotting.explorers`), which ne
 
 import base64
 import io
+import json
 from collections.abc import Callable, Mapping, Sequence
 from itertools import product
 from typing import TYPE_CHECKING
@@ -65,7 +66,11 @@ def alpha_lecture(
     words = (
         "Macro F1 of small networks at seven alphas under SGD and Adam, and how far their weights lie from those at 1."
     )
-    return Explorer("alpha", words, [control], drawn)
+    spans = {name: np.ptp(table.mean(axis=2), axis=1).round(3).tolist() for name, table in scores.items()}
+    parts = " and ".join(f"{{{name}}} under {name}" for name in spans)
+    here = {name: number(f"{values}[indexof({list(steps)}, step)]", 2) for name, values in spans.items()}
+    reading = sentence(f"From one alpha to another the mean macro F1 differs by up to {parts}.", **here)
+    return Explorer("alpha", words, [control], drawn, reading)
 
 
 def _rows(values: np.ndarray, name: str, steps: Sequence[int], alphas: Sequence[float]) -> pd.DataFrame:
@@ -272,16 +277,29 @@ def toy_frames(
         words = words.encode(text="words:N", x=alt.value(0), y=alt.value(0))
         drawn.append(alt.layer(picture, words, title=alt.Title(readable(name), offset=20)))
     words = "The decisions of a small model over two measurements of toy cells, a picture for each loss."
+    steps = [every * state for state in states]
+    best = [_best_losses(fits(majority), names, state) for majority, state in product(majorities, states)]
+    place = f"indexof({list(majorities)}, majority) * {len(steps)} + indexof({steps}, step)"
     return Explorer(
         "toy-losses",
         words,
-        _toy_controls(majorities, [every * state for state in states]),
+        _toy_controls(majorities, steps),
         drawn,
+        f"{json.dumps(best)}[{place}]",
         heading=f"SIMULATED: {TOY_CELLS}",
         caption="Across: toy measurement 1. Up: toy measurement 2. Dots: training cells. Orange-red is codocyte, blue "
         "hypochromia, green normal, and the background is what the model says. Black dots: where the true posterior "
         "changes its mind.",
     )
+
+
+def _best_losses(fits: "ToyFits", names: Sequence[str], state: int) -> str:
+    """Which of the losses *names* has the highest scores at that state of the training, in a sentence."""
+    parts = []
+    for score, table in (("macro F1", fits.scores), ("balanced accuracy", fits.balanced)):
+        best = max(names, key=lambda name: table[name][state])
+        parts.append(f"{score}: {readable(best)}, {table[best][state]:.2f}")
+    return f"The highest {'; the highest '.join(parts)}."
 
 
 def _toy_controls(majorities: Sequence[float], steps: Sequence[int]) -> list[Control]:

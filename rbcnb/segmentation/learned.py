@@ -319,17 +319,13 @@ def _forward(image: np.ndarray, finder: "Finder") -> np.ndarray:
     import torch
 
     from rbcnb.segmentation.finder_net import MULTIPLE
+    from rbcnb.threads import one_thread
 
     height, width = image.shape[:2]
     padded = cv2.copyMakeBorder(image, 0, -height % MULTIPLE, 0, -width % MULTIPLE, cv2.BORDER_REPLICATE)
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        with torch.inference_mode():
-            pixels = torch.from_numpy(padded)[None].permute(0, 3, 1, 2).float()
-            maps = finder.net(pixels)[0, :, : (height + 1) // 2, : (width + 1) // 2].contiguous().numpy()
-    finally:
-        torch.set_num_threads(threads)
+    with one_thread(), torch.inference_mode():
+        pixels = torch.from_numpy(padded)[None].permute(0, 3, 1, 2).float()
+        maps = finder.net(pixels)[0, :, : (height + 1) // 2, : (width + 1) // 2].contiguous().numpy()
     for i in (0, 2, 3):
         cv2.exp(-maps[i], dst=maps[i])
         maps[i] = 1 / (1 + maps[i])

@@ -50,6 +50,7 @@ def measure_throughput(
     """
     import torch
 
+    from rbcnb.threads import one_thread
     from rbcnb.training.engine import choose_engine, prepare
     from rbcnb.training.kernels import DenseAdam
     from rbcnb.training.models import build_model
@@ -57,9 +58,7 @@ def measure_throughput(
 
     engine = choose_engine(precision=Trial(architecture, precision=precision).wanted_precision)
     device = engine.device
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
+    with one_thread():
         with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
             model = prepare(build_model(architecture, len(CLASSES), pretrained=pretrained), engine).train()
         optimiser = DenseAdam(model.parameters(), fused=True)
@@ -80,8 +79,6 @@ def measure_throughput(
             step()
             steps += 1
         return steps * batch_size / seconds
-    finally:
-        torch.set_num_threads(threads)
 
 
 def measure_contention(*, at_least_s: float = 0.3) -> float:

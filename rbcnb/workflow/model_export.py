@@ -40,6 +40,7 @@ from rbcnb.study.ledger import open_test
 from rbcnb.study.protocols import chosen_trials
 from rbcnb.study.runner import default_jobs
 from rbcnb.study.store import load_predictions
+from rbcnb.threads import one_thread
 from rbcnb.training.fit import hash_data, run_trial
 from rbcnb.training.resampling import training_rows
 from rbcnb.training.trial import FIT_VERSION, Trial
@@ -108,18 +109,14 @@ def _is_of(path: Path, trial: Trial, data: str) -> bool:
 
 def _fit(work: tuple[Trial, Path], cells: pd.DataFrame, crops: np.ndarray, classes: tuple[str, ...], data: str) -> None:
     """Fits one trial with one thread, as a study does, so that its numbers are the study's; and keeps the network."""
-    import torch
-
     trial, path = work
     card = ModelCard(trial.architecture, classes, crops.shape[1], finder={}, trial=trial.settings(), data=data)
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
     try:
-        run_trial(
-            trial, cells, crops, checkpoint=path.with_suffix(".ckpt"), keep=lambda net: save_model(net, card, path)
-        )
+        with one_thread():
+            run_trial(
+                trial, cells, crops, checkpoint=path.with_suffix(".ckpt"), keep=lambda net: save_model(net, card, path)
+            )
     finally:
-        torch.set_num_threads(threads)
         path.with_suffix(".ckpt").unlink(missing_ok=True)
 
 

@@ -25,6 +25,7 @@ from rbcnb.workflow.run import CAPTIONS, TABLES, TEXTS, Run, read_table
 _CLAIMS, _GLOSSARY, _NOTEBOOKS = (TEXTS[part] for part in ("claims", "glossary", "notebooks"))
 _CLAIM, _PROTOCOL = "focal_beats_ce", "honest"  # whose contrasts are the answer
 _MAIN_TABLES = ("table1", "table2", "table3")  # never folded
+_MOST_LOSSLESS = 100_000  # bytes of a picture
 _NAMES = ("architecture", "method", "first", "second", "score")  # columns of names that have printed forms
 _PLOTTED = "answer"  # the figure beside the answer
 _OTHERS = "Other files"  # of which no notebook is on record
@@ -313,8 +314,12 @@ def _figure(run: Run, path: Path, entry: Mapping[str, Any]) -> str:
     try:
         with Image.open(path) as picture:
             width = round(picture.width * CSS_DPI / DPI)  # as large as it was drawn, not as many pixels as it has
+            picture = picture.convert("RGB")
             stream = io.BytesIO()
-            picture.convert("RGB").save(stream, "WEBP", lossless=True, method=2)
+            picture.save(stream, "WEBP", lossless=True, method=2)
+            if len(stream.getvalue()) > _MOST_LOSSLESS:  # of smears: a tenth of it without a difference to be seen
+                stream = io.BytesIO()
+                picture.save(stream, "WEBP", quality=85)
     except OSError as error:
         return _unreadable(f"{path}: cannot be read ({error}); run the notebook that draws it again")
     image = base64.b64encode(stream.getvalue()).decode("ascii")

@@ -561,6 +561,25 @@ def test_charts_take_the_colour_of_the_text_around_them(page, scheme):
         page.emulate_media(color_scheme="light")
 
 
+def test_the_paler_blue_of_a_dark_page_is_that_of_marks_and_legend(page):
+    style = page.add_style_tag(content=".rbcnb-explorer { --rbcnb-blue: #4db1f0 }")
+    blues = """() => explorer("loss_share_bars").views.flatMap((view) =>
+      [...view.container().querySelectorAll(".mark-rect path, .mark-symbol path")]
+        .filter((mark) => mark.getAttribute("fill") === "#0072B2").map((mark) => getComputedStyle(mark).fill))"""
+    try:
+        found = page.evaluate(blues)
+        assert len(found) >= 3  # hypochromia's two bars, and its place in the legend
+        assert set(found) == {"rgb(77, 177, 240)"}
+    finally:
+        style.evaluate("element => element.remove()")
+
+
+def test_the_toy_says_in_words_which_loss_is_best(page):
+    page.evaluate("places => put(explorer('toy_frames'), places)", [1, 2])
+    said = page.evaluate("explorer('toy_frames').querySelector('[role=status]').textContent")
+    assert said == "The highest macro F1: cross entropy, 0.70; the highest balanced accuracy: cross entropy, 0.60."
+
+
 def test_pictures_of_the_toy_follow_their_sliders(page):
     pictures = "explorer('toy_frames').views.map((view) => view.container().querySelector('image').href.baseVal)"
     words = "allTexts(explorer('toy_frames')).map((text) => text.textContent).filter((text) => text.startsWith('F1'))"

@@ -226,6 +226,13 @@ def test_figure_1_is_equation_4_and_cross_entropy_is_solid():
         np.testing.assert_allclose(line.get_ydata(), -((1 - p_t) ** gamma) * np.log(p_t), rtol=1e-12, atol=1e-15)
 
 
+def test_figure_1_can_be_read_on_a_phone():
+    figure = plotting.plot_focal_curves()
+    on_phone = min(1, 358 / figure.bbox.width)  # a page of 390 pixels has margins
+    sizes = [text.get_fontsize() * figure.dpi / 72 * on_phone for text in figure.findobj(mpl.text.Text)]
+    assert min(sizes) >= 12
+
+
 def test_residual_block_shows_every_layer_and_sums_parameters():
     shown = "\n".join(texts(plotting.plot_residual_block(block()).axes[0]))
     assert "64 × 56 × 56, 4,096 parameters" in shown

@@ -126,8 +126,17 @@ def test_on_paper_there_are_drawings_and_no_buttons(phone):
         assert not page.locator("nav").is_visible()
         assert not page.locator("form.exercise button").first.is_visible()
         assert page.locator(".rbcnb-explorer svg").first.is_visible()
+        over_drawings = """[...document.querySelectorAll(".rbcnb-explorer")].filter((drawing) =>
+          !drawing.querySelector(".rbcnb-controls").hidden &&
+          drawing.querySelector(".rbcnb-controls").getBoundingClientRect().bottom >
+            drawing.querySelector(".rbcnb-panels").getBoundingClientRect().top + 1).length"""
+        heights = page.evaluate("[0, 1, 2, 3].map((part) => part * document.scrollingElement.scrollHeight / 4)")
+        for y in heights:  # sliders that stay in view on a screen have their place on paper
+            page.evaluate("y => scrollTo(0, y)", y)
+            assert page.evaluate(over_drawings) == 0
     finally:
         page.emulate_media(media="screen")
+        page.evaluate("scrollTo(0, 0)")
 
 
 def test_the_command_writes_the_file_whole(tmp_path, monkeypatch, capsys):

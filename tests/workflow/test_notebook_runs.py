@@ -352,6 +352,15 @@ def test_the_report_opens_offline_and_holds_everything(tmp_path):
     assert "inconclusive" in page
 
 
+def test_pictures_of_smears_make_no_heavy_report(tmp_path):
+    import numpy as np
+
+    run, rng = Run.at(tmp_path), np.random.default_rng(0)
+    run.save_image(rng.integers(100, 160, (600, 800, 3)).astype(np.uint8), "figures/fig05")
+    assert (run.folder / "figures" / "fig05.png").stat().st_size > 900_000
+    assert write_report(run).stat().st_size < 700_000
+
+
 def test_skipped_files_are_remembered(tmp_path):
     import pandas as pd
 
