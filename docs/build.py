@@ -94,6 +94,7 @@ def gather_pages(pages: Path, executed: Path) -> None:
     for path in (
         *ROOT.glob("C*.*"),
         *ROOT.glob("docs/*.*"),
+        *ROOT.glob("docs/badges/*"),
         *ROOT.glob("rbcnb/paper_tables/*"),
         *ROOT.glob("results/*/*/answer.png"),
     ):
