@@ -191,11 +191,11 @@ def _segment(options: Namespace) -> int:
     carried = readings_to_cells(options.out) if report.n_cells else ""
     kept = f"; {_images(report.n_kept)} of before stay" if report.n_kept else ""
     if not report.n_images and not report.n_kept:
-        return _told("segment", report)
+        return _print_notes("segment", report)
     print(f"{report.n_cells} cells in {_images(report.n_images)}: {report.cells_csv}{kept}")
     if options.overlays and report.n_images:
         print(f"their rings: {options.out / 'overlays'}")
-    exit_code = _told("segment", report)
+    exit_code = _print_notes("segment", report)
     if carried:
         print(carried)
     if report.n_cells:
@@ -207,8 +207,8 @@ def _images(n: int) -> str:
     return f"{n} image{'s' * (n != 1)}"
 
 
-def _told(command: str, report: Any) -> int:
-    """Says what a batch noted and left out; returns the exit code."""
+def _print_notes(command: str, report: Any) -> int:
+    """Prints what a batch noted and left out; returns the exit code."""
     for file, message in report.notes:
         print(f"rbcnb {command}: note: {file}: {message}", file=sys.stderr)
     for file, message in report.errors:
@@ -282,9 +282,9 @@ def _count(options: Namespace) -> int:
     for smear, warning in report.warnings:
         print(f"rbcnb count: warning: {smear}: {warning}", file=sys.stderr)
     if report.doubtful:
-        told = "no smear is without a warning, so the pooled count is doubtful; do not take it for an ordinary one"
-        print(f"rbcnb count: warning: {told}", file=sys.stderr)
-    exit_code = _told("count", report.batch)
+        doubtful = "no smear is without a warning, so the pooled count is doubtful; do not take it for an ordinary one"
+        print(f"rbcnb count: warning: {doubtful}", file=sys.stderr)
+    exit_code = _print_notes("count", report.batch)
     if report.nothing_told:
         refused = "no class can be told in these smears, so this is no count; label some of them, and train again"
         print(f"rbcnb count: {refused}", file=sys.stderr)

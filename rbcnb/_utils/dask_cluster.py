@@ -59,7 +59,7 @@ def install_hint() -> str:
 
 
 def check_all(client: "Client") -> None:
-    """Has all workers, and the scheduler, tell what they run; raises ClusterError with those that differ."""
+    """Asks all workers, and the scheduler, what they run; raises ClusterError with those that differ."""
 
     def probe() -> dict[str, str]:  # sent as code: the package that would be imported may not be there
         try:
@@ -77,8 +77,8 @@ def check_all(client: "Client") -> None:
     }
     # The scheduler computes nothing, but it unpacks what passes through.
     wrong["the scheduler"] = _differences(client.run_on_scheduler(probe), here)
-    if told := [f"{who}: {'; '.join(what)}" for who, what in wrong.items() if what]:
-        raise ClusterError("\n".join([f"{client.scheduler.address} cannot do this work; {install_hint()}", *told]))
+    if lines := [f"{who}: {'; '.join(what)}" for who, what in wrong.items() if what]:
+        raise ClusterError("\n".join([f"{client.scheduler.address} cannot do this work; {install_hint()}", *lines]))
 
 
 def check_this(expected: Mapping[str, str]) -> None:
@@ -90,12 +90,12 @@ def check_this(expected: Mapping[str, str]) -> None:
         raise ClusterError(f"worker {worker.address} joined late and was refused: {'; '.join(wrong)}; {install_hint()}")
 
 
-def _tell(line: str) -> None:
+def _print_line(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 
 @contextmanager
-def connect(scheduler: str | None, *, say: Callable[[str], None] = _tell) -> Iterator["Client | None"]:
+def connect(scheduler: str | None, *, say: Callable[[str], None] = _print_line) -> Iterator["Client | None"]:
     """Yields a client of the Dask scheduler at *scheduler*; None stands for this machine, and is yielded as such.
 
     Waits for the first worker, as long as it takes (those of a batch system queue), and says so.
@@ -159,9 +159,9 @@ def ask_all_workers(client: "Client | None", function: Callable[..., Any], *argu
     answers = client.run(function, *arguments, **options)
     by_answer = {repr(answer): worker for worker, answer in answers.items()}
     if len(by_answer) > 1:
-        told = ", ".join(f"{worker} says {answer}" for answer, worker in by_answer.items())
+        kinds = ", ".join(f"{worker} says {answer}" for answer, worker in by_answer.items())
         raise ClusterError(
-            f"the workers are of several kinds: for {function.__name__}{arguments} {told}; use one kind at a time, or "
+            f"the workers are of several kinds: for {function.__name__}{arguments} {kinds}; use one kind at a time, or "
             "name the choice yourself"
         )
     return next(iter(answers.values()))
@@ -225,7 +225,7 @@ def run_on_cluster(
     try:
         submit(None if everything else AHEAD * workers)
         while numbers:
-            with arrivals.thread_condition:  # it is told of each arrival, and no interrupt waits longer than this
+            with arrivals.thread_condition:  # each arrival notifies it, and no interrupt waits longer than this
                 if not arrivals.has_ready():
                     arrivals.thread_condition.wait(WAIT_S)
             yield from arrived()
@@ -248,7 +248,7 @@ def _watch(client: "Client", before: int) -> int:
     except (OSError, RuntimeError, TimeoutError):
         raise _gone(client) from None
     if before and not workers:
-        _tell(f"no worker is left at {client.scheduler.address}; waiting for one")
+        _print_line(f"no worker is left at {client.scheduler.address}; waiting for one")
     return workers
 
 

@@ -91,8 +91,8 @@ class CountReport:
     @property
     def warnings(self) -> list[tuple[str, str]]:
         """(smear, what is unlike the training smears) of each that is unlike."""
-        told = self.smears[self.smears[WARNING] != ""] if len(self.smears) else self.smears
-        return [] if told.empty else list(zip(told[SMEAR], told[WARNING], strict=True))
+        unlike = self.smears[self.smears[WARNING] != ""] if len(self.smears) else self.smears
+        return [] if unlike.empty else list(zip(unlike[SMEAR], unlike[WARNING], strict=True))
 
 
 def count_files(
@@ -351,7 +351,7 @@ class _Classifier:
             save_overlay(overlay, picture)
             saved = {"key": key, "facts": facts, "probabilities": probabilities.tolist()}
             write_sealed(part, saved | {"overlay": file_digest(overlay)})
-        self.done[path.name] = table, self._told(path.name, table, facts, image.facts)
+        self.done[path.name] = table, self._row_of(path.name, table, facts, image.facts)
         return table
 
     def _classify(self, path: Path, cells: pd.DataFrame) -> tuple[np.ndarray, dict[str, Any]]:
@@ -381,7 +381,7 @@ class _Classifier:
         table = cells.assign(**{COUNTED: ~cells[BORDER].astype(bool) & read, CALL: calls, PRED: pred})
         return pd.concat([table, shares], axis=1)
 
-    def _told(self, smear: str, table: pd.DataFrame, facts: dict[str, Any], found: dict[str, Any]) -> dict[str, Any]:
+    def _row_of(self, smear: str, table: pd.DataFrame, facts: dict[str, Any], found: dict[str, Any]) -> dict[str, Any]:
         counted = table[table[COUNTED]]
         numbers = {"n_found": len(table), "n_counted": len(counted), "n_unsure": int((counted[CALL] == UNSURE).sum())}
         reading = {name: found[name] for name in (READ, "trust", "explained", "stained", NOTE)}

@@ -38,10 +38,10 @@ def fit_temperature(predictions: pd.DataFrame) -> float:
         raise ValueError("no predictions to fit a temperature on; give those of the folds")
     classes = classes_of_predictions(predictions.columns)
     logs = _logs(predictions)
-    own = predictions[TARGET].to_numpy()[:, None] == np.array(classes)
+    is_target = predictions[TARGET].to_numpy()[:, None] == np.array(classes)
 
     def nll(log_inverse: float) -> float:
-        return -float(log_softmax(logs * math.exp(log_inverse), axis=1)[own].mean())
+        return -float(log_softmax(logs * math.exp(log_inverse), axis=1)[is_target].mean())
 
     bounds = tuple(-math.log(t) for t in reversed(T_RANGE))
     found = optimize.minimize_scalar(nll, bounds=bounds, method="bounded", options={"xatol": 1e-8})

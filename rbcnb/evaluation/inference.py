@@ -212,15 +212,15 @@ def weighted_score(
 
 
 def differences_of_counts(
-    one: np.ndarray,
-    other: np.ndarray,
+    first: np.ndarray,
+    second: np.ndarray,
     weights: np.ndarray,
     *,
     score: str = "macro_f1",
     shares: np.ndarray | None = None,
 ) -> np.ndarray:
-    """`weighted_score` of *one* minus that of *other*, [B, S]."""
-    return np.subtract(*(weighted_score(stack, weights, score=score, shares=shares) for stack in (one, other)))
+    """`weighted_score` of *first* minus that of *second*, [B, S]."""
+    return np.subtract(*(weighted_score(stack, weights, score=score, shares=shares) for stack in (first, second)))
 
 
 def repetitions_of(tables: Sequence[pd.DataFrame]) -> np.ndarray:
@@ -250,7 +250,7 @@ def interval_of(
     """
     unit = SEEDS
     if repetitions is not None and len(again := np.unique(repetitions)) > 1:
-        by_seed, unit = np.array([by_seed[repetitions == one].mean() for one in again]), REPETITIONS
+        by_seed, unit = np.array([by_seed[repetitions == repetition].mean() for repetition in again]), REPETITIONS
     n_seeds = len(by_seed)
     of_groups = float(np.var(drawn)) * n_groups / (n_groups - 1) if n_groups else 0.0
     of_seeds = float(np.var(by_seed, ddof=1)) / n_seeds if n_seeds > 1 else 0.0
@@ -390,7 +390,7 @@ class LadderGaps:
     def without(self, rho: float) -> "LadderGaps":
         """The ladder without one rung."""
         left = np.array(self.rhos) != rho
-        rhos = tuple(one for one in self.rhos if one != rho)
+        rhos = tuple(rung for rung in self.rhos if rung != rho)
         return replace(self, rhos=rhos, draws=self.draws[left])
 
     @property
@@ -418,7 +418,7 @@ def gaps_on_ladder(
         raise ValueError(f"a slope needs the same two or more rungs of both methods: {rhos} against {sorted(second)}")
     counts = {rho: paired_counts(first[rho], second[rho]) for rho in rhos}
     require_same_cells([first[rho][0] for rho in rhos])
-    if len({len(one) for one, _ in counts.values()}) > 1:
+    if len({len(of_first) for of_first, _ in counts.values()}) > 1:
         raise ValueError("the rungs do not have the same number of seeds")
     n_groups = counts[rhos[0]][0].shape[1]
     weights = whole_and_draws(n_groups, seed=seed, n_bootstrap=n_bootstrap)

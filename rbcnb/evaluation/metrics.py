@@ -92,12 +92,12 @@ def score_predictions(predictions: pd.DataFrame, *, prior: Prior = NATURAL) -> d
         "recall": recall_score(targets, preds, **options),
         "precision": precision_score(targets, preds, **options),
         "f1": f1_score(targets, preds, **options),
-        "auroc": np.array([auroc(one, p, weights=weights) for one, p in zip(is_class.T, probs.T, strict=True)]),
-        "auprc": np.array([auprc(one, p, weights=weights) for one, p in zip(is_class.T, probs.T, strict=True)]),
+        "auroc": np.array([auroc(member, p, weights=weights) for member, p in zip(is_class.T, probs.T, strict=True)]),
+        "auprc": np.array([auprc(member, p, weights=weights) for member, p in zip(is_class.T, probs.T, strict=True)]),
         "support": is_class.sum(axis=0),
     }
     confidence, right = probs[preds[:, None] == np.array(classes)], targets == preds
-    by_class = [calibration_error(p, one, weights=weights) for one, p in zip(is_class.T, probs.T, strict=True)]
+    by_class = [calibration_error(p, member, weights=weights) for member, p in zip(is_class.T, probs.T, strict=True)]
     scores = {
         "accuracy": accuracy_score(targets, preds, sample_weight=weights),
         "macro_f1": macro_f1(targets, preds, weights=weights),

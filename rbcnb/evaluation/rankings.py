@@ -70,8 +70,8 @@ def average_precision(score: np.ndarray, is_class: np.ndarray, groups: np.ndarra
         hits, precision = weights[part] @ of_class, weights[part] @ of_all  # [B, steps on which the class gains]
         np.divide(hits, precision, out=precision, where=precision > 0)
         area[part] = (np.diff(hits, axis=1, prepend=0) * precision).sum(axis=1)
-    own, whole = weights @ down_to[-1], weights @ member.sum(axis=0)
-    return np.divide(area, own, out=np.full_like(own, np.nan), where=(own > 0) & (own < whole))
+    positives, whole = weights @ down_to[-1], weights @ member.sum(axis=0)
+    return np.divide(area, positives, out=np.full_like(positives, np.nan), where=(positives > 0) & (positives < whole))
 
 
 class Rankings:
@@ -90,8 +90,8 @@ class Rankings:
     def auroc(self, weights: np.ndarray) -> np.ndarray:
         """AUROC of each class, [B, S, C], where each group counts as often as *weights* [B, G] say."""
         member = np.eye(self.n_groups)[self.groups]
-        own, rest = self.is_class.T @ member, ~self.is_class.T @ member  # cells [C, G]
-        of_all = (weights @ own.T) * (weights @ rest.T)  # [B, C]
+        positives, negatives = self.is_class.T @ member, ~self.is_class.T @ member  # cells [C, G]
+        of_all = (weights @ positives.T) * (weights @ negatives.T)  # [B, C]
         found = np.full((len(weights), len(self.probs), len(self.classes)), np.nan)
         for s, probs in enumerate(self.probs):
             for c, (score, is_class) in enumerate(zip(probs.T, self.is_class.T, strict=True)):
@@ -125,8 +125,8 @@ def ranking_differences(
     weights = whole_and_draws(sides[0].n_groups, seed=seed, n_bootstrap=n_bootstrap)
     gaps = {}
     for score in ("auprc", "auroc"):
-        one, other = (getattr(side, score)(weights) for side in sides)
-        gaps[score] = mean_of_defined(one) - mean_of_defined(other)
-        gaps |= {f"{score}_{name}": one[..., c] - other[..., c] for c, name in enumerate(sides[0].classes)}
+        left, right = (getattr(side, score)(weights) for side in sides)
+        gaps[score] = mean_of_defined(left) - mean_of_defined(right)
+        gaps |= {f"{score}_{name}": left[..., c] - right[..., c] for c, name in enumerate(sides[0].classes)}
     options = {"n_groups": sides[0].n_groups, "repetitions": repetitions_of(first)}
     return {name: interval_of_draws(gap, **options) for name, gap in gaps.items()}

@@ -92,7 +92,7 @@ def relative_gain(pairs: Sequence[Sides], *, score: str, seed: int, n_bootstrap:
     if score not in SCORES:
         raise ValueError(f"no relative improvement of {score!r}; known: {', '.join(SCORES)}")
     counts = [paired_counts(*pair) for pair in pairs]
-    shapes = {one.shape[:2] for one, _ in counts}
+    shapes = {of_first.shape[:2] for of_first, _ in counts}
     if len(shapes) > 1:
         raise ValueError("architectures do not have the same seeds and smears")
     ((n_seeds, n_groups),) = shapes
@@ -100,12 +100,12 @@ def relative_gain(pairs: Sequence[Sides], *, score: str, seed: int, n_bootstrap:
     values = np.zeros((len(weights), n_seeds))
     for pair, stacks in zip(pairs, counts, strict=True):
         if score in OF_COUNTS:
-            one, other = (weighted_score(stack, weights, score=score) for stack in stacks)
+            first, second = (weighted_score(stack, weights, score=score) for stack in stacks)
         else:
-            one, other = (mean_of_defined(Rankings(tables).auroc(weights)) for tables in pair)
-        a, b = one[0], other[0]
+            first, second = (mean_of_defined(Rankings(tables).auroc(weights)) for tables in pair)
+        a, b = first[0], second[0]
         ratio = a.mean() / b.mean()
         by_seed = ratio - 1 + (a - ratio * b) / b.mean()
-        drawn = one[1:].mean(axis=1) / other[1:].mean(axis=1) - 1
+        drawn = first[1:].mean(axis=1) / second[1:].mean(axis=1) - 1
         values += 100 * np.vstack([by_seed, np.repeat(drawn[:, None], n_seeds, axis=1)]) / len(pairs)
     return RelativeGain(values, n_groups, repetitions_of(pairs[0][0]))

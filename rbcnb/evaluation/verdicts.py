@@ -63,7 +63,7 @@ BASE = (
 )
 LADDER = (Comparison("f1_at_every_rho", "focal", "cross_entropy"),)
 SLOPES = (Comparison("gain_grows_with_rho", "focal", "cross_entropy"),)  # judged by the gap's change along the ladder
-PRIMARY_CLAIMS = frozenset(one.claim for one in BASE)
+PRIMARY_CLAIMS = frozenset(comparison.claim for comparison in BASE)
 
 
 def compare_methods(
@@ -304,12 +304,12 @@ def claims_in_print() -> pd.DataFrame:
     checks = load_checks().dropna(subset="agrees")
     rows = []
     for claim in CLAIMS:
-        own = checks[checks["claim"] == claim.id]
-        if len(own):
-            agree = int(own["agrees"].sum())
-            found = "; ".join(f"{row.number}: {row.recomputed}" for row in own.itertuples())
-            told = {"place": claim.place, "claim": claim.quote, "in_print": f"{agree} of {len(own)} checks agree"}
-            rows.append(told | {"recomputed": found})
+        claim_checks = checks[checks["claim"] == claim.id]
+        if len(claim_checks):
+            agree = int(claim_checks["agrees"].sum())
+            found = "; ".join(f"{row.number}: {row.recomputed}" for row in claim_checks.itertuples())
+            in_print = f"{agree} of {len(claim_checks)} checks agree"
+            rows.append({"place": claim.place, "claim": claim.quote, "in_print": in_print, "recomputed": found})
     return pd.DataFrame(rows)
 
 

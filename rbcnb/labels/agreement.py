@@ -114,9 +114,9 @@ def agreement_table(ratings: pd.DataFrame, smears: Sequence) -> pd.DataFrame:
     rows.append((FLEISS, *jackknife(_fleiss, sums), *counted))
     agreeing, given = (sums[:, start : start + len(names)] for start in (2 + len(names), 2 + 2 * len(names)))
     for k, name in enumerate(names):
-        own = np.stack([agreeing[:, k], given[:, k]], axis=1)[given[:, k] > 0]  # smears in which the class is given
-        interval = jackknife(lambda s: s[..., 0] / s[..., 1], own, least=0.0)
-        rows.append((f"{AGREEMENT} on {name}", *interval, int((votes[:, k] > 0).sum()), len(own)))
+        by_smear = np.stack([agreeing[:, k], given[:, k]], axis=1)[given[:, k] > 0]  # where the class is given
+        interval = jackknife(lambda s: s[..., 0] / s[..., 1], by_smear, least=0.0)
+        rows.append((f"{AGREEMENT} on {name}", *interval, int((votes[:, k] > 0).sum()), len(by_smear)))
     return pd.DataFrame(rows, columns=list(AGREEMENT_COLUMNS))
 
 
@@ -190,9 +190,9 @@ def _cohen_rows(ratings: pd.DataFrame, groups: np.ndarray, names: list[str]) -> 
         both = (codes[first] >= 0) & (codes[second] >= 0)
         if not both.any():
             continue
-        own = pd.factorize(groups[both])[0]
-        counts = np.zeros((own.max() + 1, len(names), len(names)))
-        np.add.at(counts, (own, codes[first][both], codes[second][both]), 1)
+        group_codes = pd.factorize(groups[both])[0]
+        counts = np.zeros((group_codes.max() + 1, len(names), len(names)))
+        np.add.at(counts, (group_codes, codes[first][both], codes[second][both]), 1)
         title = "Cohen's kappa" + (f", {first} and {second}" if len(codes) > 2 else "")
         rows.append((title, *jackknife(cohen_kappa, counts), int(both.sum()), len(counts)))
     return rows

@@ -62,8 +62,8 @@ def click_offsets(cells: pd.DataFrame, truth: pd.DataFrame, *, match_radii: floa
     cell, of = matched(cells, truth, match_radii=match_radii)
     found, there = cells.loc[cell], truth.loc[of]
     offset = np.hypot(found[X].to_numpy() - there[X].to_numpy(), found[Y].to_numpy() - there[Y].to_numpy())
-    told = {SMEAR: found[SMEAR].to_numpy(), "offset_px": offset, "offset_radii": offset / found[RADIUS].to_numpy()}
-    return pd.DataFrame(told)
+    columns = {SMEAR: found[SMEAR].to_numpy(), "offset_px": offset, "offset_radii": offset / found[RADIUS].to_numpy()}
+    return pd.DataFrame(columns)
 
 
 def corrected_labels(
@@ -83,16 +83,16 @@ def corrected_labels(
     Returns:
         The cells, and how many of the readings have no cell here.
     """
-    said = readings[readings[KIND] != SKIPPED].reset_index(drop=True)
-    cell, of = matched(cells, said.dropna(subset=[X, Y]), match_radii=match_radii)
+    answers = readings[readings[KIND] != SKIPPED].reset_index(drop=True)
+    cell, of = matched(cells, answers.dropna(subset=[X, Y]), match_radii=match_radii)
     row_of = pd.Series(of, index=cell)
-    bare = said[said[[X, Y]].isna().any(axis=1)]
+    bare = answers[answers[[X, Y]].isna().any(axis=1)]
     numbers = pd.Series(cells.index, index=pd.MultiIndex.from_frame(cells[[SMEAR, CELL]]))
     by_number = numbers.reindex(pd.MultiIndex.from_frame(bare[[SMEAR, CELL]]))
     row_of = pd.concat([row_of, pd.Series(bare.index, index=by_number.to_numpy())[by_number.notna().to_numpy()]])
     labels = cells[LABEL].astype(object)
-    labels.loc[row_of.index] = said[LABEL].to_numpy()[row_of.to_numpy(int)]
-    return cells.assign(**{LABEL: labels}), len(said) - len(row_of)
+    labels.loc[row_of.index] = answers[LABEL].to_numpy()[row_of.to_numpy(int)]
+    return cells.assign(**{LABEL: labels}), len(answers) - len(row_of)
 
 
 def count_classes(cells: pd.DataFrame) -> pd.DataFrame:

@@ -78,8 +78,8 @@ def current_labels(readings: pd.DataFrame, *, reader: str | None = None) -> pd.D
     several = words[words.duplicated("_cell", keep=False)].groupby("_cell")
     if len(several):
         view[READER] = several[READER].agg(", ".join).reindex(view.index).fillna(view[READER])
-        said = several[COMMENT].agg(lambda texts: "; ".join(text for text in texts if text))
-        view[COMMENT] = said.reindex(view.index).fillna(view[COMMENT])
+        comments = several[COMMENT].agg(lambda texts: "; ".join(text for text in texts if text))
+        view[COMMENT] = comments.reindex(view.index).fillna(view[COMMENT])
     named = words[words[KIND].isin([NAMED, STRUCK])].fillna({LABEL: ""})  # no class, where the cell is struck
     votes = named.groupby(["_cell", LABEL]).size().rename(N_AGREE).reset_index()
     top = votes.sort_values(N_AGREE, ascending=False, kind="stable").drop_duplicates("_cell").set_index("_cell")

@@ -124,39 +124,39 @@ def audit_text(
         planted: the reader looked at labels of which some had been made wrong.
     """
     identical = int(pairs["identical"].sum())
-    told = [f"{len(pairs)} pairs of drawn cells look the same, {identical} of them to the byte (`duplicates.csv`)."]
+    text = [f"{len(pairs)} pairs of drawn cells look the same, {identical} of them to the byte (`duplicates.csv`)."]
     if issues is not None:
         doubted = _of(int(issues["issue"].sum()), len(issues))
-        told.append(f"Nets that had not seen the cell's smear doubt {doubted} of the labels (`label_issues.csv`).")
+        text.append(f"Nets that had not seen the cell's smear doubt {doubted} of the labels (`label_issues.csv`).")
     if estimate is None or pd.isna(estimate["errors"].iloc[-1]):
-        told.append("Nobody has looked at doubted labels and controls again, blinded.")
+        text.append("Nobody has looked at doubted labels and controls again, blinded.")
     else:
         row = estimate.iloc[-1]
-        told.append(
+        text.append(
             f"A blinded second look changed {row['suspects_changed']:.0f} of {row['suspects']:.0f} doubted labels and "
             f"{row['controls_changed']:.0f} of {row['controls']:.0f} controls: about {row['errors']:.0f} "
             f"({row['errors_low']:.0f} to {row['errors_high']:.0f}) of the doubted are wrong."
         )
-        told += ["Those are of a copy, with SIMULATED errors planted among its labels."] * planted
-    return " ".join(told)
+        text += ["Those are of a copy, with SIMULATED errors planted among its labels."] * planted
+    return " ".join(text)
 
 
 def readers_table(readings: pd.DataFrame) -> pd.DataFrame:
     """Who read: a row per reader with readings, cells, how many of each kind, corrections, first and last day."""
     rows = []
-    for reader, own in readings.groupby(READER, sort=False):
-        n_cells = len(own[[SMEAR, CELL]].drop_duplicates())
-        kinds = own[KIND].value_counts()
+    for reader, reader_rows in readings.groupby(READER, sort=False):
+        n_cells = len(reader_rows[[SMEAR, CELL]].drop_duplicates())
+        kinds = reader_rows[KIND].value_counts()
         rows.append(
             {
                 READER: reader,
-                "readings": len(own),
+                "readings": len(reader_rows),
                 "cells": n_cells,
                 **{kind: int(kinds.get(kind, 0)) for kind in KINDS},
-                "again": int((own[REVISION] > 1).sum()),
-                "sessions": own[SESSION].nunique(),
-                "from": own[TIME].min().date().isoformat(),
-                "to": own[TIME].max().date().isoformat(),
+                "again": int((reader_rows[REVISION] > 1).sum()),
+                "sessions": reader_rows[SESSION].nunique(),
+                "from": reader_rows[TIME].min().date().isoformat(),
+                "to": reader_rows[TIME].max().date().isoformat(),
             }
         )
     return pd.DataFrame(rows, columns=[READER, "readings", "cells", *KINDS, "again", "sessions", "from", "to"])
@@ -170,18 +170,19 @@ def source_text(smears: str, data: str = "") -> str:
             "figures of a rendering, not of animals. Licence: rbcnb's own, MIT."
         )
     folder = Path(data if smears == "chula" else smears)
-    told = f"The images in the folder {code(folder.name)}."
+    source = f"The images in the folder {code(folder.name)}."
     if smears == "chula":
-        told = (
+        source = (
             "Chula RBC-12 (Naruenatthanaset et al., 2021, arXiv:2012.01321): human blood, labelled by points; "
             "get it with `rbcnb fetch chula`."
         )
     licences = sorted(path for path in folder.glob("LICEN[CS]E*") if path.is_file())
     if not licences:
-        return f"{told} Licence: no file LICENSE beside them; ask whose they are before passing anything on."
+        return f"{source} Licence: no file LICENSE beside them; ask whose they are before passing anything on."
     licence = read_bytes(licences[0], remedy="put it right, or take it away").decode("utf-8", "replace")
     lines = [line.strip() for line in licence.splitlines()]
-    return f"{told} Licence: {in_markdown('; '.join([line for line in lines if line][:2]))} ({code(licences[0].name)})."
+    terms = in_markdown("; ".join([line for line in lines if line][:2]))
+    return f"{source} Licence: {terms} ({code(licences[0].name)})."
 
 
 def data_card_text(

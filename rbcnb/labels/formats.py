@@ -124,7 +124,7 @@ def pictures_of(labels: pd.DataFrame, folder: Path) -> dict[int, Path | np.ndarr
     Raises LabelFileError where there is none, or one is not as it was written.
     """
     if (folder / "crops.npy").exists():
-        if changed_files(folder, {name: one for name, one in load_manifest(folder).items() if name == "crops.npy"}):
+        if changed_files(folder, {name: entry for name, entry in load_manifest(folder).items() if name == "crops.npy"}):
             raise LabelFileError(f"{folder / 'crops.npy'}: is not as it was written; {_NOTEBOOK_01}")
         cells = read_cells(folder / "cells.csv", CROP).set_index([SMEAR, CELL])[CROP]
         rows = cells.reindex(pd.MultiIndex.from_frame(labels[[SMEAR, CELL]]))

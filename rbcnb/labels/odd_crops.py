@@ -107,9 +107,10 @@ def near_pairs(crops: np.ndarray, *, max_distance: float = MAX_DISTANCE) -> pd.D
             # Signs of what is 0 but for rounding do not count.
             bits = (spun[i] * points[j] < -(_ROUNDING**2)).sum(axis=1)
             i, j, bits = (part[bits <= MAX_HASH_BITS] for part in (i, j, bits))
-            one, two = some[i], some[j]
-            distance = np.linalg.norm(turned(square[one], turn) - square[two], axis=(1, 2))
-            columns = dict(zip(_PAIR_COLUMNS, (one, two, distance, bits, np.full(len(one), number)), strict=True))
+            first, second = some[i], some[j]
+            distance = np.linalg.norm(turned(square[first], turn) - square[second], axis=(1, 2))
+            values = first, second, distance, bits, np.full(len(first), number)
+            columns = dict(zip(_PAIR_COLUMNS, values, strict=True))
             found.append(pd.DataFrame(columns)[distance <= max_distance + _ROUNDING])
     pairs = pd.concat(found, ignore_index=True).sort_values(["distance", "first", "second", "turn"], kind="stable")
     return pairs.drop_duplicates(["first", "second"]).reset_index(drop=True)
@@ -129,10 +130,10 @@ def duplicate_cells(cells: pd.DataFrame, crops: np.ndarray) -> pd.DataFrame:
     if len(cells) != len(crops):
         raise ValueError(f"{len(cells)} cells but {len(crops)} crops: they must stand in the same order, one each")
     pairs = near_pairs(crops)
-    one, two = (cells.iloc[pairs[name].to_numpy(int)].reset_index(drop=True) for name in ("first", "second"))
+    first, second = (cells.iloc[pairs[name].to_numpy(int)].reset_index(drop=True) for name in ("first", "second"))
     same = [np.array_equal(crops[i], crops[j]) for i, j in zip(pairs["first"], pairs["second"], strict=True)]
-    named = {SMEAR: one[SMEAR], CELL: one[CELL], f"other_{SMEAR}": two[SMEAR], f"other_{CELL}": two[CELL]}
-    facts = {"identical": np.array(same, dtype=bool), "same_group": one[GROUP] == two[GROUP]}
+    named = {SMEAR: first[SMEAR], CELL: first[CELL], f"other_{SMEAR}": second[SMEAR], f"other_{CELL}": second[CELL]}
+    facts = {"identical": np.array(same, dtype=bool), "same_group": first[GROUP] == second[GROUP]}
     return pd.DataFrame(named).join(pairs).assign(**facts)
 
 
@@ -142,8 +143,9 @@ def across_split(pairs: pd.DataFrame, cells: pd.DataFrame) -> pd.Series:
     Args:
         cells: the same cells in the same order, with ``split``.
     """
-    one, two = (cells[SPLIT].to_numpy()[pairs[name].to_numpy(int)] for name in ("first", "second"))
-    return pd.Series(((one == DEV) & (two == TEST)) | ((one == TEST) & (two == DEV)), index=pairs.index, dtype=bool)
+    first, second = (cells[SPLIT].to_numpy()[pairs[name].to_numpy(int)] for name in ("first", "second"))
+    across = ((first == DEV) & (second == TEST)) | ((first == TEST) & (second == DEV))
+    return pd.Series(across, index=pairs.index, dtype=bool)
 
 
 def crop_features(crops: np.ndarray) -> np.ndarray:

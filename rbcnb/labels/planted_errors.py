@@ -55,8 +55,8 @@ def plant_errors(labels: pd.Series, *, kind: str, rate: float, seed: int) -> pd.
     given = true.copy()
     for row in np.sort(wrong):
         others = [name for name in names if name != true[row]]
-        told = MISTAKEN_FOR.get(true[row], {}) if kind == "tired" else {}
-        odds = np.array([told.get(name, 0.0) for name in others]) if told else np.ones(len(others))
+        mistakes = MISTAKEN_FOR.get(true[row], {}) if kind == "tired" else {}
+        odds = np.array([mistakes.get(name, 0.0) for name in others]) if mistakes else np.ones(len(others))
         odds = odds if odds.sum() else np.ones(len(others))
         given[row] = rng.choice(others, p=odds / odds.sum())
     return pd.Series(given, index=labels.index, name=LABEL)

@@ -104,10 +104,10 @@ def readings_of(texts: pd.DataFrame, path: str | Path) -> pd.DataFrame:
     """*texts* [rows, COLUMNS], whose index is the row in the file at *path*, as `load_readings` gives them."""
     table = texts.reset_index(drop=True)
 
-    def refuse(bad: pd.Series, name: str, mend: str) -> None:
+    def refuse(bad: pd.Series, name: str, remedy: str) -> None:
         if bad.any():
             at = int(np.argmax(bad.to_numpy()))
-            raise ReadingError(f"{path}: row {texts.index[at]} has {name} {shown(texts[name].iloc[at])}; {mend}")
+            raise ReadingError(f"{path}: row {texts.index[at]} has {name} {shown(texts[name].iloc[at])}; {remedy}")
 
     given = table[list(_TEXTS)]
     for name in (CELL, REVISION):

@@ -52,9 +52,9 @@ def relabel_queue(
     pool = issues[~suspect & ~issues[ISSUE]]
     parts = [issues[suspect].assign(**{ROLE: SUSPECT})]
     for name, n in issues.loc[suspect, LABEL].value_counts(sort=False).sort_index().items():
-        own = pool[pool[LABEL] == name]
-        drawn = rng.choice(len(own), size=min(len(own), n), replace=False)
-        parts.append(own.iloc[drawn].assign(**{ROLE: CONTROL}))
+        same_class = pool[pool[LABEL] == name]
+        drawn = rng.choice(len(same_class), size=min(len(same_class), n), replace=False)
+        parts.append(same_class.iloc[drawn].assign(**{ROLE: CONTROL}))
     key = pd.concat(parts, ignore_index=True)
     key = key.iloc[rng.permutation(len(key))][[SMEAR, CELL, ROLE, LABEL, SUGGESTED, DOUBT]].reset_index(drop=True)
     return key[[SMEAR, CELL]].copy(), key
@@ -78,11 +78,11 @@ def simulated_labels(key: pd.DataFrame, truth: pd.DataFrame, *, slip_rate: float
         raise ValueError(f"the truth lacks {int(true[LABEL].isna().sum())} cells of the queue")
     rng = np.random.default_rng(seed)
     slips = rng.random(len(true)) < slip_rate
-    said = [
+    given = [
         str(rng.choice([name for name in names if name != label])) if slip else label
         for label, slip in zip(true[LABEL], slips, strict=True)
     ]
-    return true.assign(**{LABEL: said, X: np.nan, Y: np.nan, RADIUS: np.nan, KIND: NAMED, READER: SIMULATED_READER})
+    return true.assign(**{LABEL: given, X: np.nan, Y: np.nan, RADIUS: np.nan, KIND: NAMED, READER: SIMULATED_READER})
 
 
 def compare_second_look(key: pd.DataFrame, labels: pd.DataFrame) -> pd.DataFrame:
@@ -118,27 +118,28 @@ def error_estimate(look: pd.DataFrame) -> pd.DataFrame:
         ``errors_low``, ``errors_high`` (the excess times the suspects read, at least 0). A class of which either side
         was not read has no excess, and ``all`` speaks of the other classes.
     """
-    rows = [_class_row(name, own) for name, own in look.groupby(LABEL, sort=False)]
+    rows = [_class_row(name, class_look) for name, class_look in look.groupby(LABEL, sort=False)]
     order = class_names(look[LABEL])
     table = pd.DataFrame(sorted(rows, key=lambda row: order.index(row[LABEL])))
-    told = table.dropna(subset="excess")
-    weight = told["suspects"] / told["suspects"].sum()
-    mean = (weight * told["excess"]).sum() if len(told) else np.nan
-    down = np.sqrt((weight**2 * (told["excess"] - told["low"]) ** 2).sum())
-    up = np.sqrt((weight**2 * (told["high"] - told["excess"]) ** 2).sum())
+    known = table.dropna(subset="excess")
+    weight = known["suspects"] / known["suspects"].sum()
+    mean = (weight * known["excess"]).sum() if len(known) else np.nan
+    down = np.sqrt((weight**2 * (known["excess"] - known["low"]) ** 2).sum())
+    up = np.sqrt((weight**2 * (known["high"] - known["excess"]) ** 2).sum())
     total = {LABEL: ALL, **table[_COUNTS].sum(), "excess": mean, "low": mean - down, "high": mean + up}
-    suspects = [*table["suspects"], told["suspects"].sum()]
+    suspects = [*table["suspects"], known["suspects"].sum()]
     table = pd.concat([table, pd.DataFrame([total])], ignore_index=True)
     errors = table[["excess", "low", "high"]].mul(suspects, axis=0).clip(lower=0)
     return table.assign(**dict(zip(("errors", "errors_low", "errors_high"), errors.to_numpy().T, strict=True)))
 
 
-def _class_row(name: str, own: pd.DataFrame) -> dict[str, object]:
+def _class_row(name: str, class_look: pd.DataFrame) -> dict[str, object]:
     """The row of `error_estimate` of one given class."""
-    read = own.dropna(subset="changed")
+    read = class_look.dropna(subset="changed")
     n = read[ROLE].value_counts()
     hits = read.loc[read["changed"].astype(bool), ROLE].value_counts()
-    counts = [n.get(SUSPECT, 0), n.get(CONTROL, 0), len(own) - len(read), hits.get(SUSPECT, 0), hits.get(CONTROL, 0)]
+    unread = len(class_look) - len(read)
+    counts = [n.get(SUSPECT, 0), n.get(CONTROL, 0), unread, hits.get(SUSPECT, 0), hits.get(CONTROL, 0)]
     row = {LABEL: name, **dict(zip(_COUNTS, counts, strict=True)), "excess": np.nan, "low": np.nan, "high": np.nan}
     if not (row["suspects"] and row["controls"]):
         return row

@@ -311,7 +311,7 @@ def check_eps(answer: Callable[[float, float], float], exercise: Mapping[str, An
     if not verdict.passed:
         return verdict
     pairs = zip(points, mine, strict=True)
-    gap = max(np.abs(_adam_weights(alpha, eps) - _adam_weights(1.0, own)).max() for (alpha, eps), own in pairs)
+    gap = max(np.abs(_adam_weights(*point) - _adam_weights(1.0, eps_at_1)).max() for point, eps_at_1 in pairs)
     return Verdict(
         True, f"go on. Two models trained with it for 50 steps of Adam have weights that differ by {gap:.0e}."
     )

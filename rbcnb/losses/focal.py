@@ -110,7 +110,7 @@ def check_alpha(alpha: float | Sequence[float] | Tensor) -> None:
     `FocalLoss` looks when it is made.
     """
     if not isinstance(alpha, Tensor):
-        wrong = not all(0 < one < math.inf for one in ([alpha] if isinstance(alpha, Real) else alpha))
+        wrong = not all(0 < weight < math.inf for weight in ([alpha] if isinstance(alpha, Real) else alpha))
     elif alpha.device.type != "cpu" or torch.compiler.is_compiling():
         return
     else:
@@ -282,8 +282,8 @@ def _soft_focal(
         # A class that has no share costs nothing, be its logit -inf.
         return torch.where(smooth == 0, 0.0, terms * smooth).sum(1)
     ignored = targets == ignore_index
-    own = terms.gather(1, targets.masked_fill(ignored, 0).unsqueeze(1)).squeeze(1)
-    return ((1 - label_smoothing) * own + label_smoothing / n_classes * terms.sum(1)).masked_fill(ignored, 0)
+    target_terms = terms.gather(1, targets.masked_fill(ignored, 0).unsqueeze(1)).squeeze(1)
+    return ((1 - label_smoothing) * target_terms + label_smoothing / n_classes * terms.sum(1)).masked_fill(ignored, 0)
 
 
 class FocalLoss(torch.nn.Module):

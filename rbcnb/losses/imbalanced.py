@@ -29,7 +29,7 @@ WITHOUT_COUNTS = ("cross_entropy", "focal")
 def inverse_frequency_weights(counts: Sequence[float]) -> Tensor:
     """``N / (C n_c)``, float64 [C]: every class has the same say, and the mean weight of a training cell is 1."""
     n = _check_counts(counts)
-    return _float64([sum(n) / (len(n) * one) for one in n])
+    return _float64([sum(n) / (len(n) * count) for count in n])
 
 
 def effective_number_weights(counts: Sequence[float], *, beta: float = BETA) -> Tensor:
@@ -44,25 +44,25 @@ def effective_number_weights(counts: Sequence[float], *, beta: float = BETA) -> 
     if not 0 <= beta < 1:
         raise ValueError(f"beta must lie in [0, 1), got {beta}")
     # 1 - beta^n without cancellation; at beta = 0 it is 1.
-    weights = [1 / -math.expm1(one * math.log(beta)) if beta else 1.0 for one in n]
+    weights = [1 / -math.expm1(count * math.log(beta)) if beta else 1.0 for count in n]
     return _float64([weight * len(n) / sum(weights) for weight in weights])
 
 
 def ldam_margins(counts: Sequence[float], *, max_margin: float = MAX_MARGIN) -> Tensor:
     """Margins ``~ n_c^(-1/4)``, float64 [C], the rarest class's being *max_margin* (Cao et al. 2019, NeurIPS)."""
-    margins = [one**-0.25 for one in _check_counts(counts)]
+    margins = [count**-0.25 for count in _check_counts(counts)]
     return _float64([margin * (max_margin / max(margins)) for margin in margins])
 
 
 def log_priors(counts: Sequence[float], *, tau: float = 1.0) -> Tensor:
     """``tau log(n_c / N)``, float64 [C]."""
     n = _check_counts(counts)
-    return _float64([tau * math.log(one / sum(n)) for one in n])
+    return _float64([tau * math.log(count / sum(n)) for count in n])
 
 
 def dice_weights(counts: Sequence[float]) -> Tensor:
     """``1 / n_c^2``, scaled to sum to 1, float64 [C]: the generalised Dice loss is the same at any scale of them."""
-    weights = [one**-2.0 for one in _check_counts(counts)]
+    weights = [count**-2.0 for count in _check_counts(counts)]
     return _float64([weight / sum(weights) for weight in weights])
 
 
@@ -231,8 +231,8 @@ def _prepared(logits: Tensor, targets: Tensor, per_class: Tensor, reduction: str
 
 
 def _check_counts(counts: Sequence[float]) -> list[float]:
-    n = [float(one) for one in counts]
-    if not n or not all(0 < one < math.inf for one in n):
+    n = [float(count) for count in counts]
+    if not n or not all(0 < count < math.inf for count in n):
         raise ValueError(f"counts must be the positive number of training cells of each class, got {n}")
     return n
 
@@ -297,7 +297,7 @@ class ClassLoss(torch.nn.Module):
 
     def extra_repr(self) -> str:
         """The loss and its settings, as `print` shows them."""
-        shown = {"counts": [int(one) if one == int(one) else one for one in self.counts], **self.settings}
+        shown = {"counts": [int(count) if count == int(count) else count for count in self.counts], **self.settings}
         shown["reduction"] = self.reduction
         if self.ignore_index != IGNORE_INDEX:
             shown["ignore_index"] = self.ignore_index

@@ -63,7 +63,7 @@ def fit_losses(
             if hasattr(loss, "begin_epoch"):  # deferred re-weighting; a step here is a whole batch, hence an epoch
                 loss.begin_epoch(step - 1, steps)
         logits = terms @ weights
-        total = sum(loss(own, wanted) for loss, own in zip(losses.values(), logits, strict=True))
+        total = sum(loss(loss_logits, wanted) for loss, loss_logits in zip(losses.values(), logits, strict=True))
         optimiser.zero_grad()
         total.backward()
         optimiser.step()
@@ -118,8 +118,8 @@ def fit_toy(
     truth, n_states = toy_posterior(grid, majority=majority), 1 + steps // every
     maps[TRUTH] = np.repeat(truth[None].astype(np.float32), n_states, axis=0)
     preds[TRUTH] = np.tile(toy_posterior(new, majority=majority).argmax(axis=-1), (n_states, 1))
-    scores = {name: macro_f1_many(wanted, own) for name, own in preds.items()}
-    balanced = {name: balanced_accuracy_many(wanted, own) for name, own in preds.items()}
+    scores = {name: macro_f1_many(wanted, pred) for name, pred in preds.items()}
+    balanced = {name: balanced_accuracy_many(wanted, pred) for name, pred in preds.items()}
     return ToyFits(x, targets, truth, maps, scores, balanced)
 
 
@@ -235,8 +235,8 @@ def fit_alphas(
 def alpha_distances(weights: np.ndarray, alphas: Sequence[float]) -> np.ndarray:
     """Distance of `fit_alphas` weights to those at alpha = 1, over the norm of these: [T, alphas], mean over seeds."""
     alone = list(alphas).index(1.0)
-    own = weights[:, [alone]]
-    return (np.linalg.norm(weights - own, axis=-1) / np.linalg.norm(own, axis=-1)).mean(axis=-1)
+    plain = weights[:, [alone]]
+    return (np.linalg.norm(weights - plain, axis=-1) / np.linalg.norm(plain, axis=-1)).mean(axis=-1)
 
 
 def network_scores(weights: np.ndarray, x: np.ndarray, targets: np.ndarray) -> np.ndarray:

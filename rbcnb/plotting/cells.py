@@ -233,9 +233,9 @@ def plot_class_examples(crops: np.ndarray, labels: Sequence[str], *, per_class: 
             chosen = rng.choice(members, size=min(per_class, len(members)), replace=False)
             for ax, index in zip(row, chosen, strict=False):
                 show_image(ax, crops[index])
-            told = f"{readable(name)}: {len(members):,} cells, {len(members) / n_cells:.1%}"
+            heading = f"{readable(name)}: {len(members):,} cells, {len(members) / n_cells:.1%}"
             # No title, which would widen the first column to its own middle.
-            row[0].text(0, 1.06, told, transform=row[0].transAxes, fontsize=11).set_in_layout(False)
+            row[0].text(0, 1.06, heading, transform=row[0].transAxes, fontsize=11).set_in_layout(False)
         figure.get_layout_engine().set(hspace=0.2)
         if len(names) > 1:
             sizes = [int((labels == name).sum()) for name in names]
@@ -336,9 +336,9 @@ def plot_heat(crops: np.ndarray, heat: np.ndarray, examples: pd.DataFrame, *, cl
                 top, bottom = axes[2 * i, start:], axes[2 * i + 1, start:]
                 chosen = np.flatnonzero((examples[TARGET] == name) & (examples["right"] == right))
                 for j, row in enumerate(chosen):
-                    told = examples.iloc[row]
+                    example = examples.iloc[row]
                     show_image(top[j], crops[row])
-                    top[j].set_title(f"{readable(told[PRED])}\n{told[PROBABILITY]:.2f}", fontsize=8)
+                    top[j].set_title(f"{readable(example[PRED])}\n{example[PROBABILITY]:.2f}", fontsize=8)
                     show_image(bottom[j], crops[row])
                     bottom[j].imshow(heat[row], cmap="turbo", vmin=0, vmax=1, alpha=0.45)
                 if not len(chosen):

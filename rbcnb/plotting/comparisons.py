@@ -53,8 +53,8 @@ def plot_alpha_sweep(results: pd.DataFrame, reference: pd.DataFrame) -> Figure:
             max(4.8 * len(architectures), 5.6), 3.3 + legend_in, 1, len(architectures), sharey=True
         )
         for ax, architecture in zip(axes.flat, architectures, strict=True):
-            own = reference[reference["architecture"] == architecture]
-            others = own.groupby("method", sort=False)["macro_f1"].mean()
+            compared = reference[reference["architecture"] == architecture]
+            others = compared.groupby("method", sort=False)["macro_f1"].mean()
             for (method, value), dash in zip(others.items(), cycle(DASHES, len(others)), strict=True):
                 ax.axhline(value, color=colours[method], ls=dash, label=readable(method))
             by_alpha = results[results["architecture"] == architecture].groupby("alpha")["macro_f1"]
@@ -112,10 +112,10 @@ def plot_relative_improvement(
                 at = values["rho"] * shift
                 ax.plot(at, values[score], color=colour, ls=dash, marker=marker, label=readable(score))
                 if bars is not None:
-                    own = bars[bars["score"] == score]
+                    score_bars = bars[bars["score"] == score]
                     # Beyond doubled or gone an interval says no more, and would flatten all else.
-                    low, high = own["low"].clip(-100), own["high"].clip(upper=100)
-                    ax.vlines(own["rho"] * shift, low, high, color=colour, lw=1.2)
+                    low, high = score_bars["low"].clip(-100), score_bars["high"].clip(upper=100)
+                    ax.vlines(score_bars["rho"] * shift, low, high, color=colour, lw=1.2)
             rho_axis(ax, list(values["rho"]))
             ax.set_title(name)
             ax.set_ylabel("relative improvement (%)")
@@ -148,8 +148,8 @@ def _draw_scores_by_rho(ax: Axes, rows: pd.DataFrame, score: str) -> None:
     colours = colours_of(rows["method"])
     n = rows["method"].nunique()
     styles = zip(rows.groupby("method", sort=False), cycle(DASHES, n), cycle("os^vDPX", n), strict=True)
-    for (method, own), dash, marker in styles:
-        by_rho = own.groupby("rho")[score]
+    for (method, method_rows), dash, marker in styles:
+        by_rho = method_rows.groupby("rho")[score]
         mean = by_rho.mean()
         asked = method in PRIMARY_METHODS
         size = {} if asked else THIN
@@ -276,9 +276,9 @@ def plot_gaps_by_rho(rows: pd.DataFrame, slopes: pd.DataFrame, margin: float) ->
         )
         for ax in axes.flat[len(panels) :]:
             ax.set_axis_off()
-        for ax, ((architecture, arm), own) in zip(axes.flat, panels, strict=False):
+        for ax, ((architecture, arm), panel_rows) in zip(axes.flat, panels, strict=False):
             where = slopes[(slopes["architecture"] == architecture) & (slopes["arm"] == arm)] if len(slopes) else slopes
-            draw_gaps(ax, own, where, margin)
+            draw_gaps(ax, panel_rows, where, margin)
             ax.set_title(f"{readable(architecture)}, {readable(arm)}")
             ax.yaxis.set_tick_params(labelleft=True)
     return figure
@@ -290,17 +290,17 @@ def draw_gaps(ax: Axes, rows: pd.DataFrame, slopes: pd.DataFrame, margin: float)
     ax.axhline(0, color="#444444", lw=1)
     prevalences = list(dict.fromkeys(rows["prevalence"]))
     for i, prevalence in enumerate(prevalences):
-        own, colour = rows[rows["prevalence"] == prevalence].sort_values("rho"), _COLOURS[prevalence]
-        aside = own["rho"] * 1.05 ** (2 * i - len(prevalences) + 1)  # so that bars do not hide each other
-        ax.vlines(aside, own["low"], own["high"], color=colour, lw=1.6)
+        points, colour = rows[rows["prevalence"] == prevalence].sort_values("rho"), _COLOURS[prevalence]
+        aside = points["rho"] * 1.05 ** (2 * i - len(prevalences) + 1)  # so that bars do not hide each other
+        ax.vlines(aside, points["low"], points["high"], color=colour, lw=1.6)
         label = _TEST_SETS[prevalence]
         for slope in slopes[slopes["prevalence"] == prevalence].itertuples() if len(slopes) else ():
-            x = np.log2(own["rho"])
-            line = own["mean"].mean() + slope.per_doubling * (x - x.mean())
-            ax.plot(own["rho"], line, color=colour, lw=1.2, ls="--")
+            x = np.log2(points["rho"])
+            line = points["mean"].mean() + slope.per_doubling * (x - x.mean())
+            ax.plot(points["rho"], line, color=colour, lw=1.2, ls="--")
             change = f"{slope.mean:+.3f} [{slope.low:+.3f}, {slope.high:+.3f}]".replace("-", "−")
-            label += f": {change} from ρ {own['rho'].min():.4g} to {own['rho'].max():.4g}"
-        ax.plot(aside, own["mean"], "os^"[i], color=colour, label=label)
+            label += f": {change} from ρ {points['rho'].min():.4g} to {points['rho'].max():.4g}"
+        ax.plot(aside, points["mean"], "os^"[i], color=colour, label=label)
     rho_axis(ax, rhos := sorted(rows["rho"].unique()))
     if len(rhos) == 1:  # so that points beside each other are seen as one rung
         ax.set_xlim(rhos[0] / 2, rhos[0] * 2)
@@ -384,9 +384,9 @@ def _draw(ax: Axes, rows: pd.DataFrame, y: np.ndarray, score: str, reach: float)
     mean, low, high = (rows[f"{score}_{end}"].to_numpy() for end in ("difference", "low", "high"))
     retrained = (rows["correction"] == "none").to_numpy()
     for label, (colour, marker) in _LOOKS.items():
-        own = retrained if label == "trained anew" else ~retrained
-        ax.hlines(y[own], low[own], high[own], color=colour, lw=3)
-        ax.plot(mean[own], y[own], marker, color=colour, ms=9, ls="", label=label)
+        drawn = retrained if label == "trained anew" else ~retrained
+        ax.hlines(y[drawn], low[drawn], high[drawn], color=colour, lw=3)
+        ax.plot(mean[drawn], y[drawn], marker, color=colour, ms=9, ls="", label=label)
     ax.axvline(0, color="#222222", lw=1.5)
     ax.axvspan(-reach, 0, color=_WORSE, zorder=0, lw=0)
     ax.axvspan(0, reach, color=_BETTER, zorder=0, lw=0)

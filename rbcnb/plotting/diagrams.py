@@ -177,13 +177,13 @@ def plot_process(
     *methods*: one row per architecture and method with architecture, method, settings (candidates tried), trials (fits
     made), alpha (NaN where the method has none) and epochs (both as chosen). *protocol*: "paper" or "honest".
     """
-    told = {
+    wording = {
         "paper": ("cells drawn at random", "α with the best score on the test set"),
         "honest": ("whole smears stay together", "α and epochs from the folds alone"),
     }
-    if protocol not in told:
-        raise ValueError(f"unknown protocol {protocol!r}; known: {', '.join(told)}")
-    split, chosen = told[protocol]
+    if protocol not in wording:
+        raise ValueError(f"unknown protocol {protocol!r}; known: {', '.join(wording)}")
+    split, chosen = wording[protocol]
     line, table_top = 0.24, 2.95
     table_height = line * (len(methods) + 1) + 0.2
     bottom = table_top + table_height + 0.85

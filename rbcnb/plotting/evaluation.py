@@ -164,14 +164,14 @@ def plot_reliability(tables: Mapping[str, Sequence[pd.DataFrame]], *, of_class: 
             upper.set_title(readable(name))
             upper.set_ylabel("share right" if of_class is None else f"share that is {what}")
             lower.set(ylabel="cells", xlabel=f"probability of {what}")
-            ece = _told([calibration_error(*promise) for promise in promises])
-            nll = _told([score_predictions(table)["nll"] for table in fits])
+            ece = _mean_text([calibration_error(*promise) for promise in promises])
+            nll = _mean_text([score_predictions(table)["nll"] for table in fits])
             seeds = f"\n{len(fits)} fits" if len(fits) > 1 else ""
             upper.text(0.04, 0.96, f"ECE {ece}\nNLL {nll}{seeds}", transform=upper.transAxes, va="top", **_ON_LINES)
     return figure
 
 
-def _told(values: Sequence[float]) -> str:
+def _mean_text(values: Sequence[float]) -> str:
     spread = f" ± {np.std(values, ddof=1):.3f}" if len(values) > 1 else ""
     return f"{np.mean(values):.3f}{spread}"
 
@@ -194,8 +194,8 @@ def _draw_bins(upper: Axes, lower: Axes, bins: pd.DataFrame, by_fit: Sequence[pd
     lower.xaxis.set_tick_params(labelbottom=True)
     upper.plot([0, 1], [0, 1], color="#444444", lw=1)
     if len(by_fit) > 1:  # the same cells in each: no interval takes them for independent
-        for one in by_fit:
-            upper.plot(one["prob"], one["rate"], color=BLUE, lw=0.8, alpha=0.35)
+        for fit_bins in by_fit:
+            upper.plot(fit_bins["prob"], fit_bins["rate"], color=BLUE, lw=0.8, alpha=0.35)
     else:
         ranges = [stats.binomtest(row.hits, row.n).proportion_ci(_LEVEL, method="exact") for row in bins.itertuples()]
         upper.vlines(bins["prob"], [ci.low for ci in ranges], [ci.high for ci in ranges], color=BLUE, lw=1.4)

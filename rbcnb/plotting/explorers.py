@@ -91,7 +91,7 @@ class Control:
 
     def at(self, value: Any) -> "Control":
         """The same, first at *value* or the nearest to it that it can stand at."""
-        return replace(self, value=min(self.values, key=lambda one: abs(one - value)))
+        return replace(self, value=min(self.values, key=lambda stop: abs(stop - value)))
 
     def as_dict(self) -> dict[str, Any]:
         """What the page makes a slider of."""

@@ -58,8 +58,10 @@ def plot_agreement(table: pd.DataFrame) -> Figure:
         ax.hlines(places[known], table["low"][known], table["high"][known], color=BLUE, lw=2.2)
         ax.plot(table["value"][known], places[known], "o", color=BLUE)
         ax.plot(table["value"][~known], places[~known], "o", mfc="white", color=GREY)
-        told = [f"{readable(row.statistic)} ({row.n_cells} cells, {row.n_smears} smears)" for row in table.itertuples()]
-        ax.set_yticks(places, told)
+        ticks = [
+            f"{readable(row.statistic)} ({row.n_cells} cells, {row.n_smears} smears)" for row in table.itertuples()
+        ]
+        ax.set_yticks(places, ticks)
         ax.invert_yaxis()
         ax.grid(visible=False, axis="y")
         ax.set_xlim(min(0.0, float(table["value"].min()) - 0.05), 1.02)
@@ -118,9 +120,9 @@ def plot_duplicates(crops: np.ndarray, pairs: pd.DataFrame) -> Figure:
         for ax in axes.flat[len(shown) :]:
             ax.set_axis_off()
         for ax, pair in zip(axes.flat, shown, strict=False):
-            one, two = crops[pair.first], crops[pair.second]
-            gap = np.full((len(one), max(1, len(one) // 16), 3), 255, np.uint8)
-            show_image(ax, np.hstack([one, gap, two]))
+            first, second = crops[pair.first], crops[pair.second]
+            gap = np.full((len(first), max(1, len(first) // 16), 3), 255, np.uint8)
+            show_image(ax, np.hstack([first, gap, second]))
             names = f"{pair.smear}, {pair.cell}\n{pair.other_smear}, {pair.other_cell}"
             ax.set_title(f"{names}\ndistance {pair.distance:.3f}, {pair.hash_bits} bits", fontsize=8)
     return figure

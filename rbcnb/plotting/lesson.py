@@ -197,23 +197,23 @@ def noise_budget(*, gamma: float = 2.0, noise: float = 0.05, p_right: float = 0.
     )
 
 
-def _true(said: str) -> str:
-    """`rbcnb.evaluation.prior_shift.focal_posterior` of two classes, one of which has the probability *said*."""
+def _true(stated: str) -> str:
+    """`rbcnb.evaluation.prior_shift.focal_posterior` of two classes, one of which has the probability *stated*."""
 
     def h(p: str, q: str) -> str:
         return f"({p} * pow({q}, 1 - gamma) / ({q} - gamma * {p} * log({p})))"
 
-    other = f"(1 - {said})"
-    return f"({h(said, other)} / ({h(said, other)} + {h(other, said)}))"
+    other = f"(1 - {stated})"
+    return f"({h(stated, other)} / ({h(stated, other)} + {h(other, stated)}))"
 
 
 def calibration_map(*, gamma: float = 2.0) -> Explorer:
     """Two classes: what a network that minimises focal loss perfectly says, against the truth (`focal_posterior`)."""
-    said = "(1e-4 + (1 - 2e-4) * datum.t)"
+    stated = "(1e-4 + (1 - 2e-4) * datum.t)"
     x = Axis("true probability of the class (0 to 1)", 0, 1)
     truth = Curve("cross entropy: says the truth", "datum.t", "datum.t", VERMILLION, _DASHED)
-    heard = Curve("focal loss: sounds less sure", _true(said), said, BLUE)
-    gap = heard._replace(y=f"{said} - {_true(said)}")
+    heard = Curve("focal loss: sounds less sure", _true(stated), stated, BLUE)
+    gap = heard._replace(y=f"{stated} - {_true(stated)}")
     return Explorer(
         "calibration-map",
         "What a network trained with focal loss says against the true probability: nearer to one half for every gamma "

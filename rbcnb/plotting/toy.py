@@ -141,22 +141,22 @@ def calibration_fits(probs: Mapping[float, np.ndarray], truth: np.ndarray) -> Ex
     """
     edges = np.linspace(0, 1, 16)
 
-    def binned(said: np.ndarray) -> pd.DataFrame:
-        """Mean said and mean true probability of the majority of the bins' cells."""
-        bins = np.clip(np.digitize(said.ravel(), edges) - 1, 0, len(edges) - 2)
-        table = pd.DataFrame({"x": said.ravel(), "y": truth.ravel()}).groupby(bins)
+    def binned(stated: np.ndarray) -> pd.DataFrame:
+        """Mean stated and mean true probability of the majority of the bins' cells."""
+        bins = np.clip(np.digitize(stated.ravel(), edges) - 1, 0, len(edges) - 2)
+        table = pd.DataFrame({"x": stated.ravel(), "y": truth.ravel()}).groupby(bins)
         return table.mean()[table.size() >= 20]
 
-    mapped = {gamma: focal_posterior(said, gamma=gamma) for gamma, said in probs.items()}
+    mapped = {gamma: focal_posterior(stated, gamma=gamma) for gamma, stated in probs.items()}
     x, y = Axis("probability it says (0 to 1)", 0, 1), Axis("true probability (0 to 1)", 0, 1)
     line = pd.DataFrame({"x": [0, 1], "y": [0, 1], "name": "says the truth", "gamma": -1})
     drawn, errors = [], []
-    for title, colour, said in (("as it comes", BLUE, probs), ("mapped back", ORANGE, mapped)):
-        rows = pd.concat([binned(table).assign(name=title, gamma=gamma) for gamma, table in said.items()])
+    for title, colour, tables in (("as it comes", BLUE, probs), ("mapped back", ORANGE, mapped)):
+        rows = pd.concat([binned(table).assign(name=title, gamma=gamma) for gamma, table in tables.items()])
         looks = {"says the truth": (VERMILLION, (8, 4)), title: (colour, ())}
         where = "datum.gamma == gamma || datum.gamma == -1"
         drawn.append(table_panel(pd.concat([line, rows]), looks, x, y, where=where))
-        errors.append([round(float(np.abs(table - truth).mean()), 4) for table in said.values()])
+        errors.append([round(float(np.abs(table - truth).mean()), 4) for table in tables.values()])
     gammas = list(probs)
     here = [number(f"{values}[indexof({gammas}, gamma)]", 3) for values in errors]
     return Explorer(

@@ -58,9 +58,9 @@ def plot_training_loss(curves: pd.DataFrame) -> Figure:
     with rc():
         figure, axes = new_figure(9.6, 3.6 * len(architectures), len(architectures), 2, sharey="row", sharex=True)
         for row, architecture in zip(axes, architectures, strict=True):
-            own = curves[curves["architecture"] == architecture]
+            architecture_curves = curves[curves["architecture"] == architecture]
             for ax, (column, title, ylabel) in zip(row, panels, strict=True):
-                _draw_curves(ax, own, column)
+                _draw_curves(ax, architecture_curves, column)
                 ax.set_title(f"{readable(architecture)}: {title}")
                 ax.set(ylabel=ylabel, xlabel="epoch")
                 ax.yaxis.set_tick_params(labelleft=True)

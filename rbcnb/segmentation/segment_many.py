@@ -48,7 +48,7 @@ def segment_smears(
     with connect(scheduler) as client:
         if spec.upscale in METHODS:
             spec = replace(spec, upscale=ask_all_workers(client, usable_method, spec.upscale))
-        for number, part in run_all(_one, iter(smears), shared=(spec,), jobs=jobs, client=client):
+        for number, part in run_all(_segmented, iter(smears), shared=(spec,), jobs=jobs, client=client):
             if isinstance(part, DeadWorkerError):
                 raise DeadWorkerError(f"smear {number + 1}: {part}; cut it into tiles, or give workers more memory")
             done[number] = part
@@ -84,7 +84,7 @@ def first_example(smears: Iterable[Smear], spec: FinderSpec) -> tuple[Smear, Seg
     raise ValueError("no whole cell was found in the first smears; give the cell diameter (diameter_px)")
 
 
-def _one(smear: Smear, spec: FinderSpec) -> tuple[pd.DataFrame, np.ndarray, pd.DataFrame, dict]:
+def _segmented(smear: Smear, spec: FinderSpec) -> tuple[pd.DataFrame, np.ndarray, pd.DataFrame, dict]:
     if smear.cells is None:
         found = segment_smear(smear.image, spec)
     else:

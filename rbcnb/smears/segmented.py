@@ -136,8 +136,8 @@ def segmented_smears(
         except SmearError as error:
             collect_or_raise(error, errors)
             continue
-        own = found.get(row[SMEAR], cells.iloc[:0]).sort_values(CELL, ignore_index=True)
-        yield Smear(row[SMEAR], image, None, groups[path], own, row[DIAMETER])
+        smear_cells = found.get(row[SMEAR], cells.iloc[:0]).sort_values(CELL, ignore_index=True)
+        yield Smear(row[SMEAR], image, None, groups[path], smear_cells, row[DIAMETER])
 
 
 def smears_table(path: Path) -> pd.DataFrame:

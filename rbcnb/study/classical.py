@@ -95,7 +95,7 @@ class ClassicalChoice:
     tuning_s: float  # of all fits on folds
 
     @property
-    def told(self) -> str:
+    def words(self) -> str:
         """The setting in words."""
         return ", ".join(f"{name} {value}" for name, value in self.settings.items())
 
@@ -168,7 +168,7 @@ def fit_classical(
     """
     _require_rows(features, cells)
     fits = _side_by_side(partial(_fit, seeds=tuple(seeds)), choices, features, cells, jobs)
-    return [fit for own in fits for fit in own]
+    return [fit for choice_fits in fits for fit in choice_fits]
 
 
 def classical_table(fits: Sequence[ClassicalFit]) -> pd.DataFrame:
@@ -180,7 +180,7 @@ def classical_table(fits: Sequence[ClassicalFit]) -> pd.DataFrame:
     rows = []
     for fit in fits:
         choice = fit.choice
-        row = {"architecture": choice.classifier, "method": choice.resampling, "settings": choice.told}
+        row = {"architecture": choice.classifier, "method": choice.resampling, "settings": choice.words}
         balanced = score_predictions(fit.predictions, prior="balanced")["macro_f1"]
         interval = interval_of_macro_f1([fit.predictions], seed=fit.seed)
         limits = {"macro_f1_low": interval.low, "macro_f1_high": interval.high}

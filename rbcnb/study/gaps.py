@@ -85,15 +85,15 @@ class Gaps:
 
     def table(self, name: str) -> pd.DataFrame:
         """The `rows` that stand in the table *name*, without columns that only others have."""
-        own = self.rows[self.rows["table"] == name].drop(columns="table").reset_index(drop=True)
-        if own.empty:
+        rows = self.rows[self.rows["table"] == name].drop(columns="table").reset_index(drop=True)
+        if rows.empty:
             return pd.DataFrame()
-        return own.drop(columns=[column for column in _SOME_ROWS if column in own and _is_empty(own[column])])
+        return rows.drop(columns=[column for column in _SOME_ROWS if column in rows and _is_empty(rows[column])])
 
     def slope_rows(self) -> pd.DataFrame:
         """The slopes among the `rows`."""
-        own = self.table("differences")
-        return own[own["doublings"].notna()].reset_index(drop=True) if "doublings" in own else pd.DataFrame()
+        gaps = self.table("differences")
+        return gaps[gaps["doublings"].notna()].reset_index(drop=True) if "doublings" in gaps else pd.DataFrame()
 
     def base(
         self, comparisons: Sequence[Comparison] = BASE, *, prevalences: Sequence[str] = (NATURAL,)
@@ -114,8 +114,8 @@ class Gaps:
     def _split_columns(self, fits: pd.DataFrame, row: pd.Series) -> dict[str, float]:
         if row["prevalence"] != NATURAL:
             return {}
-        own = fits[fits["architecture"] == row["architecture"]]
-        test = over_splits(own, row["first"], row["second"], self.splits) or {}
+        architecture_fits = fits[fits["architecture"] == row["architecture"]]
+        test = over_splits(architecture_fits, row["first"], row["second"], self.splits) or {}
         return {name: test[name.removeprefix("split_")] for name in _OF_SPLITS if test}
 
     def rungs(self, comparisons: Sequence[Comparison] = LADDER, *, arms: Sequence[str] | None = None) -> pd.DataFrame:
@@ -203,10 +203,10 @@ class Gaps:
             for prevalence in (NATURAL, BALANCED, RUNG):
                 for architecture, sides in plain.items():
                     place = {"architecture": architecture, "arm": str(arm), "prevalence": prevalence}
-                    own = {rho: priors[rho][prevalence] for rho in sides[0]}
-                    options = {"seed": self.seed, "priors": own}
+                    at = {rho: priors[rho][prevalence] for rho in sides[0]}
+                    options = {"seed": self.seed, "priors": at}
                     corrected = (
-                        {rho: _at(own[rho], tables) for rho, tables in side.items()} for side in equal[architecture]
+                        {rho: _at(at[rho], tables) for rho, tables in side.items()} for side in equal[architecture]
                     )
                     found.append((place, gaps_on_ladder(*sides, **options), gaps_on_ladder(*corrected, **options)))
         return found
@@ -228,10 +228,10 @@ class Gaps:
         """(rho, score) -> relative improvement of focal loss, a mean over architectures, on Table 2's rungs."""
         if not len(self.climbed):
             return {}
-        own = self.climbed[(self.climbed["arm"] == TABLE2_ARM) & (self.climbed["protocol"] == protocol)]
-        ladders = _sides(own, LADDER[0], lambda pair: predictions_by_method(pair, self.store)).values()
+        climbed = self.climbed[(self.climbed["arm"] == TABLE2_ARM) & (self.climbed["protocol"] == protocol)]
+        ladders = _sides(climbed, LADDER[0], lambda pair: predictions_by_method(pair, self.store)).values()
         gains = {}
-        for rho in sorted(own["rho"].unique()):
+        for rho in sorted(climbed["rho"].unique()):
             pairs = [(first[rho], second[rho]) for first, second in ladders]
             gains |= {(rho, score): relative_gain(pairs, score=score, seed=self.seed) for score in SCORES}
         return gains
@@ -294,20 +294,20 @@ class Gaps:
         """
         parts = []
         for protocol, rows in self.final.groupby("protocol", sort=False):
-            own = best_settings(rows)
-            contrasts = _pairs(own, BASE[:2])
+            fits = best_settings(rows)
+            contrasts = _pairs(fits, BASE[:2])
             for (architecture, first, second), pair in contrasts.items():
                 sides = predictions_by_method(pair, self.store)
-                one, other = (sides[architecture, method] for method in (first, second))
-                if len(one) < 2:
+                first_fits, second_fits = (sides[architecture, method] for method in (first, second))
+                if len(first_fits) < 2:
                     continue
-                pilot = paired_macro_f1(one, other, seed=self.seed)
+                pilot = paired_macro_f1(first_fits, second_fits, seed=self.seed)
                 for goal in (GAIN, ALIKE):
                     plan = plan_seeds(pilot, margin=self.margin, goal=goal, n_tests=len(contrasts))
                     names = {"protocol": protocol, "architecture": architecture, "first": first, "second": second}
                     names |= {"goal": goal, "pilot_seeds": pilot.n_seeds, "pilot_smears": pilot.n_groups}
-                    told = [_told(row, pilot.unit) for row in plan.itertuples()]
-                    parts.append(plan.assign(**names, told=told))
+                    sentences = [_plan_sentence(row, pilot.unit) for row in plan.itertuples()]
+                    parts.append(plan.assign(**names, told=sentences))
         if not parts:
             return pd.DataFrame()
         table = pd.concat(parts, ignore_index=True)
@@ -367,10 +367,10 @@ def _is_empty(values: pd.Series) -> bool:
 def _pairs(fits: pd.DataFrame, comparisons: Sequence[Comparison]) -> dict[tuple[str, str, str], pd.DataFrame]:
     """(architecture, first, second) -> the fits of both methods, of the seeds that both have; where both are there."""
     found = {}
-    for architecture, own in fits.groupby("architecture", sort=False):
+    for architecture, architecture_fits in fits.groupby("architecture", sort=False):
         for comparison in comparisons:
             names = comparison.first, comparison.second
-            pair = of_shared_seeds(own, "method", names)
+            pair = of_shared_seeds(architecture_fits, "method", names)
             if pair is not None:
                 found[(str(architecture), *names)] = pair
     return found
@@ -387,7 +387,7 @@ def _sides(fits: pd.DataFrame, comparison: Comparison, load: Callable[[pd.DataFr
     return found
 
 
-def _told(row: tuple, unit: str) -> str:
+def _plan_sentence(row: tuple, unit: str) -> str:
     if pd.isna(row.seeds):
         return f"never with {row.smears} test smears: even {MOST_SEEDS} {unit} decide in {row.power:.0%} of studies"
     return f"{row.seeds} {unit} on {row.smears} test smears decide in {POWER:.0%} of studies"

@@ -81,7 +81,7 @@ def plan_lesson(
         trials = [method_trial(base, method, alpha=1.0, gamma=GAMMA) for method in methods]
         fewer = {name: max(2, round(SURE_SHARE * n)) for name, n in counts.items()}
         epochs = values["imbalance_epochs"]
-        plan[outer] = [one for trial in trials for one in expand_grid(trial, epochs=[epochs], seed=seeds)]
+        plan[outer] = [seeded for trial in trials for seeded in expand_grid(trial, epochs=[epochs], seed=seeds)]
         sure = SURE_SETTINGS | {"dev_counts": _text(fewer), "epochs": SURE_FACTOR * epochs}
         plan[outer] += expand_grid(base, **{name: [value] for name, value in sure.items()}, seed=seeds)
     return plan
@@ -134,9 +134,9 @@ def imbalance_lesson(fits: pd.DataFrame, store: str | Path, *, seed: int) -> pd.
     prior = _pooled_counts(decayed, store)
     rows = []
     for way in lesson_ways(list(dict.fromkeys(decayed["method"]))):
-        own = fits[(fits["training"] == way.training) & (fits["method"] == way.method)]
+        way_fits = fits[(fits["training"] == way.training) & (fits["method"] == way.method)]
         rivals = fits[(fits["training"] == way.training) & (fits["method"] == way.against[0])]
-        plain, tables = (pooled_tables(own, store, correction=what) for what in (NONE, way.correction))
+        plain, tables = (pooled_tables(way_fits, store, correction=what) for what in (NONE, way.correction))
         against = pooled_tables(rivals, store, correction=way.against[1])
         is_baseline = (way.method, way.correction) == way.against
         row = {"training": way.training, "method": way.method, "correction": way.correction}
@@ -205,10 +205,10 @@ def lesson_text(table: pd.DataFrame) -> str:
     rows = {(row.training, row.method, row.correction, row.against): row for row in table.itertuples()}
     plain, naive = f"{BASELINE}, {NONE}", f"focal, {DIVIDED}"
     divided = rows[DECAYED, BASELINE, DIVIDED, plain]
-    told = []
+    sentences = []
     if focal := rows.get((DECAYED, "focal", NONE, plain)):
         share = abs(focal.balanced_accuracy_difference / divided.balanced_accuracy_difference)
-        told.append(
+        sentences.append(
             f"Focal loss moves balanced accuracy by {_change(focal, BALANCED_ACCURACY)} and macro F1 by "
             f"{_change(focal, MACRO_F1)}; of balanced accuracy that is {share:.0%} of what dividing by priors moves."
         )
@@ -223,24 +223,24 @@ def lesson_text(table: pd.DataFrame) -> str:
             f"{_change(weighted, MACRO_F1)}. Between the two lie {_change(apart, BALANCED_ACCURACY)} and "
             f"{_change(apart, MACRO_F1)}"
         )
-    told += [f"{moved}.", _agreement([divided, *([weighted] if weighted else [])])]
+    sentences += [f"{moved}.", _agreement([divided, *([weighted] if weighted else [])])]
     if focal:
         rows_of = [rows[DECAYED, "focal", what, plain] for what in (DIVIDED, MAPPED)]
         as_is, mapped = (f"{_change(row, BALANCED_ACCURACY)} and {_change(row, MACRO_F1)}" for row in rows_of)
         apart = rows[DECAYED, "focal", MAPPED, naive]
-        told.append(
+        sentences.append(
             f"Focal loss's probabilities divided by the priors as they are move the two scores by {as_is}; mapped back "
             f"to a posterior first, by {mapped}. The map makes {_change(apart, BALANCED_ACCURACY)} and "
             f"{_change(apart, MACRO_F1)} of difference."
         )
     sure = rows[OVER_CONFIDENT, BASELINE, DIVIDED, plain]
-    told.append(
+    sentences.append(
         f"A network trained {SURE_FACTOR} times as long on {SURE_SHARE:.0%} of the cells, at a constant rate, gives a "
         f"probability above {SURE:g} to {sure.sure:.0%} of the cells; the one above, to {divided.sure:.0%}. Dividing "
         f"changes {sure.changed:.0%} of its calls ({divided.changed:.0%} of the other's), and moves its balanced "
         f"accuracy by {_change(sure, BALANCED_ACCURACY)} and its macro F1 by {_change(sure, MACRO_F1)}."
     )
-    return "\n".join(f"{number}. {sentence}" for number, sentence in enumerate(told, start=1))
+    return "\n".join(f"{number}. {sentence}" for number, sentence in enumerate(sentences, start=1))
 
 
 def _agreement(rows: Sequence[Any]) -> str:

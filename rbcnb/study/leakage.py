@@ -86,12 +86,12 @@ def leakage_gap(fits: pd.DataFrame, store: str | Path) -> pd.DataFrame:
         diverged. Where all did, the numbers are missing. No row without fits.
     """
     rows = []
-    for (architecture, method), own in fits.groupby(["architecture", "method"], sort=False):
-        diverged = sorted(set(own.loc[own["error"].notna() & (own["error"] != ""), "seed"]))
+    for (architecture, method), method_fits in fits.groupby(["architecture", "method"], sort=False):
+        diverged = sorted(set(method_fits.loc[method_fits["error"].notna() & (method_fits["error"] != ""), "seed"]))
         row = {"architecture": architecture, "method": method, "error": ""}
         if diverged:
             row["error"] = f"diverged with seed {', '.join(map(str, diverged))}"
-        if len(whole := own[~own["seed"].isin(diverged)]):
+        if len(whole := method_fits[~method_fits["seed"].isin(diverged)]):
             row |= _gap_of(whole, store)
         rows.append(row)
     return pd.DataFrame(rows, columns=["architecture", "method", RANDOM, GROUPED, *_FACTS, "p", "error"])

@@ -108,7 +108,7 @@ def open_test(
         fresh: dict[Entry, str] = {}  # with the reason
         for fit in fits:
             entry = fit if isinstance(fit, Entry) else entry_of(fit)
-            if entry in fresh or any(_is_again(one, (marks, entry)) for one in before):
+            if entry in fresh or any(_is_again(opening, (marks, entry)) for opening in before):
                 continue
             changed = _what_changed(before, fresh, marks, entry)
             if changed and not reopen:
@@ -156,7 +156,9 @@ def record_refits(
         for trial in trials:
             entry = entry_of(trial)
             reasons = [
-                told for one, told in zip(before, ledger["reason"], strict=True) if _is_again(one, (marks, entry))
+                recorded
+                for opening, recorded in zip(before, ledger["reason"], strict=True)
+                if _is_again(opening, (marks, entry))
             ]
             if not reasons:
                 raise TestSetError(
@@ -234,8 +236,8 @@ def _digest(*parts: bytes | np.ndarray, size: int = 8) -> str:
 
 
 def _settings(trial: Trial) -> str:
-    own = {name: value for name, value in trial.settings().items() if name not in _APART and value is not None}
-    return json.dumps(own, sort_keys=True)
+    settings = {name: value for name, value in trial.settings().items() if name not in _APART and value is not None}
+    return json.dumps(settings, sort_keys=True)
 
 
 def _openings(ledger: pd.DataFrame) -> list[_Opening]:
@@ -275,12 +277,12 @@ def _what_changed(before: Sequence[_Opening], fresh: Mapping[Entry, str], marks:
     tested = {smear for there, _ in honest for smear in there.smears.split()}
     rows = [(there, then) for there, then in honest if then.outer == entry.outer]
     is_open = any((there.cells, there.test) == (marks.cells, marks.test) for there, _ in rows)  # this very split
-    for there, then in [*rows, *((marks, one) for one in fresh)]:
-        own = (then.architecture, then.method) == (entry.architecture, entry.method)
+    for there, then in [*rows, *((marks, opened) for opened in fresh)]:
+        same_method = (then.architecture, then.method) == (entry.architecture, entry.method)
         if there.smears == marks.smears or there.test == marks.test:
-            changed = _difference(there, then, marks, entry) if own else ""
-        else:  # another split of the smears is every method's, until a reason has let it in
-            changed = _other_split(there, marks, tested, entry.outer) if own or not is_open else ""
+            changed = _difference(there, then, marks, entry) if same_method else ""
+        else:  # another split of the smears concerns every method, until a look with a reason has opened it
+            changed = _other_split(there, marks, tested, entry.outer) if same_method or not is_open else ""
         if changed:
             return changed
     return ""
@@ -300,13 +302,13 @@ def _other_split(there: DataDigests, marks: DataDigests, tested: Set[str], outer
 
 def _difference(there: DataDigests, then: Entry, marks: DataDigests, entry: Entry) -> str:
     """What differs between two openings of the same smears with one method."""
-    told = f"{entry.architecture}, {entry.method} was tested "
+    sentence = f"{entry.architecture}, {entry.method} was tested "
     other = f"with {then.settings}, now it would be with {entry.settings}"
-    told += other if then.settings != entry.settings else "on these smears"
+    sentence += other if then.settings != entry.settings else "on these smears"
     if there.test != marks.test:
-        return f"{told}; labels or cells of the test set have changed since"
+        return f"{sentence}; labels or cells of the test set have changed since"
     if there.cells != marks.cells:
-        return f"{told}; labels or cells that it is trained on have changed since"
+        return f"{sentence}; labels or cells that it is trained on have changed since"
     if there.crops != marks.crops:
-        return f"{told}; the cells' pictures have changed since (size, upscaling or finder)"
-    return told
+        return f"{sentence}; the cells' pictures have changed since (size, upscaling or finder)"
+    return sentence

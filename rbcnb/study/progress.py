@@ -87,9 +87,9 @@ class Course:
             line += f", about {left_s:.0f} s left"
         if failed := sum(bool(outcome.error) for outcome in done):
             line += f", {failed} failed"
-        scored = [one for one in done if one.macro_f1 is not None and trials[one.number].fold is not None]
+        scored = [fit for fit in done if fit.macro_f1 is not None and trials[fit.number].fold is not None]
         if scored:
-            best = max(scored, key=lambda one: one.macro_f1)
+            best = max(scored, key=lambda fit: fit.macro_f1)
             line += f", best macro F1 on a fold {best.macro_f1:.3f} ({trials[best.number].method})"
         return line
 

@@ -58,8 +58,8 @@ def method_trial(base: Trial, method: str, *, alpha: float, gamma: float) -> Tri
             loss, resample = method.removesuffix(f"_{suffix}"), name
     if loss not in _LOSSES:
         raise InputError(f"unknown method {shown(method)}; known: {', '.join((*METHODS, *RIVALS))}")
-    own = {"alpha": alpha, "gamma": gamma} if loss == "focal" else {"alpha": None, "gamma": None}
-    return replace(base, loss=loss, resample=resample, label_smoothing=0.0, **own)
+    knobs = {"alpha": alpha, "gamma": gamma} if loss == "focal" else {"alpha": None, "gamma": None}
+    return replace(base, loss=loss, resample=resample, label_smoothing=0.0, **knobs)
 
 
 def method_rank(method: str) -> int:
@@ -103,7 +103,7 @@ def settings_of(base: Trial, values: Mapping[str, Any]) -> list[Trial]:
             f"first_split_methods: {', '.join(sorted(unknown))} is not among methods; add it, or take it out"
         )
     base = replace(base, schedule=values["schedule"], augment=values["augment"])
-    methods = [one for one in values["methods"] if not base.outer or one not in values["first_split_methods"]]
+    methods = [method for method in values["methods"] if not base.outer or method not in values["first_split_methods"]]
     return [trial for method in methods for trial in _honest_tries(base, method, values)]
 
 
@@ -137,7 +137,7 @@ def _honest_tries(base: Trial, method: str, values: Mapping[str, Any]) -> list[T
 
 def in_folds(trials: Iterable[Trial], n_folds: int) -> list[Trial]:
     """Each trial once per fold."""
-    return [trial for one in trials for trial in expand_grid(one, fold=range(n_folds))]
+    return [in_fold for trial in trials for in_fold in expand_grid(trial, fold=range(n_folds))]
 
 
 def plan_folds(places: Mapping[str, tuple[str, int]], values: Mapping[str, Any]) -> dict[str, list[Trial]]:
@@ -223,7 +223,7 @@ def chosen_trials(chosen: pd.DataFrame, *, seeds: Sequence[int], dev_counts: str
         seeds: the same for every setting, so that methods pair.
         dev_counts: rung of the ladder that the fits are for, see `Trial`.
     """
-    trials, defaults = [], {one.name: one.default for one in fields(Trial)}
+    trials, defaults = [], {field.name: field.default for field in fields(Trial)}
     for record in (
         chosen[[*setting_fields(chosen), "epochs"]].drop_duplicates().astype(object).to_dict(orient="records")
     ):

@@ -63,9 +63,9 @@ def fast_precision() -> str:
 
 def at_precision(trials: Sequence[Trial], precision: str) -> list[Trial]:
     """*trials*, those with "auto" at *precision*, or at the one that their network wants."""
-    wanted = [trial.wanted_precision for trial in trials]
-    at = [precision if one == "auto" else one for one in wanted]
-    return [replace(trial, precision=one) for trial, one in zip(trials, at, strict=True)]
+    asked = [trial.wanted_precision for trial in trials]
+    at = [precision if wanted == "auto" else wanted for wanted in asked]
+    return [replace(trial, precision=used) for trial, used in zip(trials, at, strict=True)]
 
 
 def stored_trials(trials: Sequence[Trial], store: Path, data: str) -> list[Trial] | None:
@@ -78,7 +78,7 @@ def stored_trials(trials: Sequence[Trial], store: Path, data: str) -> list[Trial
         return not lacks(store, trial.key(data))
 
     auto = [trial for trial in trials if trial.precision == "auto"]
-    begun = [one for one in PRECISIONS if one != "auto" and any(map(is_there, at_precision(auto, one)))]
+    begun = [name for name in PRECISIONS if name != "auto" and any(map(is_there, at_precision(auto, name)))]
     if auto and len(begun) != 1:
         return None
     named = at_precision(trials, *begun) if auto else list(trials)
@@ -243,8 +243,8 @@ def _keep(number: int, trial: Trial, done: TrialResult | Failure | DeadWorkerErr
     reason = str(done) if isinstance(done, DeadWorkerError) else done.reason
     # On a fold a setting that diverges has lost, and that is a result: kept, so that nobody fits it again.
     lost = isinstance(done, Failure) and done.diverged and trial.fold is not None
-    told = _store_failure(trial, store, data=data, error=reason, retry=not lost)
-    return Outcome(number, error="" if lost and told == reason else f"{trial}: {told}")
+    failure = _store_failure(trial, store, data=data, error=reason, retry=not lost)
+    return Outcome(number, error="" if lost and failure == reason else f"{trial}: {failure}")
 
 
 def _store_failure(trial: Trial, store: Path, *, data: str, error: str, retry: bool) -> str:

@@ -54,8 +54,8 @@ def secondary_rows(
     asked = fits[fits["method"].isin([FOCAL, CROSS_ENTROPY])]
     options = {"margin": margin, "protocol": protocol}
     rows = []
-    for architecture, own in asked.groupby("architecture", sort=False):
-        pair = of_shared_seeds(own, "method", (FOCAL, CROSS_ENTROPY))
+    for architecture, architecture_fits in asked.groupby("architecture", sort=False):
+        pair = of_shared_seeds(architecture_fits, "method", (FOCAL, CROSS_ENTROPY))
         if pair is None:
             continue
         for comparison, difference in _of_losses(pair, str(architecture), splits, store, seed):

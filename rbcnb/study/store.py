@@ -322,9 +322,9 @@ def predictions_by_method(
         if rows.duplicated(["outer", "fold", "seed"]).any():
             raise ValueError(f"{architecture}, {method}: several settings of one seed; choose one (best_settings)")
         found[architecture, method] = []
-        for _, own in rows.sort_values(["outer", "fold"]).groupby("seed"):
+        for _, seed_rows in rows.sort_values(["outer", "fold"]).groupby("seed"):
             found[architecture, method] += _pool(
-                [change(fit, load_predictions(store, fit.key)) for fit in own.itertuples()]
+                [change(fit, load_predictions(store, fit.key)) for fit in seed_rows.itertuples()]
             )
     return found
 

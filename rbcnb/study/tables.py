@@ -57,12 +57,12 @@ TABLE1_COLUMNS = (
     *_SPREAD,
     *_NUMBERS,
 )
-_MEND = "Add smears that hold it, or split with another seed."
+_REMEDY = "Add smears that hold it, or split with another seed."
 _NO_TEST = (
     "its recall and AUROC are missing (NaN), means over classes leave it out, and macro F1 counts it, as 0, only where "
-    f"cells are called so; not comparable with splits that test it. {_MEND}"
+    f"cells are called so; not comparable with splits that test it. {_REMEDY}"
 )
-_NO_DEV = f"nothing can learn it, and each of its test cells is a mistake. {_MEND}"
+_NO_DEV = f"nothing can learn it, and each of its test cells is a mistake. {_REMEDY}"
 
 
 def seed_scores(
@@ -154,8 +154,8 @@ def table1(results: Mapping[str, pd.DataFrame], store: str | Path, *, seed: int)
     for protocol, rows in results.items():
         chosen = ["alpha", "gamma", "learning_rate", "epochs"]
         if protocol == "honest":
-            own = rows.groupby(["architecture", "method"], sort=False)
-            rows = rows.assign(**{name: own[name].transform(_shared) for name in chosen})
+            by_method = rows.groupby(["architecture", "method"], sort=False)
+            rows = rows.assign(**{name: by_method[name].transform(_shared) for name in chosen})
         by = ["architecture", "method", *chosen]
         summary = over_seeds(rows, by, store=store, seed=seed).assign(protocol=protocol)
         order = summary["method"].map(method_rank)
@@ -169,24 +169,24 @@ def beside_published(table: pd.DataFrame, index: list[str], *, score: str = "mac
     Args:
         table: of `table1` or `table3`.
         index: what names a row of it.
-        score: a column; macro F1 is told with its interval where there is one.
+        score: a column; macro F1 is shown with its interval where there is one.
     """
 
-    def told(row: pd.Series) -> str:
+    def score_text(row: pd.Series) -> str:
         limits = [row.get(f"{score}_{end}", math.nan) for end in ("low", "high")]
         if math.isnan(limits[0]):
             return f"{row[score]:.2f}" if row["protocol"] == PUBLISHED else f"{row[score]:.3f}"
         return f"{row[score]:.3f} [{limits[0]:.2f}, {limits[1]:.2f}]"
 
     wide = table.assign(
-        told=table.apply(told, axis=1),
+        score_text=table.apply(score_text, axis=1),
         method=table["method"].map(readable),
         architecture=table["architecture"].map(readable),
     )
     # A method without alpha has one row, whatever stands for it.
     wide[index] = wide[index].astype(object).where(wide[index].notna(), "–")
     columns = ["protocol", "architecture"]
-    return wide.pivot_table("told", index, columns, aggfunc="first", sort=False).fillna("")
+    return wide.pivot_table("score_text", index, columns, aggfunc="first", sort=False).fillna("")
 
 
 def _shared(values: pd.Series) -> float:
@@ -215,7 +215,7 @@ def over_splits(
         return None
     cells = [splits[split_name(*place)] for place in gaps.index]
     sizes = {
-        part: float(np.mean([own.loc[own[SPLIT] == part, GROUP].nunique() for own in cells])) for part in (DEV, TEST)
+        part: float(np.mean([rows.loc[rows[SPLIT] == part, GROUP].nunique() for rows in cells])) for part in (DEV, TEST)
     }
     test = corrected_resampled_t(gaps, n_train=sizes[DEV], n_test=sizes[TEST])
     return {"n_splits": len(gaps), **asdict(test)}
@@ -231,8 +231,8 @@ def resampled_t(results: pd.DataFrame, splits: Mapping[str, pd.DataFrame]) -> pd
     """
     rows = []
     for (architecture, method), _ in results.groupby(["architecture", "method"], sort=False):
-        own = results[results["architecture"] == architecture]
-        test = None if method == "cross_entropy" else over_splits(own, method, "cross_entropy", splits)
+        architecture_rows = results[results["architecture"] == architecture]
+        test = None if method == "cross_entropy" else over_splits(architecture_rows, method, "cross_entropy", splits)
         if test is not None:
             rows.append({"architecture": architecture, "method": method, **test})
     names = ["architecture", "method", "n_splits", *(field.name for field in fields(ResampledT))]
@@ -365,17 +365,17 @@ def forecasts_of(fits: pd.DataFrame, folds: pd.DataFrame, store: str | Path) -> 
         Name (with T, where scaled) -> a predictions table per fit.
     """
     found = {}
-    for (architecture, method), own in fits.groupby(["architecture", "method"], sort=False):
+    for (architecture, method), method_fits in fits.groupby(["architecture", "method"], sort=False):
         plain, scaled, temperatures = [], [], []
-        for _, alike in own.groupby("outer"):
+        for _, alike in method_fits.groupby("outer"):
             dev = fold_predictions(alike.iloc[0], folds, store)  # of the setting, whatever the final fit's seed
             for key in alike["key"]:
                 test = load_predictions(store, key)
-                mended, temperature = calibrate(dev, test)
+                calibrated, temperature = calibrate(dev, test)
                 plain.append(test)
-                scaled.append(mended)
+                scaled.append(calibrated)
                 temperatures.append(f"{temperature:.2f}")
         name = f"{readable(architecture)}, {readable(method)}"
-        told = " to ".join(sorted({min(temperatures, key=float), max(temperatures, key=float)}, key=float))
-        found |= {name: plain, f"{name}, T = {told}": scaled}
+        spread = " to ".join(sorted({min(temperatures, key=float), max(temperatures, key=float)}, key=float))
+        found |= {name: plain, f"{name}, T = {spread}": scaled}
     return found

@@ -73,15 +73,15 @@ class ReportCallback(Callback):
     order = CheckpointCallback.order + 1
 
     def __init__(self, report: Callable[[int], None], done: int = 0) -> None:
-        self.tell, self.done = report, done
+        self.report, self.done = report, done
 
     def before_fit(self) -> None:
         """Says how many epochs the checkpoint has."""
-        self.tell(self.done)
+        self.report(self.done)
 
     def after_epoch(self) -> None:
         """Says that one more epoch is done."""
-        self.tell(max(self.done, self.epoch + 1))  # those of the checkpoint are passed over one by one
+        self.report(max(self.done, self.epoch + 1))  # those of the checkpoint are passed over one by one
 
 
 def resume(learner: Learner, path: str | Path) -> int:

@@ -70,7 +70,7 @@ class CellDataset:
 
     def decode(self, sample: tuple, full: bool = True) -> tuple:  # noqa: ARG002 fastai names it
         """The sample with its class by name, as fastai shows it."""
-        return tuple(Category(self.vocab[int(one)]) if isinstance(one, TensorCategory) else one for one in sample)
+        return tuple(Category(self.vocab[int(part)]) if isinstance(part, TensorCategory) else part for part in sample)
 
     @contextmanager
     def set_split_idx(self, split_idx: int) -> Iterator[None]:
@@ -91,11 +91,11 @@ class CellDataset:
         if not len(items):
             raise ValueError("there are no cells to serve")
         size = self.crops.shape[1]
-        images = [one[0] if isinstance(one, tuple | list) else one for one in items]
+        images = [item[0] if isinstance(item, tuple | list) else item for item in items]
         crops = np.stack([_crop_of(image, size, row) for row, image in enumerate(images)])
         targets = None
         if with_labels:
-            targets = torch.tensor([self._row_of(one, row) for row, one in enumerate(items)], dtype=torch.int64)
+            targets = torch.tensor([self._row_of(item, row) for row, item in enumerate(items)], dtype=torch.int64)
         device = self.crops.device
         targets = None if targets is None else targets.to(device)
         return CellDataset(torch.from_numpy(crops).to(device), targets, self.vocab, split_idx=1)
@@ -191,7 +191,7 @@ class CellDL(TfmdDL):
     @property
     def generators(self) -> list[SeededGenerator]:
         """What is drawn anew in every epoch: the order, and the positions of `FlipsTurns`."""
-        return [self.order, *(one.generator for one in self.after_batch.fs if isinstance(one, FlipsTurns))]
+        return [self.order, *(step.generator for step in self.after_batch.fs if isinstance(step, FlipsTurns))]
 
     @property
     def parts(self) -> list[Part]:

@@ -59,7 +59,7 @@ def grad_cam(model: nn.Module, crops: np.ndarray, classes: Sequence[int]) -> np.
     """
     size = crops.shape[1]
     heat = np.maximum(class_maps(model, crops, classes), 0)
-    large = [cv2.resize(one, (size, size), interpolation=cv2.INTER_LINEAR) for one in heat]
+    large = [cv2.resize(heatmap, (size, size), interpolation=cv2.INTER_LINEAR) for heatmap in heat]
     large = np.array(large, np.float32).reshape(-1, size, size)
     peak = large.max(axis=(1, 2), keepdims=True, initial=0)
     return np.divide(large, peak, out=np.zeros_like(large), where=peak > 0)

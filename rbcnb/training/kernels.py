@@ -69,7 +69,7 @@ class DenseAdam(torch.optim.Adam):
         is_complex = super()._init_group(group, weights, *others)
         turned = [_is_turned(weight) for weight in weights]
         for tensors in (weights, *others[:3]):  # gradients and both moments; neither the maxima nor the step counts
-            tensors[:] = [one.permute(0, 2, 3, 1) if turn else one for one, turn in zip(tensors, turned, strict=True)]
+            tensors[:] = [t.permute(0, 2, 3, 1) if turn else t for t, turn in zip(tensors, turned, strict=True)]
         return is_complex
 
 

@@ -141,9 +141,9 @@ class Trial:
         Names, records, the ledger and tables are made of this, so that a new field leaves all of them alone.
         """
         return {
-            one.name: value
-            for one in fields(self)
-            if (value := getattr(self, one.name)) != one.default or not one.metadata.get("later")
+            field.name: value
+            for field in fields(self)
+            if (value := getattr(self, field.name)) != field.default or not field.metadata.get("later")
         }
 
     def key(self, data: str, *, fit_version: str = FIT_VERSION) -> str:
@@ -161,7 +161,7 @@ def expand_grid(base: Trial, **axes: Iterable[Any]) -> list[Trial]:
     >>> len(expand_grid(Trial(loss="focal", alpha=1.0, gamma=2.0), alpha=(0.5, 1.0), fold=range(5)))
     10
     """
-    known = {one.name for one in fields(Trial)}
+    known = {field.name for field in fields(Trial)}
     if unknown := set(axes) - known:
         raise ValueError(f"unknown trial fields {sorted(unknown)}; known: {sorted(known)}")
     return [replace(base, **dict(zip(axes, values, strict=True))) for values in itertools.product(*axes.values())]
@@ -172,5 +172,5 @@ def setting_fields(table: Container[str]) -> list[str]:
 
     A field that every trial of the table has at its default may be missing from it, see `Trial.settings`.
     """
-    names = (one.name for one in fields(Trial) if one.name not in (FOLD, "epochs", "seed"))
+    names = (field.name for field in fields(Trial) if field.name not in (FOLD, "epochs", "seed"))
     return [name for name in names if name in table]

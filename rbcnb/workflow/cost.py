@@ -146,7 +146,7 @@ def audit_images(values: Mapping[str, Any], available: Mapping[str, int]) -> flo
     # The audit looks at eight views of each cell.
     folds = in_folds([replace(trial, epochs=8 * values["audit_epochs"])], values["n_folds"])
     counts = ladder_counts(available)[BASE_RHO]
-    per_seed = sum(images_per_fit(one, counts, n_folds=values["n_folds"]) for one in [*folds, trial, trial])
+    per_seed = sum(images_per_fit(fit, counts, n_folds=values["n_folds"]) for fit in [*folds, trial, trial])
     return values["audit_fits"] * per_seed
 
 

@@ -84,12 +84,12 @@ def fingerprints(
     """
     code, upstream, stamps = package_stamp(), source, {}
     for path in notebooks:
-        own = {name: value for name, value in parameters[path.stem].items() if name not in _PLACES}
-        own |= {name: file_stamp(Path(own[name])) for name in _FILES if own.get(name)}
+        values = {name: value for name, value in parameters[path.stem].items() if name not in _PLACES}
+        values |= {name: file_stamp(Path(values[name])) for name in _FILES if values.get(name)}
         alone = path.stem[:2] in _ALONE
         if path.stem[:2] == _READS:
             upstream += readings
-        parts = [code, path.read_text(encoding="utf-8"), own, "" if alone else upstream]
+        parts = [code, path.read_text(encoding="utf-8"), values, "" if alone else upstream]
         planned = hashlib.blake2b(json.dumps(parts, sort_keys=True).encode(), digest_size=8).hexdigest()
         stamps[path.stem] = (recorded or {}).get(path.stem, planned)
         if not alone:

@@ -157,7 +157,7 @@ def export_model(run: Run, trial: Trial, cells: pd.DataFrame, *, jobs: int | Non
 
     found = run.load_csv("cells")
     whole = found.loc[~found[BORDER], [SMEAR, CELL]]
-    judged = pd.concat([held_out_predictions(net, one, cells, crops) for net, one in zip(others, folds, strict=True)])
+    judged = pd.concat([held_out_predictions(net, fold, cells, crops) for net, fold in zip(others, folds, strict=True)])
     judged = judged.merge(whole)  # a cell cut off by the border is not counted, and so it says nothing here
     networks = dict(zip((trial, *folds), (final, *others), strict=True))
     diameters = run.load_csv("smears").set_index(SMEAR)[DIAMETER].to_dict()
@@ -175,8 +175,8 @@ def export_model(run: Run, trial: Trial, cells: pd.DataFrame, *, jobs: int | Non
     )
     path = save_model(final, card, run.folder / MODEL)
     run.record(MODEL)
-    for one in folds:
-        (folder / f"{one.key(card.data)}.safetensors").unlink(missing_ok=True)
+    for fold in folds:
+        (folder / f"{fold.key(card.data)}.safetensors").unlink(missing_ok=True)
     return path
 
 

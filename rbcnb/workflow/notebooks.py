@@ -148,7 +148,7 @@ def _make_still(path: Path) -> None:
         if "injected-parameters" in cell.metadata.get("tags", ()):
             cell.metadata["slideshow"] = {"slide_type": "skip"}
         if cell.cell_type == "code":
-            cell.outputs = [one for one in cell.outputs if set(one.get("data", ())) != {_WIDGET, "text/plain"}]
+            cell.outputs = [output for output in cell.outputs if set(output.get("data", ())) != {_WIDGET, "text/plain"}]
     with atomic_write(path) as part:
         nbformat.write(notebook, part)
 
@@ -288,7 +288,7 @@ def _carry_on(
     """Runs those of the notebooks at *paths* that are *chosen* and not done, and writes record and report."""
     from rbcnb.workflow.report import write_report
 
-    merged = {name: value for own in parameters.values() for name, value in own.items()}
+    merged = {name: value for values in parameters.values() for name, value in values.items()}
     stamps = notebook_fingerprints(run, parameters, chosen=chosen)
     done = run.load_record().get("notebooks", {})
     pending = [path for path in paths if path.stem in chosen and not _is_done(run, path.stem, done, stamps)]

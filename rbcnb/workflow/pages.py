@@ -83,17 +83,17 @@ def folder_labeller(
     )
 
 
-def show_labeller(folder: str | Path, *, port: int, browse: bool, say: Callable[[str], None], **told: Any) -> None:
-    """Serves `folder_labeller` as a page until interrupted; *told* are its arguments, paths or plain values.
+def show_labeller(folder: str | Path, *, port: int, browse: bool, say: Callable[[str], None], **options: Any) -> None:
+    """Serves `folder_labeller` as a page until interrupted; *options* are its arguments, paths or plain values.
 
     Raises:
         ValueError, OSError: as of `folder_labeller`, before anything is served.
         rbcnb._utils.voila_page.PageError: the page cannot be shown.
     """
-    labeller = folder_labeller(folder, **told)
+    labeller = folder_labeller(folder, **options)
     labeller.close()
     # The page's kernel works elsewhere, so that every path has to be whole.
-    plain = {name: str(value.resolve()) if isinstance(value, Path) else value for name, value in told.items()}
+    plain = {name: str(value.resolve()) if isinstance(value, Path) else value for name, value in options.items()}
     where = repr(str(Path(folder).resolve()))
     source = f"from rbcnb.workflow.pages import folder_labeller\n\nfolder_labeller({where}, **{plain!r})"
     cells = [nbformat.v4.new_code_cell(source)]

@@ -253,7 +253,7 @@ def _keys(run: Run) -> list[str]:
     listed = pd.concat([rows[["key", "data"]] for rows in _lists(run) if len(rows)])
     known = set(listed["data"])
     records = {key: load_record(run.store, key) or {} for key in stored_keys(run.store)}
-    more = [key for key, one in records.items() if one.get("fit_version") == FIT_VERSION and one["data"] in known]
+    more = [key for key, fit in records.items() if fit.get("fit_version") == FIT_VERSION and fit["data"] in known]
     return list(dict.fromkeys([*listed["key"], *more]))
 
 
@@ -353,13 +353,13 @@ def _verdicts(judged: pd.DataFrame) -> str:
 def _chosen(run: Run) -> str:
     """The settings of the methods that the paper's question is about, under the last protocol."""
     choices = run.load_table("choices")
-    own = choices[choices["protocol"].eq(choices["protocol"].iloc[-1]) & choices["method"].isin(PRIMARY_METHODS)]
+    last = choices["protocol"].eq(choices["protocol"].iloc[-1])
     names = ["outer", "alpha", "gamma", "label_smoothing", "learning_rate", "weight_decay", "epochs"]
-    told = []
-    for row in own.to_dict(orient="records"):
+    sentences = []
+    for row in choices[last & choices["method"].isin(PRIMARY_METHODS)].to_dict(orient="records"):
         knobs = [f"{readable(name)} {row[name]:g}" for name in names if pd.notna(row[name]) and row[name]]
-        told.append(f"{readable(row['architecture'])}, {readable(row['method'])}: {', '.join(knobs)}")
-    return "; ".join(told)
+        sentences.append(f"{readable(row['architecture'])}, {readable(row['method'])}: {', '.join(knobs)}")
+    return "; ".join(sentences)
 
 
 def _processors(run: Run) -> str:
@@ -382,11 +382,11 @@ def _openings(run: Run) -> str:
     ledger = load_ledger(run.folder)
     honest = ledger[ledger["protocol"] == HONEST]
     who = honest["method"].mask(honest["architecture"].isin([*CLASSIFIERS, MAJORITY]), "classical baseline")
-    looks = [f"{readable(one)} {n}" for one, n in who.value_counts(sort=False).items()]
-    told = [f"looks at the honest protocol's test cells: {', '.join(looks)}"] if looks else []
-    told += [
+    looks = [f"{readable(method)} {n}" for method, n in who.value_counts(sort=False).items()]
+    notes = [f"looks at the honest protocol's test cells: {', '.join(looks)}"] if looks else []
+    notes += [
         f"reason of {(ledger['reason'] == why).sum()} looks: {in_markdown(why)}"
         for why in ledger["reason"].unique()
         if why
     ]
-    return "".join(f"\n- From the ledger ({LEDGER}), {one}." for one in told)
+    return "".join(f"\n- From the ledger ({LEDGER}), {note}." for note in notes)

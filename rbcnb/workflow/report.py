@@ -231,7 +231,7 @@ def _ordered(folder: Path, pattern: str, order: list[str]) -> list[Path]:
 
 
 def _provenance(run: Run, record: dict) -> str:
-    parameters = {name: value for own in record.get("parameters", {}).values() for name, value in own.items()}
+    parameters = {name: value for values in record.get("parameters", {}).values() for name, value in values.items()}
     facts = {
         "profile": record.get("profile"),
         "smears": parameters.get("smears"),
@@ -240,8 +240,8 @@ def _provenance(run: Run, record: dict) -> str:
         "data": record.get("data_hash"),
         **record.get("versions", {}),
     }
-    told = ", ".join(f"{name} {value}" for name, value in facts.items() if value is not None)
-    return html.escape(f"Run {run.folder.name}; {told}.")
+    listed = ", ".join(f"{name} {value}" for name, value in facts.items() if value is not None)
+    return html.escape(f"Run {run.folder.name}; {listed}.")
 
 
 def _origin(run: Run, path: Path, entry: Mapping[str, Any]) -> str:

@@ -45,17 +45,17 @@ def manage_results(
     """
     if export is not None and export.suffix not in (".csv", ".parquet"):
         raise ValueError(f"--export {export}: name a file that ends in .csv or .parquet")
-    stores, told = [store_in(path) for path in stores], []
+    stores, lines = [store_in(path) for path in stores], []
     for store in stores if seal else ():
         n_sealed, damaged = seal_store(store)
         left = f"; damaged, to be fitted again: {', '.join(damaged)}" if damaged else ""
-        told.append(f"{n_sealed} trials of {store} were given digests{left}")
+        lines.append(f"{n_sealed} trials of {store} were given digests{left}")
     if into is not None:
         into = into / STORE_FOLDER if (into / STORE_FOLDER).is_dir() else into
-        told.append(f"{merge_stores(stores, into)} trials copied to {into}")
+        lines.append(f"{merge_stores(stores, into)} trials copied to {into}")
         stores = [into]
     for store in stores if prune else ():
-        told.append(f"{len(prune_store(store, prune))} files removed from {store}")
+        lines.append(f"{len(prune_store(store, prune))} files removed from {store}")
     tables = [table for store in stores if len(table := store_rows(store))]
     rows = pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
     if len(tables) > 1:  # stores may hold copies of one trial; a result goes before a failure
@@ -63,17 +63,17 @@ def manage_results(
     if export is not None:
         with atomic_write(export) as part:
             rows.to_csv(part, index=False) if export.suffix == ".csv" else rows.to_parquet(part, index=False)
-        told.append(f"{len(rows)} rows: {export}")
+        lines.append(f"{len(rows)} rows: {export}")
     states = pd.concat([store_states(store) for store in stores])
     others = states.loc[(states[STATE] == WHOLE) & (states[VERSION] != FIT_VERSION), VERSION]
     for name, n in others.value_counts().sort_index().items():
         kept = f"not {FIT_VERSION} as new ones; kept, unless you ask for --prune {name}"
-        told.append(f"{n} trials have fit version {name}, {kept}")
+        lines.append(f"{n} trials have fit version {name}, {kept}")
     if n_unsealed := int((states[STATE] == UNSEALED).sum()):
-        told.append(f"{n_unsealed} trials of an earlier version have no digests, and are not read: run --seal once")
+        lines.append(f"{n_unsealed} trials of an earlier version have no digests, and are not read: run --seal once")
     if n_damaged := int((states[STATE] == DAMAGED).sum()):
-        told.append(f"{n_damaged} trials are damaged; a study that asks for them fits them again")
-    return "\n".join([*told, summary(rows)])
+        lines.append(f"{n_damaged} trials are damaged; a study that asks for them fits them again")
+    return "\n".join([*lines, summary(rows)])
 
 
 def store_in(path: Path) -> Path:

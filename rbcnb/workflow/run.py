@@ -145,8 +145,8 @@ class Run:
         path = inside(self.folder, name)
         if not path.is_file():
             made_by = "04_cv_tuning" if name.startswith("splits_") else _MADE_BY.get(name)
-            mend = f"run notebook {made_by} first, with the same run folder" if made_by else "run the earlier notebooks"
-            raise MissingResultError(f"{path}: not there; {mend}")
+            first = f"notebook {made_by} first, with the same run folder" if made_by else "the earlier notebooks"
+            raise MissingResultError(f"{path}: not there; run {first}")
         entry = self.load_manifest().get(name) if self.checked else None
         if entry and _digest_now(path) != entry[DIGEST]:
             by = entry.get("notebook") or _MADE_BY.get(name)

@@ -33,7 +33,7 @@ class Finding:
     stored: Any
     expected: Any  # recomputed, or the other run's
 
-    def told(self, words: tuple[str, str]) -> str:
+    def as_line(self, words: tuple[str, str]) -> str:
         """The finding as a line; *words* say what the two values are, such as "stored" and "recomputed"."""
         where = " | ".join(part for part in (self.table, self.row, self.column) if part)
         if self.expected == READABLE:
@@ -69,10 +69,10 @@ def compare_tables(
         for column in shared:
             if column in keys:
                 continue
-            one, other = rows[label][column], others[label][column]
+            value, other = rows[label][column], others[label][column]
             n_values += 1
-            if not same_value(one, other, tolerance, unit):
-                findings.append(Finding(name, label, column, one, other))
+            if not same_value(value, other, tolerance, unit):
+                findings.append(Finding(name, label, column, value, other))
     return findings, n_values
 
 
@@ -91,10 +91,10 @@ def _by_label(table: pd.DataFrame, keys: Sequence[str]) -> dict[str, dict[str, A
     found: dict[str, dict[str, Any]] = {}
     counts: dict[str, int] = {}
     for record in table.to_dict("records"):
-        told = [
+        parts = [
             f"{key} {record[key]:g}" if key in _NAMING else str(record[key]) for key in keys if pd.notna(record[key])
         ]
-        label = ", ".join(told)
+        label = ", ".join(parts)
         counts[label] = counts.get(label, 0) + 1
         if counts[label] > 1 or not label:
             label = f"{label} #{counts[label]}".strip()
@@ -102,13 +102,13 @@ def _by_label(table: pd.DataFrame, keys: Sequence[str]) -> dict[str, dict[str, A
     return found
 
 
-def same_value(one: Any, other: Any, tolerance: float, unit: float = 1) -> bool:
+def same_value(value: Any, other: Any, tolerance: float, unit: float = 1) -> bool:
     """Whether two values of tables are the same: missing both, equal, or within *tolerance* of themselves or *unit*."""
-    if pd.isna(one) or pd.isna(other):
-        return pd.isna(one) and pd.isna(other)
-    if _is_number(one) and _is_number(other):
-        return math.isclose(one, other, rel_tol=tolerance, abs_tol=tolerance * unit)
-    return one == other
+    if pd.isna(value) or pd.isna(other):
+        return pd.isna(value) and pd.isna(other)
+    if _is_number(value) and _is_number(other):
+        return math.isclose(value, other, rel_tol=tolerance, abs_tol=tolerance * unit)
+    return value == other
 
 
 def _is_number(value: Any) -> bool:

@@ -111,7 +111,7 @@ class Report:
         count = f"{self.n_numbers} values in {len(self.tables)} tables compared, {len(self.findings)} differ"
         rest = f"; {len(self.unchecked)} not checked (--partial lets that pass)" if self.unchecked else ""
         remedy = [_REMEDY] if self.findings and self.words == Report.words else []
-        found = [finding.told(self.words) for finding in self.findings]
+        found = [finding.as_line(self.words) for finding in self.findings]
         unchecked = [f"not checked: {text}" for text in self.unchecked]
         return [self.title, *found, *self.notes, *unchecked, *remedy, count + rest]
 

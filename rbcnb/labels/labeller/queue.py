@@ -146,8 +146,8 @@ class ReadingSession:
             return
         before = self._words.pop(row, None)
         stack = self._standing.get(row, ())
-        counted = [one for one in stack if not self._second_look or one.session == self.session]
-        words = [one.word for one in counted if one.kind != SKIPPED] or [one.word for one in counted]
+        counted = [act for act in stack if not self._second_look or act.session == self.session]
+        words = [act.word for act in counted if act.kind != SKIPPED] or [act.word for act in counted]
         self._skipped.pop(row, None)
         if before:
             self._counts[before] -= 1

@@ -309,12 +309,12 @@ class Labeller(anywidget.AnyWidget):
                 "summary": self._sum_up,
             }[message["kind"]](message)
         except Exception as error:  # nobody sees what a callback raises
-            self._tell(message, error=str(error) or type(error).__name__)
+            self._send_state(message, error=str(error) or type(error).__name__)
             if not isinstance(error, (ValueError, OSError)):
                 raise
 
-    def _tell(self, message: dict[str, Any], *, rows: Iterable[int] = (), error: str = "", **more: Any) -> None:
-        """Where the session stands after *message*, which changed what is said of *rows*."""
+    def _send_state(self, message: dict[str, Any], *, rows: Iterable[int] = (), error: str = "", **more: Any) -> None:
+        """Sends the page where the session stands after *message*, which changed the labels of *rows*."""
         sitting, counts = self.sitting, self.sitting.counts()
         last = sitting.acts[-1] if sitting.acts else ()
         word = sitting.label(last[0]) or "skipped" if last else ""
@@ -353,7 +353,7 @@ class Labeller(anywidget.AnyWidget):
             "store": f"{self.path.resolve()} {self.reader}",
             "elsewhere": not self._alone,
         }
-        self._tell(message, about=about)
+        self._send_state(message, about=about)
 
     def _say(self, message: dict[str, Any]) -> None:
         what, label = message["what"], message.get("label", "")
@@ -367,14 +367,14 @@ class Labeller(anywidget.AnyWidget):
         if not self._is_written(message):
             self._write(rows, what, label, message.get("comment", ""), time=message.get("time"))
             self.sitting.record(rows, what, label)
-        self._tell(message, rows=rows)
+        self._send_state(message, rows=rows)
 
     def _undo(self, message: dict[str, Any]) -> None:
         rows = self.sitting.acts[-1] if self.sitting.acts and not self._is_written(message) else ()
         if rows:
             self._write(rows, UNDONE, time=message.get("time"))
             self.sitting.undo()
-        self._tell(message, rows=rows)
+        self._send_state(message, rows=rows)
 
     def _is_written(self, message: dict[str, Any]) -> bool:
         """Whether a message that the page sends anew was written before; its time tells."""
@@ -386,7 +386,7 @@ class Labeller(anywidget.AnyWidget):
     def _choose(self, message: dict[str, Any]) -> None:
         self.sitting = self._sit(message["queue"])
         self.queue = message["queue"]
-        self._tell(message)
+        self._send_state(message)
 
     def _show(self, message: dict[str, Any]) -> None:
         """The pictures of the rows that the page wants."""
@@ -419,14 +419,14 @@ class Labeller(anywidget.AnyWidget):
         """The row of a cell by its smear and number."""
         row = self._rows.get((message["smear"], message["cell"]))
         missing = f"there is no cell {message['cell']} in {message['smear']}" if row is None else ""
-        self._tell(message, error=missing, found=row)
+        self._send_state(message, error=missing, found=row)
 
     def _add(self, message: dict[str, Any]) -> None:
         """A cell that the finder missed, of the smear's typical size, at a place that the reader clicked."""
         smear, x, y = message["smear"], float(message["x"]), float(message["y"])
         near = self._pictures.nearest(smear, x, y)
         if near is not None:
-            self._tell(message, found=near)
+            self._send_state(message, found=near)
             return
         others = load_readings(self.path)  # another reader may have added some since
         numbers = [cell for name, cell in self._names if name == smear]
@@ -444,11 +444,11 @@ class Labeller(anywidget.AnyWidget):
         self._write([row], SKIPPED)
         self.sitting.add(row)
         self.sitting.record([row], SKIPPED)
-        self._tell(message, rows=[row], found=row)
+        self._send_state(message, rows=[row], found=row)
         self._show_field({"smear": smear})
 
     def _sum_up(self, message: dict[str, Any]) -> None:
-        self._tell(message, agreement=self.agreement())
+        self._send_state(message, agreement=self.agreement())
 
     def _title(self, row: int) -> str:
         smear, cell = self._names[row]
