@@ -61,5 +61,5 @@ if __name__ == "__main__":
     options = parser.parse_args()
     for n_smears, cells_per_smear in ((6, 20), (15, 8), (22, 60), (60, 40)):
         shares = coverage(n_smears, cells_per_smear, options.repetitions)
-        told = ", ".join(f"{name} {share:.3f}" for name, share in shares.items())
-        print(f"{n_smears} smears of {cells_per_smear} cells: {told}", flush=True)
+        listed = ", ".join(f"{name} {share:.3f}" for name, share in shares.items())
+        print(f"{n_smears} smears of {cells_per_smear} cells: {listed}", flush=True)

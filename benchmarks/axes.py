@@ -28,34 +28,34 @@ class Axis:
     trained: tuple[float, float]  # range of the training; equal ends where it has none
 
 
-def _one(field: str, *values: float, **also: float) -> Axis:
+def _range_axis(field: str, *values: float, **also: float) -> Axis:
     trained = getattr(Variety(), field)
     return Axis(field, values, lambda value: {field: (value, value), **also}, trained)
 
 
 AXES = (
     Axis("diameter_px", (10, 12, 16, 24, 40, 80, 150, 300), lambda v: {"diameter_px": (v, v)}, (9.5, 46.0)),
-    _one("red_density", 0.0, 0.2, 0.5, 0.8, 1.0, 1.3),
-    _one("blue_density", 0.0, 0.15, 0.5, 0.9, 1.25, 1.6),
-    _one("optical_density", 0.03, 0.045, 0.06, 0.1, 0.2, 0.4, 0.6, 1.0),
-    _one("exposure", 0.1, 0.2, 0.35, 0.6, 0.9, 1.1, 1.4),
+    _range_axis("red_density", 0.0, 0.2, 0.5, 0.8, 1.0, 1.3),
+    _range_axis("blue_density", 0.0, 0.15, 0.5, 0.9, 1.25, 1.6),
+    _range_axis("optical_density", 0.03, 0.045, 0.06, 0.1, 0.2, 0.4, 0.6, 1.0),
+    _range_axis("exposure", 0.1, 0.2, 0.35, 0.6, 0.9, 1.1, 1.4),
     Axis("white_balance", (-0.6, -0.35, 0.0, 0.35, 0.6), lambda v: {"white_balance": (v, v)}, (-0.35, 0.35)),
-    _one("haze", 0.0, 0.25, 0.5, 0.75),
-    _one("tone", 0.45, 0.65, 1.0, 1.5, 2.2),
-    _one("plasma", 0.0, 0.2, 0.35, 0.6, 1.0),
-    _one("fringe", -2.0, -1.0, -0.5, 0.0, 0.5, 1.0, 2.0),
-    _one("halo", 0.0, 0.35, 0.7, 1.5),
-    _one("chromatic_d", 0.0, 0.03, 0.06, 0.1, 0.15),
-    _one("blur_d", 0.0, 0.05, 0.11, 0.16, 0.22),
-    _one("noise", 0.003, 0.01, 0.05, 0.1, 0.2),
-    _one("jpeg", 5, 10, 20, 40, 70, 98),
-    _one("vignette", 0.0, 0.4, 0.75, 1.0),
+    _range_axis("haze", 0.0, 0.25, 0.5, 0.75),
+    _range_axis("tone", 0.45, 0.65, 1.0, 1.5, 2.2),
+    _range_axis("plasma", 0.0, 0.2, 0.35, 0.6, 1.0),
+    _range_axis("fringe", -2.0, -1.0, -0.5, 0.0, 0.5, 1.0, 2.0),
+    _range_axis("halo", 0.0, 0.35, 0.7, 1.5),
+    _range_axis("chromatic_d", 0.0, 0.03, 0.06, 0.1, 0.15),
+    _range_axis("blur_d", 0.0, 0.05, 0.11, 0.16, 0.22),
+    _range_axis("noise", 0.003, 0.01, 0.05, 0.1, 0.2),
+    _range_axis("jpeg", 5, 10, 20, 40, 70, 98),
+    _range_axis("vignette", 0.0, 0.4, 0.75, 1.0),
     Axis("eyepiece's circle", (0.0, 1.0), lambda v: {"circle_chance": v}, (0.12, 0.12)),
-    _one("cover", 0.05, 0.2, 0.4, 0.6, 0.8, 0.95, 1.2),
-    _one("squeeze", 0.3, 0.45, 0.6, 0.8, 1.0),
-    _one("elliptic", 1.0, 1.5, 2.2, 3.0, elliptic_chance=1.0),
-    _one("leukocytes", 0.0, 2.0, 6.0, 12.0, leukocyte_chance=1.0),
-    _one("dirt", 0.0, 7.0, 15.0, 40.0, dirt_chance=1.0),
+    _range_axis("cover", 0.05, 0.2, 0.4, 0.6, 0.8, 0.95, 1.2),
+    _range_axis("squeeze", 0.3, 0.45, 0.6, 0.8, 1.0),
+    _range_axis("elliptic", 1.0, 1.5, 2.2, 3.0, elliptic_chance=1.0),
+    _range_axis("leukocytes", 0.0, 2.0, 6.0, 12.0, leukocyte_chance=1.0),
+    _range_axis("dirt", 0.0, 7.0, 15.0, 40.0, dirt_chance=1.0),
 )
 
 

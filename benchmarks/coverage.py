@@ -27,19 +27,19 @@ POPULATIONS = {
 N_BOOTSTRAP = 400
 
 
-def once(one: np.ndarray, other: np.ndarray, truth: float, seed: int) -> dict[str, float]:
+def once(first: np.ndarray, second: np.ndarray, truth: float, seed: int) -> dict[str, float]:
     """Which intervals hold *truth*, and which tests see a difference, on one pair of methods."""
-    n_groups = one.shape[1]
-    by_seed = differences_of_counts(one, other, np.ones((1, n_groups)))[0]
+    n_groups = first.shape[1]
+    by_seed = differences_of_counts(first, second, np.ones((1, n_groups)))[0]
     weights = draw_groups(n_groups, seed=seed, n_bootstrap=N_BOOTSTRAP)
-    ours = interval_of(by_seed, differences_of_counts(one, other, weights).mean(axis=1), n_groups=n_groups)
+    ours = interval_of(by_seed, differences_of_counts(first, second, weights).mean(axis=1), n_groups=n_groups)
     limits = {"t": (ours.low, ours.high)}
     for method in ("percentile", "bca"):
-        limits[method] = hierarchical_bootstrap(one, other, seed=seed, n_bootstrap=N_BOOTSTRAP, method=method)
+        limits[method] = hierarchical_bootstrap(first, second, seed=seed, n_bootstrap=N_BOOTSTRAP, method=method)
     limits["seeds only"] = stats.t.interval(0.95, len(by_seed) - 1, by_seed.mean(), stats.sem(by_seed))
     held = {f"covers: {name}": low <= truth <= high for name, (low, high) in limits.items()}
-    right = [np.trace(stack[0].sum(axis=0)) for stack in (one, other)]
-    total = one[0].sum()
+    right = [np.trace(stack[0].sum(axis=0)) for stack in (first, second)]
+    total = first[0].sum()
     # Cells of the two fits are drawn independently here: of each pair of counts this many are discordant on average.
     only = [round(a * (total - b) / total) for a, b in (right, right[::-1])]
     return held | {
@@ -92,9 +92,9 @@ def main() -> None:
     parser.add_argument("--smears", type=int, nargs="+", default=[5, 10, 20])
     parser.add_argument("--seeds", type=int, nargs="+", default=[3, 5, 10])
     options = parser.parse_args()
-    told = resampled(options.repeats)
+    found = resampled(options.repeats)
     print(
-        f"equal methods called different on 10 x 5 folds, percent: { {k: round(100 * v, 1) for k, v in told.items()} }"
+        f"equal methods called different on 10 x 5 folds, percent: { {k: round(100 * s, 1) for k, s in found.items()} }"
     )
     table = coverage(options.repeats, options.smears, options.seeds)
     widths = table.pop("width: t")

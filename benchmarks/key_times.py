@@ -41,12 +41,12 @@ def lab_page(sources: Sequence[str], folder: Path, *, height_px: int, ready: Seq
         yield page
 
 
-def tell_times(times: Mapping[str, Sequence[float]]) -> None:
+def print_times(times: Mapping[str, Sequence[float]]) -> None:
     """Prints medians of milliseconds by name, the second one's (the peer's) over the first one's, and the load."""
     medians = []
-    for name, own in times.items():
-        low, high = statistics.quantiles(own[WARM_UP:], n=10)[::8]
-        medians.append(statistics.median(own[WARM_UP:]))
+    for name, milliseconds in times.items():
+        low, high = statistics.quantiles(milliseconds[WARM_UP:], n=10)[::8]
+        medians.append(statistics.median(milliseconds[WARM_UP:]))
         print(f"{name:32} median {medians[-1]:6.1f} ms   8 of 10 within {low:.1f} to {high:.1f} ms")
     ours, peer, *_ = medians
     print(f"ratio peer / ours: {peer / ours:.1f}   load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores")

@@ -96,7 +96,7 @@ def within_queue(wrong: np.ndarray, doubt: np.ndarray, n: int) -> np.ndarray:
 def measure(cells: pd.DataFrame, fits: pd.DataFrame, store: Path) -> list[dict]:
     """Recalls and precisions of one seed of the net, and of all averaged."""
     rows = []
-    for probabilities, chosen in (("one fit", [own for _, own in fits.groupby("seed")]), ("average", [fits])):
+    for probabilities, chosen in (("one fit", [fit for _, fit in fits.groupby("seed")]), ("average", [fits])):
         for results in chosen:
             predictions = out_of_fold(results, store)
             true = predictions[[SMEAR, CELL]].merge(cells, on=[SMEAR, CELL], validate="one_to_one")[LABEL]
@@ -117,20 +117,20 @@ def measure(cells: pd.DataFrame, fits: pd.DataFrame, store: Path) -> list[dict]:
 def measure_effect(
     cells: pd.DataFrame, given: pd.DataFrame, crops: np.ndarray, fits: pd.DataFrame, options: argparse.Namespace
 ) -> dict:
-    """What a simulated second look at the first 10 % tells and mends."""
+    """What a simulated second look at the first 10 % estimates and corrects."""
     issues = find_label_issues(out_of_fold(fits, options.out), given)
     _, key = relabel_queue(issues, n_suspects=round(QUEUE * len(issues)), seed=0)
-    said = simulated_labels(key, cells, slip_rate=SLIP_RATE, seed=0)
-    told = error_estimate(compare_second_look(key, said)).iloc[-1]
-    corrected, changes = apply_corrections(given, said)
+    second_labels = simulated_labels(key, cells, slip_rate=SLIP_RATE, seed=0)
+    estimate = error_estimate(compare_second_look(key, second_labels)).iloc[-1]
+    corrected, changes = apply_corrections(given, second_labels)
     suspects = key[key["role"] == "suspect"].merge(cells, on=[SMEAR, CELL], suffixes=("", "_true"))
-    facts = {"errors": int((suspects[LABEL] != suspects[f"{LABEL}_true"]).sum()), "told": told["errors"]}
-    facts |= {"told_low": told["errors_low"], "told_high": told["errors_high"], "changed": len(changes)}
+    facts = {"errors": int((suspects[LABEL] != suspects[f"{LABEL}_true"]).sum()), "told": estimate["errors"]}
+    facts |= {"told_low": estimate["errors_low"], "told_high": estimate["errors_high"], "changed": len(changes)}
     facts |= {"wrong_before": int((given[LABEL] != cells[LABEL]).sum())}
     facts |= {"wrong_after": int((corrected[LABEL] != cells[LABEL]).sum())}
     study = {"trial": NET, "seeds": range(options.effect_fits), "jobs": options.jobs}
-    for name, mended in (("corrected", corrected), ("true", cells)):
-        gain = correction_effect(given, mended, crops, options.out, **study)
+    for name, after in (("corrected", corrected), ("true", cells)):
+        gain = correction_effect(given, after, crops, options.out, **study)
         facts |= {f"gain, {name}": gain.mean, f"low, {name}": gain.low, f"high, {name}": gain.high}
     return facts
 
@@ -138,8 +138,8 @@ def measure_effect(
 def summary(rows: list[dict], by: list[str]) -> pd.DataFrame:
     """Mean (lowest to highest) of every number."""
     grouped = pd.DataFrame(rows).drop(columns="set").groupby(by, sort=False)
-    told = grouped.agg(lambda values: f"{values.mean():.3f} ({values.min():.3f} to {values.max():.3f})")
-    return told.assign(n=grouped.size()).T
+    table = grouped.agg(lambda values: f"{values.mean():.3f} ({values.min():.3f} to {values.max():.3f})")
+    return table.assign(n=grouped.size()).T
 
 
 def main() -> None:

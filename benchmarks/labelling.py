@@ -12,7 +12,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from key_times import WARM_UP, browser, lab_page, tell_times
+from key_times import WARM_UP, browser, lab_page, print_times
 from labeller_cells import CELLS, SHOW
 
 from rbcnb.labels.readings import load_readings
@@ -76,7 +76,7 @@ def main(readings: int, n_cells: int) -> None:
             before = n_cells // 2 if read else 0
             saved = len(load_readings(Path(folder) / "readings.csv")) - before
         print(f"{n_cells} cells, {before} of them read before")
-        tell_times(times)
+        print_times(times)
         print(f"on the disk: {saved} of {readings + WARM_UP} readings")
 
 

@@ -49,8 +49,8 @@ def copies_found(seed: int) -> pd.DataFrame:
         # The crops are mirrored, not the smear: a square of even side has no pixel in its middle.
         again = [crop_cells(way(smear.image), smear.truth, SIZE_PX)[:, :, ::-1] for smear in smears]
         pairs = near_pairs(np.concatenate([crops, *again]))
-        own = pairs["second"] - pairs["first"] == len(crops)
-        rows.append({"copy": name, "found": own.sum() / len(crops), "false_pairs": (~own).sum()})
+        is_copy = pairs["second"] - pairs["first"] == len(crops)
+        rows.append({"copy": name, "found": is_copy.sum() / len(crops), "false_pairs": (~is_copy).sum()})
     return pd.DataFrame(rows)
 
 
@@ -91,8 +91,8 @@ def odd_crops(seed: int) -> tuple[np.ndarray, np.ndarray]:
     return np.concatenate(usual + odd), np.repeat([False, True], sizes)
 
 
-def outliers_told(seed: int) -> dict[str, float]:
-    """AUROC per way of telling the odd ones."""
+def outliers_found(seed: int) -> dict[str, float]:
+    """AUROC per way of finding the odd ones."""
     crops, odd = odd_crops(seed)
     scaled = RobustScaler().fit_transform(crop_features(crops))
     scores = {
@@ -109,7 +109,7 @@ def main() -> None:
     options = parser.parse_args()
     print(copies_found(0).round(3).to_string(index=False))
     print(pd.DataFrame([speed(options.cells, 1)]).round(1).to_string(index=False))
-    print(pd.DataFrame([outliers_told(seed) for seed in range(3)]).agg(["mean", "min", "max"]).round(3).to_string())
+    print(pd.DataFrame([outliers_found(seed) for seed in range(3)]).agg(["mean", "min", "max"]).round(3).to_string())
 
 
 if __name__ == "__main__":

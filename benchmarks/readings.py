@@ -72,10 +72,10 @@ def main() -> None:
             if run < SLOW_RUNS:
                 times["rewrite"].append(seconds(lambda: rewritten(copy)))
         base = statistics.median(times["write+fsync"])
-        for name, own in times.items():
-            median = statistics.median(own)
+        for name, took in times.items():
+            median = statistics.median(took)
             print(
-                f"{name:13} {1e3 * median:8.2f} ms, {median / base:7.2f} x write+fsync, slowest {1e3 * max(own):.2f} ms"
+                f"{name:13} {1e3 * median:8.2f} ms, {median / base:7.2f} x write+fsync, slowest {1e3 * max(took):.2f} ms"
             )
         for name, path in tables.items():
             table = load_readings(path)

@@ -84,7 +84,7 @@ def main() -> None:
         todo.append(joblib.delayed(fit)(Trial(**BASES[options.architecture].settings() | settings), cells, crops[cut]))
     scores = joblib.Parallel(n_jobs=options.jobs)(todo)
     table = pd.DataFrame(
-        [row | {name: one[name] for name in ("macro_f1", "auprc")} for row, one in zip(rows, scores, strict=True)]
+        [row | {name: fit[name] for name in ("macro_f1", "auprc")} for row, fit in zip(rows, scores, strict=True)]
     )
     print(f"{options.architecture}, {N_FOLDS} folds, {options.seeds} seeds, cross entropy")
     print(table.groupby("recipe", sort=False)[["macro_f1", "auprc"]].mean().round(3).to_string())

@@ -69,7 +69,7 @@ def measure_store() -> None:
         store, result, kept = Path(folder), finished(Trial(), 500), 0
         for size in sizes:
             new = [replace(result, trial=Trial(seed=seed)) for seed in range(kept, size)]
-            write_s = timed(lambda new=new: [store_result(one, store, data="d") for one in new]) / len(new)
+            write_s = timed(lambda new=new: [store_result(fit, store, data="d") for fit in new]) / len(new)
             kept = size
             listings.append(timed(lambda: store_rows(store)))
         used = sum(path.stat().st_size for path in store.iterdir()) / size
@@ -83,9 +83,9 @@ def measure_store() -> None:
             table = predictions(n)
             write.append(timed(lambda table=table: table.to_parquet(store / "p.parquet", index=False)))
             bytes_.append((store / "p.parquet").stat().st_size)
-    told = ", ".join(f"{b / n:.1f}" for b, n in zip(bytes_, rows, strict=True))
+    each = ", ".join(f"{b / n:.1f}" for b, n in zip(bytes_, rows, strict=True))
     memory = table.memory_usage(deep=True).sum() / len(table)
-    print(f"  predictions of {rows}: {told} bytes a row in Parquet, {memory:.0f} in memory, {write[-1]:.1f} s to write")
+    print(f"  predictions of {rows}: {each} bytes a row in Parquet, {memory:.0f} in memory, {write[-1]:.1f} s to write")
     stored, write_s = (power(rows, values)[1](TEST_CELLS) for values in (bytes_, write))
     print(f"  {TEST_CELLS:.0e} test cells: {stored / 1e9:.1f} GB a trial, {write_s:.0f} s to write, ", end="")
     print(f"{memory * TEST_CELLS / 1e9:.0f} GB in the caller's memory")

@@ -60,7 +60,7 @@ def processor_s() -> float:
     """Processor time so far of this process and all that it started."""
     me = psutil.Process()
     times = [process.cpu_times() for process in (me, *me.children(recursive=True))]
-    return sum(one.user + one.system for one in times)
+    return sum(spent.user + spent.system for spent in times)
 
 
 def main() -> None:

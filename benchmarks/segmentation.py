@@ -63,7 +63,7 @@ COUNTS = ["n_truth", "n_hits", "n_false", "n_found"]
 HIT, LEFT_OUT, FALSE = "hit", "left out", "false"
 
 
-def own_finder(method: str, **settings) -> Finder:
+def rbcnb_finder(method: str, **settings) -> Finder:
     return partial(find_cells, spec=FinderSpec(method=method, upscale="none", size_px=8, **settings))
 
 
@@ -140,7 +140,7 @@ def finders(names: Sequence[str] | None = None) -> dict[str, Finder]:
 
     Raises ValueError for a name that is not among them.
     """
-    known: dict[str, Finder] = {name: own_finder(name) for name in sorted(METHODS, key=lambda name: name != BASELINE)}
+    known: dict[str, Finder] = {name: rbcnb_finder(name) for name in sorted(METHODS, key=lambda name: name != BASELINE)}
     known |= {"hough_tutorial": tutorial_hough, "hough_tuned": given_diameter(tuned_hough)}
     try:
         import skimage  # noqa: F401
@@ -281,7 +281,7 @@ def synthetic_diameters() -> Iterator[tuple[str, np.ndarray, float]]:
 
 
 def chula_diameters(root: Path) -> Iterator[tuple[str, np.ndarray, float]]:
-    find = own_finder(next(name for name in METHODS if name != BASELINE), diameter_px=40.0)
+    find = rbcnb_finder(next(name for name in METHODS if name != BASELINE), diameter_px=40.0)
     for half in halves(read_chula(root)):
         for labelled in half.images:
             image = labelled.read()

@@ -40,8 +40,8 @@ class Population:
             sizes = np.maximum(5, (sizes * rng.lognormal(-0.32, 0.8, n_groups)).astype(int))
             mixes = rng.dirichlet(3 * np.array(self.shares), n_groups)
         cells = rng.multinomial(sizes, mixes)
-        one, other = (self._called(cells, right, rng) for right in self._right(rng, n_groups, n_seeds))
-        return one, other
+        first, second = (self._called(cells, right, rng) for right in self._right(rng, n_groups, n_seeds))
+        return first, second
 
     def truth(self, rng: np.random.Generator, *, n_groups: int = 4000, n_seeds: int = 4000) -> float:
         """The difference in macro F1 on endlessly many smears, as a mean over fits, to about 0.001."""
@@ -61,9 +61,9 @@ class Population:
 
     def _smears(self, rng: np.random.Generator, n_groups: int) -> np.ndarray:
         """What a smear adds to the logits of both methods, [2, G, 1]."""
-        own = rng.normal(0, self.smear_sd, n_groups)
+        level = rng.normal(0, self.smear_sd, n_groups)
         taste = rng.normal(0, self.smear_gap_sd / 2, n_groups)
-        return np.stack([own + taste + self.gap / 2, own - taste - self.gap / 2])[..., None]
+        return np.stack([level + taste + self.gap / 2, level - taste - self.gap / 2])[..., None]
 
     def _luck(self, rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
         luck = rng.standard_t(3, shape) / np.sqrt(3) if self.heavy_tails else rng.normal(size=shape)
@@ -88,8 +88,8 @@ class Population:
 
 
 def hierarchical_bootstrap(
-    one: np.ndarray,
-    other: np.ndarray,
+    first: np.ndarray,
+    second: np.ndarray,
     *,
     seed: int,
     level: float = 0.95,
@@ -113,19 +113,19 @@ def hierarchical_bootstrap(
     Raises:
         ValueError: *method* is another, or there is one seed or one smear.
     """
-    n_seeds, n_groups = one.shape[:2]
+    n_seeds, n_groups = first.shape[:2]
     if method not in ("percentile", "bca"):
         raise ValueError(f"method must be percentile or bca, got {method!r}")
     if min(n_seeds, n_groups) < 2:
         raise ValueError(f"{n_seeds} seeds and {n_groups} smears: the bootstrap draws from two of each at least")
-    by_seed = differences_of_counts(one, other, draw_groups(n_groups, seed=seed, n_bootstrap=n_bootstrap))
+    by_seed = differences_of_counts(first, second, draw_groups(n_groups, seed=seed, n_bootstrap=n_bootstrap))
     rng = np.random.default_rng([seed, 1])  # apart from the stream that drew the smears
     drawn = np.take_along_axis(by_seed, rng.integers(n_seeds, size=by_seed.shape), axis=1).mean(axis=1)
     if method == "percentile":
         low, high = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2])
         return float(low), float(high)
-    all_groups = differences_of_counts(one, other, np.ones((1, n_groups)))[0]
-    without_group = differences_of_counts(one, other, 1 - np.eye(n_groups)).mean(axis=1)
+    all_groups = differences_of_counts(first, second, np.ones((1, n_groups)))[0]
+    without_group = differences_of_counts(first, second, 1 - np.eye(n_groups)).mean(axis=1)
     without_seed = (all_groups.sum() - all_groups) / (n_seeds - 1)
     return bca_limits(float(all_groups.mean()), drawn, [without_group, without_seed], level=level)
 

@@ -12,7 +12,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from key_times import browser, lab_page, tell_times
+from key_times import browser, lab_page, print_times
 
 from rbcnb.plotting.lesson import loss_terms
 
@@ -82,7 +82,7 @@ def main(presses: int) -> None:
             for name in times:
                 key = "ArrowRight" if press % 40 < 20 else "ArrowLeft"
                 times[name].append(time_press(file if name == FILE else notebook, name, key))
-    tell_times(times)
+    print_times(times)
 
 
 if __name__ == "__main__":

@@ -117,7 +117,7 @@ def gather_pages(pages: Path, executed: Path) -> None:
     (pages / "index.md").write_text(readme + _toctree(MENU, hidden=True), encoding="utf-8")
     for folder in FOLDERS:
         (pages / "api" / f"{folder}.md").write_text(api_page(folder), encoding="utf-8")
-    found = {"notebooks": [f"notebooks/{name}" for name in notebooks], "api": [f"api/{one}" for one in FOLDERS]}
+    found = {"notebooks": [f"notebooks/{name}" for name in notebooks], "api": [f"api/{folder}" for folder in FOLDERS]}
     for name, (title, sentence, listed) in MENU.items():
         entries = found.get(name) or [f"docs/{entry}".replace("docs/../", "") for entry in listed.split()]
         body = gallery() if name == "gallery" else _toctree(entries)

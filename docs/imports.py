@@ -33,9 +33,9 @@ def reached(name: str, graph: dict[str, set[str]]) -> set[str]:
 def drawing() -> str:
     """The text of the SVG file; an arrow that follows from two others is left out."""
     graph = imports()
-    arrows = {name: others - set().union(*(reached(one, graph) for one in others)) for name, others in graph.items()}
+    arrows = {name: others - set().union(*(reached(room, graph) for room in others)) for name, others in graph.items()}
     level: dict[str, int] = {}
-    for name in sorted(graph, key=lambda one: len(reached(one, graph))):
+    for name in sorted(graph, key=lambda room: len(reached(room, graph))):
         level[name] = 1 + max((level[other] for other in graph[name]), default=-1)
     top = max(level.values())
     place = {name: (COLUMN[name] * WIDTH + WIDTH // 2, (top - level[name]) * HEIGHT + HEIGHT // 2) for name in COLUMN}
