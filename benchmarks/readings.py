@@ -73,10 +73,9 @@ def main() -> None:
                 times["rewrite"].append(seconds(lambda: rewritten(copy)))
         base = statistics.median(times["write+fsync"])
         for name, took in times.items():
-            median = statistics.median(took)
-            print(
-                f"{name:13} {1e3 * median:8.2f} ms, {median / base:7.2f} x write+fsync, slowest {1e3 * max(took):.2f} ms"
-            )
+            middle = statistics.median(took)
+            slowest = f"slowest {1e3 * max(took):.2f} ms"
+            print(f"{name:13} {1e3 * middle:8.2f} ms, {middle / base:7.2f} x write+fsync, {slowest}")
         for name, path in tables.items():
             table = load_readings(path)
             load = statistics.median(seconds(lambda p=path: load_readings(p)) for _ in range(SLOW_RUNS))

@@ -37,9 +37,9 @@ def missing() -> str:
 
 def free_port() -> int:
     """A loopback port that nobody listens on."""
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return one.getsockname()[1]
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
 
 
 @contextmanager
@@ -61,19 +61,19 @@ def serving(app: str, notebook: Path, home: Path, *, lab: tuple[str, Path] | Non
 
 @contextmanager
 def _voila(notebook: Path, home: Path) -> Iterator[str]:
-    with mock.patch.dict(os.environ, _own_settings(home)), voila(notebook, home) as (url, _):
+    with mock.patch.dict(os.environ, _jupyter_folders(home)), voila(notebook, home) as (url, _):
         yield url
 
 
 @contextmanager
 def lab_server(root: Path, home: Path) -> Iterator[str]:
     """JupyterLab over the notebooks in *root*, with settings of its own under *home*; yields its address."""
-    own = _own_settings(home)
+    settings = _jupyter_folders(home)
     port = free_port()
     url = f"http://127.0.0.1:{port}/"
     command = [sys.executable, "-m", "jupyterlab", *_LAB.split(), f"--port={port}", f"--ServerApp.root_dir={root}"]
     with (home / "server.log").open("w") as log:
-        server = subprocess.Popen(command, env=os.environ | own, stdout=log, stderr=log, cwd=root)
+        server = subprocess.Popen(command, env=os.environ | settings, stdout=log, stderr=log, cwd=root)
     try:
         _wait_for(url + "api", server, home / "server.log")
         yield url
@@ -86,10 +86,10 @@ def lab_server(root: Path, home: Path) -> Iterator[str]:
             server.wait()
 
 
-def _own_settings(home: Path) -> dict[str, str]:
+def _jupyter_folders(home: Path) -> dict[str, str]:
     home.mkdir(parents=True, exist_ok=True)
-    own = {f"JUPYTER_{name}_DIR": str(home / name.lower()) for name in ("CONFIG", "DATA", "RUNTIME")}
-    return own | {"IPYTHONDIR": str(home / "ipython"), "PYTHONPATH": str(ROOT)}
+    folders = {f"JUPYTER_{name}_DIR": str(home / name.lower()) for name in ("CONFIG", "DATA", "RUNTIME")}
+    return folders | {"IPYTHONDIR": str(home / "ipython"), "PYTHONPATH": str(ROOT)}
 
 
 def _wait_for(url: str, server: subprocess.Popen, log: Path, *, limit_s: float = 90) -> None:

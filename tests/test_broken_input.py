@@ -219,5 +219,6 @@ def test_faults_of_the_system_are_told_in_words(tmp_path, capsys, monkeypatch):
 
     monkeypatch.setattr("rbcnb.labels.import_export.export_labels", full)
     assert main(["export-labels", str(tmp_path), str(tmp_path / "out")]) == 2
-    told = capsys.readouterr().err
-    assert told == "rbcnb export-labels: runs/cells.csv: the disk is full; make room and run the same command again\n"
+    printed = capsys.readouterr().err
+    fault = "runs/cells.csv: the disk is full; make room and run the same command again"
+    assert printed == f"rbcnb export-labels: {fault}\n"

@@ -40,8 +40,8 @@ def test_the_first_screen_tells_the_answer_of_the_results():
 
 def test_the_lesson_ends_with_the_answer_of_the_results():
     cells = json.loads((ROOT / "notebooks" / "03_loss_exploration.ipynb").read_text(encoding="utf-8"))["cells"]
-    said = " ".join("".join(cell["source"]) for cell in cells)
-    assert "no network gained by focal loss, and the two largest lost" in said
+    text = " ".join("".join(cell["source"]) for cell in cells)
+    assert "no network gained by focal loss, and the two largest lost" in text
     pd.testing.assert_frame_equal(load_study_answer(), answer_table(published(RESULTS)).round(4))
     rows = primary_rows(published(RESULTS)).set_index("architecture")
     assert (rows["mean"] < 0).all()

@@ -61,7 +61,8 @@ def test_a_notebook_for_the_site_shares_scripts_folds_set_up_and_has_words_for_i
     shown = [
         new.new_output("execute_result", data) for data in (drawing._repr_mimebundle_(), {"image/png": drawing.picture})
     ]
-    cells = [new.new_markdown_cell("## What does it cost?"), *(new.new_code_cell("1", outputs=[one]) for one in shown)]
+    pictures = [new.new_code_cell("1", outputs=[output]) for output in shown]
+    cells = [new.new_markdown_cell("## What does it cost?"), *pictures]
     cells[1].metadata["slideshow"] = {"slide_type": "skip"}
     _, explorer, picture = build.light_notebook(new.new_notebook(cells=cells)).cells
     source = explorer.outputs[0].data["text/html"]

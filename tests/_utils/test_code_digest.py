@@ -28,7 +28,7 @@ def test_a_changed_file_changes_the_digests_of_its_folder_and_of_all(package):
     before = digests()
     assert len(set(before)) == 3  # both folders are all there is
     (package / "light" / "deep" / "bulb.py").write_text("NAME = 1\n")
-    assert [one == other for one, other in zip(before, digests(), strict=True)] == [False, True, False, False]
+    assert [earlier == later for earlier, later in zip(before, digests(), strict=True)] == [False, True, False, False]
 
 
 def test_a_moved_file_and_a_root_module_count(package):

@@ -398,11 +398,11 @@ def test_a_scheduler_that_dies_ends_the_study_with_a_mend(tmp_path):
 
 
 def test_checkpoints_lie_in_the_store_where_a_worker_sees_it_and_else_on_its_own_disk(tmp_path, monkeypatch):
-    used, told = [], []
+    used, reports = [], []
 
     def fit(_trial, _cells, _crops, *, checkpoint, report):
         used.append(checkpoint)
-        told.append(report)
+        reports.append(report)
         checkpoint.touch()
         return "result"
 
@@ -424,7 +424,7 @@ def test_checkpoints_lie_in_the_store_where_a_worker_sees_it_and_else_on_its_own
     # A folder for its epochs that only another machine has is left alone.
     runner._work((FAST, "key"), None, None, store, mark, tmp_path / "elsewhere")
     runner._work((FAST, "key"), None, None, store, mark, tmp_path)
-    assert [report and report.path for report in told] == [None, None, None, tmp_path / "key"]
+    assert [report and report.path for report in reports] == [None, None, None, tmp_path / "key"]
     assert not (tmp_path / "elsewhere").exists()
 
 

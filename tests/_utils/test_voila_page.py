@@ -117,13 +117,13 @@ def test_nothing_is_answered_without_the_key(server, reader, path):
 
 def test_a_socket_to_the_kernel_needs_key_host_and_origin(server, reader):
     for path in (f"/api/kernels/{reader.kernel}/channels", f"/voila/execution/{reader.kernel}"):
-        own = {"Origin": f"http://{server.host}", "Cookie": reader.cookie}
+        headers = {"Origin": f"http://{server.host}", "Cookie": reader.cookie}
         refused = [{"Cookie": None}, {"Origin": "http://evil.example"}, {"Origin": None}, {"Host": "evil.example"}]
         refused += [{"Host": "evil.example", "Origin": "http://evil.example"}]
-        assert [ask(server, path, **SOCKET | own | forged)[0] for forged in refused] == [403] * len(refused)
+        assert [ask(server, path, **SOCKET | headers | forged)[0] for forged in refused] == [403] * len(refused)
         keyed = SOCKET | {"Origin": "http://evil.example"}
         assert ask(server, f"{path}?token={server.key}", **keyed)[0] == 403  # Jupyter would let the key pass
-    assert ask(server, f"/api/kernels/{reader.kernel}/channels", **SOCKET | own)[0] == 101
+    assert ask(server, f"/api/kernels/{reader.kernel}/channels", **SOCKET | headers)[0] == 101
 
 
 def test_the_reader_has_all_by_the_cookie_and_by_each_name_of_this_machine(server, reader):
@@ -137,8 +137,8 @@ def test_the_reader_has_all_by_the_cookie_and_by_each_name_of_this_machine(serve
 def test_a_page_that_is_closed_ends_its_kernel(server, reader):
     _, _, body = ask(server, "/", Cookie=reader.cookie)
     before, closed = len(kernels(server)), re.search(KERNEL_ID, body)[0]
-    own = {"Origin": f"http://{server.host}", "Cookie": reader.cookie, "Content-Length": "0"}
-    assert ask(server, f"/voila/api/shutdown/{closed}", method="POST", **own)[0] == 204
+    headers = {"Origin": f"http://{server.host}", "Cookie": reader.cookie, "Content-Length": "0"}
+    assert ask(server, f"/voila/api/shutdown/{closed}", method="POST", **headers)[0] == 204
     assert len(kernels(server)) == before - 1
 
 
@@ -187,7 +187,7 @@ def test_where_no_secret_can_be_kept_the_key_is_new_each_time(secret):
 
 
 def test_the_command_that_starts_a_browser_does_not_name_the_key(monkeypatch):
-    opened, told, url = [], [], "http://127.0.0.1:1/?token=secret"
+    opened, lines, url = [], [], "http://127.0.0.1:1/?token=secret"
     server = SimpleNamespace(wait=lambda: None, returncode=3)
 
     def opens(address: str) -> None:
@@ -197,9 +197,9 @@ def test_the_command_that_starts_a_browser_does_not_name_the_key(monkeypatch):
     monkeypatch.setattr(voila_page, "voila", lambda *_, **__: nullcontext((url, server)))
     monkeypatch.setattr(webbrowser, "open", opens)
     with pytest.raises(voila_page.PageError, match="exit code 3"):
-        voila_page.show_page("lesson", NOTEBOOK, hint="hint", port=0, browse=True, say=told.append)
+        voila_page.show_page("lesson", NOTEBOOK, hint="hint", port=0, browse=True, say=lines.append)
     ((address, page, mode),) = opened
-    assert told == [f"lesson: {url}  (hint)"]
+    assert lines == [f"lesson: {url}  (hint)"]
     assert url in page
     assert "secret" not in address
     assert os.name == "nt" or mode == 0o700

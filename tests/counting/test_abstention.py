@@ -40,10 +40,10 @@ def test_the_curve_is_what_applying_each_threshold_gives():
 
 def test_the_lowest_threshold_with_the_precision_is_chosen():
     table = drawn()
-    threshold, told = choose_threshold(table, precision=0.9)
+    threshold, row = choose_threshold(table, precision=0.9)
     curve = threshold_curve(table)
     lower = curve[(curve["threshold"] < threshold) & (curve["least_sure"] >= 0.5)]
-    assert told["precision"] >= 0.9 > lower["precision"].max()
+    assert row["precision"] >= 0.9 > lower["precision"].max()
     assert 0 < threshold < 1
     # On other cells of the same kind it keeps its word, within the noise of a thousand calls.
     other = drawn(seed=1)
@@ -55,9 +55,9 @@ def test_the_lowest_threshold_with_the_precision_is_chosen():
 def test_nothing_is_unsure_where_all_calls_are_good_enough_and_the_best_is_taken_where_none_is():
     table = drawn()
     assert choose_threshold(table, precision=0.3)[0] == 0.0
-    best, told = choose_threshold(table, precision=1.1)
-    assert told["asked"] == 1.1
-    assert told["precision"] < 1.1
+    best, row = choose_threshold(table, precision=1.1)
+    assert row["asked"] == 1.1
+    assert row["precision"] < 1.1
     curve = threshold_curve(table).set_index("threshold")
     assert curve.loc[best, "least_sure"] >= 0.5
 

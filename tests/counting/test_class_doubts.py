@@ -51,7 +51,7 @@ def test_train_and_count_say_the_same_of_a_class(seed):
         first, second = (rng.multinomial(n, [r, 0.98 - r, 0.02]) for n, r in zip(cells, rates, strict=True))
         groups.append((first, second[[1, 0, 2]]))
     table = confusion(*groups)
-    told = {name for name, doubt in class_doubts(table, CLASSES).items() if not doubt}
+    sure = {name for name, doubt in class_doubts(table, CLASSES).items() if not doubt}
     outcomes = np.array([*CLASSES, "unsure"])
     calls = pd.concat(
         pd.DataFrame({"smear": f"{i}", "call": np.repeat(outcomes, counts)})
@@ -59,6 +59,6 @@ def test_train_and_count_say_the_same_of_a_class(seed):
     )
     counted = differential_count(calls, CLASSES, confusion=table)
     wide = counted[counted["smear"].ne("pooled") & counted["doubt"].ne("")]["class"].value_counts()
-    for name in told:
+    for name in sure:
         assert name not in wide.index
-    assert told or (counted["doubt"] != "").any()
+    assert sure or (counted["doubt"] != "").any()

@@ -83,12 +83,12 @@ def test_new_smears_become_calls_counts_and_pictures(smears, model, tmp_path):
     image = np.array(Image.open(smears / "synthetic_00.png"))
     (scale,) = json.loads((tmp_path / "scale.json").read_text()).values()  # of the folder
     found = segment_smear(image, replace(SPEC, expected_px=scale["diameter_px"]))
-    own = cells[cells["smear"] == "synthetic_00.png"]
-    assert np.array_equal(read_crops(tmp_path, "synthetic_00.png", len(own), 32), found.crops)
+    smear_cells = cells[cells["smear"] == "synthetic_00.png"]
+    assert np.array_equal(read_crops(tmp_path, "synthetic_00.png", len(smear_cells), 32), found.crops)
     raw = pd.DataFrame(predict_crops(load_model(model).network, found.crops), columns=prob_columns(CLASSES))
     expected = apply_temperature(raw, TEMPERATURE).to_numpy()
-    assert own[prob_columns(CLASSES)].to_numpy() == pytest.approx(expected, abs=1e-4)
-    assert list(own["call"]) == list(call_cells(expected, CLASSES, threshold=THRESHOLD))
+    assert smear_cells[prob_columns(CLASSES)].to_numpy() == pytest.approx(expected, abs=1e-4)
+    assert list(smear_cells["call"]) == list(call_cells(expected, CLASSES, threshold=THRESHOLD))
 
     table = pd.read_csv(tmp_path / "differential.csv")
     counted = cells[cells["counted"]]
@@ -99,9 +99,9 @@ def test_new_smears_become_calls_counts_and_pictures(smears, model, tmp_path):
     assert table.loc[table["smear"] == "z_negative.png", "doubt"].str.contains("unlike the training smears").sum() == 3
     for name in ("synthetic_00", "synthetic_01", "z_negative", "empty"):
         assert Image.open(tmp_path / "overlays" / f"{name}.jpg").width >= 800
-    told = json.loads((tmp_path / "count.json").read_text())
-    assert told["threshold"] == THRESHOLD
-    assert told["finder"]["upscale"] == "none"
+    record = json.loads((tmp_path / "count.json").read_text())
+    assert record["threshold"] == THRESHOLD
+    assert record["finder"]["upscale"] == "none"
 
 
 def test_smears_unlike_the_training_are_warned_of_and_not_pooled(smears, model, tmp_path):
@@ -119,14 +119,14 @@ def test_smears_unlike_the_training_are_warned_of_and_not_pooled(smears, model, 
 def test_a_count_of_doubtful_smears_alone_never_looks_ordinary(smears, model, tmp_path, capsys):
     odd = str(smears / "z_negative.png")
     assert main(["count", odd, "--model", str(model), "--out", str(tmp_path)]) == 1
-    said = capsys.readouterr()
-    assert "no class can be told in these smears, so this is no count; label some of them, and train again" in said.err
-    assert "pooled over 1 of 1 smears, DOUBTFUL: every one has a warning:" in said.out
-    assert "so the pooled count is doubtful" in said.err
+    printed = capsys.readouterr()
+    assert "so this is no count; label some of them, and train again" in printed.err
+    assert "pooled over 1 of 1 smears, DOUBTFUL: every one has a warning:" in printed.out
+    assert "so the pooled count is doubtful" in printed.err
     table = pd.read_csv(tmp_path / "differential.csv")
     assert set(table["smear"]) == {"z_negative.png", DOUBTFUL}  # whoever looks for "pooled" finds nothing
-    own, pooled = (table[table["smear"] == name]["n_cells"].tolist() for name in ("z_negative.png", DOUBTFUL))
-    assert pooled == own
+    alone, pooled = (table[table["smear"] == name]["n_cells"].tolist() for name in ("z_negative.png", DOUBTFUL))
+    assert pooled == alone
     assert not count(smears, model, tmp_path).doubtful
 
 
@@ -155,11 +155,12 @@ def unread(smears, tmp_path, monkeypatch):
 def test_a_smear_that_was_not_read_is_neither_counted_nor_pooled(unread, model, tmp_path, capsys):
     out, bad = tmp_path / "out", {"grey.png", "noise.png", "doubtful.png"}
     assert main(["count", str(unread), "--model", str(model), "--out", str(out)]) == 0
-    said = capsys.readouterr()
-    assert "pooled over 2 of 5 smears:" in said.out
+    printed = capsys.readouterr()
+    assert "pooled over 2 of 5 smears:" in printed.out
     for name in bad:
-        assert f"rbcnb count: warning: {name}: no" in said.err  # "no cell was found", "not read with confidence"
-    assert "warning: doubtful.png: not read with confidence, so not counted: read with doubt: by the test" in said.err
+        assert f"rbcnb count: warning: {name}: no" in printed.err  # "no cell was found", "not read with confidence"
+    doubt = "warning: doubtful.png: not read with confidence, so not counted: read with doubt: by the test"
+    assert doubt in printed.err
     cells = pd.read_csv(out / "cells.csv")
     assert (cells["smear"] == "doubtful.png").sum() > 10  # they are found and called all the same
     assert not cells.loc[cells["smear"].isin(bad), "counted"].any()
@@ -184,10 +185,10 @@ def test_a_smear_that_was_not_read_is_neither_counted_nor_pooled(unread, model, 
 def test_where_no_smear_was_read_nothing_is_counted(unread, model, tmp_path, capsys):
     command = [str(unread / name) for name in ("grey.png", "noise.png", "doubtful.png")]
     assert main(["count", *command, "--model", str(model), "--out", str(tmp_path / "out")]) == 0
-    said = capsys.readouterr()
-    assert said.out.startswith("0 cells counted in 3 smears: ")
-    assert "pooled" not in said.out
-    assert said.err.count("rbcnb count: warning: ") == 3
+    printed = capsys.readouterr()
+    assert printed.out.startswith("0 cells counted in 3 smears: ")
+    assert "pooled" not in printed.out
+    assert printed.err.count("rbcnb count: warning: ") == 3
     assert pd.read_csv(tmp_path / "out/differential.csv").empty
     assert not pd.read_csv(tmp_path / "out/smears.csv")["pooled"].any()
 
@@ -242,8 +243,8 @@ def test_what_goes_wrong_with_one_smear_stops_no_other(smears, model, tmp_path, 
 
 @pytest.mark.slow
 def test_jobs_do_not_change_the_count(smears, model, tmp_path):
-    one, two = count(smears, model, tmp_path / "one"), count(smears, model, tmp_path / "two", jobs=2)
-    pd.testing.assert_frame_equal(one.differential, two.differential)
+    serial, parallel = count(smears, model, tmp_path / "one"), count(smears, model, tmp_path / "two", jobs=2)
+    pd.testing.assert_frame_equal(serial.differential, parallel.differential)
 
 
 def test_settings_of_the_finder_that_this_version_lacks_are_refused(tmp_path):
@@ -274,12 +275,12 @@ def test_a_model_whose_cells_other_weights_found_is_noted(smears, tmp_path, caps
 
 def test_the_command_says_what_it_did(smears, model, tmp_path, capsys):
     assert main(["count", str(smears), "--model", str(model), "--out", str(tmp_path / "out")]) == 1
-    said = capsys.readouterr()
-    assert "cells counted in 4 smears" in said.out
-    assert "pooled over 2 of 4 smears:" in said.out
-    assert "warning: z_negative.png: unlike the training smears" in said.err
-    assert "left out:" in said.err
-    assert "broken.png" in said.err
+    printed = capsys.readouterr()
+    assert "cells counted in 4 smears" in printed.out
+    assert "pooled over 2 of 4 smears:" in printed.out
+    assert "warning: z_negative.png: unlike the training smears" in printed.err
+    assert "left out:" in printed.err
+    assert "broken.png" in printed.err
     good = [str(smears / f"synthetic_0{i}.png") for i in range(2)]
     assert main(["count", *good, "--model", str(model), "--out", str(tmp_path / "good")]) == 0
     capsys.readouterr()

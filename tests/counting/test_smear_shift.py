@@ -110,13 +110,13 @@ def test_odd_smears_among_many_do_not_set_the_limit():
 
 def test_cells_cut_off_and_the_padding_around_small_ones_do_not_count():
     found = segment_smear(smears()[0], SPEC)
-    told = look_of_smear(found.crops, found.cells, diameter_px=found.diameter_px)
+    look = look_of_smear(found.crops, found.cells, diameter_px=found.diameter_px)
     spoilt = found.crops.copy()
     spoilt[found.cells["border"]] = 255
-    assert look_of_smear(spoilt, found.cells, diameter_px=found.diameter_px) == told
+    assert look_of_smear(spoilt, found.cells, diameter_px=found.diameter_px) == look
     padded = np.pad(found.crops, ((0, 0), (8, 8), (8, 8), (0, 0)))
     again = look_of_smear(padded[:, 8:-8, 8:-8], found.cells, diameter_px=found.diameter_px)
-    assert again == told
+    assert again == look
 
 
 def test_too_few_cells_or_smears_tell_nothing():

@@ -24,11 +24,11 @@ def forecasts(n: int, temperature: float, *, classes=CLASSES, seed: int = 0, sme
     """Cells whose classes are drawn from softmax(logits), forecast by softmax(temperature * logits)."""
     rng = np.random.default_rng(seed)
     logits = rng.normal(0, 2, (n, len(classes)))
-    true, told = softmax(logits, axis=1), softmax(temperature * logits, axis=1)
+    true, stated = softmax(logits, axis=1), softmax(temperature * logits, axis=1)
     targets = (rng.random((n, 1)) > true.cumsum(axis=1)).sum(axis=1)
     names = np.array(classes)
-    table = pd.DataFrame({SMEAR: smear, CELL: range(n), "target": names[targets], "pred": names[told.argmax(axis=1)]})
-    return table.assign(**{f"prob_{name}": told[:, i] for i, name in enumerate(classes)})
+    table = pd.DataFrame({SMEAR: smear, CELL: range(n), "target": names[targets], "pred": names[stated.argmax(axis=1)]})
+    return table.assign(**{f"prob_{name}": stated[:, i] for i, name in enumerate(classes)})
 
 
 @pytest.mark.parametrize("temperature", [0.5, 1.0, 2.5])
@@ -116,7 +116,7 @@ def test_several_fits_are_pooled_with_their_own_lines_and_means(predictions):
     assert len(upper.get_lines()) == 1 + 2 + 1  # the diagonal, a line per fit, the points
     assert not upper.collections  # no interval that takes a cell for two
     table = calibration_table({"some": [predictions, other]}).iloc[0]
-    both = [score_predictions(one)["nll"] for one in (predictions, other)]
+    both = [score_predictions(table)["nll"] for table in (predictions, other)]
     assert table[["n_fits", "nll", "nll_sd"]].tolist() == pytest.approx([2, np.mean(both), np.std(both, ddof=1)])
     assert f"NLL {np.mean(both):.3f} ± {np.std(both, ddof=1):.3f}\n2 fits" in upper.texts[0].get_text()
 
@@ -137,7 +137,7 @@ def test_equal_mass_is_that_of_quantile_bins_and_tells_the_calibrated():
     probs = rng.beta(8, 1, 30_000)
     right = rng.random(30_000) < probs
     order = np.argsort(probs)
-    by_hand = np.mean([abs(right[one].mean() - probs[one].mean()) for one in np.split(order, 15)])
+    by_hand = np.mean([abs(right[part].mean() - probs[part].mean()) for part in np.split(order, 15)])
     assert equal_mass_error(probs, right) == pytest.approx(by_hand)
     assert by_hand < 0.01  # chance of 2000 cells a bin
     assert equal_mass_error(probs, rng.random(30_000) < probs - 0.05 * (probs > 0.5)) == pytest.approx(0.05, abs=0.01)

@@ -84,11 +84,11 @@ def test_variance_of_smears_equals_a_bootstrap_written_out(predictions):
 
 def test_seeds_that_agree_on_identical_smears_leave_the_t_interval_of_the_seeds(predictions):
     """Every smear alike, so that the smears' variance is nil: what is left is the textbook t interval over seeds."""
-    one = predictions[predictions[GROUP] == "00.png"]
-    copies = [one.assign(**{SMEAR: name, GROUP: name}) for name in "abcd"]
+    smear_rows = predictions[predictions[GROUP] == "00.png"]
+    copies = [smear_rows.assign(**{SMEAR: name, GROUP: name}) for name in "abcd"]
     table = pd.concat(copies, ignore_index=True)
     right = table.assign(pred=table["target"])
-    seeds = [pd.concat([noisy(one, 0.5, s)] * 4).assign(**{GROUP: table[GROUP].to_numpy()}) for s in range(3)]
+    seeds = [pd.concat([noisy(smear_rows, 0.5, s)] * 4).assign(**{GROUP: table[GROUP].to_numpy()}) for s in range(3)]
     seeds = [t.reset_index(drop=True).assign(**{SMEAR: table[SMEAR], CELL: table[CELL]}) for t in seeds]
     difference = paired_macro_f1([right] * 3, seeds, seed=0)
     by_seed = [1 - f1_score(t["target"], t["pred"], average="macro") for t in seeds]
@@ -112,9 +112,9 @@ def test_coverage_of_the_interval_and_size_of_its_test(population, n_groups, n_s
     truth = population.truth(np.random.default_rng(0), n_groups=1000, n_seeds=500) if population.gap else 0.0
     held = rejected = 0
     for i in range(250):
-        one, other = population.draw(np.random.default_rng([7, i]), n_groups, n_seeds)
-        drawn = differences_of_counts(one, other, draw_groups(n_groups, seed=i, n_bootstrap=150)).mean(axis=1)
-        by_seed = differences_of_counts(one, other, np.ones((1, n_groups)))[0]
+        first, second = population.draw(np.random.default_rng([7, i]), n_groups, n_seeds)
+        drawn = differences_of_counts(first, second, draw_groups(n_groups, seed=i, n_bootstrap=150)).mean(axis=1)
+        by_seed = differences_of_counts(first, second, np.ones((1, n_groups)))[0]
         interval = interval_of(by_seed, drawn, n_groups=n_groups)
         held += interval.low <= truth <= interval.high
         assert (interval.p_value < 0.05) == (not interval.low <= 0 <= interval.high)
@@ -198,29 +198,29 @@ def test_another_prevalence_is_that_of_weighted_scores_and_of_drawn_cells(predic
     groups, drawn = np.unique(predictions[GROUP]), []
     for row in draw_groups(len(groups), seed=5, n_bootstrap=20).astype(int):
         times = predictions.index.repeat(predictions[GROUP].map(dict(zip(groups, row, strict=True))))
-        one, other = (score_predictions(table.loc[times], prior=prior)["macro_f1"] for table in (first, second))
-        drawn.append(one - other)
-    one, other = (score_predictions(table, prior=prior)["macro_f1"] for table in (first, second))
-    assert ours.mean == pytest.approx(one - other)
+        ours_f1, theirs_f1 = (score_predictions(table.loc[times], prior=prior)["macro_f1"] for table in (first, second))
+        drawn.append(ours_f1 - theirs_f1)
+    ours_f1, theirs_f1 = (score_predictions(table, prior=prior)["macro_f1"] for table in (first, second))
+    assert ours.mean == pytest.approx(ours_f1 - theirs_f1)
     assert ours.of_groups == pytest.approx(np.var(drawn) * 12 / 11)
 
 
 @pytest.mark.parametrize("score", ["accuracy", "balanced_accuracy"])
 def test_scores_of_counts_are_those_of_predictions(predictions, score):
     tables = [noisy(predictions, right, seed) for right, seed in ((0.9, 1), (0.4, 2))]
-    one, other = (score_predictions(table)[score] for table in tables)
-    assert paired_difference(tables[:1], tables[1:], seed=0, score=score).mean == pytest.approx(one - other)
+    high, low = (score_predictions(table)[score] for table in tables)
+    assert paired_difference(tables[:1], tables[1:], seed=0, score=score).mean == pytest.approx(high - low)
 
 
 def test_share_of_rare_cells_called_the_majority_is_counted(predictions):
     tables = [noisy(predictions, right, seed) for right, seed in ((0.9, 1), (0.4, 2))]
-    one, other = ((table.loc[table["target"] != "normal", "pred"] == "normal").mean() for table in tables)
+    careful, careless = ((table.loc[table["target"] != "normal", "pred"] == "normal").mean() for table in tables)
     found = paired_difference(tables[:1], tables[1:], seed=0, score="rare_called_majority")
-    assert found.mean == pytest.approx(one - other)
-    assert one < other
+    assert found.mean == pytest.approx(careful - careless)
+    assert careful < careless
     renamed = [table.replace({"normal": "codocyte", "codocyte": "normal"}) for table in tables]
     again = paired_difference(renamed[:1], renamed[1:], seed=0, score="rare_called_majority")
-    assert again.mean == pytest.approx(one - other)  # whichever class has most cells
+    assert again.mean == pytest.approx(careful - careless)  # whichever class has most cells
 
 
 def test_less_is_a_gain_turned_round(predictions):
@@ -262,9 +262,9 @@ def test_a_single_run_is_not_judged(predictions):
 
 
 def test_one_smear_gives_no_interval(predictions):
-    one = predictions[predictions[GROUP] == "00.png"]
+    smear_rows = predictions[predictions[GROUP] == "00.png"]
     with pytest.raises(ValueError, match="of one smear"):
-        paired_macro_f1([one], [one], seed=0)
+        paired_macro_f1([smear_rows], [smear_rows], seed=0)
 
 
 @pytest.mark.parametrize(

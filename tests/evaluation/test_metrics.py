@@ -178,9 +178,9 @@ def test_a_prior_that_is_not_one_is_refused(predictions, prior):
 
 @pytest.mark.filterwarnings("error")
 def test_cells_of_one_class_leave_rankings_undefined(predictions):
-    one = predictions[predictions["target"] == "normal"]
+    normal = predictions[predictions["target"] == "normal"]
     for prior in ("natural", "balanced"):
-        scores = score_predictions(one, prior=prior)
+        scores = score_predictions(normal, prior=prior)
         undefined = {name for name, value in scores.items() if math.isnan(value)}
         of_class = {f"{score}_{name}" for score in ("auroc", "auprc") for name in CLASSES}
         assert undefined == {"mcc", "auroc", "auprc", "recall_codocyte", "recall_hypochromia"} | of_class

@@ -55,11 +55,11 @@ def test_a_plan_reaches_its_power_and_one_seed_fewer_does_not():
 def test_a_gain_among_several_tests_is_planned_for_holms_first_step():
     """Power at 5 % over four is that of a study whose level is 98.75 %; TOST is planned as if alone."""
     options = {"margin": 0.03, "n_seeds": 8, "n_groups": 30}
-    one = pilot(0.03, 0.02)
-    expected = power_of(replace(one, level=1 - 0.05 / 4), **options)
-    assert power_of(one, n_tests=4, **options) == pytest.approx(expected, rel=1e-9)
-    assert power_of(one, n_tests=4, **options) < power_of(one, **options) - 0.1
-    assert power_of(one, n_tests=4, goal="alike", **options) == power_of(one, goal="alike", **options)
+    known = pilot(0.03, 0.02)
+    expected = power_of(replace(known, level=1 - 0.05 / 4), **options)
+    assert power_of(known, n_tests=4, **options) == pytest.approx(expected, rel=1e-9)
+    assert power_of(known, n_tests=4, **options) < power_of(known, **options) - 0.1
+    assert power_of(known, n_tests=4, goal="alike", **options) == power_of(known, goal="alike", **options)
 
 
 def test_seeds_do_not_mend_too_few_smears():
@@ -75,7 +75,7 @@ def test_caution_covers_the_true_variance_as_often_as_it_says():
     rng = np.random.default_rng(0)
     true_power = power_of(pilot(0.03, 0), margin=0.03, n_seeds=10, n_groups=12)
     pilots = [interval_of(rng.normal(0, 0.03, 3), np.zeros(4), n_groups=12) for _ in range(1000)]
-    cautious = [power_of(one, margin=0.03, n_seeds=10, n_groups=12, caution=0.8) for one in pilots]
+    cautious = [power_of(study, margin=0.03, n_seeds=10, n_groups=12, caution=0.8) for study in pilots]
     share = np.mean(np.array(cautious) <= true_power)
     assert share == pytest.approx(0.8, abs=4 * np.sqrt(0.16 / 1000))
 

@@ -57,16 +57,16 @@ def test_rankings_of_drawn_smears_are_those_of_the_drawn_cells(predictions):
 
 
 def test_a_class_or_all_others_may_be_missing_in_a_draw(predictions):
-    own = predictions[(predictions["group"] != "00.png") | (predictions["target"] == "normal")]
-    own = own[(own["group"] != "01.png") | (own["target"] != "codocyte")].reset_index(drop=True)
+    lacking = predictions[(predictions["group"] != "00.png") | (predictions["target"] == "normal")]
+    lacking = lacking[(lacking["group"] != "01.png") | (lacking["target"] != "codocyte")].reset_index(drop=True)
     weights = np.eye(12)[:2]  # the first smear alone, then the second
     for name in ("auroc", "auprc"):
-        first, second = getattr(Rankings([own]), name)(weights)[:, 0]
+        first, second = getattr(Rankings([lacking]), name)(weights)[:, 0]
         assert np.isnan(first).all()  # nothing but normal cells
         assert np.isnan(second).tolist() == [True, False, False]
-        expected = score_predictions(own[own["group"] == "01.png"])[name]
+        expected = score_predictions(lacking[lacking["group"] == "01.png"])[name]
         assert mean_of_defined(second) == pytest.approx(expected)
-    gone = own[own["target"] != "codocyte"].reset_index(drop=True)
+    gone = lacking[lacking["target"] != "codocyte"].reset_index(drop=True)
     assert np.isnan(Rankings([gone]).auprc(np.ones((1, 12)))[0, 0]).tolist() == [True, False, False]
 
 
@@ -85,12 +85,12 @@ def test_differences_have_the_interval_of_the_bootstrap_done_slowly(predictions)
     slow = {"auprc": [], "auroc_codocyte": []}
     for row in draw_groups(12, seed=5, n_bootstrap=15).astype(int):
         drawn = predictions.index.repeat(predictions["group"].map(dict(zip(groups, row, strict=True))))
-        one, other = (scores([table.loc[drawn] for table in side]) for side in (first, second))
+        ours, theirs = (scores([table.loc[drawn] for table in side]) for side in (first, second))
         for name, values in slow.items():
-            values.append((one[name] - other[name]).mean())
-    one, other = scores(first), scores(second)
+            values.append((ours[name] - theirs[name]).mean())
+    ours, theirs = scores(first), scores(second)
     for name, values in slow.items():
-        assert found[name].by_seed == pytest.approx(tuple(one[name] - other[name]))
+        assert found[name].by_seed == pytest.approx(tuple(ours[name] - theirs[name]))
         assert found[name].of_groups == pytest.approx(np.var(values) * 12 / 11)
     with pytest.raises(ValueError, match="1 tables against 2"):
         ranking_differences(first[:1], second[:2], seed=0)

@@ -92,8 +92,10 @@ def macro_auroc(table) -> float:
 
 
 def test_a_draw_without_the_ranking_of_a_class_is_left_out(predictions):
-    own = predictions[(predictions["group"] != "00.png") | (predictions["target"] == "normal")].reset_index(drop=True)
-    gain = gain_of([([own] * 2, [ranked(own, 0.5, seed) for seed in (1, 2)])], score="auroc", seed=0)
+    lacking = predictions[(predictions["group"] != "00.png") | (predictions["target"] == "normal")].reset_index(
+        drop=True
+    )
+    gain = gain_of([([lacking] * 2, [ranked(lacking, 0.5, seed) for seed in (1, 2)])], score="auroc", seed=0)
     assert np.isfinite([gain.mean, gain.low, gain.high]).all()
 
 

@@ -89,10 +89,10 @@ def test_coverage_of_the_slope():
     held = 0
     for i in range(200):
         rng = np.random.default_rng([5, i])
-        one, other = (stack.reshape(4, 5, *stack.shape[1:]) for stack in population.draw(rng, 8, 20))
+        first, second = (stack.reshape(4, 5, *stack.shape[1:]) for stack in population.draw(rng, 8, 20))
 
-        def slopes(weights, one=one, other=other):
-            gaps = [differences_of_counts(a, b, weights) for a, b in zip(one, other, strict=True)]
+        def slopes(weights, first=first, second=second):
+            gaps = [differences_of_counts(a, b, weights) for a, b in zip(first, second, strict=True)]
             return np.tensordot(contrast, np.stack(gaps), axes=1)
 
         drawn = slopes(draw_groups(8, seed=i, n_bootstrap=150)).mean(axis=1)

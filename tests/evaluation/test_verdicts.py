@@ -66,10 +66,10 @@ def test_rows_carry_their_tests(tables):
     alone = compare_methods(single, BASE[:1], margin=0.02, seed=0, protocol="paper").iloc[0]
     assert alone[["p", "p_tost", "p_against", "p_flip", "d_z"]].isna().all()
     assert (row["score"], row["prevalence"], row["arm"], row["margin"]) == ("macro_f1", "natural", "", 0.02)
-    for prior, told in (("balanced", "balanced"), ({"codocyte": 1, "hypochromia": 1, "normal": 2}, "rung")):
+    for prior, name in (("balanced", "balanced"), ({"codocyte": 1, "hypochromia": 1, "normal": 2}, "rung")):
         other = compare_methods(tables, BASE[:1], margin=0.02, seed=0, protocol="honest", prior=prior).iloc[0]
         assert other["mean"] == paired_macro_f1(*pair, seed=0, prior=prior).mean
-        assert other["prevalence"] == told
+        assert other["prevalence"] == name
         assert other["contrast"] != row["contrast"]
 
 

@@ -101,7 +101,7 @@ def not_found(folder: Path, pristine: Path, drawn: Sequence[Damage], rng: random
     does not count.
     """
 
-    def mend(damages: Sequence[Damage]) -> None:
+    def restore(damages: Sequence[Damage]) -> None:
         for path in [path for damage in damages for path in damage.paths]:
             shutil.copy2(pristine / path.relative_to(folder), path)
 
@@ -122,13 +122,13 @@ def not_found(folder: Path, pristine: Path, drawn: Sequence[Damage], rng: random
         if not unnamed:
             return []
         if len(unnamed) < len(hurt):
-            mend([damage for damage in hurt if damage not in unnamed])
+            restore([damage for damage in hurt if damage not in unnamed])
             return passed(unnamed)
         half = len(hurt) // 2
         broken = {path: path.read_bytes() for damage in hurt[half:] for path in damage.paths}
-        mend(hurt[half:])
+        restore(hurt[half:])
         found = passed(hurt[:half])
-        mend(hurt[:half])
+        restore(hurt[:half])
         for path, data in broken.items():
             path.write_bytes(data)
         return found + passed(hurt[half:])
@@ -139,7 +139,7 @@ def not_found(folder: Path, pristine: Path, drawn: Sequence[Damage], rng: random
         if hurt := [damage for damage in together if hurts(damage)]:
             n += len(hurt)
             wrong += passed(hurt)
-        mend(together)
+        restore(together)
     return wrong, n
 
 

@@ -141,15 +141,15 @@ def test_where_nothing_can_be_known_no_interval_is_given():
 
 
 def test_ratings_are_the_last_words_that_name_a_class(tmp_path):
-    def said(cell, reader, label="", kind="label"):
+    def reading(cell, reader, label="", kind="label"):
         return Reading(smear="a", cell=cell, reader=reader, label=label, kind=kind)
 
     append_readings(
         tmp_path / "r.csv",
         [
-            said(0, "bo", "normal"), said(0, "anna", "normal"), said(0, "anna", "codocyte"),
-            said(1, "anna", "normal"), said(1, "bo", kind="unsure"),
-            said(2, "bo", "normal"), said(2, "bo", kind="undo"),
+            reading(0, "bo", "normal"), reading(0, "anna", "normal"), reading(0, "anna", "codocyte"),
+            reading(1, "anna", "normal"), reading(1, "bo", kind="unsure"),
+            reading(2, "bo", "normal"), reading(2, "bo", kind="undo"),
         ],
     )  # fmt: skip
     table = ratings_of(load_readings(tmp_path / "r.csv"))

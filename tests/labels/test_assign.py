@@ -74,14 +74,14 @@ def test_readers_go_before_what_came_with_the_smears():
     cells = pd.concat([table("a", [(0, 0), (30, 0), (60, 0)]), table("b", [(0, 0), (30, 0)])], ignore_index=True)
     cells["label"] = ["normal", "normal", "normal", "codocyte", pd.NA]
     # The finder has numbered anew since: what was cell 7 at (31, 0) is cell 1 now. Of the last there is no circle.
-    said = table("a", [(31, 0), (0, 1), (60, 0), (200, 0)], label=["codocyte", np.nan, np.nan, "normal"])
-    said = said.assign(kind=["label", "unsure", "skip", "label"], cell=[7, 1, 2, 9])
+    answers = table("a", [(31, 0), (0, 1), (60, 0), (200, 0)], label=["codocyte", np.nan, np.nan, "normal"])
+    answers = answers.assign(kind=["label", "unsure", "skip", "label"], cell=[7, 1, 2, 9])
     bare = pd.DataFrame({"smear": ["b", "b"], "cell": [1, 5], "label": "hypochromia", "kind": "label"})
-    corrected, n_lost = corrected_labels(cells, pd.concat([said, bare], ignore_index=True))
+    corrected, n_lost = corrected_labels(cells, pd.concat([answers, bare], ignore_index=True))
     assert corrected["label"].fillna("-").tolist() == ["-", "codocyte", "normal", "codocyte", "hypochromia"]
     assert n_lost == 2
     assert cells["label"].fillna("-").tolist() == ["normal", "normal", "normal", "codocyte", "-"]
-    same, n_lost = corrected_labels(cells, said.iloc[:0])
+    same, n_lost = corrected_labels(cells, answers.iloc[:0])
     assert n_lost == 0
     pd.testing.assert_frame_equal(same, cells, check_dtype=False)
 

@@ -143,11 +143,11 @@ def test_eight_views_of_each_development_cell(data):
     assert set(views[SPLIT]) == {DEV}
     assert not views.duplicated([SMEAR, CELL]).any()
     first = cells[dev].iloc[0]
-    own = (views[SMEAR] == first[SMEAR]) & (views[CELL] // 8 == first[CELL])
-    assert views.loc[own, [LABEL, FOLD, GROUP]].drop_duplicates().to_numpy().tolist() == [
+    of_first = (views[SMEAR] == first[SMEAR]) & (views[CELL] // 8 == first[CELL])
+    assert views.loc[of_first, [LABEL, FOLD, GROUP]].drop_duplicates().to_numpy().tolist() == [
         [*first[[LABEL, FOLD, GROUP]]]
     ]
-    seen = {picture.tobytes() for picture in pictures[own.to_numpy()]}
+    seen = {picture.tobytes() for picture in pictures[of_first.to_numpy()]}
     crop = crops[dev][0]
     assert seen == {np.rot90(flip, k).tobytes() for flip in (crop, crop[::-1]) for k in range(4)}
     large = np.repeat(np.repeat(crops, 8, axis=1), 8, axis=2)
@@ -197,10 +197,10 @@ def test_a_tired_reader_errs_late_in_rare_classes_and_towards_the_likely():
     assert 1.6 < late / early < 2.1
     rates = wrong.groupby(labels).mean()
     assert 2.4 < rates["codocyte"] / rates["normal"] < 3.3
-    told = pd.crosstab(labels[wrong], given[wrong], normalize="index")
+    confused = pd.crosstab(labels[wrong], given[wrong], normalize="index")
     for true, odds in MISTAKEN_FOR.items():
         for name, share in odds.items():
-            assert told.loc[true, name] == pytest.approx(share, abs=0.05)
+            assert confused.loc[true, name] == pytest.approx(share, abs=0.05)
 
 
 def test_unfit_noise_is_refused():

@@ -47,12 +47,12 @@ def test_flaws_are_measured(tables, tmp_path):
     assert flaws["cells cut by the border"] == "6 of 48 (12.5%); 6 of 36 (16.7%) of the labelled"
     assert flaws["identical images"] == "1 groups of 2 smears, of 6"
     assert flaws["rarest class: hypochromia"] == "5 cells in 5 of 6 smears; 20% of them in one"
-    said = [
+    readings = [
         Reading(smear="0.png", cell=0, label=label, reader=reader)
         for reader, label in (("anna", "normal"), ("bo", "codocyte"))
     ]
-    said += [Reading(smear="0.png", cell=n, kind=kind, reader="anna") for n, kind in ((1, "unsure"), (2, "skip"))]
-    append_readings(tmp_path / "readings.csv", said)
+    readings += [Reading(smear="0.png", cell=n, kind=kind, reader="anna") for n, kind in ((1, "unsure"), (2, "skip"))]
+    append_readings(tmp_path / "readings.csv", readings)
     flaws = flaws_of(tables, load_readings(tmp_path / "readings.csv"))
     assert flaws["cells read and left open"] == "1 disputed, 1 unsure, 0 strike, 1 skip"
 
@@ -121,13 +121,14 @@ def test_what_the_audit_found_is_told_and_no_more():
     key = pd.DataFrame({"smear": "a", "cell": range(40), "label": "normal", "suggested": "codocyte", "doubt": 0.9})
     key = key.assign(role=["suspect", "control"] * 20)
     issues = key.assign(issue=key["role"] == "suspect")
-    said = key.assign(label=["codocyte", "normal"] * 10 + ["normal"] * 20)
-    told = audit_text(pairs, issues, error_estimate(compare_second_look(key, said)))
-    assert "doubt 20 of 40 (50.0%) of the labels" in told
-    assert "changed 10 of 20 doubted labels and 0 of 20 controls: about 10 (5 to 14) of the doubted" in told
-    planted = audit_text(pairs, issues, error_estimate(compare_second_look(key, said)), planted=True)
-    assert planted == f"{told} Those are of a copy, with SIMULATED errors planted among its labels."
-    assert "Nobody has looked" in audit_text(pairs, issues, error_estimate(compare_second_look(key, said.head(0))))
+    second_labels = key.assign(label=["codocyte", "normal"] * 10 + ["normal"] * 20)
+    text = audit_text(pairs, issues, error_estimate(compare_second_look(key, second_labels)))
+    assert "doubt 20 of 40 (50.0%) of the labels" in text
+    assert "changed 10 of 20 doubted labels and 0 of 20 controls: about 10 (5 to 14) of the doubted" in text
+    planted = audit_text(pairs, issues, error_estimate(compare_second_look(key, second_labels)), planted=True)
+    assert planted == f"{text} Those are of a copy, with SIMULATED errors planted among its labels."
+    unread = error_estimate(compare_second_look(key, second_labels.head(0)))
+    assert "Nobody has looked" in audit_text(pairs, issues, unread)
 
 
 def test_readers_go_before_twins(tables, tmp_path):

@@ -50,9 +50,9 @@ def by_cell(table: pd.DataFrame, columns: list[str] = KEPT) -> pd.DataFrame:
 
 @pytest.mark.parametrize("out", ["labels.csv", "classes"])
 def test_a_round_trip_changes_nothing(segmented, tmp_path, out):
-    told = export_labels(segmented, tmp_path / out)
-    assert "7 labels written" in told
-    assert "left out: 1 disputed, 1 skip" in told
+    summary = export_labels(segmented, tmp_path / out)
+    assert "7 labels written" in summary
+    assert "left out: 1 disputed, 1 skip" in summary
     before = current_labels(load_readings(segmented / "readings.csv")).query("kind == 'label'")
     # Into the folder of the cells, as another reader's; and into a table that knows of no cells.
     assert "7 readings by cy added" in import_labels(tmp_path / out, segmented, reader="cy")
@@ -271,10 +271,10 @@ def test_from_segment_to_the_truth_that_reproduce_reads(tmp_path, capsys):
     assert main(["export-labels", str(cells), str(smears / "labels.csv"), "--replace"]) == 0
     labels = current_labels(load_readings(cells / "readings.csv"))
     for smear in folder_smears(smears):
-        own = labels[labels["smear"] == smear.name]
-        assert len(own) > 10
-        assert np.array_equal(smear.truth[["x_px", "y_px"]], own[["x_px", "y_px"]])
-        assert smear.truth["label"].tolist() == own["label"].tolist()
+        smear_labels = labels[labels["smear"] == smear.name]
+        assert len(smear_labels) > 10
+        assert np.array_equal(smear.truth[["x_px", "y_px"]], smear_labels[["x_px", "y_px"]])
+        assert smear.truth["label"].tolist() == smear_labels["label"].tolist()
     classes = tmp_path / "classes"
     assert main(["export-labels", str(cells), str(classes)]) == 0
     shutil.rmtree(classes)
@@ -292,9 +292,9 @@ def test_rows_that_name_a_formula_are_left_out_and_named(tmp_path, capsys):
     table = tmp_path / "labels.csv"
     table.write_text("smear,x_px,y_px,label\na.png,1,2,normal\na.png,9,2,=1+1\n=b.png,1,2,normal\na.png,20,2,++\n")
     assert main(["import-labels", str(table), str(tmp_path / "readings.csv"), "--reader", "Ann"]) == 1
-    said = capsys.readouterr().err
-    assert f"{table}: row 3 has the label '=1+1'; a spreadsheet takes that for a formula" in said
-    assert f"{table}: row 4 has the smear '=b.png'; a spreadsheet takes that for a formula" in said
+    printed = capsys.readouterr().err
+    assert f"{table}: row 3 has the label '=1+1'; a spreadsheet takes that for a formula" in printed
+    assert f"{table}: row 4 has the smear '=b.png'; a spreadsheet takes that for a formula" in printed
     assert load_readings(tmp_path / "readings.csv")["label"].tolist() == ["normal", "++"]
     with pytest.raises(SmearError, match="--reader @Ann: a spreadsheet takes that for a formula"):
         import_labels(table, tmp_path / "readings.csv", reader="@Ann")

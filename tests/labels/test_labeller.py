@@ -38,7 +38,7 @@ class Heard(Labeller):
         json.dumps(content)  # it has to go over the wire
         self.heard.append((content, list(buffers)))
 
-    def tell(self, kind: str, **more) -> dict:
+    def answer(self, kind: str, **more) -> dict:
         """The last word in answer to a message from the page."""
         self._heed(self, {"kind": kind, "view": "v", "id": next(self.ids), **more}, [])
         return self.heard[-1][0]
@@ -69,11 +69,11 @@ def test_each_message_is_a_row_on_the_disk_before_it_is_answered(path, monkeypat
     monkeypatch.setattr(
         Heard, "send", lambda self, *args: (rows_then.append(len(load_readings(path))), send(self, *args))
     )
-    state = ann.tell("say", rows=[0], what="label", label="normal", comment="thin, pale")
+    state = ann.answer("say", rows=[0], what="label", label="normal", comment="thin, pale")
     assert (state["ack"], state["error"], state["read"], state["upcoming"]) == (1, "", 1, [1, 2, 3, 4, 5])
-    ann.tell("say", rows=[1], what="unsure")
-    ann.tell("say", rows=[2], what="skip")
-    state = ann.tell("undo")
+    ann.answer("say", rows=[1], what="unsure")
+    ann.answer("say", rows=[2], what="skip")
+    state = ann.answer("undo")
     assert (state["upcoming"], state["last"]) == ([2, 3, 4, 5], "a.png, cell 1: unsure")
     assert rows_then == [1, 2, 3, 4]
     written = load_readings(path)
@@ -87,9 +87,9 @@ def test_each_message_is_a_row_on_the_disk_before_it_is_answered(path, monkeypat
 def test_a_new_labeller_goes_on_where_the_last_one_stopped(path):
     first = labeller(path)
     for row, label in enumerate(["normal", "codocyte", "normal"]):
-        first.tell("say", rows=[row], what="label", label=label)
-    first.tell("undo")
-    before, after = first.tell("hello"), labeller(path).tell("hello")
+        first.answer("say", rows=[row], what="label", label=label)
+    first.answer("undo")
+    before, after = first.answer("hello"), labeller(path).answer("hello")
     for name in ("upcoming", "read", "n", "last", "acts", "queue", "about"):
         assert after[name] == before[name]
     assert after["upcoming"] == [2, 3, 4, 5]
@@ -98,61 +98,61 @@ def test_a_new_labeller_goes_on_where_the_last_one_stopped(path):
 def test_what_cannot_be_written_is_told_and_not_counted(path):
     ann = labeller(path)
     path.mkdir()
-    state = ann.tell("say", rows=[0], what="label", label="normal")
+    state = ann.answer("say", rows=[0], what="label", label="normal")
     assert "readings.csv: is a folder, not a file" in state["error"]
     assert (state["ack"], state["read"], state["upcoming"][0]) == (1, 0, 0)
     path.rmdir()
-    assert ann.tell("say", rows=[0], what="label", label="normal")["read"] == 1
+    assert ann.answer("say", rows=[0], what="label", label="normal")["read"] == 1
     for what, label in (("label", "nonsense"), ("label", ""), ("undo", ""), ("best", "normal")):
-        assert ann.tell("say", rows=[1], what=what, label=label)["error"]
+        assert ann.answer("say", rows=[1], what=what, label=label)["error"]
     assert len(load_readings(path)) == 1
 
 
 def test_a_sheet_holds_what_is_called_so_by_now_and_re_marks_many(path):
     ann = labeller(path, n=70, cells=cells(70, label="normal"), queue="all")
-    sheet = ann.tell("sheet", label="normal", page=0)
+    sheet = ann.answer("sheet", label="normal", page=0)
     assert (sheet["n"], sheet["pages"], sheet["rows"]) == (70, 2, list(range(60)))
     picture = cv2.imdecode(np.frombuffer(ann.heard[-1][1][0], np.uint8), cv2.IMREAD_COLOR)
     assert picture.shape == (5 * THUMB_PX, 12 * THUMB_PX, 3)
-    assert ann.tell("sheet", label="normal", page=7)["rows"] == list(range(60, 70))
-    ann.tell("say", rows=[3, 61], what="label", label="codocyte")
-    assert ann.tell("sheet", label="codocyte", page=0)["rows"] == [3, 61]
-    assert ann.tell("sheet", label="normal", page=0)["n"] == 68
-    assert ann.tell("undo")["acts"] == 0
-    assert ann.tell("sheet", label="normal", page=0)["n"] == 70
-    assert ann.tell("sheet", label="codocyte", page=0)["rows"] == []
+    assert ann.answer("sheet", label="normal", page=7)["rows"] == list(range(60, 70))
+    ann.answer("say", rows=[3, 61], what="label", label="codocyte")
+    assert ann.answer("sheet", label="codocyte", page=0)["rows"] == [3, 61]
+    assert ann.answer("sheet", label="normal", page=0)["n"] == 68
+    assert ann.answer("undo")["acts"] == 0
+    assert ann.answer("sheet", label="normal", page=0)["n"] == 70
+    assert ann.answer("sheet", label="codocyte", page=0)["rows"] == []
     assert load_readings(path)["kind"].tolist() == ["label", "label", "undo", "undo"]
 
 
 def test_a_sheet_begins_with_what_the_model_doubts(path):
     probs = cells(4)[["smear", "cell"]].assign(prob_normal=[0.9, 0.2, 0.7, 0.1], prob_codocyte=[0.1, 0.8, 0.3, 0.9])
     ann = labeller(path, cells=cells(label="normal"), probs=probs)
-    assert ann.tell("sheet", label="normal", page=0)["rows"] == [3, 1, 2, 0, 4, 5]
+    assert ann.answer("sheet", label="normal", page=0)["rows"] == [3, 1, 2, 0, 4, 5]
 
 
 def test_blinded_readings_show_no_label_that_was_given(path):
     listed = cells()[["smear", "cell"]].iloc[[4, 1]]
     blind = labeller(path, cells=cells(label="normal"), queue=listed, show_given=False)
-    state = blind.tell("hello")
+    state = blind.answer("hello")
     assert (state["queue"], state["upcoming"]) == ("list", [4, 1])
-    assert blind.tell("want", rows=[4])["given"] is None
-    assert blind.tell("sheet", label="normal", page=0)["n"] == 0
+    assert blind.answer("want", rows=[4])["given"] is None
+    assert blind.answer("sheet", label="normal", page=0)["n"] == 0
     seeing = labeller(path, cells=cells(label="normal"), queue=listed)
-    assert seeing.tell("want", rows=[4])["given"] == "normal"
-    seeing.tell("say", rows=[4], what="label", label="codocyte")
+    assert seeing.answer("want", rows=[4])["given"] == "normal"
+    seeing.answer("say", rows=[4], what="label", label="codocyte")
     again = {"queue": listed, "session": "again"}
-    assert labeller(path, **again).tell("sheet", label="codocyte", page=0)["rows"] == [4]
+    assert labeller(path, **again).answer("sheet", label="codocyte", page=0)["rows"] == [4]
     blind = labeller(path, **again, show_given=False)
-    assert blind.tell("sheet", label="codocyte", page=0)["rows"] == []
-    assert blind.tell("hello")["upcoming"] == [4, 1]
+    assert blind.answer("sheet", label="codocyte", page=0)["rows"] == []
+    assert blind.answer("hello")["upcoming"] == [4, 1]
 
 
 def test_another_queue_can_be_chosen_and_one_that_cannot_is_refused(path):
     ann = labeller(path, cells=cells(label=["normal", None] * 3))
-    assert ann.tell("hello")["upcoming"] == [1, 3, 5]
-    assert [ann.tell("want", rows=[row])["given"] for row in (0, 1)] == ["normal", None]
-    assert ann.tell("queue", queue="all")["upcoming"] == [0, 1, 2, 3, 4, 5]
-    state = ann.tell("queue", queue="flagged")
+    assert ann.answer("hello")["upcoming"] == [1, 3, 5]
+    assert [ann.answer("want", rows=[row])["given"] for row in (0, 1)] == ["normal", None]
+    assert ann.answer("queue", queue="all")["upcoming"] == [0, 1, 2, 3, 4, 5]
+    state = ann.answer("queue", queue="flagged")
     assert "no queue 'flagged'" in state["error"]
     assert state["queue"] == "all"
     with pytest.raises(ValueError, match="reader: whose"):
@@ -167,8 +167,8 @@ def test_another_queue_can_be_chosen_and_one_that_cannot_is_refused(path):
 
 
 def test_classes_of_earlier_readings_are_offered_in_one_spelling(path):
-    said = pd.DataFrame({"smear": "a.png", "cell": range(3), "reader": "ben", "label": ["rbc", "Normal", "RBC"]})
-    append_readings(path, said)
+    given = pd.DataFrame({"smear": "a.png", "cell": range(3), "reader": "ben", "label": ["rbc", "Normal", "RBC"]})
+    append_readings(path, given)
     assert labeller(path).classes == ("codocyte", "hypochromia", "normal", "rbc")
     assert labeller(path, classes=["one", "two"]).classes == ("one", "two")
 
@@ -177,10 +177,10 @@ def test_pictures_are_made_only_for_what_is_asked(path):
     asked = []
     table = pd.concat([cells(100).assign(smear=f"{i}.png") for i in range(100)])
     big = labeller(path, cells=table, crops=lambda row: (asked.append(row), crops(1)[0])[1])
-    state = big.tell("hello")
+    state = big.answer("hello")
     assert (state["n"], len(state["upcoming"]), asked) == (10_000, AHEAD, [])
-    big.tell("want", rows=state["upcoming"])
-    big.tell("say", rows=[0], what="label", label="normal")
+    big.answer("want", rows=state["upcoming"])
+    big.answer("say", rows=[0], what="label", label="normal")
     assert asked == state["upcoming"]
 
 
@@ -209,14 +209,14 @@ def test_a_missed_cell_is_added_and_a_found_one_struck_for_every_command(path):
     table = cells(3, x_px=[20.0, 50.0, 80.0])
     images = {"a.png": np.random.default_rng(1).integers(0, 256, (100, 100, 3), dtype=np.uint8)}
     ann = labeller(path, n=3, cells=table, smear_image=images.get)
-    ann.tell("add", smear="a.png", x=50.5, y=20.0)
+    ann.answer("add", smear="a.png", x=50.5, y=20.0)
     (state, _), (field, _) = ann.heard[-2:]
     assert (state["found"], state["n"], state["upcoming"]) == (3, 4, [0, 1, 2, 3])
     assert [cell[0] for cell in field["cells"]] == [0, 1, 2, 3]
-    assert ann.tell("add", smear="a.png", x=22.0, y=50.0)["found"] == 0  # there is a cell: the page goes to it
-    ann.tell("say", rows=[3], what="label", label="codocyte")
-    ann.tell("say", rows=[1], what="strike")
-    assert ann.tell("hello")["counts"] == {"codocyte": 1, "strike": 1}
+    assert ann.answer("add", smear="a.png", x=22.0, y=50.0)["found"] == 0  # there is a cell: the page goes to it
+    ann.answer("say", rows=[3], what="label", label="codocyte")
+    ann.answer("say", rows=[1], what="strike")
+    assert ann.answer("hello")["counts"] == {"codocyte": 1, "strike": 1}
     added = load_readings(path).query("cell == 3")
     assert added[["x_px", "y_px", "radius_px"]].drop_duplicates().to_numpy().tolist() == [[50.5, 20.0, 10.0]]
     view = ann.table().set_index("cell")
@@ -224,33 +224,33 @@ def test_a_missed_cell_is_added_and_a_found_one_struck_for_every_command(path):
     assert view["label"].isna().to_dict() == {3: False, 1: True}
     # Another reader finds the added cell in the queue, too, with its picture and without the label.
     bob = Heard(table, path, reader="Bob", crops=crops(3), smear_image=images.get)
-    state = bob.tell("hello")
+    state = bob.answer("hello")
     assert (state["n"], sorted(state["upcoming"]), state["read"]) == (4, [0, 1, 2, 3], 0)
-    card = bob.tell("want", rows=[3])
+    card = bob.answer("want", rows=[3])
     assert (card["name"], card["label"], card["given"], len(bob.heard[-1][1])) == ("a.png, cell 3", None, None, 1)
-    assert ann.tell("undo")["n"] == 4
+    assert ann.answer("undo")["n"] == 4
     # Taken back altogether, it is gone.
     for _ in range(2):
-        ann.tell("undo")
-    assert labeller(path, n=3, cells=table, smear_image=images.get).tell("hello")["n"] == 3
+        ann.answer("undo")
+    assert labeller(path, n=3, cells=table, smear_image=images.get).answer("hello")["n"] == 3
 
 
 def test_a_message_that_is_sent_again_is_written_once(path):
     ann = labeller(path)
     message = {"rows": [0], "names": [["a.png", 0]], "what": "label", "label": "normal", "time": 1_700_000_000_123}
-    ann.tell("say", **message)
+    ann.answer("say", **message)
     later = labeller(path)  # the server was started anew
-    assert later.tell("say", again=True, **message)["read"] == 1
+    assert later.answer("say", again=True, **message)["read"] == 1
     assert len(load_readings(path)) == 1
     assert load_readings(path)["time"].iloc[0].isoformat() == "2023-11-14T22:13:20.123000+00:00"
     message |= {"names": [["a.png", 1]], "rows": [5], "time": 1_700_000_000_999}
-    assert later.tell("say", again=True, **message)["read"] == 2
+    assert later.answer("say", again=True, **message)["read"] == 2
     undo = {"again": True, "time": 1_700_000_001_500}
-    assert later.tell("undo", **undo)["read"] == 1
-    assert later.tell("undo", **undo)["read"] == 1
+    assert later.answer("undo", **undo)["read"] == 1
+    assert later.answer("undo", **undo)["read"] == 1
     assert load_readings(path)["cell"].tolist() == [0, 1, 1]
     gone = {"names": [["b.png", 1]], "rows": [1], "what": "unsure", "time": 1_700_000_002_000}
-    assert "no such cell" in later.tell("say", again=True, **gone)["error"]
+    assert "no such cell" in later.answer("say", again=True, **gone)["error"]
 
 
 def test_a_reader_who_labels_in_another_process_is_told(path):
@@ -259,11 +259,11 @@ def test_a_reader_who_labels_in_another_process_is_told(path):
     with subprocess.Popen([sys.executable, "-c", code, path], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
         assert other.stdout.readline() == b"True\n"
         ann = labeller(path)
-        assert ann.tell("hello")["about"]["elsewhere"]
-        assert not Heard(cells(), path, reader="Bob", crops=crops()).tell("hello")["about"]["elsewhere"]
+        assert ann.answer("hello")["about"]["elsewhere"]
+        assert not Heard(cells(), path, reader="Bob", crops=crops()).answer("hello")["about"]["elsewhere"]
         other.stdin.close()
-    assert not ann.tell("hello")["about"]["elsewhere"]
-    assert not labeller(path).tell("hello")["about"]["elsewhere"]  # the same process, and a cell that is run again
+    assert not ann.answer("hello")["about"]["elsewhere"]
+    assert not labeller(path).answer("hello")["about"]["elsewhere"]  # the same process, and a cell that is run again
 
 
 def test_keys_are_letters_of_the_names_where_they_can_be():
@@ -293,7 +293,7 @@ def test_one_damaged_picture_does_not_hold_up_the_others(path):
         return crops()[row]
 
     ann = labeller(path, crops=crop)
-    ann.tell("want", rows=[0, 1, 2])
+    ann.answer("want", rows=[0, 1, 2])
     assert [(card["row"], card.get("problem"), len(files)) for card, files in ann.heard] == [
         (0, None, 1), (1, "1.png: torn", 0), (2, None, 1),
     ]  # fmt: skip
@@ -303,7 +303,7 @@ def test_the_still_picture_shows_what_comes_next(path):
     ann = labeller(path)
     assert ann.still(4).get_size_inches()[0] == pytest.approx(0.95 * 4 + 0.1)
     for row in range(6):
-        ann.tell("say", rows=[row], what="label", label="normal")
+        ann.answer("say", rows=[row], what="label", label="normal")
     assert ann.still().axes  # nothing is left, and a page that runs nothing has a picture all the same
 
 
@@ -311,15 +311,15 @@ def test_in_whatever_state_it_says_what_is_left_and_what_to_do(path):
     table, listed = cells(2, label="normal"), cells(2)[["smear", "cell"]]
     ann = labeller(path, n=2, cells=table)
     assert ann.advice().startswith("Nothing is left to label: each of the 2 cells has a label")
-    assert 'choose the queue "all"' in ann.tell("hello")["words"]
-    assert ann.tell("queue", queue="all")["words"].startswith('2 of 2 cells of the queue "all" are left to read')
-    assert 'The queue "disagreement" holds no cell' in ann.tell("queue", queue="disagreement")["words"]
+    assert 'choose the queue "all"' in ann.answer("hello")["words"]
+    assert ann.answer("queue", queue="all")["words"].startswith('2 of 2 cells of the queue "all" are left to read')
+    assert 'The queue "disagreement" holds no cell' in ann.answer("queue", queue="disagreement")["words"]
     again = labeller(path, n=2, cells=table, queue=listed)
-    again.tell("say", rows=[0], what="label", label="normal")
-    again.tell("say", rows=[1], what="skip")
+    again.answer("say", rows=[0], what="label", label="normal")
+    again.answer("say", rows=[1], what="skip")
     assert again.advice().startswith("1 of 2 cells")
-    said = again.tell("say", rows=[1], what="unsure")["words"]
-    assert said.startswith(
+    advice = again.answer("say", rows=[1], what="unsure")["words"]
+    assert advice.startswith(
         'Every cell of the queue "list" is read, 2 in all, and every reading is saved. Run the cells'
     )
 

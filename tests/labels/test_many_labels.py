@@ -26,7 +26,7 @@ TABLES = [
 ]
 
 
-def told(path):
+def outcome(path):
     errors = []
     try:
         return read_label_table(path, errors=errors), [str(error) for error in errors]
@@ -38,10 +38,10 @@ def told(path):
 def test_tables_are_read_alike_the_quick_and_the_slow_way(tmp_path, monkeypatch, text):
     path = tmp_path / "labels.csv"
     path.write_bytes(text.encode())
-    quick, faults = told(path)
+    quick, faults = outcome(path)
     monkeypatch.setattr(label_tables, "_quickly_read", lambda *_: None)
     monkeypatch.setattr(label_tables, "_plain_numbers", lambda *_: None)
-    slow, slow_faults = told(path)
+    slow, slow_faults = outcome(path)
     assert faults == slow_faults
     if slow is not None:
         pd.testing.assert_frame_equal(quick, slow, check_dtype=False, check_index_type=False, check_column_type=False)

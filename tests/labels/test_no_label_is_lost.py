@@ -46,9 +46,9 @@ def numbers(pattern, text):
     return [int(found) for found in re.findall(pattern, text)]
 
 
-def judge(told, code, read, path, *, lost, n_labels, extra):
+def judge(printed, code, read, path, *, lost, n_labels, extra):
     """That every label of *path* is in the table *read*, or counted in the summary and named with its row."""
-    out, err = told
+    out, err = printed
     (added,), (total,) = numbers(r"(\d+) readings by bo added", out), numbers(r"from (\d+) labels", out)
     twice, left = sum(numbers(r"(\d+) stand there twice", out)), sum(numbers(r"(\d+) left out", out))
     reasons = out.partition(" left out: ")[2]
@@ -88,22 +88,22 @@ def test_each_label_of_many_tables_is_read_or_counted_and_named(lab, tmp_path, s
             source = path if form == "file" else folder
             command = ["import-labels", str(source), str(into), "--reader", "bo", "--smears", str(lab / "smears")]
             code = main(command)
-            told, read = capsys.readouterr(), load_readings(into)
+            printed, read = capsys.readouterr(), load_readings(into)
             if headless:
-                assert re.search(rf"{re.escape(str(path))}: row \d+ lacks label", told.err)
+                assert re.search(rf"{re.escape(str(path))}: row \d+ lacks label", printed.err)
                 assert (code, len(read)) == ((2, 0) if form == "file" else (1, 1))
-                assert form == "file" or "files that cannot be read: 1" in told.out
+                assert form == "file" or "files that cannot be read: 1" in printed.out
                 continue
             lines = {row: table.at_line[row] for row in lost}
-            judge(told, code, read, path, lost=lines, n_labels=n_labels, extra=form == "folder")
+            judge(printed, code, read, path, lost=lines, n_labels=n_labels, extra=form == "folder")
 
 
 def test_the_judge_can_fail(tmp_path, capsys):
     path = tmp_path / "a.csv"
     path.write_text("smear,x_px,y_px,label\n" + "".join(f"{row[0]},{row[1]},{row[2]},{row[4]}\n" for row in ROWS))
     code = main(["import-labels", str(path), str(tmp_path / "r.csv"), "--reader", "bo"])
-    told, read = capsys.readouterr(), load_readings(tmp_path / "r.csv")
-    judge(told, code, read, path, lost={}, n_labels=5, extra=0)
+    printed, read = capsys.readouterr(), load_readings(tmp_path / "r.csv")
+    judge(printed, code, read, path, lost={}, n_labels=5, extra=0)
     for change in (
         {"lost": {1: 3}},
         {"n_labels": 6},
@@ -113,4 +113,4 @@ def test_the_judge_can_fail(tmp_path, capsys):
     ):
         given = {"code": code, "read": read, "lost": {}, "n_labels": 5} | change
         with pytest.raises(AssertionError):
-            judge(told, path=path, extra=0, **given)
+            judge(printed, path=path, extra=0, **given)

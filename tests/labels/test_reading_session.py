@@ -26,11 +26,11 @@ def name(cell: int) -> dict:
     return {"smear": "a.png", "cell": cell}
 
 
-def written(path, *said: tuple, reader: str = "Ann", session: str = "unlabelled") -> pd.DataFrame:
-    """Each of *said* (cells, kind, label) as one act of *reader*."""
-    for names, kind, label in said:
-        told = {"reader": reader, "session": session, "kind": kind, "label": label}
-        append_readings(path, [Reading(**name(cell), **told) for cell in names])
+def written(path, *acts: tuple, reader: str = "Ann", session: str = "unlabelled") -> pd.DataFrame:
+    """Each of *acts* (cells, kind, label) as one act of *reader*."""
+    for names, kind, label in acts:
+        fields = {"reader": reader, "session": session, "kind": kind, "label": label}
+        append_readings(path, [Reading(**name(cell), **fields) for cell in names])
     return load_readings(path)
 
 

@@ -18,7 +18,7 @@ from rbcnb.labels.logbook import LogbookError
 from rbcnb.labels.readings import COLUMNS, Reading, ReadingError, append_readings, load_readings
 
 
-def said(cell: int, label: str = "", reader: str = "anna", kind: str = "label", **more) -> Reading:
+def reading(cell: int, label: str = "", reader: str = "anna", kind: str = "label", **more) -> Reading:
     return Reading(smear="a.png", cell=cell, reader=reader, label=label, kind=kind, **more)
 
 
@@ -31,10 +31,10 @@ def test_a_row_comes_back_as_it_was_written(tmp_path):
     path = tmp_path / "readings.csv"
     assert load_readings(path).empty
     when = pd.Timestamp("2026-02-03 04:05:06.000007", tz="Asia/Bangkok")
-    odd = said(
+    odd = reading(
         3, 'a "quoted", class', "Ünal, Ö.", x_px=1 / 3, y_px=-0.5, radius_px=1e-9, comment="one,\ntwo", time=when
     )
-    append_readings(path, [odd, said(3, kind="skip")])
+    append_readings(path, [odd, reading(3, kind="skip")])
     append_readings(path, load_readings(path))  # a table is readings as well; its revisions are counted on
     table = load_readings(path)
     assert tuple(table.columns) == COLUMNS
@@ -75,23 +75,23 @@ def test_sessions_that_write_at_once_lose_nothing(tmp_path):
     assert sorted(table["label"]) == sorted(f"{name}-{i}" for name in ("one", "two", "three") for i in range(n))
     assert table["revision"].tolist() == list(range(1, 3 * n + 1))
     for name in ("one", "two", "three"):  # each in its own order
-        own = [label for label in table["label"] if label.startswith(name + "-")]
-        assert own == [f"{name}-{i}" for i in range(n)]
+        labels = [label for label in table["label"] if label.startswith(name + "-")]
+        assert labels == [f"{name}-{i}" for i in range(n)]
 
 
 def test_what_a_killed_session_was_told_is_saved_is_there(tmp_path):
     path = tmp_path / "readings.csv"
     process = writer(path, "one", 10**6)
-    told = [int(process.stdout.readline()) for _ in range(20)][-1]
+    acknowledged = [int(process.stdout.readline()) for _ in range(20)][-1]
     process.kill()
-    told = max([told, *map(int, process.stdout.read().split())])
+    acknowledged = max([acknowledged, *map(int, process.stdout.read().split())])
     process.wait()
     process.stdout.close()
-    append_readings(path, [said(1, "normal")])
+    append_readings(path, [reading(1, "normal")])
     table = load_readings(path)
     labels = table.loc[table["reader"] == "r", "label"].tolist()
     assert labels == [f"one-{i}" for i in range(len(labels))]
-    assert len(labels) > told
+    assert len(labels) > acknowledged
     assert table["label"].iloc[-1] == "normal"
 
 
@@ -100,13 +100,13 @@ def test_a_reading_is_on_the_disk_before_the_call_returns(tmp_path, monkeypatch)
     monkeypatch.setattr(os, "fsync", lambda handle: (synced.append(os.fstat(handle).st_size), fsync(handle)))
     path = tmp_path / "readings.csv"
     for cell in range(3):
-        append_readings(path, [said(cell, "normal")])
+        append_readings(path, [reading(cell, "normal")])
         assert path.stat().st_size in synced
 
 
 def test_a_torn_last_line_is_told_kept_aside_and_not_built_upon(tmp_path):
     path = tmp_path / "readings.csv"
-    append_readings(path, [said(0, "normal"), said(1, "codocyte", comment="ä")])
+    append_readings(path, [reading(0, "normal"), reading(1, "codocyte", comment="ä")])
     whole = path.read_bytes()
     start = whole[:-1].rfind(b"\n") + 1
     for cut in [*range(start + 1, len(whole) - 1, 3), len(whole) - 1]:
@@ -114,13 +114,13 @@ def test_a_torn_last_line_is_told_kept_aside_and_not_built_upon(tmp_path):
         torn = whole[start:cut]
         if cut == len(whole) - 1:  # only the line end is missing, as where an editor saved the file
             assert load_readings(path)["cell"].tolist() == [0, 1]
-            append_readings(path, [said(2, "normal")])
+            append_readings(path, [reading(2, "normal")])
             assert load_readings(path)["cell"].tolist() == [0, 1, 2]
             continue
         with pytest.warns(UserWarning, match="last line is torn"):
             assert load_readings(path)["cell"].tolist() == [0]
         with pytest.warns(UserWarning, match=r"moved to readings\.csv\.torn"):
-            append_readings(path, [said(2, "normal")])
+            append_readings(path, [reading(2, "normal")])
         with warnings.catch_warnings():
             warnings.simplefilter("error")
             assert load_readings(path)["cell"].tolist() == [0, 2]
@@ -132,7 +132,7 @@ def test_a_torn_last_line_is_told_kept_aside_and_not_built_upon(tmp_path):
 
 def test_other_bad_rows_are_named_with_their_mend(tmp_path):
     path = tmp_path / "readings.csv"
-    append_readings(path, [said(cell, "normal") for cell in range(4)])
+    append_readings(path, [reading(cell, "normal") for cell in range(4)])
     lines = path.read_text().splitlines()
 
     def after(row: int, old: str, new: str) -> None:
@@ -156,7 +156,7 @@ def test_other_bad_rows_are_named_with_their_mend(tmp_path):
         with pytest.raises(LogbookError, match=f"readings.csv: {message}"):
             load_readings(path)
     after(1, "smear", "file")
-    for act in (load_readings, lambda path: append_readings(path, [said(1, "normal")])):
+    for act in (load_readings, lambda path: append_readings(path, [reading(1, "normal")])):
         with pytest.raises(LogbookError, match=r"row 1 is .*rbcnb import-labels"):
             act(path)
     path.write_text("\n\n".join(lines).replace("\n", "\r\n"))  # blank lines and a spreadsheet's line ends are harmless
@@ -165,33 +165,33 @@ def test_other_bad_rows_are_named_with_their_mend(tmp_path):
 
 def test_a_row_spoilt_by_another_program_is_named_by_the_next_writer(tmp_path):
     path = tmp_path / "readings.csv"
-    append_readings(path, [said(0, "normal")])
+    append_readings(path, [reading(0, "normal")])
     with path.open("a") as file:
         file.write("nonsense\n")
     with pytest.raises(LogbookError, match=r"row 3 is 'nonsense'"):
-        append_readings(path, [said(1, "normal")])
+        append_readings(path, [reading(1, "normal")])
     assert "nonsense\n" in path.read_text()
 
 
 def test_nothing_is_written_of_readings_that_are_not_right(tmp_path):
     path = tmp_path / "readings.csv"
-    append_readings(path, [said(0, "normal")])
+    append_readings(path, [reading(0, "normal")])
     for wrong, message in (
-        (said(1), "reading 2 has no label"),
-        (said(1, "normal", reader=" "), "reading 2 has no reader"),
-        (said(-1, "normal"), "reading 2 has cell -1"),
-        (said(float("nan"), "normal"), "reading 2 has cell nan"),
-        (said("7", "normal"), "reading 2 has cell '7'"),
-        (said(1, "normal", kind="maybe"), "reading 2 has kind 'maybe'"),
-        (said(1, "nor\nmal"), "reading 2 has label 'nor"),
-        (said(1, "normal", x_px=float("inf")), "reading 2 has x_px inf"),
+        (reading(1), "reading 2 has no label"),
+        (reading(1, "normal", reader=" "), "reading 2 has no reader"),
+        (reading(-1, "normal"), "reading 2 has cell -1"),
+        (reading(float("nan"), "normal"), "reading 2 has cell nan"),
+        (reading("7", "normal"), "reading 2 has cell '7'"),
+        (reading(1, "normal", kind="maybe"), "reading 2 has kind 'maybe'"),
+        (reading(1, "nor\nmal"), "reading 2 has label 'nor"),
+        (reading(1, "normal", x_px=float("inf")), "reading 2 has x_px inf"),
     ):
         with pytest.raises(ReadingError, match=message):
-            append_readings(path, [said(5, "normal"), wrong])
+            append_readings(path, [reading(5, "normal"), wrong])
     with pytest.raises(ReadingError, match="a reading has no crop"):
         append_readings(path, load_readings(path).assign(crop=1))
     with pytest.raises(LogbookError, match=r"kept as \.csv"):
-        append_readings(tmp_path / "readings.txt", [said(1, "normal")])
+        append_readings(tmp_path / "readings.txt", [reading(1, "normal")])
     assert load_readings(path)["cell"].tolist() == [0]
 
 
@@ -202,7 +202,7 @@ def test_the_last_word_stands_and_an_undo_takes_one_back(tmp_path):
     for cell, order in enumerate(itertools.permutations(acts)):
         stack = []
         for kind, label in order:
-            readings.append(said(cell, label, kind=kind))
+            readings.append(reading(cell, label, kind=kind))
             stack = stack[:-1] if kind == "undo" else [*stack, (kind, label)]
         spoken = [act for act in stack if act[0] != "skip"] or stack
         expected[cell] = spoken[-1]
@@ -214,13 +214,14 @@ def test_the_last_word_stands_and_an_undo_takes_one_back(tmp_path):
 
 def test_more_than_half_of_those_who_name_a_class_settle_it(tmp_path):
     table = table_of(
-        said(0, "normal", "anna"), said(0, "codocyte", "bo"),
-        said(1, "normal", "anna"), said(1, "codocyte", "bo"), said(1, "codocyte", "cy", comment="ring"),
-        said(2, "normal", "anna", comment="dim"), said(2, kind="unsure", label="codocyte", reader="bo", comment="?"),
-        said(3, kind="unsure"), said(3, kind="skip", reader="bo"),
-        said(4, kind="skip"),
-        said(5, "normal"), said(5, kind="undo"),
-        said(6, "normal", "anna"), said(6, "codocyte", "anna", x_px=3.0), said(6, "codocyte", "bo"),
+        reading(0, "normal", "anna"), reading(0, "codocyte", "bo"),
+        reading(1, "normal", "anna"), reading(1, "codocyte", "bo"), reading(1, "codocyte", "cy", comment="ring"),
+        reading(2, "normal", "anna", comment="dim"),
+        reading(2, kind="unsure", label="codocyte", reader="bo", comment="?"),
+        reading(3, kind="unsure"), reading(3, kind="skip", reader="bo"),
+        reading(4, kind="skip"),
+        reading(5, "normal"), reading(5, kind="undo"),
+        reading(6, "normal", "anna"), reading(6, "codocyte", "anna", x_px=3.0), reading(6, "codocyte", "bo"),
         folder=tmp_path,
     )  # fmt: skip
     view = current_labels(table).set_index("cell")
@@ -240,22 +241,22 @@ def test_more_than_half_of_those_who_name_a_class_settle_it(tmp_path):
 
 def test_numbers_that_came_to_mean_other_cells_are_told(tmp_path):
     circle = {"y_px": 10.0, "radius_px": 20.0}
-    read = [said(0, "normal", x_px=10.0, **circle), said(1, "normal", x_px=50.0, **circle), said(2, "normal")]
-    table = table_of(*read, said(0, "codocyte", "bo", x_px=25.0, **circle), folder=tmp_path)
+    read = [reading(0, "normal", x_px=10.0, **circle), reading(1, "normal", x_px=50.0, **circle), reading(2, "normal")]
+    table = table_of(*read, reading(0, "codocyte", "bo", x_px=25.0, **circle), folder=tmp_path)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         current_labels(table)  # 15 px beside, of a radius of 20
     found = pd.DataFrame({"smear": "a.png", "cell": [0, 1, 2, 3], "x_px": [12.0, 90.0, 0.0, 0.0], **circle})
     assert moved_cells(table) == []
     assert moved_cells(table, found) == [("a.png", 1)]
-    again = table_of(said(1, "codocyte", x_px=90.0, **circle), folder=tmp_path)
+    again = table_of(reading(1, "codocyte", x_px=90.0, **circle), folder=tmp_path)
     with pytest.warns(UserWarning, match=r"1 cells, such as 1 of a\.png, were read at places over a radius apart"):
         current_labels(again)
 
 
 def test_an_append_costs_the_same_in_a_long_table(tmp_path):
     long, short = tmp_path / "long.csv", tmp_path / "short.csv"
-    many = [said(cell, "normal", x_px=1.5, y_px=2.5, radius_px=20.0) for cell in range(10_000)]
+    many = [reading(cell, "normal", x_px=1.5, y_px=2.5, radius_px=20.0) for cell in range(10_000)]
     for _ in range(2):
         append_readings(long, many)
     append_readings(short, many[:1])
@@ -272,11 +273,11 @@ def test_an_append_costs_the_same_in_a_long_table(tmp_path):
 def test_a_table_that_cannot_be_written_is_named(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(LogbookError, match="cannot be written to"):
-        append_readings(tmp_path / "file" / "readings.csv", [said(0, "normal")])
+        append_readings(tmp_path / "file" / "readings.csv", [reading(0, "normal")])
     if os.geteuid():
         tmp_path.chmod(0o500)
         with pytest.raises(LogbookError, match="cannot be written to"):
-            append_readings(tmp_path / "readings.csv", [said(0, "normal")])
+            append_readings(tmp_path / "readings.csv", [reading(0, "normal")])
 
 
 @pytest.mark.parametrize("name", ["smear", "label", "reader", "session"])
@@ -292,7 +293,7 @@ def test_no_name_is_a_formula_of_a_spreadsheet(tmp_path, name, formula):
 def test_a_comment_that_would_be_a_formula_is_kept_as_text(tmp_path):
     path = tmp_path / "readings.csv"
     comments = ["=1+1", "- thin\n=2", "a=b", "++", "'=3"]
-    append_readings(path, [said(cell, "normal", comment=comment) for cell, comment in enumerate(comments)])
+    append_readings(path, [reading(cell, "normal", comment=comment) for cell, comment in enumerate(comments)])
     assert load_readings(path)["comment"].tolist() == ["'=1+1", "'- thin =2", "a=b", "++", "'=3"]
 
 

@@ -72,8 +72,8 @@ def test_the_first_so_many_may_be_asked_for():
         relabel_queue(issues, n_suspects=0, seed=0)
 
 
-def reading(cell: pd.Series, **said: str) -> Reading:
-    return Reading(smear=cell[SMEAR], cell=cell[CELL], x_px=cell["x_px"], y_px=cell["y_px"], reader="B", **said)
+def reading(cell: pd.Series, **fields: str) -> Reading:
+    return Reading(smear=cell[SMEAR], cell=cell[CELL], x_px=cell["x_px"], y_px=cell["y_px"], reader="B", **fields)
 
 
 def look_of(counts: dict[str, tuple[int, int, int, int]]) -> pd.DataFrame:
@@ -94,9 +94,9 @@ def test_newcombes_interval():
 
 
 def test_all_is_the_mean_by_suspects_and_one_class_alone_is_itself():
-    one = error_estimate(look_of({"normal": (70, 56, 80, 48)}))
-    assert one.loc[1, ["excess", "low", "high", "errors"]].tolist() == pytest.approx(
-        one.loc[0, ["excess", "low", "high", "errors"]].tolist()
+    alone = error_estimate(look_of({"normal": (70, 56, 80, 48)}))
+    assert alone.loc[1, ["excess", "low", "high", "errors"]].tolist() == pytest.approx(
+        alone.loc[0, ["excess", "low", "high", "errors"]].tolist()
     )
     two = error_estimate(look_of({"normal": (60, 30, 60, 6), "codocyte": (20, 4, 20, 2)})).set_index(LABEL)
     assert two.index.tolist() == ["codocyte", "normal", "all"]
@@ -143,9 +143,9 @@ def test_the_simulated_reader_slips_as_often_as_said():
     issues = ranked(3000, n_issues=1400)
     _, key = relabel_queue(issues, seed=0)
     truth = issues[[SMEAR, CELL, LABEL]]
-    said = simulated_labels(key, truth, slip_rate=0.1, seed=1)
-    assert set(said["reader"]) == {SIMULATED_READER}
-    share = (said[LABEL] != key[LABEL]).mean()
+    given = simulated_labels(key, truth, slip_rate=0.1, seed=1)
+    assert set(given["reader"]) == {SIMULATED_READER}
+    share = (given[LABEL] != key[LABEL]).mean()
     assert abs(share - 0.1) < 4 * np.sqrt(0.09 / len(key))
     with pytest.raises(ValueError, match="lacks"):
         simulated_labels(key, truth.head(3), slip_rate=0.0, seed=0)
@@ -156,8 +156,8 @@ def test_corrections_reach_development_cells_alone(data, tmp_path):
     dev, test = (cells[(cells[SPLIT] == side) & (cells[LABEL] == "normal")].iloc[0] for side in (DEV, TEST))
     odd, unsure = (row for _, row in cells[(cells[SPLIT] == DEV) & (cells[LABEL] == "codocyte")].head(2).iterrows())
     path = tmp_path / "second.csv"
-    said = ((dev, "codocyte"), (test, "codocyte"), (odd, "elliptocyte"))
-    append_readings(path, [reading(one, label=label) for one, label in said] + [reading(unsure, kind="unsure")])
+    answers = ((dev, "codocyte"), (test, "codocyte"), (odd, "elliptocyte"))
+    append_readings(path, [reading(cell, label=label) for cell, label in answers] + [reading(unsure, kind="unsure")])
     corrected, changes = apply_corrections(cells, load_corrections(path))
     others = cells.index.difference([dev.name, odd.name, unsure.name])
     assert corrected.loc[others].equals(cells.loc[others])

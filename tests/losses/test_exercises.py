@@ -85,7 +85,7 @@ def test_every_known_mistake_is_told_from_the_right_answer_and_from_the_others(k
     assert check_expression(key, expression).message == message
 
 
-@pytest.mark.parametrize(("key", "expression", "message"), [one for one in MISTAKES if one[0] in ARGUMENTS])
+@pytest.mark.parametrize(("key", "expression", "message"), [mistake for mistake in MISTAKES if mistake[0] in ARGUMENTS])
 def test_the_notebook_knows_the_mistakes_of_the_page(key, expression, message):
     check = {"focal": check_focal, "eps": check_eps}[key]
 
@@ -189,8 +189,8 @@ def test_the_third_wrong_try_is_shown_more_of_the_way():
 
 def test_hints_and_ways_give_no_solution_away():
     for exercise in DATA.values():
-        said = [exercise["hint"], exercise["way"], *(message for _, message in exercise["mistakes"])]
-        assert not [words for words in said if str(exercise["right"]) in words or "eps / alpha" in words]
+        texts = [exercise["hint"], exercise["way"], *(message for _, message in exercise["mistakes"])]
+        assert not [words for words in texts if str(exercise["right"]) in words or "eps / alpha" in words]
 
 
 def test_the_least_gamma_is_read_off_the_gradient():

@@ -34,10 +34,10 @@ def test_equals_equation_4(batch, alpha, gamma):
 def test_gamma_zero_is_cross_entropy_bit_for_bit(batch, alpha, dtype):
     logits, targets = batch[0].to(dtype), batch[1]
     ours, theirs = logits.clone().requires_grad_(), logits.clone().requires_grad_()
-    one, other = focal_loss(ours, targets, alpha=alpha, gamma=0.0), alpha * F.cross_entropy(theirs, targets)
-    one.backward()
-    other.backward()
-    assert torch.equal(one, other)
+    loss, peer = focal_loss(ours, targets, alpha=alpha, gamma=0.0), alpha * F.cross_entropy(theirs, targets)
+    loss.backward()
+    peer.backward()
+    assert torch.equal(loss, peer)
     assert torch.equal(ours.grad, theirs.grad)
 
 
@@ -220,15 +220,15 @@ def test_gamma_zero_is_cross_entropy_for_every_kind_of_target(shape, reduction, 
     targets[0] = -100
     for given in (targets, torch.rand(shape, generator=generator).softmax(1)):
         ours, theirs = logits.clone().requires_grad_(), logits.clone().requires_grad_()
-        one = focal_loss(ours, given, alpha=0.75, gamma=0.0, label_smoothing=smoothing, reduction=reduction)
-        other = 0.75 * F.cross_entropy(theirs, given, label_smoothing=smoothing, reduction=reduction)
-        one.sum().backward()
-        other.sum().backward()
-        assert torch.equal(one, other)
+        loss = focal_loss(ours, given, alpha=0.75, gamma=0.0, label_smoothing=smoothing, reduction=reduction)
+        peer = 0.75 * F.cross_entropy(theirs, given, label_smoothing=smoothing, reduction=reduction)
+        loss.sum().backward()
+        peer.sum().backward()
+        assert torch.equal(loss, peer)
         assert torch.equal(ours.grad, theirs.grad)
         # The general formula agrees with that short cut.
         near = focal_loss(logits, given, alpha=0.75, gamma=1e-9, label_smoothing=smoothing, reduction=reduction)
-        torch.testing.assert_close(near, other.detach())
+        torch.testing.assert_close(near, peer.detach())
 
 
 @pytest.mark.parametrize("gamma", GAMMAS)
@@ -260,8 +260,8 @@ def test_a_valid_class_can_be_the_ignored_one(batch):
     logits, targets = batch
     kept = targets != 1
     for smoothing in (0.0, 0.1):
-        one = focal_loss(logits, targets, ignore_index=1, label_smoothing=smoothing)
-        torch.testing.assert_close(one, focal_loss(logits[kept], targets[kept], label_smoothing=smoothing))
+        loss = focal_loss(logits, targets, ignore_index=1, label_smoothing=smoothing)
+        torch.testing.assert_close(loss, focal_loss(logits[kept], targets[kept], label_smoothing=smoothing))
 
 
 def test_any_integer_type_will_do(batch):
@@ -323,10 +323,10 @@ def test_compiled_equals_eager(batch):
     logits, targets = batch[0].float(), batch[1]
     compiled = torch.compile(lambda x, t: focal_loss(x, t, gamma=1.5), backend="aot_eager")
     ours, theirs = logits.clone().requires_grad_(), logits.clone().requires_grad_()
-    one, other = compiled(ours, targets), focal_loss(theirs, targets, gamma=1.5)
-    one.backward()
-    other.backward()
-    torch.testing.assert_close(one, other)
+    compiled_loss, eager_loss = compiled(ours, targets), focal_loss(theirs, targets, gamma=1.5)
+    compiled_loss.backward()
+    eager_loss.backward()
+    torch.testing.assert_close(compiled_loss, eager_loss)
     torch.testing.assert_close(ours.grad, theirs.grad)
 
 
@@ -344,9 +344,9 @@ def test_autocast_gives_the_dtype_of_cross_entropy(gamma):
 
 def test_class_weights_travel_with_the_module():
     loss = FocalLoss(alpha=torch.tensor([1.0, 2.0, 3.0]), label_smoothing=0.1, ignore_index=2)
-    for one in (copy.deepcopy(loss), pickle.loads(pickle.dumps(loss))):
+    for copied in (copy.deepcopy(loss), pickle.loads(pickle.dumps(loss))):
         logits, targets = torch.randn(8, 3), torch.arange(8) % 3
-        assert torch.equal(one(logits, targets), loss(logits, targets))
+        assert torch.equal(copied(logits, targets), loss(logits, targets))
     assert loss.to(torch.float64).alpha.dtype == torch.float64
     assert "gamma=2.0" in repr(loss)
 

@@ -100,9 +100,10 @@ def test_ldam_margins_go_by_the_fourth_root_and_are_asked_of_the_target(batch):
     logits, targets = batch
     margins = ldam_margins(COUNTS)
     exps = logits.exp()
-    own = (logits.gather(1, targets[:, None])[:, 0] - margins[targets]).exp()
+    target_terms = (logits.gather(1, targets[:, None])[:, 0] - margins[targets]).exp()
     others = exps.sum(1) - exps.gather(1, targets[:, None])[:, 0]
-    torch.testing.assert_close(ldam(logits, targets, counts=COUNTS, reduction="none"), -(own / (own + others)).log())
+    expected = -(target_terms / (target_terms + others)).log()
+    torch.testing.assert_close(ldam(logits, targets, counts=COUNTS, reduction="none"), expected)
 
 
 def test_balanced_softmax_is_its_formula_and_logit_adjustment_at_tau_1(batch):
@@ -265,9 +266,9 @@ def test_fastai_mixup_mixes_the_losses(blobs, loss):
             first = loss.function if isinstance(loss, ClassLoss) else focal_loss
             settings = {"counts": loss.counts} if isinstance(loss, ClassLoss) else {"gamma": 2.0}
             if self.training:
-                one = first(pred, *self.yb1, reduction="none", **settings)
-                other = first(pred, *yb, reduction="none", **settings)
-                seen.append((mixed.item(), torch.lerp(one, other, self.lam.flatten()).mean().item()))
+                first_loss = first(pred, *self.yb1, reduction="none", **settings)
+                second_loss = first(pred, *yb, reduction="none", **settings)
+                seen.append((mixed.item(), torch.lerp(first_loss, second_loss, self.lam.flatten()).mean().item()))
             return mixed
 
     learner = Learner(loaders, torch.nn.Linear(3, 3), loss_func=loss, lr=0.1, cbs=Check(0.4))
@@ -288,9 +289,9 @@ FUNCTIONS = [*RIVALS, generalised_dice]
 @pytest.mark.parametrize("loss", FUNCTIONS)
 @pytest.mark.parametrize("counts", [[7], [1, 2], [1, 2, 3, 4]])
 def test_counts_of_other_classes_than_the_logits_are_refused(batch, loss, counts):
-    for one in (lambda *both: loss(*both, counts=counts), ClassLoss(loss, counts=counts)):
+    for call in (lambda *both: loss(*both, counts=counts), ClassLoss(loss, counts=counts)):
         with pytest.raises(ValueError, match=rf"counts are of {len(counts)} classes, but logits \(64, 3\) of 3"):
-            one(*batch)
+            call(*batch)
 
 
 @pytest.mark.parametrize("counts", [[], [1, 0, 2], [1, -1, 2], [1, float("nan"), 2], [1, float("inf"), 2]])

@@ -82,15 +82,15 @@ def noise_budget(*, gamma: float, noise: float, p_right: float, p_wrong: float) 
 
 
 def calibration_map(*, gamma: float) -> tuple[list[Lines], Numbers]:
-    said = 1e-4 + (1 - 2e-4) * T
+    stated = 1e-4 + (1 - 2e-4) * T
 
     def true(p: np.ndarray) -> np.ndarray:
         return focal_posterior(np.stack([p, 1 - p], axis=1), gamma=gamma)[:, 0]
 
     truth, heard = "cross entropy: says the truth", "focal loss: sounds less sure"
     panels = [
-        [(truth, T, T), (heard, true(said), said)],
-        [(truth, T, np.zeros_like(T)), (heard, true(said), said - true(said))],
+        [(truth, T, T), (heard, true(stated), stated)],
+        [(truth, T, np.zeros_like(T)), (heard, true(stated), stated - true(stated))],
     ]
     sure, unsure = true(np.array([0.8, 0.6]))
     return panels, [(0.8, 1), (sure, 3), (0.6, 1), (unsure, 3)]
@@ -118,10 +118,10 @@ def prior_shift(*, rare_train: float, rare_use: float, separation: float) -> tup
 
 def best_of(*, k: int, sd: float) -> tuple[list[Lines], Numbers]:
     at, gain, mean = T - 0.5, -0.1 + 0.8 * T, expected_best_of(k, sd)
-    one = norm.pdf(at / sd) / norm.pdf(0)
+    density = norm.pdf(at / sd) / norm.pdf(0)
     runs = [
-        ("one run", at, one),
-        ("best of k", at, k * one * norm.cdf(at / sd) ** (k - 1)),
+        ("one run", at, density),
+        ("best of k", at, k * density * norm.cdf(at / sd) ** (k - 1)),
         ("mean of the best", [mean], None),
     ]
     chances, numbers = [("chance, all being equal", gain, chance_of_gain(gain, k, sd))], [(k, 0), (mean, 3)]

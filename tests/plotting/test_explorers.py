@@ -204,8 +204,8 @@ def test_no_text_ends_the_script():
 
 
 def test_two_explorers_of_a_page_have_places_of_their_own():
-    one, other = (re.search(r'<div id="(rbcnb-\w+)"', parabola().html())[1] for _ in range(2))
-    assert one != other
+    first, second = (re.search(r'<div id="(rbcnb-\w+)"', parabola().html())[1] for _ in range(2))
+    assert first != second
 
 
 def test_bars_name_the_classes_and_their_cells():

@@ -352,16 +352,16 @@ def test_roc_areas_are_scikit_learns():
 
 
 def test_roc_of_several_seeds_is_their_mean_in_a_band_that_holds_them():
-    one = predictions()
-    other = one.sample(frac=1, random_state=0).assign(target=one["target"].to_numpy())  # knows nothing
-    ax = plot_roc({"resnet50": [one, other]}).axes[0]
+    informed = predictions()
+    ignorant = informed.sample(frac=1, random_state=0).assign(target=informed["target"].to_numpy())  # knows nothing
+    ax = plot_roc({"resnet50": [informed, ignorant]}).axes[0]
     for name, label, band in zip(CLASSES, ax.get_legend().get_texts(), ax.collections, strict=True):
-        areas = [roc_auc_score(table["target"] == name, table[f"prob_{name}"]) for table in (one, other)]
+        areas = [roc_auc_score(table["target"] == name, table[f"prob_{name}"]) for table in (informed, ignorant)]
         assert label.get_text() == f"{name}: {np.mean(areas):.3f} ± {np.std(areas, ddof=1):.3f}"
         line = line_of(ax, label.get_text())
         assert auc(line.get_xdata(), line.get_ydata()) == pytest.approx(np.mean(areas), abs=0.005)
         edge = band.get_paths()[0].vertices
-        for table in (one, other):
+        for table in (informed, ignorant):
             fpr, tpr, _ = roc_curve(table["target"] == name, table[f"prob_{name}"])
             at = np.interp(0.5, fpr, tpr)
             there = edge[np.isclose(edge[:, 0], 0.5), 1]
@@ -420,9 +420,9 @@ def test_training_loss_draws_own_loss_and_cross_entropy():
 def test_alpha_sweep_draws_each_alpha_and_the_other_methods():
     figure = plotting.plot_alpha_sweep(FOCAL, OTHERS)
     for ax, architecture in zip(figure.axes, ("densenet121", "resnet50"), strict=True):
-        own = FOCAL[FOCAL["architecture"] == architecture]
+        expected = FOCAL[FOCAL["architecture"] == architecture]
         points = next(line for line in ax.get_lines() if line.get_marker() == "o")
-        np.testing.assert_allclose(points.get_xydata(), own[["alpha", "macro_f1"]])
+        np.testing.assert_allclose(points.get_xydata(), expected[["alpha", "macro_f1"]])
         rest = OTHERS[OTHERS["architecture"] == architecture].set_index("method")
         assert line_of(ax, "cross entropy").get_ydata()[0] == rest.loc["cross_entropy", "macro_f1"]
 
@@ -466,18 +466,18 @@ def test_relative_improvement_draws_published_beside_ours():
 
 def test_scores_by_rho_draw_table3():
     ax = plotting.plot_scores_by_rho(TABLE3, score="auroc").axes[1]
-    own = TABLE3.query("architecture == 'resnet50' and method == 'focal'")
-    np.testing.assert_allclose(line_of(ax, "focal loss").get_xydata(), own[["rho", "auroc"]])
+    expected = TABLE3.query("architecture == 'resnet50' and method == 'focal'")
+    np.testing.assert_allclose(line_of(ax, "focal loss").get_xydata(), expected[["rho", "auroc"]])
 
 
 def test_of_scores_by_rho_the_primary_methods_alone_have_bands():
     draws = pd.concat([TABLE3, TABLE3.assign(auroc=TABLE3["auroc"] - 0.1)])
-    one = draws.query("architecture == 'resnet50'")
-    third = one.query("method == 'focal'").assign(method="ldam")
-    ax = plotting.plot_scores_by_rho(pd.concat([one, third]), score="auroc").axes[0]
+    resnet = draws.query("architecture == 'resnet50'")
+    third = resnet.query("method == 'focal'").assign(method="ldam")
+    ax = plotting.plot_scores_by_rho(pd.concat([resnet, third]), score="auroc").axes[0]
     assert len(ax.collections) == 2
     for band, method in zip(ax.collections, ("focal", "cross_entropy"), strict=True):
-        reach = one[one["method"] == method]["auroc"]
+        reach = resnet[resnet["method"] == method]["auroc"]
         assert (band.get_datalim(ax.transData).y0, band.get_datalim(ax.transData).y1) == (reach.min(), reach.max())
     assert line_of(ax, "LDAM").get_linewidth() == THIN["lw"] < line_of(ax, "focal loss").get_linewidth()
 
@@ -494,8 +494,8 @@ def test_differences_draw_interval_mean_and_verdict():
     assert (band.x0, band.x1) == pytest.approx((-0.02, 0.02))
     decided = rows.assign(p_deciding=[0.0004, np.nan], decided_by=["of no difference", ""])
     adjusted = plotting.plot_differences(decided, 0.02).axes[0]
-    told = ["supported, p < 0.001 of no difference", "inconclusive"]
-    assert [text.splitlines()[1] for text in texts(adjusted)] == told
+    wanted = ["supported, p < 0.001 of no difference", "inconclusive"]
+    assert [text.splitlines()[1] for text in texts(adjusted)] == wanted
 
 
 def test_class_counts_are_bar_lengths():

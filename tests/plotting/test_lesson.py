@@ -47,9 +47,9 @@ def test_shares_sum_to_one_and_move_to_the_hard_cells_with_gamma():
 
 
 def test_a_network_that_minimises_focal_loss_says_what_its_map_says():
-    said, true = np.linspace(0.001, 0.999, 9999), 0.9
-    risk = true * focal_curve(said, gamma=2.0) + (1 - true) * focal_curve(1 - said, gamma=2.0)
-    heard = said[risk.argmin()]
+    stated, true = np.linspace(0.001, 0.999, 9999), 0.9
+    risk = true * focal_curve(stated, gamma=2.0) + (1 - true) * focal_curve(1 - stated, gamma=2.0)
+    heard = stated[risk.argmin()]
     assert focal_posterior(np.array([[heard, 1 - heard]]), gamma=2.0)[0, 0] == pytest.approx(true, abs=1e-3)
 
 
@@ -81,9 +81,9 @@ def test_answers_pass_the_checks():
 
     for path in sorted((notebooks_folder() / "solutions").glob("*.ipynb")):
         notebook = NotebookClient(nbformat.read(path, as_version=4), timeout=120).execute()
-        told = [cell.outputs[-1]["data"]["text/plain"] for cell in notebook.cells if cell.cell_type == "code"]
-        assert len(told) == 4
-        assert all(words.startswith("Right: go on.") for words in told)
+        verdicts = [cell.outputs[-1]["data"]["text/plain"] for cell in notebook.cells if cell.cell_type == "code"]
+        assert len(verdicts) == 4
+        assert all(words.startswith("Right: go on.") for words in verdicts)
 
 
 def test_lesson_says_what_is_missing(monkeypatch, capsys):

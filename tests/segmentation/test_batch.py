@@ -294,7 +294,7 @@ def test_killed_in_the_middle_it_carries_on_and_ends_the_same(tmp_path, jobs):
 
 
 def test_one_batch_at_a_time_works_in_a_folder(folder, tmp_path, monkeypatch):
-    out, said = tmp_path / "out", []
+    out, printed = tmp_path / "out", []
 
     def meanwhile(image, spec):
         code = (
@@ -303,13 +303,13 @@ def test_one_batch_at_a_time_works_in_a_folder(folder, tmp_path, monkeypatch):
             "except BatchError as error: print(error)\n"
         )
         command = [sys.executable, "-c", code, str(folder), str(out)]
-        said.append(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+        printed.append(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
         monkeypatch.undo()
         return segment_smear(image, spec)
 
     monkeypatch.setattr(batch, "segment_smear", meanwhile)
     assert run([folder], out).n_cells == 3
-    assert f"{out}: another process (pid {os.getpid()} on {platform.node()}) is at work there; wait" in said[0]
+    assert f"{out}: another process (pid {os.getpid()} on {platform.node()}) is at work there; wait" in printed[0]
     assert not (out / ".lock").read_text()  # two folders of the same work hold the same bytes
     assert run([folder], out).n_resumed == 3  # let go of when done
 

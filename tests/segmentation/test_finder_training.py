@@ -144,10 +144,10 @@ def test_cells_too_small_or_too_large_have_no_centre():
 
 
 def test_examples_are_drawn_by_their_number():
-    one, two = draw_example(SMALL, 3), draw_example(SMALL, 3)
-    assert all(np.array_equal(a, b) for a, b in zip(one, two, strict=True))
-    assert not np.array_equal(one[0], draw_example(SMALL, 4)[0])
-    assert not np.array_equal(one[0], draw_example(replace(SMALL, seed=1), 3)[0])
+    first, again = draw_example(SMALL, 3), draw_example(SMALL, 3)
+    assert all(np.array_equal(a, b) for a, b in zip(first, again, strict=True))
+    assert not np.array_equal(first[0], draw_example(SMALL, 4)[0])
+    assert not np.array_equal(first[0], draw_example(replace(SMALL, seed=1), 3)[0])
 
 
 def test_examples_of_labelled_smears_keep_centres_on_cells():

@@ -228,9 +228,9 @@ def whole_cells(cells, shape, radius):
 def agreement(pairs, smears):
     """The share of cells that two tables of each smear have in common, within half a radius."""
     n, same = 0, 0
-    for (one, two), smear in zip(pairs, smears, strict=True):
-        n += max(len(one), len(two))
-        same += (match_cells(one, two, max_distance=0.5 * radius_of(smear)) >= 0).sum()
+    for (cells, others), smear in zip(pairs, smears, strict=True):
+        n += max(len(cells), len(others))
+        same += (match_cells(cells, others, max_distance=0.5 * radius_of(smear)) >= 0).sum()
     return same / n
 
 

@@ -22,10 +22,10 @@ def test_cells_crops_and_truth_stand_in_one_order(smears):
     found = segment_smears(smears, SPEC)
     assert found.cells["crop"].tolist() == list(range(len(found.crops)))
     for smear in smears:
-        one = segment_smear(smear.image, SPEC)
+        alone = segment_smear(smear.image, SPEC)
         rows = found.cells[found.cells["smear"] == smear.name]
-        np.testing.assert_array_equal(found.crops[rows["crop"]], one.crops)
-        np.testing.assert_array_equal(rows[["x_px", "y_px"]], one.cells[["x_px", "y_px"]])
+        np.testing.assert_array_equal(found.crops[rows["crop"]], alone.crops)
+        np.testing.assert_array_equal(rows[["x_px", "y_px"]], alone.cells[["x_px", "y_px"]])
     assert found.truth.groupby("smear").size().to_dict() == {smear.name: 12 for smear in smears}
     assert found.smears["cells"].sum() == len(found.cells)
     # Nearly every cell of these sparse smears is found, and takes its label.
@@ -34,9 +34,9 @@ def test_cells_crops_and_truth_stand_in_one_order(smears):
 
 @pytest.mark.slow
 def test_the_result_does_not_depend_on_jobs(smears):
-    one, two = (segment_smears(smears, SPEC, jobs=jobs) for jobs in (1, 2))
-    pd.testing.assert_frame_equal(one.cells, two.cells, check_exact=True)
-    np.testing.assert_array_equal(one.crops, two.crops)
+    serial, parallel = (segment_smears(smears, SPEC, jobs=jobs) for jobs in (1, 2))
+    pd.testing.assert_frame_equal(serial.cells, parallel.cells, check_exact=True)
+    np.testing.assert_array_equal(serial.crops, parallel.crops)
 
 
 def test_smears_without_truth_and_without_cells(smears):

@@ -554,9 +554,9 @@ def test_the_image_tells_which_size_is_right(tmp_path, capsys):
         document = {"shapes": marks, "imagePath": "a.png", "imageWidth": width, "imageHeight": height}
         path, out = write(tmp_path / "a.json", document), tmp_path / f"{width} {len(smears)}.csv"
         assert main(["import-labels", str(path), str(out), "--reader", "bo", *smears]) == code
-        told = capsys.readouterr()
-        assert message in told.err
-        assert ("from 7 labels" in told.out, "7 left out" in told.out) == (True, code == 1)
+        printed = capsys.readouterr()
+        assert message in printed.err
+        assert ("from 7 labels" in printed.out, "7 left out" in printed.out) == (True, code == 1)
         assert len(load_readings(out)) == (0 if code else 7)
 
 

@@ -283,9 +283,11 @@ def test_a_file_that_is_too_large_to_hold_is_refused(tmp_path, monkeypatch):
 HEIC = b"\0\0\0\x18ftypheic" + bytes(20)
 
 
-@pytest.mark.parametrize(("name", "mend"), [("a.heic", "save it as"), ("a.cr2", "develop it"), ("a.czi", "export the")])
-def test_an_image_of_an_unread_kind_names_its_mend(name, mend):
-    with pytest.raises(SmearError, match=rf"{name}: not an image that can be read; {mend}"):
+@pytest.mark.parametrize(
+    ("name", "remedy"), [("a.heic", "save it as"), ("a.cr2", "develop it"), ("a.czi", "export the")]
+)
+def test_an_image_of_an_unread_kind_names_its_remedy(name, remedy):
+    with pytest.raises(SmearError, match=rf"{name}: not an image that can be read; {remedy}"):
         decode_image(b"\x01" * 30, name)
 
 
@@ -299,7 +301,7 @@ def test_what_a_folder_holds_unread_is_named_and_what_is_no_image_is_not(tmp_pat
     notes = {path.rpartition("/")[2]: message for path, message in unread_in(tmp_path)}
     assert list(notes) == ["b.JPG_old", "c.HEIC", "d.nef", "e.czi", "phone", "slide"]
     assert all(message.startswith("is not read: ") for message in notes.values())
-    for name, mend in {
+    for name, remedy in {
         "slide": "give it a name that ends in .png",
         "b.JPG_old": "give it a name that ends in .png",
         "c.HEIC": "save it as PNG, JPEG or TIFF",
@@ -307,7 +309,7 @@ def test_what_a_folder_holds_unread_is_named_and_what_is_no_image_is_not(tmp_pat
         "d.nef": "develop it in the camera's program",
         "e.czi": "export the picture",
     }.items():
-        assert mend in notes[name]
+        assert remedy in notes[name]
 
 
 def test_folders_within_are_named_if_they_hold_images(tmp_path):

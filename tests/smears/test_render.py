@@ -72,8 +72,8 @@ def test_truth_lies_where_the_image_is_dark():
     green = image[..., 1].astype(float)
     background = np.median(green[distance > 1.6])
     for _, cell in truth.iterrows():
-        own = np.hypot(columns - cell[X], rows - cell[Y]) < 0.9 * cell[RADIUS]
-        assert green[own].mean() < 0.93 * background
+        inside = np.hypot(columns - cell[X], rows - cell[Y]) < 0.9 * cell[RADIUS]
+        assert green[inside].mean() < 0.93 * background
 
 
 def test_radius_is_that_of_the_area_covered():

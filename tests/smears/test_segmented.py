@@ -43,8 +43,8 @@ def test_its_smears_have_the_cells_that_were_found(folder):
     assert all(smear.truth is None for smear in smears)
     cells = pd.read_csv(folder / "cells.csv")
     for smear in smears:
-        own = cells[cells["smear"] == smear.name]
-        assert np.array_equal(smear.cells[list(FOUND)], own[list(FOUND)])
+        smear_cells = cells[cells["smear"] == smear.name]
+        assert np.array_equal(smear.cells[list(FOUND)], smear_cells[list(FOUND)])
         assert smear.diameter_px == pytest.approx(40)
 
 
@@ -54,9 +54,9 @@ def test_their_cells_are_not_sought_again(folder):
     cells.to_csv(folder / "cells.csv", index=False)
     found = segment_smears(segmented_smears(folder), SPEC)
     assert np.array_equal(found.cells[list(FOUND)], cells[list(FOUND)])
-    own = read_crops(folder, "synthetic_00.png", int((cells["smear"] == "synthetic_00.png").sum()), 48)
-    changed = [bool((a != b).any()) for a, b in zip(found.crops, own, strict=False)]
-    assert changed == [True] + [False] * (len(own) - 1)
+    written = read_crops(folder, "synthetic_00.png", int((cells["smear"] == "synthetic_00.png").sum()), 48)
+    changed = [bool((a != b).any()) for a, b in zip(found.crops, written, strict=False)]
+    assert changed == [True] + [False] * (len(written) - 1)
     larger = segment_smears(segmented_smears(folder), FinderSpec(upscale="none", size_px=64))
     assert larger.crops.shape == (len(cells), 64, 64, 3)
     assert len(larger.truth) == 0

@@ -30,8 +30,8 @@ def written(*pages, **options):
     """A TIFF of pages (samples, options of this page)."""
     stream = io.BytesIO()
     with tifffile.TiffWriter(stream, **options) as writer:
-        for samples, own in pages:
-            writer.write(samples, **{"metadata": None} | own)
+        for samples, page_options in pages:
+            writer.write(samples, **{"metadata": None} | page_options)
     return stream.getvalue()
 
 

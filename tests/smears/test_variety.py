@@ -28,8 +28,8 @@ def masks_of(view):
 def test_the_same_seed_gives_the_same_view_and_another_one_another(views):
     for seed in (0, 7):
         again = render_view(Variety(), side_px=SIDE, seed=seed)
-        for one, two in zip(masks_of(views[seed]), masks_of(again), strict=True):
-            np.testing.assert_array_equal(one, two)
+        for mask, again_mask in zip(masks_of(views[seed]), masks_of(again), strict=True):
+            np.testing.assert_array_equal(mask, again_mask)
         pd.testing.assert_frame_equal(views[seed].cells, again.cells)
         assert again.diameter_px == views[seed].diameter_px
     assert len({view.image.tobytes() for view in views}) == len(views)

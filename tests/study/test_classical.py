@@ -44,8 +44,8 @@ def test_shape_features_are_those_of_the_ellipse():
 def test_shape_is_that_of_the_turned_and_mirrored_cell_and_texture_keeps_to_its_sum():
     cell = disc((20, 10), pallor=5)
     table = cell_features(np.stack([cell, np.rot90(cell), cell[:, ::-1]]))
-    for one in (1, 2):
-        np.testing.assert_allclose(table.iloc[0], table.iloc[one], rtol=1e-6, atol=1e-9)
+    for position in (1, 2):
+        np.testing.assert_allclose(table.iloc[0], table.iloc[position], rtol=1e-6, atol=1e-9)
     for radius in (1, 2):
         assert table.filter(regex=f"lbp_{radius}_").sum(axis=1).tolist() == pytest.approx([1, 1, 1])
     flat = cell_features(np.full((1, SIZE, SIZE, 3), 128, np.uint8))
@@ -103,12 +103,12 @@ def test_networks_stand_below_in_the_same_columns(made):
     features, cells = made
     choices = tune_classical(features, cells, protocol="honest", seed=0, n_tries=1, classifiers=[])
     fits = fit_classical(features, cells, choices, seeds=[0])
-    own = {"accuracy": 0.9, "macro_f1": 0.8, "auroc": 0.7, "balanced_macro_f1": 0.6}
-    network = {"architecture": "small", "method": "focal", "seed": 0, "epochs": 3, "rho": BASE_RHO, "outer": 0, **own}
+    scores = {"accuracy": 0.9, "macro_f1": 0.8, "auroc": 0.7, "balanced_macro_f1": 0.6}
+    network = {"architecture": "small", "method": "focal", "seed": 0, "epochs": 3, "rho": BASE_RHO, "outer": 0} | scores
     networks = pd.DataFrame([network, network | {"rho": 37.9}, network | {"outer": 1}])  # tested on other cells
     table = beside_networks(fits, networks)
     assert table["architecture"].tolist() == [MAJORITY, "small"]
-    assert table.iloc[1][list(own)].to_dict() == own
+    assert table.iloc[1][list(scores)].to_dict() == scores
     assert "epochs" not in table
 
 

@@ -33,8 +33,8 @@ SMEARS = [f"{i:02}.png" for i in range(12)]
 
 def split_of(predictions: pd.DataFrame, tested: list[str]) -> pd.DataFrame:
     """A cells table whose test cells are those of *tested*, with 200 development cells of 24 other smears."""
-    own = predictions[predictions["group"].isin(tested)]
-    test = own[["group", "target"]].rename(columns={"target": "label"}).assign(split="test")
+    chosen = predictions[predictions["group"].isin(tested)]
+    test = chosen[["group", "target"]].rename(columns={"target": "label"}).assign(split="test")
     dev = pd.DataFrame({"label": ["codocyte"] * 20 + ["hypochromia"] * 20 + ["normal"] * 160, "split": "dev"})
     return pd.concat([test, dev.assign(group=[f"dev{i % 24}" for i in range(200)])], ignore_index=True)
 
@@ -52,8 +52,8 @@ def make_gaps(store, parts):
         table = noisy(predictions, right, 100 * seed + int(rho) + len(method))
         blur = np.random.default_rng([seed, int(rho)]).uniform(0, 1 - right, (len(table), 3))
         probs = [name for name in table if name.startswith("prob_")]
-        own = np.array([f"prob_{name}" for name in table["pred"]])[:, None] == np.array(probs)
-        values = np.where(own, 0.5, 0.1) + blur  # what AUROC ranks by differs, too
+        is_call = np.array([f"prob_{name}" for name in table["pred"]])[:, None] == np.array(probs)
+        values = np.where(is_call, 0.5, 0.1) + blur  # what AUROC ranks by differs, too
         table[probs] = values / values.sum(axis=1, keepdims=True)
         table = table[table["group"].isin(parts[outer])].reset_index(drop=True)
         falling = (1.2 if method == "focal" else 1.0) * (1 + 0.1 * seed) / np.arange(1, trial.epochs + 1)
@@ -91,9 +91,9 @@ def split_gaps(tmp_path_factory):
 
 def tables(gaps, method, rho=0, n=3):
     fits = gaps.climbed[gaps.climbed["rho"] == rho] if rho else gaps.final
-    own = fits[fits["method"] == method].sort_values("seed")
+    method_fits = fits[fits["method"] == method].sort_values("seed")
     whole = []
-    for _, rows in own.groupby("seed"):
+    for _, rows in method_fits.groupby("seed"):
         parts = pd.concat([pd.read_parquet(gaps.store / f"{key}.parquet") for key in rows["key"]])
         whole.append(parts.sort_values(["smear", "cell"], ignore_index=True) if len(rows) > 1 else parts)
     return whole[:n]
@@ -219,11 +219,11 @@ def test_rivals_are_compared_on_the_seeds_that_both_have(gaps):
 
 
 def test_relative_improvement_has_its_point_in_its_interval(gaps):
-    told = gaps.relative("honest").set_index(["rho", "score"])
+    relative = gaps.relative("honest").set_index(["rho", "score"])
     points = relative_improvement(gaps.climbed).set_index("rho")
-    assert set(told.index.get_level_values("score")) == {"accuracy", "macro_f1", "auroc"}
-    for rho, score in told.index:
-        row = told.loc[(rho, score)]
+    assert set(relative.index.get_level_values("score")) == {"accuracy", "macro_f1", "auroc"}
+    for rho, score in relative.index:
+        row = relative.loc[(rho, score)]
         assert row["mean"] == pytest.approx(points.loc[rho, score])
         assert row["low"] < row["mean"] < row["high"]
 
@@ -249,7 +249,7 @@ def test_plan_names_every_goal_and_says_never(gaps):
 
 def test_outer_splits_are_pooled_and_the_interval_over_them_stands_beside(gaps, split_gaps):
     """The same predictions, dealt out to two outer splits: the same cells, the same differences."""
-    whole, pooled = (one.base().set_index("claim") for one in (gaps, split_gaps))
+    whole, pooled = (fits_of.base().set_index("claim") for fits_of in (gaps, split_gaps))
     numbers = ["mean", "low", "high", "p"]
     pd.testing.assert_frame_equal(whole[numbers], pooled[numbers])
     assert "split_low" not in whole
@@ -261,23 +261,23 @@ def test_outer_splits_are_pooled_and_the_interval_over_them_stands_beside(gaps, 
         [expected.mean, expected.low, expected.high]
     )
     assert row["n_splits"] == 2
-    said = answer_text(split_gaps.table("differences"), margin=0.02)
-    assert f"over the 2 outer splits, Nadeau and Bengio: [{expected.low:+.3f}, {expected.high:+.3f}])" in said
-    assert "The interval over smears and seeds decides" in said
+    text = answer_text(split_gaps.table("differences"), margin=0.02)
+    assert f"over the 2 outer splits, Nadeau and Bengio: [{expected.low:+.3f}, {expected.high:+.3f}])" in text
+    assert "The interval over smears and seeds decides" in text
     assert "outer splits" not in answer_text(gaps.table("differences"), margin=0.02)
 
 
 def test_answer_tells_every_primary_contrast(gaps):
     compared = gaps.table("differences")
-    said = answer_text(compared, margin=0.02)
+    text = answer_text(compared, margin=0.02)
     line = compared[compared["claim"] == "focal_beats_ce"].iloc[0]
-    assert f"focal loss minus cross entropy: {line['mean']:+.3f} [{line['low']:+.3f}, {line['high']:+.3f}]" in said
-    assert "over-sampling" not in said
-    assert "n = 3 seeds, 12 test smears" in said
+    assert f"focal loss minus cross entropy: {line['mean']:+.3f} [{line['low']:+.3f}, {line['high']:+.3f}]" in text
+    assert "over-sampling" not in text
+    assert "n = 3 seeds, 12 test smears" in text
     slope = compared[compared["claim"] == "gain_grows_with_rho"].iloc[0]
-    assert f"the gap changes by {slope['mean']:+.3f} [{slope['low']:+.3f}, {slope['high']:+.3f}]" in said
-    assert said.count("the gap changes") == 1
-    assert "not judged" not in said
+    assert f"the gap changes by {slope['mean']:+.3f} [{slope['low']:+.3f}, {slope['high']:+.3f}]" in text
+    assert text.count("the gap changes") == 1
+    assert "not judged" not in text
 
 
 def test_answer_is_the_same_from_a_table_that_was_saved(gaps, tmp_path):
@@ -289,14 +289,14 @@ def test_answer_is_the_same_from_a_table_that_was_saved(gaps, tmp_path):
 def test_answer_tells_what_the_published_protocol_makes_of_the_same_data(gaps):
     compared = gaps.table("differences")
     single = compared[compared["claim"] == "focal_beats_ce"].assign(protocol="paper", mean=0.5, low=0.25, high=0.75)
-    said = answer_text(pd.concat([single, compared], ignore_index=True), margin=0.02)
-    assert said.endswith("focal loss minus cross entropy: +0.500 [+0.250, +0.750]; not judged.")
+    text = answer_text(pd.concat([single, compared], ignore_index=True), margin=0.02)
+    assert text.endswith("focal loss minus cross entropy: +0.500 [+0.250, +0.750]; not judged.")
 
 
 def test_claims_in_print_count_checks():
-    told = claims_in_print().set_index("claim")["in_print"]
-    assert told["This improved the model accuracy by 6.6 %"] == "0 of 1 checks agree"
-    assert told["for all ρ, resulting in higher F1-scores"] == "1 of 1 checks agree"
+    in_print = claims_in_print().set_index("claim")["in_print"]
+    assert in_print["This improved the model accuracy by 6.6 %"] == "0 of 1 checks agree"
+    assert in_print["for all ρ, resulting in higher F1-scores"] == "1 of 1 checks agree"
 
 
 def test_figures_draw_every_rung_and_no_picture(gaps):

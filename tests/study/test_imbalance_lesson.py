@@ -129,7 +129,7 @@ def test_the_numbers_are_those_of_scikit_learn(tmp_path):
 
     def guesses(n_seeds):
         logits = [2 * right + rng.normal(size=right.shape) for _ in range(n_seeds)]
-        return [np.exp(one) / np.exp(one).sum(axis=1, keepdims=True) for one in logits]
+        return [np.exp(logit) / np.exp(logit).sum(axis=1, keepdims=True) for logit in logits]
 
     names = [("cosine", "cross_entropy"), ("cosine", "focal"), ("cosine", "ldam"), ("constant", "cross_entropy")]
     fits = {name: guesses(2) for name in names}
@@ -138,18 +138,18 @@ def test_the_numbers_are_those_of_scikit_learn(tmp_path):
     odds = {"cosine": np.array(PRIOR), "constant": np.array((6, 6, 228))}
 
     def scores(schedule, method, *, divided):
-        calls = [(one / odds[schedule] if divided else one).argmax(axis=1) for one in fits[schedule, method]]
-        calls = [np.array(CLASSES)[one] for one in calls]
-        told = {"average": "macro", "sample_weight": weights}
+        calls = [(probs / odds[schedule] if divided else probs).argmax(axis=1) for probs in fits[schedule, method]]
+        calls = [np.array(CLASSES)[predicted] for predicted in calls]
+        options = {"average": "macro", "sample_weight": weights}
         return np.array(
             [
-                [f1_score(targets["target"], one, **told) for one in calls],
-                [balanced_accuracy_score(targets["target"], one) for one in calls],
+                [f1_score(targets["target"], call, **options) for call in calls],
+                [balanced_accuracy_score(targets["target"], call) for call in calls],
             ]
         ).mean(axis=1)
 
     plain = scores("cosine", "cross_entropy", divided=False)
-    for row, own, rival in (
+    for row, scored, rival in (
         (row_of(table, "cross_entropy", against=""), plain, None),
         (row_of(table, "focal"), scores("cosine", "focal", divided=False), plain),
         (row_of(table, "ldam"), scores("cosine", "ldam", divided=False), plain),
@@ -161,14 +161,14 @@ def test_the_numbers_are_those_of_scikit_learn(tmp_path):
             scores("constant", "cross_entropy", divided=False),
         ),
     ):
-        assert (row.macro_f1, row.balanced_accuracy) == pytest.approx(tuple(own))
+        assert (row.macro_f1, row.balanced_accuracy) == pytest.approx(tuple(scored))
         gaps = (row.macro_f1_difference, row.balanced_accuracy_difference)
-        assert gaps == pytest.approx(tuple(own - rival) if rival is not None else (np.nan, np.nan), nan_ok=True)
+        assert gaps == pytest.approx(tuple(scored - rival) if rival is not None else (np.nan, np.nan), nan_ok=True)
         assert (row.n_seeds, row.n_smears, row.rho) == (2, 6, pytest.approx(652 / 17))
     divided = row_of(table, "cross_entropy", DIVIDED)
-    both = [(one, one / odds["cosine"]) for one in fits["cosine", "cross_entropy"]]
+    both = [(probs, probs / odds["cosine"]) for probs in fits["cosine", "cross_entropy"]]
     assert divided.changed == pytest.approx(np.mean([a.argmax(1) != b.argmax(1) for a, b in both]))
-    assert divided.sure == pytest.approx(np.mean([one.max(axis=1) > 0.99 for one, _ in both]))
+    assert divided.sure == pytest.approx(np.mean([probs.max(axis=1) > 0.99 for probs, _ in both]))
     assert row_of(table, "focal", MAPPED).changed != row_of(table, "focal", DIVIDED).changed
     assert "balanced_softmax" not in set(table["method"])
 
@@ -239,7 +239,7 @@ def test_focal_loss_moves_no_boundary_and_must_be_mapped_back(known):
 
 
 def test_dividing_an_over_confident_network_does_little(known):
-    sure, divided = (row_of(known, "cross_entropy", DIVIDED, training=one) for one in (OVER_CONFIDENT, DECAYED))
+    sure, divided = (row_of(known, "cross_entropy", DIVIDED, training=way) for way in (OVER_CONFIDENT, DECAYED))
     assert sure.sure > divided.sure + 0.1
     assert sure.changed < divided.changed / 2
     assert 0 <= sure.balanced_accuracy_difference < divided.balanced_accuracy_difference / 2
@@ -249,8 +249,8 @@ def test_the_sentences_follow_the_numbers(known):
     lines = lesson_text(known).splitlines()
     assert [line[:3] for line in lines] == [f"{n}. " for n in range(1, 6)]
     divided = row_of(known, "cross_entropy", DIVIDED)
-    told = f"{divided.balanced_accuracy_difference:+.3f} [{divided.balanced_accuracy_low:+.3f}, "
-    assert told in lines[1]
+    change = f"{divided.balanced_accuracy_difference:+.3f} [{divided.balanced_accuracy_low:+.3f}, "
+    assert change in lines[1]
     assert "a gain by balanced accuracy and a loss by macro F1" in lines[2]
     better = known.assign(macro_f1_low=0.01, macro_f1_high=0.02)
     assert "a gain by balanced accuracy and a gain by macro F1" in lesson_text(better)
@@ -268,10 +268,10 @@ def test_a_figure_is_drawn_again_from_the_saved_table(tmp_path):
     fits = {}
     for name in names:
         weights = [np.exp(2 * right + rng.normal(size=right.shape)) for _ in range(2)]
-        fits[name] = [one / one.sum(axis=1, keepdims=True) for one in weights]
+        fits[name] = [weight / weight.sum(axis=1, keepdims=True) for weight in weights]
     table = imbalance_lesson(stored(fits, targets, tmp_path), tmp_path, seed=0)
     table.to_csv(tmp_path / "lesson.csv", index=False)
-    figures = [plot_imbalance_lesson(one) for one in (table, pd.read_csv(tmp_path / "lesson.csv"))]
+    figures = [plot_imbalance_lesson(rows) for rows in (table, pd.read_csv(tmp_path / "lesson.csv"))]
     drawn = [[np.asarray(line.get_xdata()) for line in figure.axes[0].lines] for figure in figures]
     shown = table[table["against"] == PLAIN]
     np.testing.assert_allclose(drawn[0][0], shown.query("correction == 'none'")["macro_f1_difference"])

@@ -48,9 +48,9 @@ def test_methods_meet_the_same_draws_and_the_arms_share_a_rung(split, chosen):
         sum(map(int, t.dev_counts.split("/"))) for (arm, _), trials in plan.items() if arm != "table2" for t in trials
     }
     assert len(sizes) == 1
-    one, two = (set(training_rows(t, split)[0]) for t in plan["table2", 37.9][:2])
-    assert len(one) == len(two)
-    assert one != two
+    first, second = (set(training_rows(t, split)[0]) for t in plan["table2", 37.9][:2])
+    assert len(first) == len(second)
+    assert first != second
     with pytest.raises(ValueError, match="unknown arms half"):
         plan_of(chosen, split, arms=["half"])
 
@@ -72,7 +72,7 @@ def test_some_rungs_on_some_splits_alone_are_as_in_the_whole_ladder(split, chose
 def test_a_rival_may_have_fewer_draws_and_none_is_left_out(split, chosen):
     seeds = {"focal": range(5), "cross_entropy": range(2)}
     for trials in plan_of(chosen, split, ladder_methods=["focal"], n_draws=5, rival_draws=2).values():
-        assert [(t.method, t.seed) for t in trials] == [(name, seed) for name, own in seeds.items() for seed in own]
+        assert [(t.method, t.seed) for t in trials] == [(name, seed) for name in seeds for seed in seeds[name]]
     with pytest.raises(ValueError, match="no setting of ldam was chosen"):
         plan_of(chosen, split, ladder_methods=["ldam"])
     for trials in plan_of(chosen, split, ladder_methods=["focal"], n_draws=2).values():
@@ -97,5 +97,5 @@ def test_fits_are_labelled_in_the_order_of_the_plan(split, chosen):
     plan = plan_of(chosen, split, arms=["table2", "equal_total"])
     fits = pd.DataFrame({"dev_counts": [t.dev_counts for t in all_trials(plan)]})
     labelled = label_fits(fits, plan)
-    for (arm, rho), own in labelled.groupby(["arm", "rho"]):
-        assert own["dev_counts"].tolist() == [t.dev_counts for t in plan[arm, rho]]
+    for (arm, rho), rung_fits in labelled.groupby(["arm", "rho"]):
+        assert rung_fits["dev_counts"].tolist() == [t.dev_counts for t in plan[arm, rho]]

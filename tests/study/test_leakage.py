@@ -25,8 +25,8 @@ def test_a_repetition_that_diverged_is_left_out_and_named(data, tmp_path):
     cells, crops = data
     trials = [Trial(epochs=1, learning_rate=1e-3), Trial(epochs=1, learning_rate=1e38)]
     fine, lost = (
-        leakage_fits([one], cells, crops, tmp_path, n_outer=2, seeds=[0, 1], jobs=1, say=lambda _: None)
-        for one in trials
+        leakage_fits([trial], cells, crops, tmp_path, n_outer=2, seeds=[0, 1], jobs=1, say=lambda _: None)
+        for trial in trials
     )
     assert lost["error"].astype(bool).all()
     whole = leakage_gap(fine, tmp_path).iloc[0]

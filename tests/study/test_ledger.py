@@ -84,7 +84,7 @@ def test_another_setting_is_refused_unless_a_reason_is_given(tmp_path, split, cr
 
 @pytest.mark.parametrize("trial", [CE, CE_8], ids=["same settings", "other settings"])
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "reason"),
     [
         (lambda cells: relabel(cells, "dev"), "that it is trained on have changed"),
         (lambda cells: drop(cells, "dev"), "that it is trained on have changed"),
@@ -94,20 +94,20 @@ def test_another_setting_is_refused_unless_a_reason_is_given(tmp_path, split, cr
     ],
     ids=["dev relabelled", "dev dropped", "dev unused", "test relabelled", "test dropped"],
 )
-def test_the_same_smears_again_with_other_labels_or_cells_need_a_reason(tmp_path, split, crops, trial, change, told):
+def test_the_same_smears_again_with_other_labels_or_cells_need_a_reason(tmp_path, split, crops, trial, change, reason):
     open_test(tmp_path, [CE], split, crops)
     other = change(split)
-    own = crops[other.index]
+    cut = crops[other.index]
     with pytest.raises(
-        TestSetError, match=f"was tested {'with .*epochs' if trial is CE_8 else 'on these smears'}.*{told}"
+        TestSetError, match=f"was tested {'with .*epochs' if trial is CE_8 else 'on these smears'}.*{reason}"
     ):
-        open_test(tmp_path, [trial], other, own)
+        open_test(tmp_path, [trial], other, cut)
     assert len(load_ledger(tmp_path)) == 1
     # A method that was not tested on these smears yet is opened for the first time.
-    ledger = open_test(tmp_path, [trial, LDAM], other, own, reopen="a second reader")
+    ledger = open_test(tmp_path, [trial, LDAM], other, cut, reopen="a second reader")
     assert ledger["reason"].tolist() == ["", "a second reader", ""]
     assert len(open_test(tmp_path, [CE], split, crops)) == 3  # each of both goes on
-    assert len(open_test(tmp_path, [trial], other, own)) == 3
+    assert len(open_test(tmp_path, [trial], other, cut)) == 3
 
 
 def test_other_pictures_of_the_same_cells_need_a_reason(tmp_path, split, crops):
@@ -129,9 +129,9 @@ def test_two_settings_of_a_method_at_once_are_a_choice_on_the_test_set(tmp_path,
     with pytest.raises(TestSetError, match="small, focal was tested with"):
         open_test(tmp_path, both, split, crops)
     assert not (tmp_path / LEDGER).exists()
-    paper = [dataclasses.replace(one, protocol="paper") for one in both]
+    paper = [dataclasses.replace(trial, protocol="paper") for trial in both]
     assert open_test(tmp_path, paper, split, crops)["protocol"].tolist() == ["paper", "paper"]  # its flaw, on record
-    paper = [dataclasses.replace(one, epochs=9) for one in paper]
+    paper = [dataclasses.replace(trial, epochs=9) for trial in paper]
     recorded = open_test(tmp_path, paper, split, crops, reopen="not asked for")
     assert recorded["reason"].tolist() == [""] * 4
     assert open_test(tmp_path, both, split, crops, reopen="both")["reason"].tolist() == [""] * 5 + ["both"]
@@ -167,10 +167,10 @@ def test_another_way_to_split_the_same_cells_is_refused(tmp_path, data, split, c
 def test_outer_splits_and_their_repetitions_are_openings_of_their_own(tmp_path, data, n_folds):
     cells, crops = data
     for outer in range(6):
-        own = assign_splits(cells, protocol="honest", seed=0, n_folds=n_folds, outer=outer)
-        own = relabel(own, "dev", n=outer)  # a second look at each split's own development cells
-        trials = [dataclasses.replace(one, outer=outer, epochs=outer + 1) for one in (CE, FOCAL)]
-        assert len(open_test(tmp_path, trials, own, crops)) == 2 * outer + 2
+        split = assign_splits(cells, protocol="honest", seed=0, n_folds=n_folds, outer=outer)
+        split = relabel(split, "dev", n=outer)  # a second look at each split's own development cells
+        trials = [dataclasses.replace(trial, outer=outer, epochs=outer + 1) for trial in (CE, FOCAL)]
+        assert len(open_test(tmp_path, trials, split, crops)) == 2 * outer + 2
     assert not load_ledger(tmp_path)["reason"].any()
 
 

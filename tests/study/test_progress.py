@@ -38,10 +38,10 @@ def test_a_log_gets_plain_lines(study, capsys):
     study()
     printed = capsys.readouterr()
     assert printed.err == ""
-    said = [line.partition(" trials")[0] for line in printed.out.splitlines()]
-    assert list(dict.fromkeys(said))[:2] == ["study: 0 of 2", "study: 1 of 2"]
-    assert said.count("study: 0 of 2") > 2  # before any trial has ended
-    assert said[-1] == "study: 2"
+    lines = [line.partition(" trials")[0] for line in printed.out.splitlines()]
+    assert list(dict.fromkeys(lines))[:2] == ["study: 0 of 2", "study: 1 of 2"]
+    assert lines.count("study: 0 of 2") > 2  # before any trial has ended
+    assert lines[-1] == "study: 2"
     study()
     assert capsys.readouterr().out == "study: 2 trials, 0 trained, 2 taken from the store\n"
 
@@ -77,10 +77,10 @@ def test_the_clock_goes_on_and_epochs_are_told_while_no_trial_ends(data, tmp_pat
 
 def test_who_is_told_the_epochs_changes_no_number(data):
     cells, crops = data
-    split, told = assign_splits(cells, protocol="paper", seed=0), []
+    split, epochs = assign_splits(cells, protocol="paper", seed=0), []
     plain = run_trial(FAST, split, crops)
-    asked = run_trial(FAST, split, crops, report=told.append)
-    assert told == [0, 1, 2]
+    asked = run_trial(FAST, split, crops, report=epochs.append)
+    assert epochs == [0, 1, 2]
     pd.testing.assert_frame_equal(plain.predictions, asked.predictions, check_exact=True)
     pd.testing.assert_frame_equal(plain.curves, asked.curves, check_exact=True)
 

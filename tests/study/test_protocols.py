@@ -143,9 +143,9 @@ def test_by_likelihood_the_least_plain_cross_entropy_is_chosen():
 
 
 def test_outer_splits_choose_for_themselves():
-    one, other = Trial(protocol="honest"), Trial(protocol="honest", outer=1)
+    plain, second_split = Trial(protocol="honest"), Trial(protocol="honest", outer=1)
     f1s = {("cross_entropy", None): [0.1, 0.2]}, {("cross_entropy", None): [0.2, 0.1]}
-    curves = pd.concat([curves_of(in_folds([t], 2), f, f) for t, f in zip((one, other), f1s, strict=True)])
+    curves = pd.concat([curves_of(in_folds([t], 2), f, f) for t, f in zip((plain, second_split), f1s, strict=True)])
     chosen = choose_settings(curves, protocol="honest")
     assert chosen[["outer", "epochs"]].to_numpy().tolist() == [[0, 2], [1, 1]]
     assert [(t.outer, t.epochs) for t in chosen_trials(chosen, seeds=[0])] == [(0, 2), (1, 1)]

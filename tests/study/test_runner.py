@@ -32,11 +32,11 @@ def run(trials, split_data, store, *, jobs=1):
 
 def test_a_second_study_trains_nothing_and_returns_the_same(split_data, tmp_path):
     trials = expand_grid(FAST, fold=range(2))
-    first, said = run(trials, split_data, tmp_path)
-    assert said[-1] == "study: 2 trials, 2 trained, 0 taken from the store"
+    first, lines = run(trials, split_data, tmp_path)
+    assert lines[-1] == "study: 2 trials, 2 trained, 0 taken from the store"
     written = {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
-    second, said = run([*trials, trials[0]], split_data, tmp_path)
-    assert said[-1] == "study: 2 trials, 0 trained, 2 taken from the store"
+    second, lines = run([*trials, trials[0]], split_data, tmp_path)
+    assert lines[-1] == "study: 2 trials, 0 trained, 2 taken from the store"
     assert written == {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
     pd.testing.assert_frame_equal(first, second.iloc[:2])
     assert second["key"].tolist() == [*first["key"], first["key"][0]]
@@ -45,8 +45,8 @@ def test_a_second_study_trains_nothing_and_returns_the_same(split_data, tmp_path
 def test_other_data_is_another_trial(split_data, tmp_path):
     cells, crops = split_data
     run([FAST], split_data, tmp_path)
-    _, said = run([FAST], (cells, 255 - crops), tmp_path)
-    assert said[-1].startswith("study: 1 trials, 1 trained")
+    _, lines = run([FAST], (cells, 255 - crops), tmp_path)
+    assert lines[-1].startswith("study: 1 trials, 1 trained")
 
 
 @pytest.mark.slow
@@ -88,8 +88,8 @@ def test_what_a_killed_study_left_behind_is_made_again(split_data, tmp_path):
     os.remove(tmp_path / f"{lost}.parquet")
     record = tmp_path / f"{torn}.json"
     record.write_text(record.read_text()[:40])  # a disk that lied
-    second, said = run(trials, split_data, tmp_path)
-    assert said[-1] == "study: 2 trials, 2 trained, 0 taken from the store"
+    second, lines = run(trials, split_data, tmp_path)
+    assert lines[-1] == "study: 2 trials, 2 trained, 0 taken from the store"
     pd.testing.assert_frame_equal(first.drop(columns="seconds"), second.drop(columns="seconds"), check_exact=True)
 
 
@@ -107,12 +107,12 @@ def test_a_failing_trial_is_a_row_and_the_others_are_kept(split_data, tmp_path, 
         run([flaky, FAST], split_data, tmp_path)
     rows = store_rows(tmp_path).sort_values("fold")
     assert rows["error"].tolist() == ["OSError: the disk is away", ""]
-    _, said = run([FAST], split_data, tmp_path)
-    assert said[-1] == "study: 1 trials, 0 trained, 1 taken from the store"
+    _, lines = run([FAST], split_data, tmp_path)
+    assert lines[-1] == "study: 1 trials, 0 trained, 1 taken from the store"
     # Unlike a fit that diverged, one that failed by chance is tried again.
     monkeypatch.setattr(runner, "run_trial", fit)
-    rows, said = run([flaky, FAST], split_data, tmp_path)
-    assert said[-1] == "study: 2 trials, 1 trained, 1 taken from the store"
+    rows, lines = run([flaky, FAST], split_data, tmp_path)
+    assert lines[-1] == "study: 2 trials, 1 trained, 1 taken from the store"
     assert rows["error"].tolist() == ["", ""]
 
 
@@ -128,8 +128,8 @@ def test_a_result_of_another_study_is_not_lost_to_a_failure(split_data, tmp_path
     monkeypatch.setattr(runner, "run_trial", beaten)
     with pytest.raises(StudyError, match="no memory for the two of us"):
         run([FAST], split_data, tmp_path)
-    rows, said = run([FAST], split_data, tmp_path)
-    assert said[-1].endswith("0 trained, 1 taken from the store")
+    rows, lines = run([FAST], split_data, tmp_path)
+    assert lines[-1].endswith("0 trained, 1 taken from the store")
     assert rows["macro_f1"].tolist() == scores
 
 
@@ -159,14 +159,14 @@ def test_a_worker_that_dies_ends_the_study_with_a_mend(split_data, tmp_path, mon
 
 def test_a_fit_that_diverges_on_a_fold_is_a_result_and_a_final_one_an_error(split_data, tmp_path):
     wild = dataclasses.replace(FAST, learning_rate=1e30, fold=0)
-    rows, said = run([wild, dataclasses.replace(FAST, fold=0)], split_data, tmp_path)
+    rows, lines = run([wild, dataclasses.replace(FAST, fold=0)], split_data, tmp_path)
     assert "became" in rows["error"][0]
     assert rows["error"][1] == ""
     assert rows["macro_f1"].isna().tolist() == [True, False]
-    assert said[-1] == "study: 1 of 2 fits diverged; their settings are out"
+    assert lines[-1] == "study: 1 of 2 fits diverged; their settings are out"
     assert load_curves(tmp_path, list(rows["key"]))["key"].unique().tolist() == [rows["key"][1]]
-    _, said = run([wild], split_data, tmp_path)
-    assert said[0] == "study: 1 trials, 0 trained, 1 taken from the store"
+    _, lines = run([wild], split_data, tmp_path)
+    assert lines[0] == "study: 1 trials, 0 trained, 1 taken from the store"
     with pytest.raises(StudyError, match="training loss became"):
         run([dataclasses.replace(wild, fold=None)], split_data, tmp_path)
 

@@ -49,11 +49,11 @@ def made(tmp_path_factory):
                 for outer in (0, 1):
                     trial = Trial(network, loss, seed=seed, outer=outer, protocol="honest", **knobs)
                     trial = replace(trial, epochs=EPOCHS[loss, outer])
-                    own = table[(table["group"] < "06.png") == (outer == 0)].reset_index(drop=True)
+                    tested = table[(table["group"] < "06.png") == (outer == 0)].reset_index(drop=True)
                     nothing = dict.fromkeys(("train_loss", "valid_loss", "valid_ce", "valid_macro_f1"), np.nan)
                     epochs = range(1, trial.epochs + 1)
                     curves = pd.DataFrame({"epoch": epochs, "train_ce": train_ce(trial)}).assign(**nothing)
-                    result = TrialResult(trial, score_predictions(own), curves, own, 100, 1.0, "cpu", 32)
+                    result = TrialResult(trial, score_predictions(tested), curves, tested, 100, 1.0, "cpu", 32)
                     key = store_result(result, store, data=f"{outer}")
                     rows.append({**asdict(trial), "method": loss, "key": key, **result.scores})
     splits = {name: pd.DataFrame({"label": np.repeat(CLASSES, counts), "split": "dev"}) for name, counts in DEV.items()}
@@ -133,8 +133,8 @@ def test_priors_are_divided_out_of_each_split_before_its_cells_are_pooled(made, 
 
 def test_focal_loss_is_mapped_back_before_its_prior_is_divided_out(made):
     fits, splits, store, whole = made
-    own = fits[fits["method"] == "focal"]
-    found = priors_divided_out(own, splits, store)["resnet50", "focal"]
+    focal = fits[fits["method"] == "focal"]
+    found = priors_divided_out(focal, splits, store)["resnet50", "focal"]
     for seed, table in zip(SEEDS, found, strict=True):
         plain = whole["resnet50", "focal", seed].sort_values(["smear", "cell"], ignore_index=True)
         first = (plain["group"] < "06.png").to_numpy()[:, None]
@@ -189,5 +189,5 @@ def test_a_loss_or_network_that_was_not_fitted_is_left_out(made):
     fits, splits, store, _ = made
     options = {"splits": splits, "store": store, "margin": 0.02, "seed": 0, "protocol": "honest"}
     assert secondary_rows(fits[fits["architecture"].eq("resnet50") & fits["method"].eq("focal")], **options) == []
-    one = pd.DataFrame(secondary_rows(fits[fits["architecture"] == "resnet50"], **options))
-    assert set(one["architecture"]) == {"resnet50"}
+    rows = pd.DataFrame(secondary_rows(fits[fits["architecture"] == "resnet50"], **options))
+    assert set(rows["architecture"]) == {"resnet50"}

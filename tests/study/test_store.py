@@ -119,8 +119,8 @@ def test_folds_of_a_setting_are_put_together(store):
         (dataclasses.replace(base, fold=1, learning_rate=0.5), "another setting", "d"),
         (dataclasses.replace(base, fold=2), "other data", "e"),
     ):
-        told = dataclasses.replace(result(trial), predictions=table.assign(smear=smear))
-        folds.append(store_result(told, store, data=data))
+        moved = dataclasses.replace(result(trial), predictions=table.assign(smear=smear))
+        folds.append(store_result(moved, store, data=data))
     fit, listed = results_table(store, folds[:1]).iloc[0], results_table(store, folds[1:])
     store_result(result(dataclasses.replace(base, fold=0, epochs=9)), store, data="d")  # of a study that is not listed
     assert fold_predictions(fit, listed, store)["smear"].tolist() == ["zero", "one"]
@@ -134,9 +134,9 @@ def test_outer_splits_of_a_seed_make_one_table_and_repetitions_further_ones(tmp_
     """Four outer splits of two folds, cells a and b: twice every cell, by two seeds."""
     for seed in (1, 0):
         for outer, smear in enumerate(["b.png", "a.png", "a.png", "b.png"]):
-            one = result(dataclasses.replace(TRIAL, outer=outer, seed=seed))
-            told = one.predictions.assign(smear=smear, cell=0, pred=f"seed {seed}, split {outer}")
-            store_result(dataclasses.replace(one, predictions=told), tmp_path, data="d")
+            fit = result(dataclasses.replace(TRIAL, outer=outer, seed=seed))
+            table = fit.predictions.assign(smear=smear, cell=0, pred=f"seed {seed}, split {outer}")
+            store_result(dataclasses.replace(fit, predictions=table), tmp_path, data="d")
     rows = store_rows(tmp_path)
     tables = predictions_by_method(rows, tmp_path)["small", "cross_entropy"]
     assert [table["smear"].tolist() for table in tables] == [["a.png", "b.png"]] * 4
@@ -332,9 +332,9 @@ def test_what_cannot_be_compared_is_not_averaged(store, tmp_path, capsys):
     for i, other in enumerate(({"precision": "bf16"}, {"dev_counts": "3/4/9"}, {})):
         store_result(result(dataclasses.replace(TRIAL, **other), 0.1 * i), folder, data="other" if not other else "d")
     assert main(["results", str(store), str(folder)]) == 0
-    told = [line.split() for line in capsys.readouterr().out.splitlines()]
-    assert told[0][3:6] == ["data", "dev_counts", "precision"]
-    finals = {tuple(line[3:6]): (line[7], line[9]) for line in told[1:] if line[6] == "final"}
+    words = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert words[0][3:6] == ["data", "dev_counts", "precision"]
+    finals = {tuple(line[3:6]): (line[7], line[9]) for line in words[1:] if line[6] == "final"}
     assert finals == {
         ("d", "3/4/9", "float32"): ("1", "0.10"),
         ("d", "all", "bf16"): ("1", "0.00"),
@@ -361,12 +361,12 @@ def test_a_runs_folder_is_merged_into_where_its_trials_lie(store, tmp_path):
 
 def test_command_lists_exports_merges_and_prunes(store, tmp_path, capsys):
     assert main(["results", str(store.parent)]) == 0
-    told = capsys.readouterr().out.splitlines()
-    assert told[0].split() == [
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].split() == [
         "architecture", "protocol", "method", "fit", "trials", "failed", "macro_f1_mean", "macro_f1_best", "hours",
     ]  # fmt: skip
-    assert told[1].split() == ["small", "paper", "cross_entropy", "final", "1", "0", "0.50", "0.50", "0.01"]
-    assert told[2].split() == ["small", "paper", "cross_entropy", "fold", "2", "1", "0.25", "0.25", "0.01"]
+    assert lines[1].split() == ["small", "paper", "cross_entropy", "final", "1", "0", "0.50", "0.50", "0.01"]
+    assert lines[2].split() == ["small", "paper", "cross_entropy", "fold", "2", "1", "0.25", "0.25", "0.01"]
     out = tmp_path / "all.csv"
     assert main(["results", str(store), "--merge-into", str(tmp_path / "one"), "--export", str(out)]) == 0
     assert "3 trials copied" in capsys.readouterr().out

@@ -48,7 +48,7 @@ def stored(predictions, tmp_path):
     def store(rows: list[dict]) -> pd.DataFrame:
         table = pd.DataFrame(rows)
         noisy_ones = [noisy(predictions, row["macro_f1"], i) for i, row in enumerate(rows)]
-        keys = [keep_predictions(tmp_path, str(i), one) for i, one in enumerate(noisy_ones)]
+        keys = [keep_predictions(tmp_path, str(i), noisy_table) for i, noisy_table in enumerate(noisy_ones)]
         return table.assign(fold=None, key=keys).astype({"alpha": float, "gamma": float})
 
     return store
@@ -75,15 +75,15 @@ def test_table_1_averages_over_seeds_and_keeps_the_published_rows(stored, tmp_pa
     assert ours.loc["cross_entropy", "n_seeds"] == 2
     assert pd.isna(ours.loc["focal", "macro_f1_sd"])
     both = [pd.read_parquet(tmp_path / f"{key}.parquet") for key in rows["key"][:2]]
-    interval = paired_macro_f1(both, [all_wrong(one) for one in both], seed=0)
+    interval = paired_macro_f1(both, [all_wrong(table) for table in both], seed=0)
     columns = ["macro_f1_low", "macro_f1_high"]
     assert ours.loc["cross_entropy", columns].tolist() == pytest.approx([interval.low, interval.high], abs=1e-12)
     assert published[["macro_f1_low", "macro_f1_high"]].isna().all(axis=None)
     beside = beside_published(table, ["method", "alpha"])
     assert list(beside.columns) == [("published", "DenseNet-121"), ("published", "ResNet-50"), ("honest", "lesson net")]
     assert beside.loc[("focal loss", 0.5)].tolist()[:2] == ["0.72", "0.71"]
-    told = f"{interval.mean:.3f} [{interval.low:.2f}, {interval.high:.2f}]"
-    assert beside.loc[("cross entropy", "–")].tolist() == ["0.84", "0.85", told]
+    wanted = f"{interval.mean:.3f} [{interval.low:.2f}, {interval.high:.2f}]"
+    assert beside.loc[("cross entropy", "–")].tolist() == ["0.84", "0.85", wanted]
     assert beside.loc[("focal loss", 0.25), ("honest", "lesson net")] == ""
 
 
@@ -92,8 +92,8 @@ def test_scores_of_outer_splits_are_those_of_each_seeds_pooled_cells(predictions
     first = (predictions["target"] == "codocyte") & (np.arange(300) > 20)
     rows = []
     for seed in range(3):
-        for outer, own in enumerate((first, ~first)):
-            key = keep_predictions(tmp_path, f"{seed}{outer}", noisy(predictions, 0.5 + 0.1 * seed, seed)[own])
+        for outer, tested in enumerate((first, ~first)):
+            key = keep_predictions(tmp_path, f"{seed}{outer}", noisy(predictions, 0.5 + 0.1 * seed, seed)[tested])
             rows.append(fit("focal", 1.0, seed, 0.0, outer=outer) | {"fold": None, "key": key})
     rows = pd.DataFrame(rows)
     row = table1({"honest": rows}, tmp_path, seed=0).query("protocol == 'honest'").iloc[0]
@@ -225,6 +225,6 @@ def test_a_class_without_test_or_training_cells_is_named_with_its_split(data):
     first, second = absent_classes({"paper, ρ 37.9": untested, "paper": split, "paper, ρ 2": unlearnt}).split("\n")
     assert first.startswith("paper, ρ 37.9: no test cell is of the class codocyte: ")
     assert second.startswith("paper, ρ 2: no training cell is of the class codocyte: ")
-    assert all("Add smears that hold it" in told for told in (first, second))
+    assert all("Add smears that hold it" in fault for fault in (first, second))
     gone = split[split["label"] != "codocyte"]  # a class that only another split knows of
     assert absent_classes({"paper": split, "small": gone}).count("small: no ") == 2

@@ -89,11 +89,11 @@ def test_what_was_best_at_the_last_epoch_allowed_is_told():
     chosen = choose_settings(curves, protocol="honest")
     chosen = chosen.assign(protocol="honest")
     tried = {"honest": [dataclasses.replace(rising, epochs=3)]}
-    told = settings_at_last_epoch(chosen, tried)
-    assert "Best at the last epoch allowed" in told
-    assert "cross entropy (lesson net, honest)" in told
-    assert "over-sampling" not in told
-    assert "LDAM" not in told  # judged at the last epoch alone
+    text = settings_at_last_epoch(chosen, tried)
+    assert "Best at the last epoch allowed" in text
+    assert "cross entropy (lesson net, honest)" in text
+    assert "over-sampling" not in text
+    assert "LDAM" not in text  # judged at the last epoch alone
     longer = {"honest": [dataclasses.replace(rising, epochs=4)]}
     assert settings_at_last_epoch(chosen, longer) == "No setting was best at its last epoch."
     decayed = chosen[chosen["loss"] == "ldam_drw"]

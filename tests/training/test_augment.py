@@ -32,9 +32,9 @@ def test_rotation_and_flips_keep_what_they_should():
 
 def test_the_eight_positions_are_the_turns_and_mirror_images_of_a_square():
     crop = np.arange(5 * 5 * 3, dtype=np.uint8).reshape(5, 5, 3)
-    wanted = {np.rot90(one, k).tobytes() for one, k in itertools.product((crop, crop[:, ::-1]), range(4))}
+    wanted = {np.rot90(position, k).tobytes() for position, k in itertools.product((crop, crop[:, ::-1]), range(4))}
     turned = turn_each(torch.from_numpy(np.stack([crop] * 8)), torch.arange(8)).numpy()
-    assert {one.tobytes() for one in turned} == wanted
+    assert {picture.tobytes() for picture in turned} == wanted
     assert len(wanted) == 8
 
 

@@ -31,17 +31,17 @@ def split_data(data):
 
 def test_held_out_cells_come_in_order_and_all_of_them():
     crops, targets = made(40)
-    batches = list(one := loaders(4, 40).valid)
+    batches = list(valid := loaders(4, 40).valid)
     assert [len(y) for _, y in batches] == [16, 16, 8]
-    assert len(one) == 3
+    assert len(valid) == 3
     assert torch.equal(torch.cat([images for images, _ in batches]), normalise(torch.from_numpy(crops)))
     assert torch.cat([y for _, y in batches]).tolist() == targets.tolist()
 
 
 def test_training_order_is_seeded_and_differs_per_epoch():
     def epochs(seed):
-        one = loaders(12, seed=seed).train
-        return [torch.cat([images.mean(dim=(1, 2, 3)) for images, _ in one]) for _ in range(2)]
+        train = loaders(12, seed=seed).train
+        return [torch.cat([images.mean(dim=(1, 2, 3)) for images, _ in train]) for _ in range(2)]
 
     first, second = epochs(0)
     assert not torch.equal(first, second)
@@ -52,12 +52,12 @@ def test_training_order_is_seeded_and_differs_per_epoch():
 
 def test_a_shorter_epoch_serves_other_cells_each_time():
     cells = made(40)[0], np.arange(40)
-    one = CellDataLoaders.from_crops(cells, made(0), vocab=range(40), bs=4, epoch_size=10).train
-    epochs = [torch.cat([targets for _, targets in one]).tolist() for _ in range(30)]
-    assert [len(targets) for _, targets in one] == [4, 4, 2]
+    train = CellDataLoaders.from_crops(cells, made(0), vocab=range(40), bs=4, epoch_size=10).train
+    epochs = [torch.cat([targets for _, targets in train]).tolist() for _ in range(30)]
+    assert [len(targets) for _, targets in train] == [4, 4, 2]
     assert all(len(set(epoch)) == 10 for epoch in epochs)
     assert {row for epoch in epochs for row in epoch} == set(range(40))
-    assert len(torch.cat([y for _, y in one.new(shuffle=False)])) == 40  # nothing is left out where nothing is trained
+    assert len(torch.cat([y for _, y in train.new(shuffle=False)])) == 40  # without training nothing is left out
 
 
 @pytest.mark.parametrize(("n", "sizes"), [(9, [4, 4]), (10, [4, 4, 2]), (1, [1])])

@@ -88,7 +88,7 @@ def test_a_batch_in_parts_has_the_same_cells_and_parts_of_even_size():
     whole, parts = loaders(70, batch_size=32).train, loaders(70, batch_size=32, part_size=20).train
     assert [len(y) for _, y in parts] == [16, 16, 16, 16, 6]
     assert [part.last for part in parts.parts] == [False, True, False, True, True]
-    served = [torch.cat([y for _, y in one]) for one in (whole, parts)]
+    served = [torch.cat([y for _, y in served_by]) for served_by in (whole, parts)]
     assert len(whole) == 3
     assert served[0].shape == served[1].shape == (70,)
 
@@ -124,8 +124,8 @@ def test_gradients_of_parts_add_up_to_the_step_of_the_whole_batch(monkeypatch):
         fitted = build_learner(Trial(learning_rate=1e-2), dls, engine=CPU)
         fitted.model.double()
         fitted.remove_cb(Recorder)  # its average is float32
-        for one in (dls.train, dls.valid):
-            one.after_batch.add(InDouble())
+        for loader in (dls.train, dls.valid):
+            loader.after_batch.add(InDouble())
         fit_trial(fitted, Trial(learning_rate=1e-2, epochs=2))
         weights.append(torch.cat([p.detach().flatten() for p in fitted.model.parameters()]))
         curves.append(fitted.curve.table)

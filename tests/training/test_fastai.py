@@ -129,7 +129,7 @@ def test_tta_mixes_the_turned_cells_with_the_plain_ones(fitted):
     plain = torch.from_numpy(predict_crops(learner.model, crops))
     turned, found = learner.tta(n=64, beta=0)  # the mean of 64 draws alone
     positions = [turn_each(torch.from_numpy(crops), torch.full((len(crops),), k)).numpy() for k in range(8)]
-    expected = np.mean([predict_crops(learner.model, one) for one in positions], axis=0)
+    expected = np.mean([predict_crops(learner.model, turned_crops) for turned_crops in positions], axis=0)
     assert np.abs(turned.numpy() - expected).max() < 0.1
     assert np.abs(turned.numpy() - expected).mean() < 0.02
     assert found.tolist() == targets.tolist()

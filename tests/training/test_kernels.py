@@ -28,7 +28,7 @@ def small_step(optimiser_class):
 
 
 def test_adam_without_copies_is_torch_adam():
-    ways = [small_step(one) for one in (torch.optim.Adam, DenseAdam)]
+    ways = [small_step(optimiser_class) for optimiser_class in (torch.optim.Adam, DenseAdam)]
     for _ in range(5):
         for _, _, step in ways:
             step()
@@ -36,9 +36,9 @@ def test_adam_without_copies_is_torch_adam():
         torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-7)
         assert ours.stride() == theirs.stride()
     states = [optimiser.state_dict() for _, optimiser, _ in ways]
-    for one in states[0]["state"]:
-        for name, value in states[0]["state"][one].items():
-            torch.testing.assert_close(states[1]["state"][one][name], value, rtol=1e-4, atol=1e-8)
+    for index in states[0]["state"]:
+        for name, value in states[0]["state"][index].items():
+            torch.testing.assert_close(states[1]["state"][index][name], value, rtol=1e-4, atol=1e-8)
 
 
 def test_adam_copies_no_weights():
@@ -50,7 +50,7 @@ def test_adam_copies_no_weights():
         activities = [torch.profiler.ProfilerActivity.CPU]
         with torch.profiler.profile(activities=activities, record_shapes=True) as profile:
             optimiser.step()
-        shapes = [one.input_shapes[0] for one in profile.events() if one.name == "aten::copy_"]
+        shapes = [event.input_shapes[0] for event in profile.events() if event.name == "aten::copy_"]
         copies[optimiser_class] = [shape for shape in shapes if len(shape) == 4]  # the others: the number of steps
     assert copies[DenseAdam] == []
     assert copies[torch.optim.Adam] != []
@@ -73,7 +73,7 @@ def test_small_maps_are_convolved_as_torch_convolves_them(kernel, stride, paddin
             out = module(given)
         assert out.shape[2] * out.shape[3] <= SMALL_MAP
         out.float().square().sum().backward()
-        return [one.float() for one in (out, given.grad, module.weight.grad)], [out.stride(), module.weight.grad.dtype]
+        return [t.float() for t in (out, given.grad, module.weight.grad)], [out.stride(), module.weight.grad.dtype]
 
     convolution.to(memory_format=torch.channels_last)
     exact, _ = results(convolution, torch.float32)
@@ -86,9 +86,9 @@ def test_small_maps_are_convolved_as_torch_convolves_them(kernel, stride, paddin
         return [((a - b).norm() / b.norm()).item() for a, b in zip(values, exact, strict=True)]
 
     # As far from float32 as torch's own bfloat16 kernels are.
-    for own, other in zip(error(ours), error(theirs), strict=True):
-        assert own < 1.1 * other + 1e-6
-        assert own < 0.02
+    for our_error, their_error in zip(error(ours), error(theirs), strict=True):
+        assert our_error < 1.1 * their_error + 1e-6
+        assert our_error < 0.02
 
 
 @pytest.mark.parametrize("gradient", [True, False])
@@ -114,7 +114,7 @@ def test_only_what_is_asked_for_is_replaced():
         nn.Conv2d(256, 256, 3, padding=1, padding_mode="reflect", bias=False),
         nn.Conv2d(16, 16, 3, bias=False),
     )
-    assert not any(isinstance(one, SmallMapConv2d) for one in use_small_maps(model))
+    assert not any(isinstance(layer, SmallMapConv2d) for layer in use_small_maps(model))
     names = list(build_model("resnet18", 3).state_dict())
     assert list(use_small_maps(build_model("resnet18", 3)).state_dict()) == names
 

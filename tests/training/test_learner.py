@@ -68,7 +68,7 @@ def test_a_fit_equals_a_plain_torch_loop():
     np.testing.assert_allclose(curves["train_loss"], means, rtol=1e-6)
     model.eval()
     with torch.no_grad():
-        crops, targets = (torch.from_numpy(one) for one in made(8))
+        crops, targets = (torch.from_numpy(array) for array in made(8))
         images = normalise(crops)
         logits = model(images)
     assert curves["valid_ce"].iloc[-1] == pytest.approx(F.cross_entropy(logits, targets).item(), rel=1e-5)
@@ -125,7 +125,7 @@ def test_batches_in_parts_have_the_schedule_of_whole_ones(schedule):
         trial = Trial(schedule=schedule, epochs=2)
         learner = build_learner(trial, loaders(20, part_size=part_size), engine=CPU)
         step, seen = learner._step, rates.setdefault(part_size, [])
-        learner._step = lambda one=learner, step=step, seen=seen: (seen.append(one.opt.hypers[0]["lr"]), step())
+        learner._step = lambda fitted=learner, step=step, seen=seen: (seen.append(fitted.opt.hypers[0]["lr"]), step())
         fit_trial(learner, trial)
     assert len(rates[None]) == 10
     assert rates[None] == rates[2]

@@ -78,7 +78,7 @@ def test_outer_splits_test_every_group_once_per_repetition_and_each_fold_has_eve
         assert split.groupby(GROUP)[FOLD].nunique().eq(1).all()
     for repetition in (tested[:3], tested[3:]):
         assert sum(repetition).eq(1).all()
-    assert not any(one.equals(other) for one in tested[:3] for other in tested[3:])
+    assert not any(earlier.equals(later) for earlier in tested[:3] for later in tested[3:])
 
 
 def test_folds_are_redrawn_until_they_hold_every_class_and_a_reason_is_given_when_none_does():
@@ -101,7 +101,7 @@ def test_repetitions_are_independent_of_each_other():
     cells[GROUP] = np.random.default_rng(1).choice([f"{i:02}" for i in range(40)], len(cells), p=sizes)
     first = cells.groupby(GROUP).head(1).index
     folds = [outer_folds(cells, n_outer=3, seed=0, repeat=repeat)[first] for repeat in range(6)]
-    agreement = [adjusted_rand_score(one, other) for i, one in enumerate(folds) for other in folds[:i]]
+    agreement = [adjusted_rand_score(fold, other) for i, fold in enumerate(folds) for other in folds[:i]]
     assert abs(np.mean(agreement)) < 0.1
 
 

@@ -102,7 +102,7 @@ def test_keys_of_committed_results_are_those_of_their_settings(folder):
     versions = [record.get("fit_version", FIRST_VERSION) for record in records]
     trials = [Trial(**record["trial"]) for record in records]
     data = [record["data"] for record in records]
-    keys = [trial.key(one, fit_version=version) for trial, one, version in zip(trials, data, versions, strict=True)]
+    keys = [trial.key(mark, fit_version=version) for trial, mark, version in zip(trials, data, versions, strict=True)]
     assert table["key"].tolist() == keys
 
 
@@ -190,12 +190,12 @@ def test_same_seed_same_numbers_and_the_callers_generator_is_left_alone(split_da
     cells, crops = split_data
     torch.manual_seed(123)
     before = torch.get_rng_state()
-    one, two = (run_trial(FAST, cells, crops) for _ in range(2))
+    first, second = (run_trial(FAST, cells, crops) for _ in range(2))
     assert torch.equal(before, torch.get_rng_state())
-    pd.testing.assert_frame_equal(one.predictions, two.predictions, check_exact=True)
-    pd.testing.assert_frame_equal(one.curves, two.curves, check_exact=True)
+    pd.testing.assert_frame_equal(first.predictions, second.predictions, check_exact=True)
+    pd.testing.assert_frame_equal(first.curves, second.curves, check_exact=True)
     other = run_trial(dataclasses.replace(FAST, seed=1), cells, crops)
-    assert not other.predictions.equals(one.predictions)
+    assert not other.predictions.equals(first.predictions)
 
 
 @pytest.mark.parametrize("resample", ["none", "under", "over", "over_equal"])
@@ -214,17 +214,17 @@ def test_a_seed_pairs_initial_weights_order_and_augmentation_across_losses(split
 
 def test_a_loss_is_told_the_training_cells_of_its_rung(split_data, monkeypatch):
     cells, crops = split_data
-    told = []
+    counts_seen = []
     monkeypatch.setattr(
         "rbcnb.training.learner.build_loss",
         lambda *name, class_counts, **settings: (
-            told.append(class_counts) or build_loss(*name, class_counts=class_counts, **settings)
+            counts_seen.append(class_counts) or build_loss(*name, class_counts=class_counts, **settings)
         ),
     )
     counts = {"dev_counts": "3/4/90", "epochs": 1}
     run_trial(Trial(loss="logit_adjustment", **counts), cells, crops)
     run_trial(Trial(loss="logit_adjustment", resample="under", **counts), cells, crops)
-    assert told == [[3, 4, 90], [3, 3, 3]]
+    assert counts_seen == [[3, 4, 90], [3, 3, 3]]
 
 
 def test_equal_steps_take_as_many_cells_as_the_plain_fit(split_data):

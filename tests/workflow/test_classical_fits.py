@@ -43,8 +43,8 @@ def test_fits_come_back_bit_for_bit_in_their_order(run, fitted):
     assert [(fit.choice, fit.seed, fit.seconds) for fit in after] == [
         (fit.choice, fit.seed, fit.seconds) for fit in before
     ]
-    for one, other in zip(before, after, strict=True):
-        pd.testing.assert_frame_equal(one.predictions, other.predictions, check_exact=True, check_dtype=False)
+    for stored, loaded in zip(before, after, strict=True):
+        pd.testing.assert_frame_equal(stored.predictions, loaded.predictions, check_exact=True, check_dtype=False)
     pd.testing.assert_frame_equal(classical_table(after), classical_table(before), check_exact=True)
     assert CLASSICAL in run.load_manifest()
 

@@ -75,19 +75,19 @@ def test_other_settings_are_a_second_opening(run):
 
 
 def test_what_is_published_of_it_follows_from_published_predictions(run, tmp_path):
-    own = shutil.copytree(run.folder, tmp_path / "run")
-    here = Run.at(own)
+    copied = shutil.copytree(run.folder, tmp_path / "run")
+    here = Run.at(copied)
     final = here.load_csv("final_trials")
-    told = {"margin": 0.02, "seed": 0, "protocol": "honest"}
-    differences = adjust_for_families(compare_methods(predictions_by_method(final, here.store), BASE, **told))
+    options = {"margin": 0.02, "seed": 0, "protocol": "honest"}
+    differences = adjust_for_families(compare_methods(predictions_by_method(final, here.store), BASE, **options))
     here.save_table(differences, "differences")
     here.save_table(differences[["claim", "verdict"]].assign(place=""), "verdict")
     here.save_table(final[["protocol", "architecture", "method", "outer", "epochs", *KNOBS]], "choices")
     here.save_csv(final.head(0), "ladder_trials")
-    out = publish_run(own, tmp_path / "out")
+    out = publish_run(copied, tmp_path / "out")
     report = verify_run(out)
     assert "imbalance_lesson" in report.tables
-    assert not [one for one in report.findings if one.table in ("imbalance_lesson", LEDGER)]
+    assert not [finding for finding in report.findings if finding.table in ("imbalance_lesson", LEDGER)]
     assert "imbalance lesson, focal loss, cosine rate 3" in (out / "README.md").read_text()
 
 

@@ -223,9 +223,9 @@ def test_while_cells_run_and_with_nothing_to_read_there_are_words_and_no_black_f
         browser.open_notebook(page, url, app="lab")
         page.wait_for_selector("text=The kernel is busy with other cells of the notebook")
         root = page.locator(ROOT)
-        said = root.inner_text()
-        assert "Nothing is left to label" in said
-        assert "saved" not in said
+        words = root.inner_text()
+        assert "Nothing is left to label" in words
+        assert "saved" not in words
         assert root.locator(".notice img").evaluate("image => image.naturalWidth") > 96
         assert root.locator(".frame:visible").count() == root.locator("button:visible").count() == 0
         (path.parent / "go").touch()
@@ -300,9 +300,9 @@ def test_a_lab_labels_a_segmented_folder_goes_back_strikes_and_adds(segmented):
         page.wait_for_function(f"document.querySelector('{ROOT}').dataset.cell === '{third}'")
         wait_until_saved(page)
         view = current_labels(load_readings(table)).set_index("cell")
-        told = [view.loc[int(cell.rpartition(" ")[2]), ["kind", "label"]].tolist() for cell in (first, second)]
-        assert told[0] == ["label", "uncategorised"]
-        assert told[1][0] == "strike"
+        readings = [view.loc[int(cell.rpartition(" ")[2]), ["kind", "label"]].tolist() for cell in (first, second)]
+        assert readings[0] == ["label", "uncategorised"]
+        assert readings[1][0] == "strike"
 
         # To a cell by smear and number, and by a click in the whole field.
         page.keyboard.press("/")

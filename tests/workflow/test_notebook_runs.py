@@ -78,7 +78,7 @@ def test_a_change_makes_later_notebooks_stale_and_no_earlier_one(parameters):
 
 
 def test_place_and_speed_make_nothing_stale_and_other_smears_make_all_but_the_lesson(parameters):
-    moved = {name: {**own, "run": "/b", "jobs": 7, "scheduler": "tcp://c:1"} for name, own in parameters.items()}
+    moved = {name: {**values, "run": "/b", "jobs": 7, "scheduler": "tcp://c:1"} for name, values in parameters.items()}
     assert stamps(moved) == stamps(parameters)
     other = stamps(parameters, source="else")
     same = {name for name, stamp in stamps(parameters).items() if other[name] == stamp}
@@ -88,21 +88,21 @@ def test_place_and_speed_make_nothing_stale_and_other_smears_make_all_but_the_le
 def test_the_stamp_of_a_folder_follows_its_files(tmp_path):
     (tmp_path / "a.png").write_bytes(b"1")
     (tmp_path / "runs").mkdir()
-    one = source_stamp(str(tmp_path), "")
+    before = source_stamp(str(tmp_path), "")
     (tmp_path / "runs" / "cells.csv").write_text("a run inside the folder is none of its smears")
-    assert one == source_stamp(str(tmp_path), "")
+    assert before == source_stamp(str(tmp_path), "")
     (tmp_path / "labels.csv").write_text("smear,x_px,y_px,label\n")
-    assert one != source_stamp(str(tmp_path), "")
+    assert before != source_stamp(str(tmp_path), "")
     (tmp_path / "labels.csv").unlink()
     (tmp_path / "b.png").write_bytes(b"2")
-    assert source_stamp(str(tmp_path), "") != one
+    assert source_stamp(str(tmp_path), "") != before
     assert source_stamp("synthetic", "") == "synthetic"
 
 
 def test_what_is_left_alone_counts_as_it_was_last_run(parameters):
     """--only 05 after a change builds on the old 04; a later full run must see that 05 is stale."""
     first = stamps(parameters)
-    planned = {name: {**own, "seed": 1} for name, own in parameters.items()}
+    planned = {name: {**values, "seed": 1} for name, values in parameters.items()}
     paths = notebooks.find_notebooks()
     recorded = {name: stamp for name, stamp in first.items() if not name.startswith("05")}
     only_05 = fingerprints(paths, planned, source="synthetic", recorded=recorded)
@@ -142,8 +142,8 @@ def test_one_at_a_time_fills_a_run(tmp_path, monkeypatch, capsys):
         try:
             assert first.stdout.readline() == "at work\n"
             assert main(command) == 2
-            said = capsys.readouterr().err
-            assert f"{command[-1]}: another process (pid {first.pid} on {platform.node()}) is at work there" in said
+            printed = capsys.readouterr().err
+            assert f"{command[-1]}: another process (pid {first.pid} on {platform.node()}) is at work there" in printed
         finally:
             first.kill()
     monkeypatch.setattr(notebooks, "_execute", lambda *_, **__: None)
@@ -196,10 +196,10 @@ def test_a_remedy_for_too_few_smears_does_not_fail_itself(n_smears, only):
 
 
 @pytest.mark.parametrize(
-    ("seconds", "said"), [(4, "4 s"), (89, "89 s"), (120, "2 min"), (3 * 3600, "3.0 h"), (10 * 86400, "10 days")]
+    ("seconds", "words"), [(4, "4 s"), (89, "89 s"), (120, "2 min"), (3 * 3600, "3.0 h"), (10 * 86400, "10 days")]
 )
-def test_durations_are_said_as_a_person_would(seconds, said):
-    assert duration(seconds) == said
+def test_durations_are_said_as_a_person_would(seconds, words):
+    assert duration(seconds) == words
 
 
 def test_where_others_are_at_work_a_run_is_expected_to_take_longer(monkeypatch):

@@ -87,43 +87,43 @@ def test_published_tables_follow_from_published_predictions(run, tmp_path, capsy
     out = tmp_path / "results" / "run"
     assert main(["publish", str(run.folder), str(out)]) == 0
     assert main(["verify", str(out)]) == 0
-    said = capsys.readouterr().out
-    assert f"data {run.data_hash()}, seed 0; 8 trials" in said
-    assert "not recomputed" not in said
+    printed = capsys.readouterr().out
+    assert f"data {run.data_hash()}, seed 0; 8 trials" in printed
+    assert "not recomputed" not in printed
     report = verify_run(out)
     tables = {"classical", "table1", "table3", "differences", "secondary", "fig13", "verdict"}
     assert set(report.tables) == {*tables, *FROM_MORE}
     assert not report.findings
     files = {str(path.relative_to(out)) for path in out.rglob("*") if path.is_file()}
     assert not [name for name in files if name.endswith((".png", ".npy", ".jpg"))]  # the only figure shows cells
-    told = (out / "README.md").read_text()
-    assert "its\ninner folds chose: lesson net, focal loss: alpha 1, gamma 2, learning rate 0.01, epochs 1; " in told
-    assert "MIT licence" in told
-    assert "looks at the honest protocol's test cells: " in told
-    assert "focal loss 1" in told
-    assert "classical baseline 5" in told  # two by two, and the majority
-    assert "4 fits on whole training sets" in told
-    assert "focal loss minus cross entropy" in told
-    assert str(run.folder.parent) not in (out / "run.json").read_text() + told
+    page = (out / "README.md").read_text()
+    assert "its\ninner folds chose: lesson net, focal loss: alpha 1, gamma 2, learning rate 0.01, epochs 1; " in page
+    assert "MIT licence" in page
+    assert "looks at the honest protocol's test cells: " in page
+    assert "focal loss 1" in page
+    assert "classical baseline 5" in page  # two by two, and the majority
+    assert "4 fits on whole training sets" in page
+    assert "focal loss minus cross entropy" in page
+    assert str(run.folder.parent) not in (out / "run.json").read_text() + page
     assert "/somewhere" not in (out / "run.json").read_text()
 
 
 def test_published_numbers_are_those_of_the_packed_predictions_to_the_last_digit(run, tmp_path):
     """Packed probabilities are rounded; what is divided by a small spread moves by more than a score does."""
     run = Run(shutil.copytree(run.folder, tmp_path / "run"))
-    own = run.load_table("secondary")
-    run.save_csv(own.assign(p=own["p"] * (1 + 1e-4)), "tables/secondary")
+    stored = run.load_table("secondary")
+    run.save_csv(stored.assign(p=stored["p"] * (1 + 1e-4)), "tables/secondary")
     out = publish_run(run.folder, tmp_path / "out")
     published = pd.read_csv(out / "tables" / "secondary.csv")
-    np.testing.assert_allclose(published["p"], own["p"], rtol=1e-6)
+    np.testing.assert_allclose(published["p"], stored["p"], rtol=1e-6)
     assert published.drop(columns="p").equals(pd.read_csv(run.folder / "tables" / "secondary.csv").drop(columns="p"))
     assert not verify_run(out).findings
 
 
 def test_a_table_that_is_further_off_than_rounding_explains_is_not_made_right(run, tmp_path):
     run = Run(shutil.copytree(run.folder, tmp_path / "run"))
-    own = run.load_table("secondary")
-    run.save_csv(own.assign(p=own["p"] * 1.1), "tables/secondary")
+    stored = run.load_table("secondary")
+    run.save_csv(stored.assign(p=stored["p"] * 1.1), "tables/secondary")
     run.save_csv(run.load_table("table1").iloc[::-1], "tables/table1")  # other rows, or in another order
     out = publish_run(run.folder, tmp_path / "out")
     for name in ("secondary", "table1"):
@@ -217,12 +217,12 @@ def test_a_run_that_stored_no_classical_predictions_is_told_so(run, tmp_path, ca
     replace_manifest(old, manifest)
     for folder in (old, publish_run(old, tmp_path / "out")):
         assert main(["verify", str(folder)]) == 0
-        said = capsys.readouterr().out
-        assert "not recomputed: classical: " in said
+        printed = capsys.readouterr().out
+        assert "not recomputed: classical: " in printed
         needs = (
             "the run stored no predictions" if folder == old else f"needs {CLASSICAL}, which this folder does not hold"
         )
-        assert needs in said
+        assert needs in printed
 
 
 def test_probabilities_come_back_in_order_and_nearly_the_same(run, tmp_path):

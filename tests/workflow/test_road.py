@@ -73,7 +73,7 @@ def read_all(url: str, labels: dict[str, str]) -> None:
         page.goto(url)
         page.wait_for_function(f"document.querySelector('{PAGE}')?.dataset.cell")
         buttons = page.locator(f"{PAGE} .classes button")
-        key_of = {one.get_attribute("title"): one.locator("kbd").inner_text().lower() for one in buttons.all()}
+        key_of = {button.get_attribute("title"): button.locator("kbd").inner_text().lower() for button in buttons.all()}
         # On a busy machine the page may have no cell for a moment, until the kernel has sent the next ones.
         page_has = "page.dataset.cell || page.innerText.includes('rbcnb train')"
         next_or_end = f"(page => {page_has})(document.querySelector('{PAGE}'))"
@@ -93,8 +93,8 @@ def test_the_smears_are_those_that_the_rule_gives():
 
 def test_four_commands_lead_from_smears_to_a_count_that_covers_the_truth(tmp_path):
     start = time.monotonic()
-    said = command("segment", *map(image, LEARNT), "--out", "cells", folder=tmp_path)
-    assert "next: rbcnb label cells --reader" in said
+    printed = command("segment", *map(image, LEARNT), "--out", "cells", folder=tmp_path)
+    assert "next: rbcnb label cells --reader" in printed
 
     cells = pd.read_csv(tmp_path / "cells" / "cells.csv")
     named = label_cells(cells, truth(*LEARNT)).dropna(subset=["label"])
@@ -106,8 +106,8 @@ def test_four_commands_lead_from_smears_to_a_count_that_covers_the_truth(tmp_pat
     named_by = readings.loc[readings["kind"] == "label", "reader"].value_counts().to_dict()
     assert named_by == dict.fromkeys(("anna", "ben"), len(named))
 
-    said = command("train", "cells", folder=tmp_path)
-    assert "next: rbcnb count" in said
+    printed = command("train", "cells", folder=tmp_path)
+    assert "next: rbcnb count" in printed
     command("count", image(KEPT_OUT), "--model", "cells/model.safetensors", "--out", "counts", folder=tmp_path)
     minutes = (time.monotonic() - start) / 60
     print(f"segment, label (two readers), train, count: {minutes:.1f} minutes")

@@ -60,11 +60,11 @@ def test_the_data_hash_follows_the_data(tmp_path):
     run = Run.at(tmp_path)
     assert run.data_hash() == "none"
     run.save_csv(pd.DataFrame({"smear": ["a"]}), "cells")
-    one = run.data_hash()
+    without_crops = run.data_hash()
     run.save_crops(np.zeros((1, 2, 2, 3), np.uint8))
-    two = run.data_hash()
+    with_crops = run.data_hash()
     run.save_crops(np.ones((1, 2, 2, 3), np.uint8))
-    assert len({"none", one, two, run.data_hash()}) == 4
+    assert len({"none", without_crops, with_crops, run.data_hash()}) == 4
 
 
 def test_figures_say_what_they_were_drawn_from(tmp_path):

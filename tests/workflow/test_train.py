@@ -68,12 +68,12 @@ def test_labelled_cells_become_a_model_that_counts(labelled, folder, tmp_path, c
     before = (folder / "readings.csv").read_bytes()
 
     assert main(["train", str(folder)]) == 0
-    said = capsys.readouterr()
-    assert f"{len(readings)} labelled cells of 3 smears; lesson net from random weights, 4 fits" in said.err
+    printed = capsys.readouterr()
+    assert f"{len(readings)} labelled cells of 3 smears; lesson net from random weights, 4 fits" in printed.err
     model = folder / "model.safetensors"
-    assert f"next: rbcnb count SMEARS --model {model} --out" in said.out
+    assert f"next: rbcnb count SMEARS --model {model} --out" in printed.out
     assert (folder / "readings.csv").read_bytes() == before
-    assert "pip install 'rbcnb[pretrained]'" in said.err
+    assert "pip install 'rbcnb[pretrained]'" in printed.err
     first = load_model(model).digest
     with monkeypatch.context() as patch:  # the same again fits nothing
         patch.setattr("rbcnb.workflow.model_export._fit", None)
@@ -102,7 +102,7 @@ def test_labelled_cells_become_a_model_that_counts(labelled, folder, tmp_path, c
     assert "://" not in page.replace("http://www.w3.org", "")
 
     out = tmp_path / "count"
-    assert "It can tell codocyte, hypochromia, normal." in said.out
+    assert "It can tell codocyte, hypochromia, normal." in printed.out
     code = main(["count", str(root / "smears"), "--model", str(model), "--out", str(out)])
     table = pd.read_csv(out / "differential.csv", keep_default_na=False)
     assert {f"synthetic_{number:02d}.png" for number in range(4)} <= set(table["smear"])
@@ -113,8 +113,8 @@ def test_labelled_cells_become_a_model_that_counts(labelled, folder, tmp_path, c
 
 @pytest.mark.slow
 def test_cells_of_one_smear_are_dealt_out_and_this_is_said(labelled, folder):
-    one = readings_of(folder, labelled[1]).query("smear == 'synthetic_00.png'")
-    append_readings(folder / "readings.csv", one)
+    smear_readings = readings_of(folder, labelled[1]).query("smear == 'synthetic_00.png'")
+    append_readings(folder / "readings.csv", smear_readings)
     training = train_model(folder, say=silent)
     assert "All cells are of one smear: nobody knows how it does on another one" in training.verdict
     assert len(load_model(training.model).card.confusion) == 1

@@ -67,9 +67,9 @@ def test_an_untouched_run_follows_from_its_predictions(folder, capsys):
     assert report.complete, report.unchecked
     assert report.n_numbers > 300
     assert main(["verify", str(folder)]) == 0
-    said = capsys.readouterr().out
-    assert "seed 0; 4 trials" in said
-    assert "0 differ" in said
+    printed = capsys.readouterr().out
+    assert "seed 0; 4 trials" in printed
+    assert "0 differ" in printed
 
 
 def test_what_is_simulated_is_recomputed_too(folder):
@@ -98,7 +98,7 @@ def test_one_changed_number_is_found_and_named(folder, capsys, table, column):
     content.loc[content.index[-1], column] = value + (1 if column == "n_cells" else 1e-4)
     content.to_csv(path, index=False)
     findings = verify_run(folder).findings
-    assert [(one.table, one.column) for one in findings] == [(f"tables/{table}.csv", "digest"), (table, column)]
+    assert [(f.table, f.column) for f in findings] == [(f"tables/{table}.csv", "digest"), (table, column)]
     assert (findings[1].stored, findings[1].expected) == pytest.approx((value + findings[1].stored - value, value))
     assert main(["verify", str(folder)]) == 1
     assert f"| {column}: stored " in capsys.readouterr().out
@@ -224,33 +224,33 @@ def test_a_run_against_another_tells_what_differs_and_by_how_much(folder, made, 
     table.loc[table.index[-1], "auroc"] += 0.002
     table.to_csv(folder / "tables" / "table1.csv", index=False)
     report = verify_run(folder, against=str(made))
-    assert [(one.table, one.column) for one in report.findings] == [("table1", "auroc")]
+    assert [(finding.table, finding.column) for finding in report.findings] == [("table1", "auroc")]
     assert "(difference +0.002)" in report.lines[1]
     assert verify_run(folder, against=str(made), tolerance=0.01).same
     assert main(["verify", str(folder), "--against", str(made)]) == 1
     assert main(["verify", str(folder), "--against", str(made), "--tolerance", "0.01"]) == 0
     (folder / "tables" / "class_counts.csv").unlink()
-    assert ("class_counts", "") in {(one.table, one.column) for one in verify_run(folder, against=str(made)).findings}
+    assert ("class_counts", "") in {(f.table, f.column) for f in verify_run(folder, against=str(made)).findings}
     capsys.readouterr()
 
 
 def test_tables_are_matched_by_what_names_their_rows():
-    one = pd.DataFrame(
+    table = pd.DataFrame(
         {"method": ["a", "b", "b"], "alpha": [np.nan, 0.5, 1.0], "score": [0.1, 0.2, np.nan], "n": [1, 2, 3]}
     )
-    assert compare_tables("t", one, one.iloc[::-1]) == ([], 6)
-    other = one.assign(score=[0.1, 0.2 + 1e-12, 0.3], extra=1).iloc[:3]
-    findings, n = compare_tables("t", one, other)
+    assert compare_tables("t", table, table.iloc[::-1]) == ([], 6)
+    changed = table.assign(score=[0.1, 0.2 + 1e-12, 0.3], extra=1).iloc[:3]
+    findings, n = compare_tables("t", table, changed)
     assert {(f.row, f.column) for f in findings} == {("", "extra"), ("b, alpha 1", "score")}
     assert n == 6
-    near = one.assign(score=one["score"] + 5e-7)
-    assert compare_tables("t", one, near)[0]
-    assert not compare_tables("t", one, near, tolerance=1e-8, unit=100)[0]
-    assert compare_tables("t", one, near, tolerance=1e-9, unit=100)[0]
-    fewer, _ = compare_tables("t", one, one.iloc[:2])
+    near = table.assign(score=table["score"] + 5e-7)
+    assert compare_tables("t", table, near)[0]
+    assert not compare_tables("t", table, near, tolerance=1e-8, unit=100)[0]
+    assert compare_tables("t", table, near, tolerance=1e-9, unit=100)[0]
+    fewer, _ = compare_tables("t", table, table.iloc[:2])
     assert [(f.row, f.expected) for f in fewer] == [("b, alpha 1", "missing")]
     assert compare_tables("t", pd.DataFrame(), pd.DataFrame()) == ([], 0)
-    assert [f.column for f in compare_tables("t", pd.DataFrame(), one)[0]][:4] == list(one)
+    assert [f.column for f in compare_tables("t", pd.DataFrame(), table)[0]][:4] == list(table)
     twice = pd.DataFrame({"method": ["a", "a"], "score": [1.0, 2.0]})
     assert [f.row for f in compare_tables("t", twice, twice.assign(score=[1.0, 3.0]))[0]] == ["a #2"]
 
@@ -259,9 +259,9 @@ def test_tables_are_matched_by_what_names_their_rows():
 def test_a_tolerance_that_is_none_is_refused(made, capsys, tolerance):
     for against in ([], ["--against", str(made)]):
         assert main(["verify", str(made), *against, "--tolerance", tolerance]) == 2
-        said = capsys.readouterr()
-        assert f"the tolerance must be a number of at least 0, got {float(tolerance)}" in said.err
-        assert not said.out
+        printed = capsys.readouterr()
+        assert f"the tolerance must be a number of at least 0, got {float(tolerance)}" in printed.err
+        assert not printed.out
 
 
 def test_a_folder_without_a_run_is_named(tmp_path, capsys):
