@@ -285,10 +285,10 @@ def _count(options: Namespace) -> int:
         doubtful = "no smear is without a warning, so the pooled count is doubtful; do not take it for an ordinary one"
         print(f"rbcnb count: warning: {doubtful}", file=sys.stderr)
     exit_code = _print_notes("count", report.batch)
-    if report.nothing_told:
-        refused = "no class can be told in these smears, so this is no count; label some of them, and train again"
+    if report.all_in_doubt:
+        refused = "every class is in doubt in these smears, so this is no count; label some of them, and train again"
         print(f"rbcnb count: {refused}", file=sys.stderr)
-    return 1 if report.nothing_told else exit_code
+    return 1 if report.all_in_doubt else exit_code
 
 
 def _verify(options: Namespace) -> int:

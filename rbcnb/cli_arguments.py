@@ -299,7 +299,7 @@ def _parsers() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentPars
     results.add_argument(
         "--seal",
         action="store_true",
-        help="give trials that an earlier version stored the digests by which damage is told, after a check of scores",
+        help="give trials that an earlier version stored the digests that show damage, after a check of scores",
     )
 
     lesson = commands.add_parser("lesson", help="open the loss lesson, notebook 3, as a page")

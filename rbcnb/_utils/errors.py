@@ -51,7 +51,7 @@ class MissingLibraryError(UnfinishedError, ImportError):
 
 
 class SmearError(PlainError, ValueError):
-    """A smear, or its labels, cannot be read; the message names the file and the mend."""
+    """A smear, or its labels, cannot be read; the message names the file and the remedy."""
 
 
 class SmearWarning(UserWarning):

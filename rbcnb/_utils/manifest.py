@@ -96,7 +96,7 @@ def _read(folder: Path) -> Entries:
     if not whole or (itself and itself[DIGEST] != _seal(entries)):
         raise ManifestError(
             f"{path}: is damaged, and says no more which files are as they were written; put back a copy, or rename it "
-            "and run the same again: what it told is then made and recorded anew"
+            "and run the same again: what it listed is then made and recorded anew"
         )
     return entries
 

@@ -1,4 +1,4 @@
-"""JSON that holds a digest of itself: what was damaged or edited since it was written is told from what is whole."""
+"""JSON that holds a digest of itself, which shows whether the file was damaged or edited since it was written."""
 
 import json
 from pathlib import Path

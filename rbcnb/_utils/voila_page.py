@@ -29,7 +29,7 @@ _OPENER = '<!doctype html><meta charset="utf-8"><meta http-equiv="refresh" conte
 
 
 class PageError(UnfinishedError):
-    """The page cannot be shown; the message names the mend."""
+    """The page cannot be shown; the message names the remedy."""
 
 
 def show_page(
@@ -44,7 +44,7 @@ def show_page(
 ) -> None:
     """Serves *notebook* until interrupted, from a folder of its own that is gone afterwards.
 
-    Only who has the key in the address that is told sees anything: see `rbcnb._utils.voila_server`.
+    Only a reader who has the key in the printed address sees anything: see `rbcnb._utils.voila_server`.
 
     Args:
         name: what the page is called, here and in its title.

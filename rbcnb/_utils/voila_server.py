@@ -38,7 +38,7 @@ class _Identity(PasswordIdentityProvider):
         return {"SameSite": "Strict"}
 
     def is_token_authenticated(self, _handler: RequestHandler) -> bool:
-        """Never: who is, is told so by CORS headers, and passes without a check of Origin."""
+        """Never: Jupyter sends CORS headers to a request that is, and does not check its Origin."""
         return False
 
 

@@ -7,7 +7,7 @@ import numpy as np
 from rbcnb.counting.differential import CRITICAL, MOST_WIDE, adjusted_interval, wilson
 
 MIN_CELLS = 10  # of a class: below that its recall is anybody's guess
-_MOST_SMEARS = 30  # of the training, in each of which the classes are counted, to see how far they can be told
+_MOST_SMEARS = 30  # of the training, in each of which the classes are counted, to see how wide their intervals are
 
 
 def class_doubts(confusion: np.ndarray | Sequence, classes: Sequence[str]) -> dict[str, str]:
@@ -16,7 +16,7 @@ def class_doubts(confusion: np.ndarray | Sequence, classes: Sequence[str]) -> di
     It can tell a class of which it finds more, surely, than it wrongly calls so among other cells: the lower end of
     its recall's 95 % interval (Wilson's) lies above the upper end of the share of other cells that are called so. And
     nine of ten smears like those of *confusion* have an adjusted share of it that is no wider than a count takes
-    (`rbcnb.counting.differential.MOST_WIDE`): so what can be told here, can be told there.
+    (`rbcnb.counting.differential.MOST_WIDE`): training and counting have one rule.
 
     Args:
         confusion: counts [G, C + 1, C] of calls (the last is unsure) by true class, per group of smears.

@@ -82,8 +82,8 @@ class CountReport:
         return bool((self.differential["smear"] == DOUBTFUL).any())
 
     @property
-    def nothing_told(self) -> bool:
-        """Whether no class can be told in any of the smears."""
+    def all_in_doubt(self) -> bool:
+        """Whether every class is in doubt in each of the smears."""
         return bool(
             len(self.differential) and self.differential.loc[self.differential["class"] != UNSURE, "doubt"].all()
         )
@@ -156,7 +156,7 @@ def count_files(
     }
     with suppress(OSError):  # where nothing can be written, the batch says so
         if not out.exists() or not any(out.iterdir()):
-            _save_facts(out, facts)  # by which a count that was stopped is told from cells of rbcnb segment
+            _save_facts(out, facts)  # they mark a count that was stopped as no cells of rbcnb segment
     classifier = _Classifier(loaded, out)
     batch = segment_files(
         paths,
@@ -246,7 +246,7 @@ def _smear_doubts(smears: pd.DataFrame) -> dict[str, str]:
 
 
 def finder_of(model: Model, name: str, *, upscale: str | None, diameter_px: float | None) -> FinderSpec:
-    """How the model's crops were made, changed where told."""
+    """How the model's crops were made, but for what *upscale* and *diameter_px* change."""
     known = {entry.name for entry in fields(FinderSpec)}
     given = {"upscale": upscale, "diameter_px": diameter_px}
     settings = model.card.finder | {"size_px": model.card.size_px}

@@ -3,8 +3,8 @@
 Two kinds stand side by side. Raw: what was called, with a Wilson interval; of several smears the spread between them
 widens it, since cells of one smear are alike. Adjusted: the shares that would give these calls, undoing the confusion
 that the network showed on cells that it was not trained on, unsure ones among them. This is right as far as a codocyte
-here is as often taken for a normal cell as it was there; the interval covers the chance in both counts, no more. What
-cannot be told so has no adjusted share, and the reason in the column ``doubt``.
+here is as often taken for a normal cell as it was there; the interval covers the chance in both counts, no more. Where
+that is in doubt there is no adjusted share, and the column ``doubt`` says why.
 """
 
 from collections.abc import Collection, Mapping
@@ -137,8 +137,7 @@ def differential_count(
 
     Returns:
         One row per smear and outcome; ``share`` is of all counted cells, unsure ones included; ``adjusted`` of all
-        cells by their true class, and so has no row of unsure ones. Where ``doubt`` says why it cannot be told, it is
-        missing.
+        cells by their true class, and so has no row of unsure ones. Where ``doubt`` gives a reason, it is missing.
     """
     outcomes = [*classes, UNSURE]
     smears = list(dict.fromkeys(calls["smear"]))
@@ -165,7 +164,7 @@ def _with_doubts(table: pd.DataFrame, class_doubts: Mapping[str, str], smear_dou
         pd.Series("the model confuses too much", index=table.index).where(wide),
     ]
     doubt = pd.Series("", index=table.index)
-    for reason in reversed(reasons):  # the first one is said
+    for reason in reversed(reasons):  # the first one stands
         reason = reason.astype(object).fillna("")
         doubt = reason.where(reason.ne(""), doubt)
     doubt = doubt.where(adjusted, "")

@@ -193,7 +193,7 @@ def _check_facts(facts: Any) -> None:
             raise InputError(f"it lacks {shown(next(name for name in wrong.validator_value if name not in facts))}")
         wanted = wrong.schema.get("description") or f"be of type {wrong.schema.get('type')}"
         raise InputError(f"{where[:100]} is {shown(wrong.instance)}, and must {wanted}")
-    settings = {entry.name for entry in fields(FinderSpec)}  # what others there are is said when cells are counted
+    settings = {entry.name for entry in fields(FinderSpec)}  # a count refuses others
     FinderSpec(**{name: value for name, value in facts["finder"].items() if name in settings})
     n_classes = len(facts["classes"])
     if confusion := facts.get("confusion"):

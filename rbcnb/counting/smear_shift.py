@@ -26,7 +26,7 @@ MOST_NAMED = 3  # differences that a warning names
 _LOOK_PX = 48  # crops are looked at no larger than this
 _NEAREST = 3  # training smears that a smear's distance is taken from
 _FLOOR = 0.02  # least spread taken: 5 % of a light, a density or a length, which are decimal logarithms
-# name -> what is said of a smear that is low in it, and of one that is high
+# name -> words for a smear that is low in it, and for one that is high
 MEANING = {
     "light_red": ("less red in the light", "more red in the light"),
     "light_green": ("less green in the light", "more green in the light"),

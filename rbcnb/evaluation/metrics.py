@@ -24,7 +24,7 @@ from rbcnb.columns import PRED, PROB, TARGET, classes_of_predictions, prob_colum
 from rbcnb.evaluation.prior_shift import NATURAL, Prior, class_shares
 
 N_BINS = 15
-# The least probability that counts as told: what float32 rounds to 0 costs 87 nats, not infinitely many.
+# Smaller probabilities count as this one: what float32 rounds to 0 costs 87 nats, not infinitely many.
 LEAST_PROB = float(np.finfo(np.float32).tiny)
 
 

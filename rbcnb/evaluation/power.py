@@ -27,7 +27,7 @@ def power_of(
     """Chance that a study of *n_seeds* and *n_groups* smears reaches its goal.
 
     Seeds' variance shrinks as 1 / seeds, smears' as 1 / smears, whatever the other does: where few smears leave a wide
-    interval, no number of seeds mends it.
+    interval, no number of seeds helps.
 
     Args:
         pilot: a difference with two seeds at least; its mean is not used, only how it scatters.

@@ -11,7 +11,7 @@ fit per fold, random and tired: at 2 %, 100 % and 94 % within the queue (self-co
 100 % and 88 % at a precision of 25 %; at 10 %, where the queue is no longer than the errors are many, 77 % and 73 % (82
 % and 75 %), recall 93 % and 86 %, precision 55 %.
 
-Labels of the test set are left alone unless asked for: who mends them by a model's opinion makes the test agree with
+Labels of the test set are left alone unless asked for: who corrects them by a model's opinion makes the test agree with
 the model.
 """
 

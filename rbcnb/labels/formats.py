@@ -32,7 +32,7 @@ _NUMBER_OF = {name: number for number, name in CHULA_TYPES.items()}
 
 
 class LabelFileError(SmearError):
-    """Labels cannot be read or written so; the message names the file, what is wrong with it, and the mend."""
+    """Labels cannot be read or written so; the message names the file, what is wrong with it, and the remedy."""
 
 
 def write_class_folder(labels: pd.DataFrame, pictures: Mapping[int, Path | np.ndarray], folder: str | Path) -> None:

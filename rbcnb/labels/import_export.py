@@ -175,7 +175,7 @@ def export_labels(
         replace: write over a file that is there already.
 
     Raises:
-        SmearError, LogbookError: what cannot be read or written, with the mend.
+        SmearError, LogbookError: what cannot be read or written, with the remedy.
     """
     table, out = readings_file(source), Path(out)
     if not table.exists():

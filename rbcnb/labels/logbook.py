@@ -2,7 +2,7 @@
 
 A row is written whole or not at all, and is on the disk when the call returns. The last column is a time that ends in
 ``Z``: so a row whose line end is missing is known to be whole or torn. Of a torn last line, which a killed process or
-a full disk leaves, no reader makes a row: it is told, and the next writer moves it to ``<file>.torn``.
+a full disk leaves, no reader makes a row: it warns, and the next writer moves the line to ``<file>.torn``.
 """
 
 import csv
@@ -32,7 +32,7 @@ _TIME = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z"
 
 
 class LogbookError(PlainError, ValueError):
-    """A logbook cannot be read or written; the message names the file, the row and the mend."""
+    """A logbook cannot be read or written; the message names the file, the row and the remedy."""
 
 
 def append_rows(path: str | Path, rows: Iterable[Sequence[str]]) -> None:

@@ -174,7 +174,7 @@ def outlier_scores(crops: np.ndarray) -> np.ndarray:
     """How far each crop stands from its nearest likes, [N]: about 1 within a crowd, the higher the lonelier.
 
     Local outlier factor (Breunig et al. 2000) on `crop_features`, each scaled by its quartiles. Odd crops that are many
-    and alike are each other's likes, and are not told.
+    and alike are each other's likes, and get no high score.
 
     Args:
         crops: uint8 [N, S, S, 3], at least 3.

@@ -46,7 +46,7 @@ TIME_FORMAT = "%Y-%m-%dT%H:%M:%S.%fZ"
 
 
 class ReadingError(LogbookError):
-    """A reading, or a table of them, is not right; the message names the file, the row and the mend."""
+    """A reading, or a table of them, is not right; the message names the file, the row and the remedy."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,7 +95,7 @@ def load_readings(path: str | Path) -> pd.DataFrame:
     Returns ``COLUMNS``: ``cell`` and ``revision`` int, ``x_px``, ``y_px``, ``radius_px`` float, ``time`` UTC, the
     others text; ``label`` is missing (NaN) where none was given. A torn last line is left out, with a warning.
 
-    Raises LogbookError for any other row that is no reading, with file, row and mend.
+    Raises LogbookError for any other row that is no reading, with file, row and remedy.
     """
     return readings_of(read_rows(path), path)
 

@@ -90,8 +90,8 @@ def exercise_data() -> dict[str, dict[str, Any]]:
     """What the page needs to check answers as Python does; JSON can hold it.
 
     Returns:
-        Per exercise ``question``, ``hint``, ``way``, ``right`` and ``mistakes``: pairs of a mistake and what is said
-        to it. These are expressions of ``names``, to be compared at ``points``; without names they are numbers. How
+        Per exercise ``question``, ``hint``, ``way``, ``right`` and ``mistakes``: pairs of a mistake and the message
+        for it. These are expressions of ``names``, to be compared at ``points``; without names they are numbers. How
         an expression may be written stands in ``functions``, ``signs`` and ``words``.
     """
     data = {}

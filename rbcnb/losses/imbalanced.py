@@ -331,13 +331,13 @@ class ClassLoss(torch.nn.Module):
 class DeferredLDAM(ClassLoss):
     """LDAM whose last epochs are weighted by the effective number (Cao et al. 2019).
 
-    It has to be told each epoch's number, by `begin_epoch`: `rbcnb.training.EpochCallback` does so in a fastai
-    ``Learner``. Trained without, it is plain LDAM, and warns.
+    It needs each epoch's number, from `begin_epoch`: `rbcnb.training.EpochCallback` calls it in a fastai ``Learner``.
+    Trained without, it is plain LDAM, and warns.
     """
 
     def __init__(self, counts: Sequence[float], *, ignore_index: int = IGNORE_INDEX, reduction: str = "mean") -> None:
         super().__init__(ldam, counts=counts, ignore_index=ignore_index, reduction=reduction)
-        self.late: bool | None = None  # nobody has told
+        self.late: bool | None = None  # nobody has called begin_epoch yet
         self.register_buffer("weights", effective_number_weights(counts).float(), persistent=False)
 
     def begin_epoch(self, epoch: int, n_epochs: int) -> None:

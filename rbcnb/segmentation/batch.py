@@ -76,7 +76,7 @@ COLUMNS = (*FOUND, BORDER, CROP_SCALE)
 
 
 class BatchError(UnfinishedError):
-    """The batch cannot go on, whatever the file; what is finished is kept. The message says what to mend."""
+    """The batch cannot go on, whatever the file; what is finished is kept. The message says what to put right."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -164,7 +164,9 @@ def segment_files(
         return BatchReport(0, 0, 0, errors, notes, Path(out) / CELLS_CSV, pd.DataFrame(columns=list(FACTS)))
     try:
         with connect(scheduler) as client:
-            if spec.upscale in upscaling.METHODS:  # so that the fallback is said once and is part of each image's key
+            if (
+                spec.upscale in upscaling.METHODS
+            ):  # so that the fallback is reported once and is part of each image's key
                 spec = replace(spec, upscale=ask_all_workers(client, upscaling.usable_method, spec.upscale))
             out = Path(out).absolute() if client else Path(out)
             out.mkdir(parents=True, exist_ok=True)
@@ -491,7 +493,7 @@ def _try_image(work: tuple[Path, FinderSpec], done: _Done, threads: int | None, 
 
 
 def _finished_by(finish: Finish, path: Path, image: ImageCells, out: Path) -> pd.DataFrame:
-    """What *finish* makes of a finished image; where *out* takes no more, that is said of the folder."""
+    """What *finish* makes of a finished image; where *out* takes no more, the error names the folder."""
     try:
         return finish(path, image)
     except OSError as error:

@@ -28,7 +28,7 @@ def segmentation_cost(images: Sequence[Path], spec: FinderSpec, *, jobs: int = 1
 
 
 def segmentation_seconds(images: Sequence[Path], spec: FinderSpec, *, jobs: int = 1) -> tuple[float, tuple[int, int]]:
-    """Seconds that *images* will about take, and width and height of the one that this was told by.
+    """Seconds that *images* will about take, and width and height of the one that was measured.
 
     A piece of the first image that can be read is segmented, and the others are taken to be as large as that image.
 
@@ -48,7 +48,7 @@ def segmentation_seconds(images: Sequence[Path], spec: FinderSpec, *, jobs: int 
         segment_smear(patch, spec)
         per_px = (time.perf_counter() - start) / (patch.shape[0] * patch.shape[1])
         return per_px * width * height * len(images) / max(1, min(jobs, len(images))), (width, height)
-    raise SmearError("none of the first images can be read; look at what is said of each")
+    raise SmearError("none of the first images can be read; the message of each says why")
 
 
 def upscaling_seconds(image_px: float, scale: float, *, method: str) -> float:

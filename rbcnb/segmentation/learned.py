@@ -34,9 +34,9 @@ _SAME = 0.22  # difference of two diameters' logarithms that count as one
 _TILE_PX = 1024
 _SEEN_PX = 96  # around a pixel, more than the network looks at
 _LEAST = 0.08  # of the centre map at a peak that is kept at all
-_SURE = 0.5  # of the centre map at a peak that may tell the diameter
+_SURE = 0.5  # of the centre map at a peak that the diameter is read from
 _APART = 0.5  # of the larger radius: the least distance of two cells
-_ENOUGH = 4  # cells for a diameter to be told by
+_ENOUGH = 4  # cells that a diameter is read from
 _POOR = 0.05  # a reading of less quality found next to nothing
 # Below this mean peak, or this quality, the smear may be a dark field.
 _DOUBTFUL, _UNLIKELY = 0.65, 0.15
@@ -119,7 +119,7 @@ def find_learned(
 
 
 def typical_diameter(image: np.ndarray, *, finder: "Finder | None" = None) -> float:
-    """The diameter of a typical cell of *image* [H,W,3] uint8 RGB in pixels, NaN where it cannot be told."""
+    """The diameter of a typical cell of *image* [H,W,3] uint8 RGB in pixels, NaN where next to nothing was found."""
     reading, _ = _upright_reading(image, None, None, finder or _package_finder())
     return reading.diameter_px if reading.quality > _POOR else math.nan
 

@@ -17,7 +17,7 @@ _FAINTEST = 0.03  # between stained and background: fainter than a pale cell, st
 _NUCLEAR = 0.42  # blue over green: haemoglobin and eosin absorb more blue than this, the dyes of nuclei less
 _DARKEST_LAMP = 110  # green level; a background lit by a lamp is brighter
 _FIT_PX = 160  # longer side, at most, of the reduced image through whose bright pixels the background is laid
-_BLOBS_PX = 320  # and of the one in which round blobs are told from gaps
+_BLOBS_PX = 320  # and of the one in which round blobs are distinguished from gaps
 _LOG10 = np.log10(np.arange(256, dtype=np.float32) + 1)
 
 

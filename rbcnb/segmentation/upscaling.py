@@ -97,5 +97,5 @@ def _resize(image: np.ndarray, size: tuple[int, int], interpolation: int) -> np.
 
 @lru_cache
 def _warn_once(message: str) -> None:
-    # Python's own "once per place" filter is reset by pytest and by notebooks; each message is said once a process.
+    # Python's own "once per place" filter is reset by pytest and by notebooks; each message is shown once a process.
     warnings.warn(message, RuntimeWarning, stacklevel=3)

@@ -585,8 +585,8 @@ def _read_via(path: Path, _aids: Aids) -> Marks:
     usual = [name for name in names if plain_name(name) in SYNONYMS[LABEL]]
     if len(chosen := [*names] if len(names) == 1 else usual) != 1:
         raise AnnotationError(
-            f"{path}: VIA's regions have the attributes {', '.join(sorted(names)) or 'none'}, and which is the class "
-            "cannot be told; call it label there"
+            f"{path}: VIA's regions have the attributes {', '.join(sorted(names)) or 'none'}, and it is not clear "
+            "which is the class; call it label there"
         )
 
     def marks(item: tuple[str, Mapping, Mapping]) -> Iterator[tuple]:

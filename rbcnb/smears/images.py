@@ -201,7 +201,7 @@ def _in_folder(folder: Path, named: list[Path]) -> tuple[list[Path], list[tuple[
         unread = unread_in(folder, named=named)
     except OSError as error:
         return [], [(str(folder), f"cannot be listed ({error.strerror}); check who may read it")], []
-    errors = [(str(path), "a link that leads nowhere; mend or remove it") for path in broken]
+    errors = [(str(path), "a link that leads nowhere; correct or remove it") for path in broken]
     if not inside and not errors:
         remedy = f"put smears there as {COMMON_SUFFIXES}"
         if within and all(place == str(folder) for place, _ in unread):

@@ -492,7 +492,7 @@ def decoded_text(path: Path) -> str:
             warnings.warn(f"{path}: is not in UTF-8; it is read as Windows-1252", SmearWarning, stacklevel=3)
             return data.decode("cp1252")
         row = 1 + data[: error.start].count(b"\n")
-        raise SmearError(f"{path}: row {row} is in an encoding that cannot be told; save it as CSV in UTF-8") from error
+        raise SmearError(f"{path}: row {row} is in an unknown encoding; save it as CSV in UTF-8") from error
 
 
 def _first_record(lines: list[str], separator: str) -> list[str]:

@@ -20,7 +20,7 @@ _MOST_NEAR = 3  # names that a message offers
 
 
 def name_fault(image: str | Path) -> str:
-    """Why an image, a path or a name out of a table, cannot be done under its name, and the mend; "" where it can.
+    """Why an image, a path or a name out of a table, cannot be done under its name, and the remedy; "" where it can.
 
     A smear's name stands in tables, readings and file names, so that all of them must be able to hold it, and none may
     run it.
@@ -41,7 +41,7 @@ def name_fault(image: str | Path) -> str:
     if len(os.fsencode(stem)) > _LONGEST:
         return f"its name is too long for a folder of crops; keep to {_LONGEST} bytes"
     if "/" in name:
-        return "its name leads to another folder; mend the table"
+        return "its name leads to another folder; correct the table"
     return ""
 
 
@@ -170,7 +170,7 @@ def _nearest(name: str, known: list[str], among: str) -> str:
     offer = f"{nearest} {', '.join(in_small_letters[key] for key in near)}"
     if not near:
         offer = f"there are {', '.join(known[:_MOST_NEAR]) or 'none'} and {max(0, len(known) - _MOST_NEAR)} more"
-    return f"is not among the {among}: {offer}; mend the name, add the image or drop the row"
+    return f"is not among the {among}: {offer}; correct the name, add the image or drop the row"
 
 
 # From the name as it is written to ever freer readings of it.

@@ -184,7 +184,7 @@ def load_smears(
     """Yield the smears of *source*.
 
     *source*: "synthetic", "chula" (from the folder *data*) or the path of a folder, which holds images or what
-    `rbcnb segment` made of them. *n*: at most *n* smears (synthetic: 22 unless told; a folder: the first by name).
+    `rbcnb segment` made of them. *n*: at most *n* smears (synthetic: 22 by default; a folder: the first by name).
     *seed* renders or draws; a folder needs none. *n_cells*: per synthetic smear. *types*: of Chula's cells.
     """
     if str(source) == "synthetic":

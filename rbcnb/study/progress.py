@@ -15,7 +15,7 @@ WRITE_EVERY_S = 0.25  # an epoch of a small fit takes less
 
 @dataclass(frozen=True)
 class Outcome:
-    """What is to be said of one trial when it is stored."""
+    """What is reported of one trial when it is stored."""
 
     number: int  # of the trial in the study
     macro_f1: float | None = None  # of its held-out cells

@@ -186,7 +186,7 @@ def _check_writable(store: Path) -> None:
             file.write(b"a byte")
     except OSError as error:
         raise StudyError(
-            f"{store}: cannot be written to ({error.strerror}); mend that, or name another store"
+            f"{store}: cannot be written to ({error.strerror}); put that right, or name another store"
         ) from error
 
 
@@ -248,7 +248,7 @@ def _keep(number: int, trial: Trial, done: TrialResult | Failure | DeadWorkerErr
 
 
 def _store_failure(trial: Trial, store: Path, *, data: str, error: str, retry: bool) -> str:
-    """Stores and returns *error*; a store that cannot take it (a full disk, say) is told of and stops nothing."""
+    """Stores and returns *error*; a store that cannot take it (a full disk, say) is named in the text, no exception."""
     try:
         store_failure(trial, store, data=data, error=error, retry=retry)
     except OSError as refusal:

@@ -330,7 +330,7 @@ def majority_baseline(cells: pd.DataFrame) -> pd.DataFrame:
 
 
 def absent_classes(splits: Mapping[str, pd.DataFrame]) -> str:
-    """Which classes no test cell, or no training cell, of a split is of, what that does to scores, and the mend.
+    """Which classes no test cell, or no training cell, of a split is of, what that does to scores, and the remedy.
 
     The honest protocol refuses such splits; the paper's, random over cells, can make them of a small run or rung.
 

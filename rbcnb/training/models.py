@@ -103,7 +103,7 @@ def _layer_text(module: nn.Module) -> str:
     parts = []
     for name, layer in module.named_modules():
         if "downsample" in name:
-            continue  # the projection of a shortcut, told in Fig. 2
+            continue  # the projection of a shortcut, which Fig. 2 shows
         if isinstance(layer, nn.Conv2d):
             parts.append(f"{layer.kernel_size[0]}x{layer.kernel_size[1]} {layer.out_channels}")
         elif isinstance(layer, nn.Linear):
@@ -169,7 +169,7 @@ def describe_block(*, size_px: int = 224) -> pd.DataFrame:
     """
     model: ResNet = build_model("resnet50", len(CLASSES))
     block: Bottleneck = model.layer1[0]
-    # torchvision's block applies one ReLU module three times, so it is told with the layer that it follows.
+    # torchvision's block applies one ReLU module three times, so it is listed with the layer that it follows.
     parts: dict[str, tuple[str, nn.Module]] = {
         "conv 1x1": ("main", block.conv1),
         "batch norm, ReLU": ("main", block.bn1),

@@ -22,12 +22,12 @@ N_FOLDS = SETTINGS["n_folds"]
 N_OUTER = 3  # outer folds of the honest protocol: a test set of a third, near to the paper's 30 %
 MIN_TEST_GROUPS = 2  # in every outer fold: with one smear there is no interval over smears
 _DRAWS = 20  # of grouped folds, of which those nearest to equal shares of every class are kept
-_ATTEMPTS = 200  # grouped folds drawn before it is said that none will do
+_ATTEMPTS = 200  # grouped folds drawn before SplitError says that none will do
 _OUTER, _INNER = 0, 1  # apart, so that folds and test sets are drawn from different random numbers
 
 
 class SplitError(PlainError, ValueError):
-    """The cells cannot be split as asked; the message says why and what would mend it."""
+    """The cells cannot be split as asked; the message says why, and the remedy."""
 
 
 def _check(cells: pd.DataFrame, protocol: str) -> None:
@@ -70,7 +70,7 @@ def assign_splits(
         A copy of *cells* with the two columns.
 
     Raises:
-        SplitError: too few cells, classes or groups, with the mend.
+        SplitError: too few cells, classes or groups, with the remedy.
     """
     _check(cells, protocol)
     out = cells.copy()
@@ -118,7 +118,7 @@ def outer_folds(cells: pd.DataFrame, *, n_outer: int, seed: int, repeat: int = 0
     sides: the comparison that shows what this leaks.
 
     Raises:
-        SplitError: the groups do not allow it, with the mend.
+        SplitError: the groups do not allow it, with the remedy.
     """
     entropy = [seed, _OUTER, repeat]
     if grouped:

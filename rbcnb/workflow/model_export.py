@@ -1,4 +1,4 @@
-"""From a run to a model file: the chosen setting is fitted and kept, and told what it needs to count new smears.
+"""From a run to a model file: the chosen setting is fitted, and kept with what a count of new smears needs.
 
 The setting is chosen on the folds, never by the test set. What the file says of its own certainty (temperature,
 threshold, confusion, and how sure it is on smears like those it knows) comes from cells that the network which judged
@@ -221,7 +221,7 @@ def model_card(
         threshold=threshold,
         sure=sure,
         confusion=confusion_by_group(judged, threshold=threshold).tolist(),
-        look=asdict(reference_of(looks)) if len(looks) >= MIN_SMEARS else {},  # of fewer no spread can be told
+        look=asdict(reference_of(looks)) if len(looks) >= MIN_SMEARS else {},  # fewer show no spread
         trial=trial.settings(),
         # JSON has no word for a score that is undefined but null.
         scores={name: None if np.isnan(value) else value for name, value in scores.items()},

@@ -77,9 +77,7 @@ def write_model_page(
 def scores_text(judged: pd.DataFrame) -> str:
     """Macro F1 with an interval over smears, in a sentence."""
     score = interval_of_macro_f1([judged], seed=0)
-    interval = (
-        f" [{score.low:.2f}, {score.high:.2f}]" if np.isfinite(score.low) else " (of one smear no interval can be told)"
-    )
+    interval = f" [{score.low:.2f}, {score.high:.2f}]" if np.isfinite(score.low) else " (one smear gives no interval)"
     return (
         f"Macro F1 {score.mean:.2f}{interval} over {score.n_groups} smears, {len(judged)} whole cells, each called by "
         "a network that was not fitted on its smear."

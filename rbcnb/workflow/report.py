@@ -254,7 +254,7 @@ def _origin(run: Run, path: Path, entry: Mapping[str, Any]) -> str:
 def simulated_notices(run: Run, names: Collection[str] | None = None) -> list[str]:
     """That the smears of *run* are simulated, and where its readers are, a paragraph each, to go before all else.
 
-    *names*: of the files that are shown, as in the manifest; all of the run unless told.
+    *names*: of the files that are shown, as in the manifest; by default all of the run.
     """
     shown = {name: entry for name, entry in run.load_manifest().items() if names is None or name in names}
     found = sorted({Path(name).stem for name, entry in shown.items() if READERS in entry.get(SIMULATED, "")})

@@ -163,7 +163,7 @@ class Run:
         return self._source() == "synthetic"
 
     def _source(self) -> str:
-        """Where the smears come from, as the first notebook was told; "" before that."""
+        """Where the smears come from, a parameter of the first notebook; "" before it is known."""
         return self.load_record().get("parameters", {}).get(_FIRST, {}).get("smears", "")
 
     def keep_source(self, smears: str) -> None:

@@ -18,7 +18,7 @@ _OUTCOMES = (
     *("verdict", "evidence", "contrast", "decided_by", "key", "engine", "processor", "data", "error"),
     SIMULATED,
 )
-_LONGEST = 60  # of a text that is told
+_LONGEST = 60  # characters that are shown of a text
 MISSING, THERE = "missing", "there"
 READABLE = "readable"  # expected of what could not be read; the other value says why
 

@@ -67,7 +67,7 @@ def train_model(
     """Fits a network on the labelled cells of *folder*, judges it and writes it; see the module for the files.
 
     It is judged by smears: each is called by a network that was fitted on the others. Of a single smear its cells are
-    dealt out, and this is said.
+    dealt out, and the verdict says so.
 
     Args:
         folder: of `rbcnb segment`, with ``readings.csv``.

@@ -60,9 +60,9 @@ NOT_RECOMPUTED = {
 
 
 def unopened_fits(run: Run) -> list[Finding]:
-    """Stored fits whose test cells, split or setting the ledger does not tell as opened; or that the file is damaged.
+    """Stored fits whose test cells, split or setting the ledger does not list as opened; or that the file is damaged.
 
-    A run without the file has no findings: its table is told as not recomputed.
+    A run without the file has no findings: its table is listed as not recomputed.
     """
     if not (run.folder / CLASSICAL).exists():
         return []

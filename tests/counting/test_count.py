@@ -120,7 +120,8 @@ def test_a_count_of_doubtful_smears_alone_never_looks_ordinary(smears, model, tm
     odd = str(smears / "z_negative.png")
     assert main(["count", odd, "--model", str(model), "--out", str(tmp_path)]) == 1
     printed = capsys.readouterr()
-    assert "so this is no count; label some of them, and train again" in printed.err
+    refused = "every class is in doubt in these smears, so this is no count; label some of them, and train again"
+    assert refused in printed.err
     assert "pooled over 1 of 1 smears, DOUBTFUL: every one has a warning:" in printed.out
     assert "so the pooled count is doubtful" in printed.err
     table = pd.read_csv(tmp_path / "differential.csv")

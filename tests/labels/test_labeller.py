@@ -155,7 +155,7 @@ def test_another_queue_can_be_chosen_and_one_that_cannot_is_refused(path):
     state = ann.answer("queue", queue="flagged")
     assert "no queue 'flagged'" in state["error"]
     assert state["queue"] == "all"
-    with pytest.raises(ValueError, match="reader: whose"):
+    with pytest.raises(ValueError, match="every reading carries its reader's name"):
         Labeller(cells(), path, reader=" ", crops=crops())
     with pytest.raises(ValueError, match="at most 35 have keys"):
         labeller(path, classes=[f"c{i}" for i in range(36)])
@@ -406,7 +406,7 @@ def test_a_run_has_its_own_smears_and_crops(tmp_path):
         ([], "cells.csv: no such table; make it with: rbcnb segment IMAGES --out"),
         (["--smears", "nowhere"], "nowhere: no such folder"),
         (["--readings", "readings.txt"], "readings.txt"),
-        (["--reader", ""], "reader: whose readings"),
+        (["--reader", ""], "every reading carries its reader's name"),
         (["--classes", "round,=1+1"], "classes: '=1+1': a spreadsheet takes that for a formula"),
         (["--reader", "@Ann"], "reader '@Ann': a spreadsheet takes that for a formula"),
         (["--classes", "round,Round"], "'round' and 'Round' differ in case or spaces at most; keep one"),

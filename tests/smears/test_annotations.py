@@ -405,7 +405,7 @@ def test_what_a_format_leaves_open_is_asked_for(tmp_path):
     with pytest.raises(SmearError, match="no column for the class"):
         read_annotations(write(tmp_path / "b.csv", " ,Area,X,Y\n1,4,5,6\n"), layout="imagej")
     two = VIA_CSV.replace('""cell"":', '""stain"":""x"",""cell"":')
-    with pytest.raises(SmearError, match="attributes cell, stain, and which is the class cannot be told"):
+    with pytest.raises(SmearError, match="attributes cell, stain, and it is not clear which is the class"):
         read_annotations(write(tmp_path / "c.csv", two), layout="via")
 
 
@@ -509,7 +509,7 @@ def test_what_lies_beside_an_image_under_its_name_and_is_not_read_is_noted(tmp_p
     write(tmp_path / "a.csv", IMAGEJ)
     with pytest.warns(SmearWarning) as notes:
         assert [smear.truth for smear in folder_smears(tmp_path)] == [None]
-    assert any("a.txt: row 1 is in an encoding that cannot be told" in str(note.message) for note in notes)
+    assert any("a.txt: row 1 is in an unknown encoding" in str(note.message) for note in notes)
     assert any(str(note.message).endswith("known among images: a.csv") for note in notes)
 
 

@@ -134,7 +134,7 @@ def test_windows_letters_are_read_and_others_refused(tmp_path):
     table, _, notes = read(tmp_path / "a.csv", HEADER + "P2,1,2,größe\n", encoding="cp1252")
     assert table[LABEL].tolist() == ["größe"]
     assert "read as Windows-1252" in notes[0]
-    with pytest.raises(SmearError, match=r"row 2 is in an encoding that cannot be told; save it as CSV in UTF-8"):
+    with pytest.raises(SmearError, match=r"row 2 is in an unknown encoding; save it as CSV in UTF-8"):
         read(tmp_path / "a.csv", HEADER + "P2,1,2,норма\n", encoding="cp1251")
 
 

@@ -77,7 +77,7 @@ class ReadingSession:
         return tuple(self._standing.get(row, ()))
 
     def label(self, row: int) -> str | None:
-        """The reader's class for the cell, ``unsure``, ``strike``, or None where nothing was said or it was skipped."""
+        """The reader's class for the cell, ``unsure``, ``strike``; None where unread or skipped."""
         words = [reading.word for reading in self._standing.get(row, ()) if reading.kind != SKIPPED]
         return words[-1] if words else None
 
@@ -146,8 +146,8 @@ class ReadingSession:
             return
         before = self._words.pop(row, None)
         stack = self._standing.get(row, ())
-        counted = [act for act in stack if not self._second_look or act.session == self.session]
-        words = [act.word for act in counted if act.kind != SKIPPED] or [act.word for act in counted]
+        counted = [reading for reading in stack if not self._second_look or reading.session == self.session]
+        words = [r.word for r in counted if r.kind != SKIPPED] or [r.word for r in counted]
         self._skipped.pop(row, None)
         if before:
             self._counts[before] -= 1

@@ -28,7 +28,7 @@ function render({ model, el }) {
   const cards = new Map(); // row -> card, the oldest first
   const wanted = new Set(); // rows asked for
   const fields = new Map(); // smear -> what the kernel sent of it, or null while it is on its way
-  const mine = new Map(); // row -> what the reader has said of it, where that changed since the kernel told
+  const mine = new Map(); // row -> the reader's label, where it changed since the kernel sent the card
   const paces = []; // milliseconds between the last readings
   let about = null; // what stays as it is: reader, classes, queues
   let state = null; // what the kernel said last
@@ -178,7 +178,7 @@ function render({ model, el }) {
     field.mark(row, label);
   }
 
-  const labelOf = (row, told) => (mine.has(row) ? mine.get(row) : told);
+  const labelOf = (row, sent) => (mine.has(row) ? mine.get(row) : sent);
 
   // The shape and colour of a class, or of another word of a reading.
   function badge(label) {

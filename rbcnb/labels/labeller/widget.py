@@ -192,7 +192,7 @@ class Labeller(anywidget.AnyWidget):
     ) -> None:
         super().__init__()
         if not reader.strip():
-            raise ValueError("reader: whose readings these are must be told; give a name")
+            raise ValueError("reader: every reading carries its reader's name; give one")
         if is_formula(reader.strip()):
             raise InputError(f"reader {shown(reader.strip())}: {FORMULA_FAULT}")
         self.path, self.reader, self._next_step = Path(path), reader.strip(), next_step
@@ -489,5 +489,5 @@ class Labeller(anywidget.AnyWidget):
 
 
 def _moment(time_ms: float | None) -> datetime | None:
-    """The page's clock, milliseconds since 1970, as a time; None where it told none."""
+    """The page's clock, milliseconds since 1970, as a time; None where it sent none."""
     return None if time_ms is None else datetime.fromtimestamp(time_ms / 1000, UTC)
