@@ -208,7 +208,7 @@ def _work(
 
     trial, key = item
     here = mark is None or mark.exists()
-    checkpoint = checkpoint_of(store if here else _own_folder(), key)
+    checkpoint = checkpoint_of(store if here else _worker_folder(), key)
     report = EpochFile(progress / key) if progress is not None and progress.is_dir() else None
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -225,7 +225,7 @@ def _work(
         torch.set_num_threads(threads)
 
 
-def _own_folder() -> Path:
+def _worker_folder() -> Path:
     """Where a worker that does not share the store keeps checkpoints: for the next one on its machine to go on from."""
     folder = Path(tempfile.gettempdir()) / f"rbcnb-{getpass.getuser()}"
     folder.mkdir(mode=0o700, exist_ok=True)
@@ -278,7 +278,7 @@ def _train(
     keys = {key: i for i, (_, key) in zip(order, items, strict=True)}
     course = Course(trials, costs, jobs=jobs)
     done, start = course.done, time.monotonic()
-    said_s = [start]  # when the last line was printed
+    printed_s = [start]  # of the last line
     style = {"bar_format": "{desc} {bar}", "leave": False, "mininterval": BAR_EVERY_S}
     try:
         with (
@@ -293,9 +293,9 @@ def _train(
                 course.look(progress, keys, spent_s=now - start)
                 if not bar.disable:
                     bar.set_description_str(course.line(spent_s=now - start))
-                elif now - said_s[0] >= LOG_EVERY_S:
+                elif now - printed_s[0] >= LOG_EVERY_S:
                     say(course.line(spent_s=now - start))
-                    said_s[0] = now
+                    printed_s[0] = now
 
             if bar.disable:
                 say(course.line(spent_s=0))
