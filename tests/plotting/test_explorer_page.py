@@ -576,8 +576,8 @@ def test_the_paler_blue_of_a_dark_page_is_that_of_marks_and_legend(page):
 
 def test_the_toy_says_in_words_which_loss_is_best(page):
     page.evaluate("places => put(explorer('toy_frames'), places)", [1, 2])
-    said = page.evaluate("explorer('toy_frames').querySelector('[role=status]').textContent")
-    assert said == "The highest macro F1: cross entropy, 0.70; the highest balanced accuracy: cross entropy, 0.60."
+    status = page.evaluate("explorer('toy_frames').querySelector('[role=status]').textContent")
+    assert status == "The highest macro F1: cross entropy, 0.70; the highest balanced accuracy: cross entropy, 0.60."
 
 
 def test_pictures_of_the_toy_follow_their_sliders(page):
