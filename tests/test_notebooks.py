@@ -96,6 +96,7 @@ def test_as_pages_its_notebooks_show_pictures_in_place_of_widgets(finished):
     assert re.search('class="rbcnb-explorer"[^>]*><img alt="Left: scores of one run', pages["05"])
 
 
+@pytest.mark.heavy
 @pytest.mark.skipif(bool(missing()), reason=f"needs {missing()}")
 def test_as_slides_its_notebooks_show_all_they_hold(finished, tmp_path):
     from rbcnb.workflow.slides import Slides

@@ -207,7 +207,7 @@ def test_a_deadly_trial_ends_as_a_row_and_the_others_are_done(split_data, tmp_pa
     assert rows.set_index("seed")["error"].astype(bool).to_dict() == {0: False, 1: True, 2: False, 3: False}
 
 
-@pytest.mark.slow
+@pytest.mark.heavy
 def test_auto_is_what_the_workers_choose_and_they_must_agree(two_workers, split_data, tmp_path, monkeypatch):
     auto = Trial(epochs=1, precision="auto")
     fast = fast_precision()
@@ -264,7 +264,7 @@ def test_smears_are_segmented_to_the_same_tables_and_crops(two_workers, tmp_path
     assert report.n_resumed == 3  # what a cluster did is done
 
 
-@pytest.mark.slow
+@pytest.mark.heavy
 def test_smears_are_counted_to_the_same_tables(two_workers, tmp_path):
     smears = tmp_path / "smears"
     smears.mkdir()
@@ -353,7 +353,7 @@ def test_workers_that_would_compute_something_else_are_refused(split_data, tmp_p
     assert "cannot import this rbcnb there" in text
 
 
-@pytest.mark.slow
+@pytest.mark.heavy
 def test_ctrl_c_keeps_what_is_done_and_cancels_what_has_not_begun(tmp_path):
     code = (
         "import signal, sys; from pathlib import Path; from test_dask_cluster import stall\n"
@@ -383,7 +383,7 @@ def test_ctrl_c_keeps_what_is_done_and_cancels_what_has_not_begun(tmp_path):
             worker.kill()
 
 
-@pytest.mark.slow
+@pytest.mark.heavy
 def test_a_scheduler_that_dies_ends_the_study_with_a_mend(tmp_path):
     with loopback_cluster(tmp_path, workers=1) as cluster, connect(cluster.address) as client:
         work = run_all(stall, range(3), shared=(tmp_path,), client=client)

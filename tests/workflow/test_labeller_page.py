@@ -80,7 +80,7 @@ def wait_until_saved(page) -> None:
     page.wait_for_function(f"document.querySelector('{ROOT}').dataset.unsaved === '0'")
 
 
-@pytest.mark.parametrize("app", ["lab", "voila"])
+@pytest.mark.parametrize("app", [pytest.param("lab", marks=pytest.mark.heavy), "voila"])
 def test_twenty_cells_by_keyboard_undo_and_reload_lose_nothing(app, tmp_path, lab):
     readings = tmp_path / "notebooks" / "readings.csv"
     with labeller_page(app, tmp_path, lab) as (page, strangers, url):
@@ -140,7 +140,7 @@ def test_twenty_cells_by_keyboard_undo_and_reload_lose_nothing(app, tmp_path, la
         assert median < 2000
 
 
-@pytest.mark.parametrize("app", ["lab", "voila"])
+@pytest.mark.parametrize("app", [pytest.param("lab", marks=pytest.mark.heavy), "voila"])
 def test_odd_ones_of_a_sheet_are_re_marked_together(app, tmp_path, lab):
     readings = tmp_path / "notebooks" / "readings.csv"
     with labeller_page(app, tmp_path, lab) as (page, strangers, _url):

@@ -117,7 +117,10 @@ def test_keys_have_the_kernel_draw(app, tmp_path, lab):
         print(f"{app}: key press to a new picture, median of {len(times)}: {statistics.median(times):.0f} ms")
 
 
-@pytest.mark.parametrize("end", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.heavy), signal.SIGKILL])
+@pytest.mark.parametrize(
+    "end",
+    [signal.SIGINT, *(pytest.param(number, marks=pytest.mark.heavy) for number in (signal.SIGTERM, signal.SIGKILL))],
+)
 def test_the_command_shows_the_lesson_and_leaves_nothing(tmp_path, tmp_path_factory, end):
     command = [sys.executable, "-m", "rbcnb.cli", "lesson", "--no-browser"]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
