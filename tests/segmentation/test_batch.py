@@ -310,7 +310,8 @@ def test_one_batch_at_a_time_works_in_a_folder(folder, tmp_path, monkeypatch):
     monkeypatch.setattr(batch, "segment_smear", meanwhile)
     assert run([folder], out).n_cells == 3
     assert f"{out}: another process (pid {os.getpid()} on {platform.node()}) is at work there; wait" in printed[0]
-    assert not (out / ".lock").read_text()  # two folders of the same work hold the same bytes
+    lock = out / ".lock"  # earlier releases of filelock remove it
+    assert not lock.exists() or not lock.read_text()  # two folders of the same work hold the same bytes
     assert run([folder], out).n_resumed == 3  # let go of when done
 
 
