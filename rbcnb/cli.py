@@ -86,11 +86,16 @@ def _overrides(options: Namespace) -> dict[str, Any]:
     values = {name: value for name, value in given.items() if value is not None}
     if options.types:
         values["types"] = _names(options.types)
+    settings = {}
     for setting in options.settings:
         name, equals, text = setting.partition("=")
         if not equals:
             raise ValueError(f"--set {setting[:MOST_SHOWN]}: write NAME=VALUE")
-        values[name] = parse_yaml(text, f"--set {setting[:MOST_SHOWN]}")
+        settings[name] = parse_yaml(text, f"--set {setting[:MOST_SHOWN]}")
+    if settings:
+        from rbcnb.workflow.notebook_parameters import with_lists
+
+        values |= with_lists(settings)
     return values
 
 

@@ -4,6 +4,7 @@ import argparse
 import difflib
 import os
 import re
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
@@ -52,6 +53,8 @@ _EXAMPLES = {
 class _Parser(argparse.ArgumentParser):
     """A parser whose errors name the nearest word that it knows, and which reads no shortened options."""
 
+    given: Sequence[str] = ()  # the words of the command line
+
     def __init__(self, **options: object) -> None:
         super().__init__(**options, allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter)
 
@@ -62,7 +65,15 @@ class _Parser(argparse.ArgumentParser):
             message = f"there is no command {wrong['given']}{_nearest(wrong['given'], _EXAMPLES)}; all: rbcnb --help"
         elif wrong:
             message += _nearest(wrong["given"], re.findall(r"[\w-]+", message.partition("choose from")[2]))
+        elif message.startswith("the following arguments are required") and (unknown := self._unknown_option()):
+            message = unknown
         super().error(message)
+
+    def _unknown_option(self) -> str:
+        """What to say of the first option given that this command does not have; "" where it has all of them."""
+        known = [option for action in self._actions for option in action.option_strings]
+        given = (word.partition("=")[0] for word in self.given if word.startswith("--"))
+        return next((f"there is no option {word}{_nearest(word, known)}" for word in given if word not in known), "")
 
 
 def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
@@ -70,6 +81,7 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
 
     Without any argument it prints the help.
     """
+    _Parser.given = sys.argv[1:] if arguments is None else arguments
     parser, commands = _parsers()
     if "_ARGCOMPLETE" in os.environ:  # the shell asks what could come next
         import argcomplete

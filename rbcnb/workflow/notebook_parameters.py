@@ -234,6 +234,22 @@ def check_parameters(
     return dealt
 
 
+def with_lists(values: Mapping[str, Any]) -> dict[str, Any]:
+    """*values*, with lists where parameters are lists and "0.5, 1" is given, as people write it on a command line."""
+    lists = {
+        name
+        for parameters in declared_parameters().values()
+        for name, parameter in parameters.items()
+        if parameter.type_name.startswith("list[")
+    }
+    return {
+        name: [parse_yaml(item, name, error=ParameterError) for item in value.split(",")]
+        if name in lists and isinstance(value, str)
+        else value
+        for name, value in values.items()
+    }
+
+
 def load_profile(profile: str | Path, folder: Path) -> dict[str, Any]:
     """A profile's values: the YAML file at *profile*, or the one of that name in *folder*.
 

@@ -16,6 +16,7 @@ from rbcnb.workflow.notebook_parameters import (
     load_profile,
     notebooks_folder,
     read_parameters,
+    with_lists,
 )
 
 SOURCE = """\
@@ -110,6 +111,12 @@ def test_every_mistake_is_told_at_once(declared):
 def test_a_name_like_no_other_gets_the_whole_list(declared):
     with pytest.raises(ParameterError, match="zzz: no notebook declares it; known: alphas, epochs, margin"):
         check_parameters({"zzz": 3}, {"01_a": declared})
+
+
+def test_lists_may_be_written_as_on_a_command_line():
+    given = {"alphas": "0.5, 1", "architectures": "small,resnet50", "arms": "table2", "smears": "a,b", "epochs": 3}
+    lists = {"alphas": [0.5, 1], "architectures": ["small", "resnet50"], "arms": ["table2"]}
+    assert with_lists(given) == given | lists
 
 
 @pytest.mark.parametrize(
