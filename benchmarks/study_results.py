@@ -1,6 +1,7 @@
 """The tables of the study's answer, from its published runs: python benchmarks/study_results.py
 
-Fills the marks of ``docs/results.md``, and writes the numbers of the lesson's last drawing. Each run judges its own
+Fills the marks of ``docs/results.md``, draws its picture, ``docs/answer.png``, and writes the numbers of the lesson's
+last drawing. Each run judges its own
 networks; the primary family of the plan (``docs/study.md``) is that of all networks of all runs, so that it is adjusted
 here. Takes a minute: the first outer fold alone is compared anew, from the stored predictions.
 """
@@ -14,6 +15,7 @@ from paper_numbers import fill_page
 from rbcnb._utils.files import atomic_write
 from rbcnb.columns import readable
 from rbcnb.evaluation.verdicts import adjust_for_families
+from rbcnb.plotting import plot_study_answer
 from rbcnb.study.gaps import Gaps
 from rbcnb.workflow.publish import unpacked
 from rbcnb.workflow.run_tables import RunTables
@@ -21,6 +23,8 @@ from rbcnb.workflow.run_tables import RunTables
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "results.md"
 ANSWER = ROOT / "rbcnb" / "study" / "answer.csv"
+PICTURE = ROOT / "docs" / "answer.png"
+MARGIN = 0.02  # of the plan
 RUNS = ("study", "study_pretrained")  # of the honest protocol
 CLAIM = "focal_beats_ce"
 LOSSES = ("focal", "cross_entropy")  # in the place of the network, where one network is held against another
@@ -145,13 +149,21 @@ def _markdown(table: pd.DataFrame) -> str:
     return "\n".join("| " + " | ".join(map(str, row)) + " |" for row in rows)
 
 
+def answer_contrasts(answer: pd.DataFrame) -> pd.DataFrame:
+    """The rows of *answer* that the picture shows: focal loss minus cross entropy in macro F1, a row per network."""
+    return answer[(answer["method"] == "focal") & (answer["score"] == "macro_f1")]
+
+
 def main() -> None:
     """Prints the tables, and fills the page where it is there."""
     tables = page_tables(ROOT / "results")
     if PAGE.exists():
         PAGE.write_text(fill_page(PAGE.read_text(encoding="utf-8"), tables), encoding="utf-8")
+    answer = answer_table(published(ROOT / "results"))
     with atomic_write(ANSWER) as part:
-        answer_table(published(ROOT / "results")).round(4).to_csv(part, index=False, lineterminator="\n")
+        answer.round(4).to_csv(part, index=False, lineterminator="\n")
+    with atomic_write(PICTURE) as part:
+        plot_study_answer(answer_contrasts(answer), margin=MARGIN).savefig(part, format="png")
     for name, table in tables.items():
         print(f"{name}\n{table}\n")
 

@@ -96,7 +96,6 @@ def gather_pages(pages: Path, executed: Path) -> None:
         *ROOT.glob("docs/*.*"),
         *ROOT.glob("docs/badges/*"),
         *ROOT.glob("rbcnb/paper_tables/*"),
-        *ROOT.glob("results/*/*/answer.png"),
     ):
         (pages / path.relative_to(ROOT)).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(path, pages / path.relative_to(ROOT))

@@ -19,6 +19,7 @@ from .comparisons import (
     plot_imbalance_lesson as plot_imbalance_lesson,
     plot_relative_improvement as plot_relative_improvement,
     plot_scores_by_rho as plot_scores_by_rho,
+    plot_study_answer as plot_study_answer,
     plot_summary as plot_summary,
 )
 from .diagrams import (

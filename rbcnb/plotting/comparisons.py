@@ -310,6 +310,37 @@ def draw_gaps(ax: Axes, rows: pd.DataFrame, slopes: pd.DataFrame, margin: float)
     ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.16))
 
 
+def plot_study_answer(contrasts: pd.DataFrame, *, margin: float) -> Figure:
+    """What the study found of focal loss, for a reader who knows none of its words.
+
+    Args:
+        contrasts: a row per network: architecture, mean, low, high; focal loss minus cross entropy in macro F1.
+        margin: least gain that is worth having.
+    """
+    require(contrasts, ["architecture", "mean", "low", "high"], "contrasts")
+    rows = contrasts.iloc[::-1]
+    with rc():
+        figure, axes = new_figure(7.4, 2.7)
+        ax = axes[0, 0]
+        ax.axvline(0, color="#444444", lw=1)
+        ax.axvline(margin, color="#555555", ls=":")
+        ax.text(margin, len(rows) - 0.42, f" a gain of {margin:g}", color="#555555", size=9, va="center")
+        for y, row in enumerate(rows.itertuples()):
+            ax.plot([row.low, row.high], [y, y], color=BLUE, lw=2.4, solid_capstyle="butt")
+            ax.plot(row.mean, y, "o", color=BLUE, ms=7)
+            words = f"{row.mean:+.3f} [{row.low:+.3f}, {row.high:+.3f}]".replace("-", "−")
+            ax.text(1.01, y, words, transform=ax.get_yaxis_transform(), va="center", size=9)
+        ax.set_yticks(range(len(rows)), [readable(name) for name in rows["architecture"]])
+        edge = 1.05 * max(margin, contrasts[["low", "high"]].abs().to_numpy().max())
+        ax.set(xlim=(-edge, edge), ylim=(-0.6, len(rows) - 0.1))
+        ax.set_xlabel(
+            "macro F1 with focal loss minus that with cross entropy, 95 % intervals\n"
+            "← focal loss is worse     focal loss is better →"
+        )
+        ax.grid(axis="y", visible=False)
+    return figure
+
+
 def plot_answer(
     differences: pd.DataFrame, rows: pd.DataFrame, slopes: pd.DataFrame, margin: float, *, title: str = ""
 ) -> Figure:

@@ -21,6 +21,7 @@ from rbcnb.evaluation.relative_gain import relative_improvement
 from rbcnb.paper import CONFUSION, TABLE1, TABLE3
 from rbcnb.plotting.evaluation import plot_roc
 from rbcnb.plotting.style import THIN, colours_of, show_current_figure
+from rbcnb.study import load_study_answer
 from rbcnb.study.protocols import METHODS, RIVALS
 
 RNG = np.random.default_rng(0)
@@ -125,6 +126,9 @@ def summary():
 CROPS = RNG.integers(0, 256, (7, 16, 16, 3), dtype=np.uint8)
 LABELS = ["normal", "codocyte", "normal", "normal", "codocyte", "normal", "hypochromia"]
 DRAWN = {
+    "study_answer": lambda: plotting.plot_study_answer(
+        load_study_answer().query("method == 'focal' and score == 'macro_f1'"), margin=0.02
+    ),
     "fig01": plotting.plot_focal_curves,
     "fig02": lambda: plotting.plot_residual_block(block()),
     "fig03": lambda: plotting.plot_resnet(stages()),
@@ -224,6 +228,18 @@ def test_figure_1_is_equation_4_and_cross_entropy_is_solid():
         p_t = line.get_xdata()
         assert (p_t.min(), p_t.max()) == (1e-3, 1)
         np.testing.assert_allclose(line.get_ydata(), -((1 - p_t) ** gamma) * np.log(p_t), rtol=1e-12, atol=1e-15)
+
+
+def test_the_studys_answer_is_a_line_per_network_in_their_order():
+    table = pd.DataFrame(
+        {"architecture": ["resnet50", "small"], "mean": [-0.1, 0.1], "low": [-0.2, 0], "high": [0, 0.3]}
+    )
+    ax = plotting.plot_study_answer(table, margin=0.02).axes[0]
+    assert [label.get_text() for label in ax.get_yticklabels()] == ["lesson net", "ResNet-50"]  # from below
+    bars = [line.get_xdata() for line in ax.lines if len(line.get_xdata()) == 2 and line.get_linewidth() == 2.4]
+    np.testing.assert_allclose(bars, [[0, 0.3], [-0.2, 0]])
+    assert texts(ax)[1:] == ["+0.100 [+0.000, +0.300]", "−0.100 [−0.200, +0.000]"]
+    assert ax.get_xlim()[1] > 0.3
 
 
 def test_figure_1_can_be_read_on_a_phone():
