@@ -1,9 +1,9 @@
 """The tables of the study's answer, from its published runs: python benchmarks/study_results.py
 
-Fills the marks of ``docs/results.md``, draws its picture, ``docs/answer.png``, and writes the numbers of the lesson's
-last drawing. Each run judges its own
-networks; the primary family of the plan (``docs/study.md``) is that of all networks of all runs, so that it is adjusted
-here. Takes a minute: the first outer fold alone is compared anew, from the stored predictions.
+Fills the marks of ``docs/results.md``, draws its picture (``docs/pictures/answer.png``), and writes the numbers of the
+lesson's last drawing. Each run judges its own networks; the primary family of the plan (``docs/study.md``) is that of
+all networks of all runs, so that it is adjusted here. Takes a minute: the first outer fold alone is compared again,
+from the stored predictions.
 """
 
 from collections.abc import Sequence
@@ -23,7 +23,7 @@ from rbcnb.workflow.run_tables import RunTables
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "results.md"
 ANSWER = ROOT / "rbcnb" / "study" / "answer.csv"
-PICTURE = ROOT / "docs" / "answer.png"
+PICTURE = ROOT / "docs" / "pictures" / "answer.png"
 MARGIN = 0.02  # of the plan
 RUNS = ("study", "study_pretrained")  # of the honest protocol
 CLAIM = "focal_beats_ce"

@@ -94,7 +94,7 @@ def gather_pages(pages: Path, executed: Path) -> None:
     for path in (
         *ROOT.glob("C*.*"),
         *ROOT.glob("docs/*.*"),
-        *ROOT.glob("docs/badges/*"),
+        *ROOT.glob("docs/pictures/*"),
         *ROOT.glob("rbcnb/paper_tables/*"),
     ):
         (pages / path.relative_to(ROOT)).parent.mkdir(parents=True, exist_ok=True)
