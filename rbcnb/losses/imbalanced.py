@@ -414,7 +414,7 @@ def build_loss(
         ValueError: *name* is not registered; the loss has no such setting; the counts are missing or not positive.
 
     >>> build_loss("balanced_softmax", class_counts=[345, 356, 2691])(torch.zeros(2, 3), torch.tensor([0, 2]))
-    tensor(1.2576)
+    tensor(1.2586)
     """
     if name not in LOSSES:
         raise ValueError(f"unknown loss {name!r}; known: {', '.join(LOSSES)}")

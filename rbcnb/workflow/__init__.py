@@ -2,6 +2,15 @@
 
 `Run` reads and writes the folder, `RunTables` makes its tables; `reproduce` runs the notebooks; `verify_run` makes the
 tables again and compares; `publish_run` keeps the numbers.
+
+>>> import tempfile
+>>> import pandas as pd
+>>> from rbcnb.workflow import Run
+>>> with tempfile.TemporaryDirectory() as folder:
+...     run = Run.at(folder, seed=0)
+...     saved = run.save_csv(pd.DataFrame({"cell": [0, 1], "radius_px": [19.5, 20.0]}), "cells.csv")
+...     run.load_csv("cells.csv")["radius_px"].tolist()
+[19.5, 20.0]
 """
 
 import lazy_loader
