@@ -298,3 +298,12 @@ def test_several_profiles_are_run_one_after_the_other_each_in_its_folder(tmp_pat
     ]
     assert main(["reproduce", "--profile", "smoke", "--resume-from", str(results)]) == 1
     assert done[-1] == ("smoke", "runs/smoke-synthetic", results)
+
+
+def test_types_of_cells_are_a_list_of_names(tmp_path, monkeypatch):
+    given = []
+    monkeypatch.setattr("rbcnb.workflow.notebooks.reproduce", lambda **options: given.append(options["overrides"]))
+    monkeypatch.setattr("rbcnb.workflow.notebooks.skipped_files", lambda _: [])
+    chula = ["reproduce", "--smears", "chula", "--data", str(tmp_path), "--types", "normal, burr_cell"]
+    assert main(chula) == 0
+    assert given == [{"smears": "chula", "data": str(tmp_path), "types": ["normal", "burr_cell"]}]

@@ -78,6 +78,7 @@ def test_a_folder_of_ones_own_smears_with_one_bad_file(tmp_path):
 def on_real_smears(out: Path, notebooks: str) -> None:
     """Runs *notebooks* on Chula's first 32 images; most labelled cells must be found."""
     real = ["--smears", "chula", "--data", os.environ["RBCNB_CHULA"], "--set", "max_smears=32"]
+    real += ["--types", "codocyte,hypochromia,normal"]
     done = reproduce(out, *real, "--only", notebooks)
     assert done.returncode == 0, done.stderr[-3000:]
     detection = pd.read_csv(out / "tables" / "detection.csv")

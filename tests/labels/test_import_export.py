@@ -1,5 +1,6 @@
 """Labels into other people's files and back: nothing changes on the way, and what cannot be read is named."""
 
+import json
 import os
 import shutil
 from pathlib import Path
@@ -269,6 +270,9 @@ def test_from_segment_to_the_truth_that_reproduce_reads(tmp_path, capsys):
     assert main(["export-labels", str(cells), str(smears / "labels.csv")]) == 2
     assert "--replace" in capsys.readouterr().err
     assert main(["export-labels", str(cells), str(smears / "labels.csv"), "--replace"]) == 0
+    coco = tmp_path / "labels.json"
+    assert main(["export-labels", str(cells), str(coco), "--as", "coco", "--smears", str(smears)]) == 0
+    assert {image["file_name"] for image in json.loads(coco.read_text())["images"]} == set(truths)
     labels = current_labels(load_readings(cells / "readings.csv"))
     for smear in folder_smears(smears):
         smear_labels = labels[labels["smear"] == smear.name]

@@ -418,3 +418,14 @@ def test_the_command_refuses_before_it_serves(segmented, tmp_path, capsys, more,
     folder = segmented / "out" if more else tmp_path
     assert main(["label", str(folder), "--reader", "Ann", "--no-browser", *more]) == 2
     assert message in capsys.readouterr().err
+
+
+def test_the_command_begins_with_the_flagged_cells_in_their_order(segmented, tmp_path, monkeypatch):
+    shown = []
+    monkeypatch.setattr(pages, "show_page", lambda _, notebook, **__: shown.append(nbformat.reads(notebook, 4)))
+    pd.DataFrame({"smear": "NA.png", "cell": [5, 2]}).to_csv(tmp_path / "mistakes.csv", index=False)
+    where = ["label", str(segmented / "out"), "--smears", str(segmented / "smears"), "--no-browser"]
+    assert main([*where, "--reader", "Ann", "--flagged", str(tmp_path / "mistakes.csv")]) == 0
+    names = {}
+    exec(shown[0].cells[0].source.replace("\n\nfolder_labeller", "\n\nann = folder_labeller"), names)
+    assert list(names["ann"].sitting.upcoming()) == [5, 2]

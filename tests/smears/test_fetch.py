@@ -7,6 +7,7 @@ import pooch
 import pytest
 from chula_registry import write_registry
 
+from rbcnb.cli import main
 from rbcnb.smears.chula import REGISTRY, FetchError, fetch_chula
 
 CONTENT = {
@@ -53,6 +54,14 @@ def test_fetches_every_file(server, tmp_path):
     out = fetch(server, tmp_path / "out")
     assert {p.relative_to(out).as_posix(): p.read_bytes() for p in out.rglob("*") if p.is_file()} == CONTENT
     assert sorted(server.requests) == sorted(CONTENT)
+
+
+def test_the_command_fetches_them_and_prints_where_they_lie(server, tmp_path, capsys, monkeypatch):
+    here = {"base_url": server.url, "registry": server.registry, "retries": 0}
+    monkeypatch.setattr(fetch_chula, "__kwdefaults__", here)
+    assert main(["fetch", "chula", "--out", str(tmp_path / "out")]) == 0
+    assert capsys.readouterr().out == f"{tmp_path / 'out'}\n"
+    assert (tmp_path / "out" / "Label" / "1.txt").read_bytes() == CONTENT["Label/1.txt"]
 
 
 def test_asks_only_for_what_is_missing_or_damaged(server, tmp_path):

@@ -1,5 +1,7 @@
 """Slides of notebooks, looked at in a browser without a network."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import nbformat
@@ -113,6 +115,22 @@ def test_printed_a_long_slide_is_whole(page_file):
         parts = "[...document.querySelectorAll('.pdf-page, .pdf-page section')]"
         assert page.evaluate("document.querySelectorAll('.pdf-page').length") >= 11
         assert page.evaluate(f"{parts}.every((part) => part.scrollHeight <= part.clientHeight + 1)")
+
+
+def test_the_command_of_the_page_writes_a_file_beside_the_notebook(tmp_path):
+    nbformat.write(nbformat.v4.new_notebook(cells=[cell("# A lesson", "slide")]), tmp_path / "lesson.ipynb")
+    command = [
+        sys.executable,
+        "-m",
+        "nbconvert",
+        "--to",
+        "rbcnb.workflow.slides.Slides",
+        str(tmp_path / "lesson.ipynb"),
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    (page,) = tmp_path.glob("*.html")
+    assert "A lesson" in page.read_text(encoding="utf-8")
 
 
 def test_without_reveal_it_says_where_to_get_it(monkeypatch):
