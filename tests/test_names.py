@@ -11,7 +11,9 @@ import pytest
 ROOT = Path(__file__).parents[1]
 VAGUE = {"told", "said", "one", "own", "mend", "says", "tell"}
 FOLDERS = ("rbcnb", "tests", "benchmarks", "docs", ".ci", "notebooks")
-FILES = sorted(path for folder in FOLDERS for end in ("py", "ipynb") for path in (ROOT / folder).rglob(f"*.{end}"))
+FILES = sorted(
+    path for folder in FOLDERS for end in ("py", "ipynb", "md") for path in (ROOT / folder).rglob(f"*.{end}")
+)
 
 
 def names_bound(tree: ast.AST) -> Iterator[tuple[int, str]]:
@@ -40,10 +42,15 @@ def vague_names(source: str, place: str) -> list[str]:
 
 
 def sources_of(path: Path) -> Iterator[tuple[str, str]]:
-    """(place, code) of a module, or of each code cell of a notebook."""
+    """(place, code) of a module, or of each code cell of a notebook or Python block of a page."""
     place, text = path.relative_to(ROOT).as_posix(), path.read_text(encoding="utf-8")
     if path.suffix == ".py":
         yield place, text
+        return
+    if path.suffix == ".md":
+        yield from (
+            (f"{place}, block {n}", code) for n, code in enumerate(re.findall(r"```python\n(.*?)```", text, re.S))
+        )
         return
     for number, cell in enumerate(json.loads(text)["cells"]):
         if cell["cell_type"] == "code":  # a line of IPython's own is no Python
@@ -51,7 +58,7 @@ def sources_of(path: Path) -> Iterator[tuple[str, str]]:
 
 
 def test_names_say_what_they_hold():
-    assert {path.suffix for path in FILES} == {".py", ".ipynb"}
+    assert {path.suffix for path in FILES} == {".py", ".ipynb", ".md"}
     assert [fault for path in FILES for place, code in sources_of(path) for fault in vague_names(code, place)] == []
 
 
