@@ -6,9 +6,11 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from safetensors.numpy import load_file
 from study_results import RUNS, answer_table, page_tables, primary_rows, published
 
 from rbcnb.study import load_study_answer
+from rbcnb.training.models import build_model, count_parameters
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "results"
@@ -83,6 +85,13 @@ def test_the_tables_of_the_results_page_are_those_of_the_results():
     page = (ROOT / "docs" / "results.md").read_text(encoding="utf-8")
     for name, table in page_tables(RESULTS).items():
         assert f"<!-- {name} -->\n{table}\n<!-- end of {name} -->" in page
+
+
+def test_the_weights_that_pages_count_are_there():
+    weights = load_file(ROOT / "rbcnb" / "segmentation" / "finder.safetensors").values()
+    finder, lesson = sum(array.size for array in weights), count_parameters(build_model("small", 3))
+    assert f"with {lesson:,} weights" in (ROOT / "docs" / "results.md").read_text(encoding="utf-8")
+    assert f"U-Net of {round(finder, -3):,} weights" in (ROOT / "docs" / "finder.md").read_text(encoding="utf-8")
 
 
 def test_what_the_results_page_says_of_the_cost_is_what_the_fits_took():
