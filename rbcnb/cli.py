@@ -11,6 +11,7 @@ from argparse import Namespace
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext, redirect_stdout
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 from rbcnb._utils.errors import UnfinishedError, is_want_of_memory
@@ -204,7 +205,7 @@ def _segment(options: Namespace) -> int:
     if carried:
         print(carried)
     if report.n_cells:
-        print(f"next: rbcnb label {options.out} --reader YOUR_NAME")
+        print(f"next: rbcnb label {quote(str(options.out))} --reader YOUR_NAME")
     return exit_code
 
 
@@ -259,7 +260,8 @@ def _train(options: Namespace) -> int:
         print(f"rbcnb train: note: {note}", file=sys.stderr)
     print(f"{training.model}: {training.verdict}\nhow good it is, and its mistakes: {training.page}")
     if training.usable:
-        print(f"next: rbcnb count SMEARS --model {training.model} --out {options.folder.with_name('counts')}")
+        model, counts = (quote(str(path)) for path in (training.model, options.folder.with_name("counts")))
+        print(f"next: rbcnb count SMEARS --model {model} --out {counts}")
     else:
         print(f"next: label more cells, of more smears: rbcnb label {options.folder} --reader YOUR_NAME")
     return 0

@@ -90,6 +90,16 @@ def read_class_folder(folder: str | Path) -> pd.DataFrame:
             raise LabelFileError(f"{path}: the same cell lies in {first.parent.name}; take one of them out")
     if not rows:
         raise LabelFileError(f"{folder}: no picture in a folder per class; see rbcnb export-labels")
+    if (table := folder / CROP_TABLE).is_file():  # that somebody may have corrected in place of the folders
+        pictures = set(rows.values())
+        given = read_table(table, columns=("path", LABEL), remedy="take it out of the folder", error=LabelFileError)
+        for row in given.astype(str).itertuples():
+            picture = folder / row.path
+            if picture in pictures and picture.parent.name != row.label:
+                raise LabelFileError(
+                    f"{table}: row {row.Index + 2} calls {row.path} {shown(row.label)}, which lies in the folder "
+                    f"{shown(picture.parent.name)}; move it into the folder of its class, or take the table away"
+                )
     found = [(smear, cell, path.parent.name, str(path)) for (smear, cell), path in rows.items()]
     return _in_order(pd.DataFrame(found, columns=[SMEAR, CELL, LABEL, WHERE]))
 

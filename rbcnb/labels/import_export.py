@@ -54,6 +54,7 @@ FOLDER = "folder"  # per class
 LAYOUTS = (FOLDER, CSV, *FORMATS)
 OUT_LAYOUTS = (FOLDER, CHULA, CSV, *WRITERS)
 _SECOND = "of a cell that has another label"
+_SURELY = 0.75  # share of labels that meet a cell, above which no chance is the reason
 _FEW = 5  # of fewer labels chance may be the reason that most meet no cell
 
 
@@ -284,11 +285,13 @@ def _on_cells(
             errors.append(LabelError(message, reason=NO_CELL))
         return labels.assign(**circles)[~lost]
     cell, of = matched(cells, labels)
-    labels = _plausible(labels, cells, of, source, cells_csv, errors)
+    reach = MATCH_RADII * cells.groupby(SMEAR)[RADIUS].median()
+    away = np.hypot(*(cells.loc[cell, axis].to_numpy(float) - labels.loc[of, axis].to_numpy(float) for axis in (X, Y)))
+    close = of[away <= labels.loc[of, SMEAR].map(reach).to_numpy(float) / 2]
+    labels = _plausible(labels, cells, of, close, source, cells_csv, errors)
     left = np.isin(of, labels.index)
     cell, of = cell[left], of[left]
     found = cells.loc[cell, [*FOUND]].assign(**{name: labels.loc[of, name].to_numpy() for name in (LABEL, WHERE)})
-    reach = MATCH_RADII * cells.groupby(SMEAR)[RADIUS].median()
     lost = labels.drop(index=of)
     near = cells[cells[SMEAR].isin(lost[SMEAR].unique())].groupby(SMEAR)
     places = {smear: there[[X, Y]].to_numpy(float) for smear, there in near}
@@ -306,18 +309,26 @@ def _on_cells(
 
 
 def _plausible(
-    labels: pd.DataFrame, cells: pd.DataFrame, of: np.ndarray, source: Path, cells_csv: Path, errors: list[SmearError]
+    labels: pd.DataFrame,
+    cells: pd.DataFrame,
+    of: np.ndarray,
+    close: np.ndarray,
+    source: Path,
+    cells_csv: Path,
+    errors: list[SmearError],
 ) -> pd.DataFrame:
-    """*labels* but for smears whose places are not those of their cells, which go to *errors*; *of* meet a cell.
+    """*labels* without smears whose places are not those of their cells, which go to *errors*.
+
+    *of* are the labels that meet a cell, *close* those that lie near its middle.
 
     What is left is judged once more as a whole, as a few labels say little; nothing left is an error.
     """
     if labels.empty:
         return labels
-    faults = _implausible(labels, cells, of, labels[SMEAR], source, cells_csv)
+    faults = _implausible(labels, cells, of, close, labels[SMEAR], source, cells_csv)
     left = labels[~labels[SMEAR].isin(list(faults))]
     judged = labels if left.empty else left
-    rest = _implausible(judged, cells, of, pd.Series("", index=judged.index), source, cells_csv)
+    rest = _implausible(judged, cells, of, close, pd.Series("", index=judged.index), source, cells_csv)
     if rest or left.empty:
         raise [*rest.values(), *faults.values()][0]
     errors += faults.values()
@@ -325,12 +336,23 @@ def _plausible(
 
 
 def _implausible(
-    labels: pd.DataFrame, cells: pd.DataFrame, of: np.ndarray, group: pd.Series, source: Path, cells_csv: Path
+    labels: pd.DataFrame,
+    cells: pd.DataFrame,
+    of: np.ndarray,
+    close: np.ndarray,
+    group: pd.Series,
+    source: Path,
+    cells_csv: Path,
 ) -> dict[str, LabelError]:
-    """Smear ("": all) -> why not, for those of which most labels meet no cell, or would with x and y exchanged."""
+    """Smear ("": all) -> why not, for those whose labels meet cells by chance, or would with x and y exchanged.
+
+    Where cells lie densely, chance alone meets half of them. It meets a cell anywhere: a third of its hits lie near the
+    middle, where four in five lie of people's clicks.
+    """
     faults = {}
     counts = pd.DataFrame({"n": group.value_counts()})
-    counts["met"] = group[group.index.isin(of)].value_counts().reindex(counts.index, fill_value=0)
+    for name, those in (("met", of), ("close", close)):
+        counts[name] = group[group.index.isin(those)].value_counts().reindex(counts.index, fill_value=0)
     # Where most labels meet a cell no more could with x and y exchanged.
     counts["most"] = np.maximum(counts["n"] / 2, counts["met"] + np.maximum(2, counts["n"] / 5))
     doubtful = labels[group.map(counts["n"] >= counts["most"]).astype(bool)]
@@ -345,11 +367,11 @@ def _implausible(
                 "exchanged; exchange the columns"
             )
             faults[row.Index] = LabelError(message, row.n, EXCHANGED)
-        elif row.n >= _FEW and row.met < row.n / 2:
+        elif row.n >= _FEW and (row.met < row.n / 2 or (row.met < _SURELY * row.n and row.close < row.met / 2)):
             message = (
-                f"{met}: most labels meet no cell, and some do by chance, so that none of them is taken; see that "
-                "places are pixels of these images and that most cells were found, or import into a folder without "
-                "cells.csv, where each label is a cell of its own"
+                f"{met}: most labels meet no cell, and some do by chance ({row.close} near its middle), so none of "
+                "them is taken; see that places are pixels of these images, from the top left, and that most cells "
+                "were found, or import into a folder without cells.csv, where each label is a cell of its own"
             )
             faults[row.Index] = LabelError(message, row.n, NO_CELL)
     return faults

@@ -401,6 +401,13 @@ def _table_format(table: TextTable) -> str | None:
 
 def _read_coco(path: Path, _aids: Aids) -> Marks:
     document = _parsed_json(path)
+    for part in ("images", "categories"):  # as where two files were put together by hand
+        ids = pd.Series([entry["id"] for entry in document.get(part, [])], dtype=object)
+        if (again := ids.duplicated()).any():
+            raise AnnotationError(
+                f"{path}: {part} has the id {shown(ids[again].iloc[0])} again, so that nobody knows which one a label "
+                "means; give each its own id"
+            )
     images = {image["id"]: image for image in document["images"]}
     classes = {kind["id"]: kind["name"] for kind in document.get("categories", [])}
 

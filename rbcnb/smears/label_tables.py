@@ -27,6 +27,9 @@ from rbcnb.smears.smear_names import join_spellings, match_names, spelling_notes
 
 # Reasons of a `LabelError`.
 UNREADABLE, UNKNOWN_SMEAR, OUTSIDE = "unreadable", "of an unknown smear", "outside of the image"
+NO_CLASS = "without a class"
+NO_VALUES = ("na", "n/a", "#n/a", "nan", "null", "none", "-", "?", "#ref!", "#name?", "#value!", "#div/0!")
+KINDS_OF_READING = ("unsure", "skip", "strike")  # of `rbcnb.labels.readings`, where they are no labels
 EXCHANGED, NO_CELL = "with x and y exchanged", "near no found cell"
 SHAPE = "image_shape"  # (height, width) in pixels of the image, as a file of labels says it
 WHERE = "where"  # file and row, or file and shape, that a label is from
@@ -269,6 +272,16 @@ def tidied_labels(
             for where, text in labels.loc[formulas, [WHERE, name]].itertuples(index=False)
         ]
         labels = labels[~formulas]
+    words = labels[LABEL].str.strip().str.casefold()
+    for some, remedy in (
+        (words.isin(NO_VALUES), "as programs write where there is none; name the class, or take the row out"),
+        (words.isin(KINDS_OF_READING), "which is no class but a key of rbcnb label; take the row out"),
+    ):
+        faults += [
+            LabelError(f"{where} has the {LABEL} {shown(text)}, {remedy}", reason=NO_CLASS)
+            for where, text in labels.loc[some, [WHERE, LABEL]].itertuples(index=False)
+        ]
+        labels, words = labels[~some], words[~some]
     if names is not None:
         matched, unmatched = match_names(labels[SMEAR].unique(), names, among=among)
         for smear, rows in labels[labels[SMEAR].isin(list(unmatched))].groupby(SMEAR, sort=False):

@@ -174,6 +174,61 @@ def test_exchanged_and_foreign_places_are_refused(segmented, tmp_path):
     assert (segmented / "readings.csv").read_bytes() == before
 
 
+def dense_cells(n: int = 300, *, radius_px: float = 20.0) -> pd.DataFrame:
+    """Cells of one smear, 640 x 480, as dense as in a smear where half of all places lie in a cell."""
+    rng = np.random.default_rng(0)
+    places = np.empty((0, 2))
+    while len(places) < n:
+        new = rng.uniform((0, 0), (1280, 960), 2)
+        if np.hypot(*(places - new).T).min(initial=np.inf) > 1.9 * radius_px:
+            places = np.vstack([places, new])
+    cells = pd.DataFrame(places, columns=["x_px", "y_px"]).assign(smear="a.png", radius_px=radius_px)
+    return cells.assign(cell=np.arange(n))
+
+
+@pytest.mark.parametrize("change", ["y from the bottom", "turned", "0.9 times", "20 px aside"])
+def test_labels_that_meet_dense_cells_by_chance_are_refused(tmp_path, change):
+    cells, rng = dense_cells(), np.random.default_rng(1)
+    cells.to_csv(tmp_path / "cells.csv", index=False)
+    x, y = (cells[name] + rng.normal(0, 4, len(cells)) for name in ("x_px", "y_px"))  # clicks
+    clicks = cells.assign(x_px=x, y_px=y)
+    changes = {
+        "y from the bottom": {"y_px": 960 - y},
+        "turned": {"x_px": 1280 - x, "y_px": 960 - y},
+        "0.9 times": {"x_px": 0.9 * x, "y_px": 0.9 * y},
+        "20 px aside": {"x_px": x + 20},
+    }
+    wrong = clicks_csv(tmp_path / "wrong.csv", clicks.assign(**changes[change]))
+    with pytest.raises(SmearError, match="some do by chance"):
+        import_labels(wrong, tmp_path, reader="cy", errors=[])
+    assert "300 readings by cy" in import_labels(clicks_csv(tmp_path / "right.csv", clicks), tmp_path, reader="cy")
+    most = clicks_csv(tmp_path / "most.csv", clicks[:100])
+    cells[30:].to_csv(tmp_path / "cells.csv", index=False)  # a finder that missed three in ten of them
+    errors = []
+    assert "70 readings by di" in import_labels(most, tmp_path, reader="di", errors=errors)
+    assert len(errors) == 30
+
+
+def test_words_for_no_class_are_no_classes(segmented, tmp_path):
+    cells = pd.read_csv(segmented / "cells.csv")
+    names = ["normal"] * (len(cells) - 4) + ["NA", "unsure", "#REF!", "Strike"]
+    table = clicks_csv(tmp_path / "a.csv", cells)
+    text = pd.read_csv(table, keep_default_na=False).assign(label=names)
+    text.to_csv(table, index=False)
+    errors = []
+    assert "4 without a class" in import_labels(table, segmented, reader="cy", errors=errors)
+    assert {"'NA'", "'unsure'", "'#REF!'", "'Strike'"} <= set(" ".join(map(str, errors)).replace(",", "").split())
+    assert set(load_readings(segmented / "readings.csv").query("reader == 'cy'")["label"]) == {"normal"}
+
+
+def test_a_table_that_contradicts_its_folders_is_named(segmented, tmp_path):
+    export_labels(segmented, tmp_path / "classes", reader="anna")
+    table = tmp_path / "classes" / "labels.csv"
+    table.write_text(table.read_text().replace(",codocyte", ",normal"))
+    with pytest.raises(SmearError, match=r"labels\.csv: row \d+ calls codocyte/\S+ 'normal', which lies in the folder"):
+        import_labels(tmp_path / "classes", segmented, reader="anna")
+
+
 def test_one_smear_with_exchanged_places_is_refused_and_the_others_are_done(tmp_path, capsys):
     rng = np.random.default_rng(5)
     grid = np.stack(np.meshgrid(np.arange(20, 400, 40), np.arange(20, 400, 40)), axis=-1).reshape(-1, 2)

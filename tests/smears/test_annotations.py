@@ -565,3 +565,19 @@ def test_a_mask_without_its_box_says_what_to_do(tmp_path):
     errors = []
     read_annotations(write(tmp_path / "a.json", COCO | {"annotations": [mask]}), layout="coco", errors=errors)
     assert "annotation 1 cannot be used (it is a mask in RLE without its bbox; add that with pycoco" in str(errors[0])
+
+
+@pytest.mark.parametrize("part", ["images", "categories"])
+def test_an_id_of_coco_that_stands_twice_means_nothing(tmp_path, part):
+    document = {
+        "images": [{"id": 1, "file_name": "a.png", "width": 90, "height": 90}],
+        "categories": [{"id": 1, "name": "normal"}],
+        "annotations": [{"id": 1, "image_id": 1, "category_id": 1, "bbox": [10, 10, 20, 20]}],
+    }
+    path = tmp_path / "labels.json"
+    path.write_text(json.dumps(document))
+    assert read_annotations(path, layout="coco")["label"].tolist() == ["normal"]
+    document[part].append(document[part][0] | {"file_name": "b.png", "name": "burr cell"})
+    path.write_text(json.dumps(document))
+    with pytest.raises(SmearError, match=f"{part} has the id 1 again"):
+        read_annotations(path, layout="coco")
