@@ -21,7 +21,7 @@ from rbcnb.smears.chula import CHULA_TYPES, read_chula_labels
 
 CHULA = Path(os.environ.get("RBCNB_CHULA", ""))
 # Of the smears in which every cell is labelled (exhaustively_labelled.json), in their order, the first four whose most
-# frequent class is not normal. They are of one slide: nothing is said of a smear of another stain.
+# frequent class is not normal. They are of one slide, 29 and 30 mostly of one field: nothing is said of another stain.
 LEARNT, KEPT_OUT = ("27", "29", "30"), "31"
 PAGE = ".rbcnb-labeller"
 LIMIT_S = 600
