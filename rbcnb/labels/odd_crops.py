@@ -78,11 +78,15 @@ def turned_coefficients(low: np.ndarray, turn: tuple[bool, bool, bool]) -> np.nd
 
 
 def near_pairs(crops: np.ndarray, *, max_distance: float = MAX_DISTANCE) -> pd.DataFrame:
-    """All pairs of *crops* that are near in pixels and in perceptual hash, in one of eight turns; none is missed.
+    """All pairs of *crops* that look alike, with the first in one of eight turns or flips; none is missed.
+
+    A pair looks alike if it is at most *max_distance* apart in pixels and differs in at most `MAX_HASH_BITS` bits of a
+    perceptual hash.
 
     Args:
         crops: uint8 [N, S, S, 3].
-        max_distance: between `squares`, 0 to 2; d is a correlation of 1 - d**2 / 2.
+        max_distance: distance of the two normalised crops (`squares`), 0 to 2; a distance d is a correlation of
+            1 - d**2 / 2.
 
     Returns:
         One row per pair, nearest first: ``first`` < ``second`` (rows of *crops*), ``distance``, ``hash_bits`` and
@@ -171,13 +175,16 @@ def crop_features(crops: np.ndarray) -> np.ndarray:
 
 
 def outlier_scores(crops: np.ndarray) -> np.ndarray:
-    """How far each crop stands from its nearest likes, [N]: about 1 within a crowd, the higher the lonelier.
+    """How much each crop differs from those most like it, [N]: about 1 among similar crops, higher for odd ones.
 
-    Local outlier factor (Breunig et al. 2000) on `crop_features`, each scaled by its quartiles. Odd crops that are many
-    and alike are each other's likes, and get no high score.
+    Local outlier factor (Breunig et al. 2000) on `crop_features`, each scaled by its quartiles. Odd crops that resemble
+    each other count as a group and get low scores.
 
     Args:
         crops: uint8 [N, S, S, 3], at least 3.
+
+    Raises:
+        ValueError: there are fewer than 3 crops.
     """
     if len(crops) < 3:
         raise ValueError(f"{len(crops)} crops have no crowd to stand out from; give at least 3")

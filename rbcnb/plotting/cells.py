@@ -212,9 +212,18 @@ def _draw_detections(
 
 
 def plot_class_examples(crops: np.ndarray, labels: Sequence[str], *, per_class: int = 6, seed: int) -> Figure:
-    """Fig. 8: *per_class* crops of each class, drawn at random without replacement; a row per class.
+    """Up to *per_class* random crops of each class, a row per class (Fig. 8).
 
-    Told are the cells of each class and their imbalance ratio, Eq. (5).
+    Headings give each class's number and share of the labelled cells; the title gives the imbalance ratio, Eq. (5).
+
+    Args:
+        crops: uint8 [N, S, S, 3].
+        labels: class names [N], empty or NaN for none.
+        per_class: crops in a row.
+        seed: of the draw, which is without replacement.
+
+    Raises:
+        ValueError: the lengths differ, or no crop has a label.
     """
     labels = np.asarray(labels, dtype=object)
     if len(labels) != len(crops):

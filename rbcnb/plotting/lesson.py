@@ -140,10 +140,12 @@ def _share_panels(
 
 
 def loss_budget(*, gamma: float = 2.0, majority: float = 0.8, p_easy: float = 0.9, p_hard: float = 0.4) -> Explorer:
-    """Which share of a batch's loss and gradient the easy majority brings, against gamma: `group_shares`.
+    """A drawing with four sliders: the share of a batch's loss and gradient from the easy majority, against gamma.
+
+    `rbcnb.losses.group_shares` has the same shares. Each argument is where its slider starts.
 
     Args:
-        gamma: where the slider starts, as all of these.
+        gamma: focusing.
         majority: share of the batch's cells.
         p_easy, p_hard: p_t of cells of the majority and of rare cells.
     """
@@ -169,10 +171,12 @@ def loss_budget(*, gamma: float = 2.0, majority: float = 0.8, p_easy: float = 0.
 
 
 def noise_budget(*, gamma: float = 2.0, noise: float = 0.05, p_right: float = 0.9, p_wrong: float = 0.05) -> Explorer:
-    """Which share of loss and gradient wrongly labelled cells bring, against gamma: `group_shares`.
+    """A drawing with four sliders: the share of loss and gradient from wrongly labelled cells, against gamma.
+
+    `rbcnb.losses.group_shares` has the same shares. Each argument is where its slider starts.
 
     Args:
-        gamma: where the slider starts, as all of these.
+        gamma: focusing.
         noise: share of the labels that are wrong.
         p_right, p_wrong: p_t of rightly and of wrongly labelled cells.
     """

@@ -180,7 +180,12 @@ def new_figure(
 
 
 def colours_of(names: Iterable[str]) -> dict[str, str]:
-    """One colour per name: methods, verdicts and the paper's classes keep theirs everywhere, others take a free one."""
+    """One colour per name: methods, verdicts and the paper's classes have theirs everywhere.
+
+    Other names take the 17 colours of ``CYCLE`` and ``MORE`` in turn, those left out that a fixed name of this call
+    has; where there are more such names than colours, colours repeat. So the colour of such a name depends on the
+    other *names*.
+    """
     known = METHOD_COLOURS | CLASS_COLOURS | VERDICT_COLOURS
     names = list(dict.fromkeys(names))
     taken = {known[name] for name in names if name in known}

@@ -16,12 +16,18 @@ FOUND, SPLIT, FALSE, MISSED, MERGED = "found", "split", "false", "missed", "merg
 
 
 def match_cells(cells: pd.DataFrame, truth: pd.DataFrame, *, max_distance: float) -> np.ndarray:
-    """Row number in *truth* of each cell's partner, -1 for none: [len(cells)] int.
+    """For each found cell of one smear, the row number in *truth* of its partner, or -1: int [len(cells)].
 
-    One to one, by centre, at most *max_distance* pixels apart: as many pairs as possible, and of those the pairs with
-    the smallest sum of distances.
+    A true cell is the partner of one found cell at most. There are as many pairs as possible; of all such pairings it
+    is the one with the smallest sum of distances between centres.
 
-    Raises ValueError for a missing or non-finite coordinate.
+    Args:
+        cells: found cells: ``x_px``, ``y_px``.
+        truth: true cells of the same smear: ``x_px``, ``y_px``.
+        max_distance: greatest distance of a pair, pixels, inclusive.
+
+    Raises:
+        ValueError: a coordinate is missing or not finite.
     """
     found, true = coordinates(cells, [X, Y]), coordinates(truth, [X, Y])
     if not len(found) or not len(true):
@@ -31,12 +37,17 @@ def match_cells(cells: pd.DataFrame, truth: pd.DataFrame, *, max_distance: float
 
 
 def match_boxes(cells: pd.DataFrame, boxes: pd.DataFrame) -> np.ndarray:
-    """Row number in *boxes* of each cell's partner, -1 for none: [len(cells)] int.
+    """For each found cell of one smear, the row number in *boxes* of its partner, or -1: int [len(cells)].
 
-    A cell may be paired with a box (columns ``BOX``; pixels, sides included) that holds its centre. One to one: as many
-    pairs as possible, and of those the pairs with the smallest sum of distances from the box's centre.
+    A cell may be paired with a box that holds its centre, a box with one cell at most. There are as many pairs as
+    possible; of all such pairings it is the one with the smallest sum of distances from the boxes' centres.
 
-    Raises ValueError for a missing or non-finite coordinate.
+    Args:
+        cells: found cells: ``x_px``, ``y_px``.
+        boxes: boxes of the same smear: the columns ``BOX``, pixels, sides included.
+
+    Raises:
+        ValueError: a coordinate is missing or not finite.
     """
     found, box = coordinates(cells, [X, Y]), coordinates(boxes, list(BOX))
     x, y = found[:, :1], found[:, 1:]

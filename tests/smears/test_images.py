@@ -13,7 +13,15 @@ import pytest
 from hypothesis import given, settings, strategies as st
 from PIL import Image, features
 
-from rbcnb.smears.images import SmearError, decode_image, expand_inputs, images_in, read_image, unread_in
+from rbcnb.smears.images import (
+    SmearError,
+    decode_image,
+    expand_inputs,
+    identical_image_groups,
+    images_in,
+    read_image,
+    unread_in,
+)
 
 LOSSLESS = {"png": "PNG", "tif": "TIFF", "bmp": "BMP", "webp": "WEBP"}
 TURNED_BY = {  # what undoes each EXIF orientation, by the standard's table of where row 0 and column 0 are
@@ -231,6 +239,16 @@ def test_folders_list_what_can_be_read(tmp_path):
     assert [path.name for path in images_in(tmp_path)] == ["2.jpeg", "10.PNG", "b.bmp", "c.webp", "d.tiff"]
     with pytest.raises(SmearError, match="empty; copy it again"):
         read_image(tmp_path / "2.jpeg")
+
+
+def test_files_that_share_a_name_but_no_bytes_are_no_group(tmp_path):
+    paths = [tmp_path / folder / name for folder, name in [("a", "1.png"), ("b", "1.png"), ("b", "2.png")]]
+    for path, data in zip(paths, [b"one", b"two", b"two"], strict=True):
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(data)
+    groups = identical_image_groups(paths)
+    assert groups[paths[0]] != groups[paths[1]] == groups[paths[2]]
+    assert identical_image_groups(paths[1:]) == dict.fromkeys(paths[1:], "1.png")
 
 
 SCENE = np.random.default_rng(0).integers(0, 256, (12, 17, 3), np.uint8)

@@ -68,6 +68,12 @@ def test_unknown_architecture_and_missing_weights_are_named():
         build_model("small", 3, pretrained=True)
 
 
+def test_a_network_of_fewer_than_two_classes_is_refused():
+    for n_classes in (1, 0):
+        with pytest.raises(ValueError, match=f"at least two classes, got n_classes={n_classes}"):
+            build_model("small", n_classes)
+
+
 def test_normalise_undoes_to_the_same_pixels():
     crops = torch.randint(0, 256, (2, 8, 8, 3), dtype=torch.uint8)
     images = normalise(crops).permute(0, 2, 3, 1).numpy()
