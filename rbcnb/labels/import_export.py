@@ -1,5 +1,6 @@
 """Labels from other people's files into a table of readings, and out of it: `rbcnb import-labels`, `export-labels`."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -7,7 +8,7 @@ import pandas as pd
 
 from rbcnb._utils.read_files import MOST_SHOWN, shown
 from rbcnb._utils.spreadsheet import FORMULA_FAULT, is_formula
-from rbcnb.columns import CELL, FOUND, KIND, LABEL, RADIUS, READER, SESSION, SMEAR, X, Y
+from rbcnb.columns import CELL, FOUND, KIND, LABEL, LAYOUTS, OUT_LAYOUTS, RADIUS, READER, SESSION, SMEAR, X, Y
 from rbcnb.labels.annotation_writers import WRITERS, write_annotations
 from rbcnb.labels.assign import MATCH_RADII, matched
 from rbcnb.labels.consensus import added_cells, current_labels, require_same_cells
@@ -28,7 +29,6 @@ from rbcnb.smears.annotations import (
     COCO,
     CSV,
     CVAT,
-    FORMATS,
     READINGS,
     Aids,
     annotation_files,
@@ -51,8 +51,6 @@ from rbcnb.smears.label_tables import (
 from rbcnb.smears.segmented import CELLS_CSV, SMEARS_CSV, image_files, is_segmented, smears_table
 
 FOLDER = "folder"  # per class
-LAYOUTS = (FOLDER, CSV, *FORMATS)
-OUT_LAYOUTS = (FOLDER, CHULA, CSV, *WRITERS)
 _SECOND = "of a cell that has another label"
 _SURELY = 0.75  # share of labels that meet a cell, above which no chance is the reason
 _FEW = 5  # of fewer labels chance may be the reason that most meet no cell
@@ -86,7 +84,7 @@ def import_labels(
             with it, which keep their readers, kinds, comments and times (`rbcnb.labels.merge_readings`).
         into: a table of readings, or the folder of `rbcnb segment` or of a run.
         reader: whose labels these are; of a table of readings, whose alone are taken (None: all).
-        layout: one of `LAYOUTS`; None to see from the content of *source*.
+        layout: one of `rbcnb.columns.LAYOUTS`; None to see from the content of *source*.
         smears: folder of the images, of which YOLO gives places as shares; other places are seen to lie in them.
         pixel_um: side of a pixel, where *source* gives places in micrometres (QuPath, ImageJ).
         errors: takes what cannot be used, and the others are imported; None raises the first, and nothing is.
@@ -96,6 +94,7 @@ def import_labels(
     """
     source, table, errors_here = Path(source), readings_file(into), list[SmearError]()
     source = source / READINGS_CSV if (source / READINGS_CSV).is_file() else source
+    _require_layout(layout, LAYOUTS)
     layout = layout or layout_of(source)
     if layout == READINGS:
         cells_csv = table.parent / CELLS_CSV
@@ -170,8 +169,8 @@ def export_labels(
         out: a CSV, which ``rbcnb reproduce --smears`` takes when it lies beside the smears as ``labels.csv``, or a
             folder.
         reader: whose last words; None for what more than half of the readers say.
-        layout: one of `OUT_LAYOUTS`; None for ``csv``, ``coco`` or ``cvat`` where *out* ends in .csv, .json or .xml,
-            else ``folder``.
+        layout: one of `rbcnb.columns.OUT_LAYOUTS`; None for ``csv``, ``coco`` or ``cvat`` where *out* ends in .csv,
+            .json or .xml, else ``folder``.
         smears: folder of the images, for the formats that hold their sizes (all of `WRITERS`).
         replace: write over a file that is there already.
 
@@ -183,6 +182,7 @@ def export_labels(
         raise LabelFileError(
             f"{table}: no readings there; label cells first, or bring them in with: rbcnb import-labels"
         )
+    _require_layout(layout, OUT_LAYOUTS)
     layout = layout or {".csv": CSV, ".json": COCO, ".xml": CVAT}.get(out.suffix.lower(), FOLDER)
     if out.is_dir() and any(out.iterdir()):  # what is left of older labels would pass for new ones
         raise LabelFileError(f"{out}: is not empty; choose another folder, or empty it")
@@ -308,6 +308,11 @@ def _on_cells(
     return found.sort_index().reset_index(drop=True)
 
 
+def _require_layout(layout: str | None, layouts: Sequence[str]) -> None:
+    if layout not in (None, *layouts):
+        raise LabelFileError(f"layout {layout!r}: no form of labels has this name; choose from {', '.join(layouts)}")
+
+
 def _plausible(
     labels: pd.DataFrame,
     cells: pd.DataFrame,
@@ -321,7 +326,7 @@ def _plausible(
 
     *of* are the labels that meet a cell, *close* those that lie near its middle.
 
-    What is left is judged once more as a whole, as a few labels say little; nothing left is an error.
+    The remaining labels are judged once more together, as a few labels say little. If none remains, that is an error.
     """
     if labels.empty:
         return labels

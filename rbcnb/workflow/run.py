@@ -110,9 +110,9 @@ class Run:
     """
 
     folder: Path
-    seed: int | None = None  # of whoever writes; None: the one that ``run.json`` tells
-    notebook: str = ""  # that writes, its name without suffix; "" for whoever else
-    checked: bool = True  # whether what is read must have the digest of the manifest
+    seed: int | None = None  # recorded with each file; None: the seed in ``run.json``
+    notebook: str = ""  # name of the notebook that writes, without suffix; "" outside notebooks
+    checked: bool = True  # whether a file that is read must have its digest in the manifest
 
     @classmethod
     def at(cls, folder: str | Path, *, seed: int | None = None, notebook: str = "") -> "Run":
@@ -165,13 +165,6 @@ class Run:
     def _source(self) -> str:
         """Where the smears come from, a parameter of the first notebook; "" before it is known."""
         return self.load_record().get("parameters", {}).get(_FIRST, {}).get("smears", "")
-
-    def keep_source(self, smears: str) -> None:
-        """Notes in ``run.json`` where the smears come from, as a batch does before it runs the first notebook."""
-        record = self.load_record()
-        parameters = record.setdefault("parameters", {})
-        parameters[_FIRST] = parameters.get(_FIRST, {}) | {"smears": smears}
-        self.save_record(record)
 
     def simulated(self, name: str, part: str = "") -> str:
         """What of the file *name* is invented: *part* of it, and its smears where they were rendered; "" for nothing.
@@ -245,10 +238,6 @@ class Run:
     def save_json(self, facts: Mapping[str, Any], name: str) -> None:
         """Writes *facts* to ``<name>.json``."""
         self.save_text(json.dumps(facts, indent=1) + "\n", f"{name}.json")
-
-    def load_json(self, name: str) -> dict[str, Any]:
-        """Reads ``<name>.json``."""
-        return read_json(self._path(f"{name}.json"), remedy=_FILE_REMEDY)
 
     def save_image(self, image: np.ndarray, name: str) -> None:
         """Writes an image [H, W, 3] uint8 RGB to ``<name>.png``."""

@@ -14,7 +14,6 @@ from rbcnb.evaluation.inference import (
     gaps_on_ladder,
     interval_of,
     paired_macro_f1,
-    slope_on_log_rho,
 )
 from rbcnb.evaluation.metrics import macro_f1, score_predictions
 
@@ -35,7 +34,7 @@ def test_slope_is_least_squares_through_all_seeds_points(ladder):
         for rho in first
         for a, b in zip(first[rho], second[rho], strict=True)
     ]
-    slope = slope_on_log_rho(first, second, seed=0, n_bootstrap=200)
+    slope = gaps_on_ladder(first, second, seed=0, n_bootstrap=200).slope()
     assert slope.mean == pytest.approx(stats.linregress(*zip(*points, strict=True)).slope, rel=1e-12)
     assert slope.low > 0
     assert (slope.n_seeds, slope.n_groups) == (3, 12)
@@ -44,7 +43,7 @@ def test_slope_is_least_squares_through_all_seeds_points(ladder):
 def test_two_rungs_are_a_difference_of_differences(ladder):
     """The slope over one doubling is rung 2 minus rung 1, seed by seed: so is its seeds' variance."""
     first, second = ({2.0: side[2.03], 4.0: side[37.9]} for side in ladder)
-    slope = slope_on_log_rho(first, second, seed=0, n_bootstrap=50)
+    slope = gaps_on_ladder(first, second, seed=0, n_bootstrap=50).slope()
     lower, upper = (paired_macro_f1(first[rho], second[rho], seed=0, n_bootstrap=50) for rho in (2.0, 4.0))
     gaps = np.subtract(upper.by_seed, lower.by_seed)
     assert slope.by_seed == pytest.approx(tuple(gaps))
@@ -55,7 +54,7 @@ def test_without_a_rung_the_slope_is_that_of_the_rungs_left(ladder):
     gaps = gaps_on_ladder(*ladder, seed=3, n_bootstrap=80)
     for rho in gaps.rhos:
         left = ({r: tables for r, tables in side.items() if r != rho} for side in ladder)
-        assert gaps.without(rho).slope() == slope_on_log_rho(*left, seed=3, n_bootstrap=80)
+        assert gaps.without(rho).slope() == gaps_on_ladder(*left, seed=3, n_bootstrap=80).slope()
     assert gaps.without(2.03).doublings == pytest.approx(np.log2(37.9 / 7.8))
 
 
@@ -66,21 +65,21 @@ def test_a_slope_at_other_prevalences_is_that_of_weighted_scores(ladder):
         for rho in priors
         for pair in zip(ladder[0][rho], ladder[1][rho], strict=True)
     ]
-    slope = slope_on_log_rho(*ladder, seed=0, n_bootstrap=20, priors=priors)
+    slope = gaps_on_ladder(*ladder, seed=0, n_bootstrap=20, priors=priors).slope()
     assert slope.mean == pytest.approx(stats.linregress(*zip(*points, strict=True)).slope, rel=1e-9)
 
 
 def test_other_rungs_cells_or_seeds_are_refused(ladder, predictions):
     first, second = ladder
     with pytest.raises(ValueError, match="same two or more rungs"):
-        slope_on_log_rho(first, {2.03: second[2.03]}, seed=0)
+        gaps_on_ladder(first, {2.03: second[2.03]}, seed=0).slope()
     other_cells = predictions.assign(**{CELL: predictions[CELL] + 1000})
     moved = {rho: [noisy(other_cells, 0.5, 0)] * 3 if rho > 30 else tables for rho, tables in first.items()}
     with pytest.raises(ValueError, match="same cells"):
-        slope_on_log_rho(moved, moved, seed=0)
+        gaps_on_ladder(moved, moved, seed=0).slope()
     fewer = {rho: tables[: 2 if rho > 30 else 3] for rho, tables in first.items()}
     with pytest.raises(ValueError, match="number of seeds"):
-        slope_on_log_rho(fewer, fewer, seed=0)
+        gaps_on_ladder(fewer, fewer, seed=0).slope()
 
 
 def test_coverage_of_the_slope():

@@ -10,12 +10,11 @@ from PIL import Image
 
 from rbcnb._utils.errors import SmearWarning
 from rbcnb.cli import main
-from rbcnb.cli_arguments import _LAYOUTS, _OUT_LAYOUTS
-from rbcnb.columns import FOUND, LABEL, RADIUS, SMEAR, X, Y
+from rbcnb.columns import FOUND, LABEL, LAYOUTS, OUT_LAYOUTS, RADIUS, SMEAR, X, Y
 from rbcnb.labels.annotation_writers import WRITERS, write_annotations
-from rbcnb.labels.import_export import LAYOUTS, OUT_LAYOUTS, export_labels, import_labels
+from rbcnb.labels.import_export import export_labels, import_labels
 from rbcnb.labels.readings import append_readings, load_readings
-from rbcnb.smears.annotations import Aids, format_of, read_annotations
+from rbcnb.smears.annotations import FORMATS, Aids, format_of, read_annotations
 from rbcnb.smears.images import SmearError
 from rbcnb.smears.sources import folder_smears, label_files
 
@@ -410,8 +409,18 @@ def test_what_a_format_leaves_open_is_asked_for(tmp_path):
 
 
 def test_the_command_offers_what_there_is():
-    assert set(_LAYOUTS) == set(LAYOUTS)
-    assert set(_OUT_LAYOUTS) == set(OUT_LAYOUTS)
+    assert set(LAYOUTS) == {"folder", "csv", *FORMATS}
+    assert set(OUT_LAYOUTS) == {"folder", "csv", "chula", *WRITERS}
+
+
+def test_a_form_of_labels_that_there_is_not_is_refused(tmp_path):
+    table = write(tmp_path / "labels.csv", "smear,x_px,y_px,label\na.png,3,4,normal\n")
+    with pytest.raises(SmearError, match=r"layout 'cocoa': no form of labels .*folder, chula, csv, coco,"):
+        import_labels(table, tmp_path / "readings.csv", reader="Ann", layout="cocoa")
+    import_labels(table, tmp_path / "readings.csv", reader="Ann")
+    with pytest.raises(SmearError, match=r"layout 'via': no form of labels .*cvat$"):
+        export_labels(tmp_path / "readings.csv", tmp_path / "out", layout="via")
+    assert not (tmp_path / "out").exists()
 
 
 GOOD_TXT = "0 0.25 0.5 0.1 0.1\n1 0.75 0.5 0.1 0.1\n"

@@ -9,7 +9,7 @@ from conftest import make_predictions, noisy
 from scipy import stats
 
 from rbcnb.evaluation.hypothesis_tests import benjamini_hochberg, corrected_resampled_t, holm
-from rbcnb.evaluation.inference import INCONCLUSIVE, paired_macro_f1, slope_on_log_rho
+from rbcnb.evaluation.inference import INCONCLUSIVE, gaps_on_ladder, paired_macro_f1
 from rbcnb.evaluation.metrics import score_predictions
 from rbcnb.evaluation.prior_shift import shift_predictions
 from rbcnb.evaluation.relative_gain import relative_improvement
@@ -127,21 +127,21 @@ def test_whole_data_set_and_rungs_are_differences_on_the_same_cells(gaps):
 def test_slope_over_the_ladder_is_that_per_doubling_times_its_doublings(gaps):
     slopes = gaps.slopes().set_index("prevalence")
     ladders = [{rho: tables(gaps, name, rho) for rho in RHOS} for name in ("focal", "cross_entropy")]
-    slope = slope_on_log_rho(*ladders, seed=0)
+    slope = gaps_on_ladder(*ladders, seed=0).slope()
     row = slopes.loc["natural"]
     assert row["doublings"] == 2
     assert row["per_doubling"] == slope.mean
     assert row["mean"] == pytest.approx(2 * slope.mean)
     assert row["high"] - row["low"] == pytest.approx(2 * (slope.high - slope.low))
     assert row["p"] == pytest.approx(slope.p_value)  # another unit, the same evidence
-    assert slopes.loc["rung", "mean"] == pytest.approx(2 * slope_on_log_rho(*ladders, seed=0, priors=PRIORS).mean)
+    assert slopes.loc["rung", "mean"] == pytest.approx(2 * gaps_on_ladder(*ladders, seed=0, priors=PRIORS).slope().mean)
 
 
 def test_checks_leave_out_each_rung_and_correct_priors(gaps):
     checks = gaps.slope_checks().set_index(["prevalence", "check"])
     ladders = [{rho: tables(gaps, name, rho) for rho in RHOS} for name in ("focal", "cross_entropy")]
     for rho in RHOS:
-        left = slope_on_log_rho(*({r: t for r, t in side.items() if r != rho} for side in ladders), seed=0)
+        left = gaps_on_ladder(*({r: t for r, t in side.items() if r != rho} for side in ladders), seed=0).slope()
         row = checks.loc[("natural", f"without ρ {rho:g}")]
         assert row[["mean", "low", "high"]].tolist() == pytest.approx([2 * left.mean, 2 * left.low, 2 * left.high])
         assert row["survives"] == (left.low > 0)
@@ -158,7 +158,7 @@ def test_checks_leave_out_each_rung_and_correct_priors(gaps):
         }
         for side, gamma in zip(ladders, (2.0, None), strict=True)
     ]
-    slope = slope_on_log_rho(*corrected, seed=0)
+    slope = gaps_on_ladder(*corrected, seed=0).slope()
     row = checks.loc[("natural", "priors corrected")]
     assert row["mean"] == pytest.approx(2 * slope.mean)
     assert row["mean"] != pytest.approx(checks.loc[("natural", "all rungs"), "mean"])

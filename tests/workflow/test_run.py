@@ -130,7 +130,7 @@ def test_the_manifest_tells_of_every_file_what_it_was_made_from(tmp_path):
     Run.at(tmp_path).save_record({"seeds": {"seed": 8}})
     Run.at(tmp_path).save_table(pd.DataFrame({"score": [0.6]}), "table1")
     assert Run.at(tmp_path).load_manifest()["tables/table1.csv"]["seed"] == 8
-    assert Run.at(tmp_path).load_json("finder") == {"method": "paper"}
+    assert json.loads((tmp_path / "finder.json").read_text(encoding="utf-8")) == {"method": "paper"}
 
 
 def test_what_is_read_must_be_what_was_written(tmp_path):

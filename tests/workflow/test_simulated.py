@@ -26,10 +26,15 @@ TABLE = pd.DataFrame({"protocol": ["published", "honest"], "macro_f1": [0.9, 0.8
 SOURCES = {"compared_readers", "plant_dev_errors", "simulated_labels"}
 
 
+def note_source(run: Run, source: str) -> None:
+    """Has the run's record say where its smears come from, as notebook 01 does."""
+    run.save_record({"parameters": {"01_segmentation": {"smears": source}}})
+
+
 def made(folder, source: str) -> Run:
     """A run on *source* with tables and figures of each kind, and its report."""
     run = Run.at(folder, seed=0)
-    run.keep_source(source)
+    note_source(run, source)
     run.save_csv(pd.DataFrame({"smear": ["a"]}), "cells")
     run.save_table(pd.DataFrame({"claim": ["a"], "verdict": ["inconclusive"]}), "verdict")
     run.save_table(TABLE, "table1")
@@ -82,7 +87,7 @@ def test_where_nothing_is_simulated_no_byte_is_added(tmp_path):
 def heading_of(figure, folder) -> tuple[np.ndarray, np.ndarray]:
     """The strip above *figure*, and what lies under it, as a run on rendered smears saves it."""
     run = Run.at(folder)
-    run.keep_source("synthetic")
+    note_source(run, "synthetic")
     run.save_figure(figure, "x")
     assert has_heading(run.folder / "figures/x.png")
     with Image.open(run.folder / "figures/x.png") as image:
@@ -118,7 +123,7 @@ def test_a_heading_is_whole_over_a_narrow_picture(tmp_path):
 
 def test_a_figure_is_shown_as_it_is_saved(tmp_path):
     run = Run.at(tmp_path)
-    run.keep_source("synthetic")
+    note_source(run, "synthetic")
     figure = run.save_figure(plot_class_counts(pd.Series({"codocyte": 20, "normal": 80})), "fig13")
     (tmp_path / "shown.png").write_bytes(figure._repr_png_())
     assert has_heading(tmp_path / "shown.png")
@@ -129,24 +134,12 @@ def test_an_explorer_says_in_its_page_what_its_picture_says(tmp_path):
     drawn = loss_terms()
     assert run.save_figure(drawn, "x") is drawn
     assert not has_heading(run.folder / "figures/x.png")
-    run.keep_source("synthetic")
+    note_source(run, "synthetic")
     assert run.save_figure(drawn, "fig01") is drawn  # no smear has a part in it
     shown = run.save_figure(drawn, "x", simulated=READERS)
     assert shown == replace(drawn, heading="SIMULATED: readers and smears")
     assert has_heading(run.folder / "figures/x.png")
     assert json.dumps({"heading": shown.heading})[1:-1] in shown.html()
-
-
-def test_a_record_keeps_what_it_holds_when_the_source_is_noted(tmp_path):
-    run = Run.at(tmp_path)
-    run.save_record({"profile": "course", "parameters": {"01_segmentation": {"n_smears": 3, "smears": "synthetic"}}})
-    assert run.rendered
-    run.keep_source("chula")
-    assert not run.rendered
-    assert run.load_record() == {
-        "profile": "course",
-        "parameters": {"01_segmentation": {"n_smears": 3, "smears": "chula"}},
-    }
 
 
 def names_in(node: ast.AST) -> set[str]:

@@ -74,7 +74,9 @@ def test_an_untouched_run_follows_from_its_predictions(folder, capsys):
 
 def test_what_is_simulated_is_recomputed_too(folder):
     here = Run.at(folder)
-    here.keep_source("synthetic")
+    record = here.load_record()
+    record["parameters"]["01_segmentation"] = {"smears": "synthetic"}
+    here.save_record(record)
     for path in folder.glob("tables/*.csv"):
         here.save_table(here.load_table(path.stem), path.stem)
     assert set(here.load_table("differences_base")["simulated"]) == {"smears"}
