@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Makes rbcnb/plotting/vega.js.gz anew: Vega, Vega-Lite and vega-embed as one script, as vl-convert bundles them.
+"""Writes rbcnb/plotting/vega.js.gz again: Vega, Vega-Lite and vega-embed as one script, as vl-convert bundles them.
 
 Making it takes seconds, so that it is kept in the package: a notebook's first chart would wait for it.
 """

@@ -3,7 +3,7 @@
     python benchmarks/readings.py
 
 Peers: ``write+fsync``, the same bytes appended to a file and brought to the disk, with no lock, no check, no revision:
-the least that "saved" can cost; ``rewrite``, the table read, grown by a row and written anew by pandas, as many
+the least that "saved" can cost; ``rewrite``, the table read, grown by a row and written as a whole by pandas, as many
 labelling tools do. Medians of interleaved runs.
 """
 

@@ -2,8 +2,8 @@
 
 Fills the marks of ``docs/results.md``, draws its picture (``docs/pictures/answer.png``), and writes the numbers of the
 lesson's last drawing. Each run judges its own networks; the primary family of the plan (``docs/study.md``) is that of
-all networks of all runs, so that it is adjusted here. Takes a minute: the first outer fold alone is compared again,
-from the stored predictions.
+all networks of all runs, so that it is adjusted here. Takes a minute: only the first outer fold is compared again, from
+the stored predictions.
 """
 
 from collections.abc import Sequence

@@ -143,7 +143,7 @@ def processor_s() -> float:
 
 def serve(pipe: Connection, way: str, trial: Trial, crops: np.ndarray, n_batches: int, start_method: str) -> None:
     """In a process of its own: runs an epoch each time it is asked."""
-    # A spawned process would spawn fastai's loader's workers, too, in every epoch anew; from a shell they are forked.
+    # A spawned process would spawn fastai's loader's workers, too, in every epoch; from a shell they are forked.
     multiprocessing.set_start_method(start_method, force=True)
     if way == "engine, a fit per core":
         torch.set_num_threads(1)

@@ -14,7 +14,7 @@ from pathlib import Path
 from shlex import quote
 from typing import Any
 
-from rbcnb._utils.errors import UnfinishedError, is_want_of_memory
+from rbcnb._utils.errors import UnfinishedError, is_out_of_memory
 from rbcnb._utils.progress import quiet, say
 from rbcnb._utils.read_files import MOST_SHOWN, parse_yaml, system_fault
 from rbcnb._utils.stop_signal import stoppable
@@ -28,13 +28,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
             stream.reconfigure(errors="backslashreplace")
     options = parse_arguments(arguments)
     commands = {
-        "reproduce": _reproduce,
         "segment": _segment,
-        "import-labels": _import_labels,
-        "export-labels": _export_labels,
         "label": _label,
         "train": _train,
         "count": _count,
+        "import-labels": _import_labels,
+        "export-labels": _export_labels,
+        "reproduce": _reproduce,
         "verify": _verify,
         "report": _report,
         "publish": _publish,
@@ -49,7 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Exception as error:
         if options.verbose:
             traceback.print_exc()
-        if is_want_of_memory(error):
+        if is_out_of_memory(error):
             what = "not enough memory" + " to load a library" * isinstance(error, ImportError)
             remedy = "end other programs, give fewer --jobs, or use a machine with more. What is finished is kept"
             print(f"rbcnb {options.command}: {what} ({str(error) or type(error).__name__}); {remedy}", file=sys.stderr)
@@ -195,7 +195,7 @@ def _segment(options: Namespace) -> int:
         replace_cells=options.replace,
     )
     carried = readings_to_cells(options.out) if report.n_cells else ""
-    kept = f"; {_images(report.n_kept)} of before stay" if report.n_kept else ""
+    kept = f"; {report.n_kept} earlier image{'s' * (report.n_kept != 1)} kept" if report.n_kept else ""
     if not report.n_images and not report.n_kept:
         return _print_notes("segment", report)
     print(f"{report.n_cells} cells in {_images(report.n_images)}: {report.cells_csv}{kept}")
@@ -339,6 +339,8 @@ def _lesson(options: Namespace) -> int:
     if options.html:
         write_lesson(options.html, say=lambda line: print(line, flush=True))
         return 0
+    if options.quiet:
+        raise ValueError("--quiet is an option of lesson --html: without it the page's address is printed")
     return _page("lesson", show_lesson, options)
 
 

@@ -49,7 +49,7 @@ def noisy(table: pd.DataFrame, right: float, seed: int) -> pd.DataFrame:
 
 
 def ranked(table: pd.DataFrame, right: float, seed: int) -> pd.DataFrame:
-    """A predictions *table* with probabilities that are drawn anew, some of them ties; *right*: logit of the target."""
+    """A predictions *table* with new random probabilities, some of them ties; *right*: logit of the target."""
     rng = np.random.default_rng(seed)
     logits = rng.normal(size=(len(table), 3)) + right * (table["target"].to_numpy()[:, None] == np.array(CLASSES))
     values = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)

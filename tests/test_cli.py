@@ -46,7 +46,7 @@ def test_unknown_options_are_refused(capsys):
     [
         ("reprodcue", "there is no command reprodcue; did you mean reproduce?"),
         ("zzz", "there is no command zzz; all: rbcnb --help"),
-        ("--only", "there is no option --only; the options of a command stand behind it"),
+        ("--only", "there is no option --only; write the command first: rbcnb COMMAND --only ..."),
         ("count x.png --modle m --out o", "there is no option --modle; did you mean --model?"),
         ("segment a.png --ot cells", "there is no option --ot; did you mean --out?"),
         ("count x.png --model m", "the following arguments are required: --out"),
@@ -74,7 +74,16 @@ def test_without_a_command_there_is_help(capsys):
         main([])
     assert not caught.value.code
     shown = capsys.readouterr().out
-    assert set(re.findall(r"^    ([a-z-]+)", shown, re.MULTILINE)) == set(_EXAMPLES)
+    commands = re.findall(r"^    ([a-z-]+)", shown, re.MULTILINE)
+    assert commands == list(_EXAMPLES)
+    assert commands[:4] == ["segment", "label", "train", "count"]  # a lab's road
+
+
+def test_the_help_names_every_profile(capsys):
+    with pytest.raises(SystemExit):
+        main(["reproduce", "--help"])
+    named = set(re.findall(r"\w+", capsys.readouterr().out))
+    assert named >= set(PROFILES)
 
 
 @pytest.mark.parametrize("command", _EXAMPLES)
@@ -110,6 +119,21 @@ def test_quiet_prints_what_went_wrong_and_nothing_else(tmp_path, capsys):
     out, err = capsys.readouterr()
     assert "cells in 1 image" in out
     assert len(err.splitlines()) > 1
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["verify RUN", "report RUN", "publish RUN OUT", "publish RUN OUT --unfinished", "results RUN",
+     "reproduce --resume-from RUN --out OUT"],
+)  # fmt: skip
+def test_a_folder_that_does_not_exist_is_named(line, tmp_path, capsys):
+    assert main(line.replace("RUN", str(tmp_path / "runn")).replace("OUT", str(tmp_path / "out")).split()) == 2
+    assert f"{tmp_path / 'runn'}: no such folder; " in capsys.readouterr().err
+
+
+def test_a_quiet_lesson_is_a_file_alone(capsys):
+    assert main(["lesson", "--quiet"]) == 2
+    assert "--quiet is an option of lesson --html" in capsys.readouterr().err
 
 
 def test_verbose_prints_where_an_error_came_about(tmp_path, capsys):

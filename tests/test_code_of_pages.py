@@ -77,5 +77,5 @@ def test_the_drawing_of_the_imports_is_as_they_are(monkeypatch):
     monkeypatch.syspath_prepend(DOCS)
     import imports
 
-    assert imports.DRAWING.read_text(encoding="utf-8") == imports.drawing(), "draw it anew: python docs/imports.py"
+    assert imports.DRAWING.read_text(encoding="utf-8") == imports.drawing(), "draw it again: python docs/imports.py"
     assert imports.imports()["plotting"] == {"segmentation", "losses", "evaluation"}

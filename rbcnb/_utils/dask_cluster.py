@@ -217,7 +217,7 @@ def run_on_cluster(
         arrivals.update(futures)
 
     def arrived() -> Iterator[tuple[int, Any]]:
-        while arrivals.has_ready():  # one by one: what is not taken yet can still be had after an interruption
+        while arrivals.has_ready():  # one by one: what is not taken yet can still be fetched after an interruption
             future, value = next(arrivals)
             yield numbers.pop(future), _outcome(client, future, value, held)
 
@@ -264,7 +264,7 @@ def _outcome(client: "Client", future: "Future", value: Any, held: "Future") -> 
     error = future.exception()
     if isinstance(error, KilledWorker):
         return DeadWorkerError(
-            f"KilledWorker: {1 + error.allowed_failures} workers died while at it, most likely for want of memory"
+            f"KilledWorker: {1 + error.allowed_failures} workers died while at it, most likely because memory ran out"
         )
     if isinstance(error, ImportError | AttributeError):  # the item could not even be unpacked
         raise ClusterError(f"a worker cannot run this package ({error}); {install_hint()}") from error

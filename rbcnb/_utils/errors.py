@@ -35,7 +35,7 @@ class UnfinishedError(PlainError, RuntimeError):
 
 
 class DeadWorkerError(PlainError, RuntimeError):
-    """A worker process ended in the middle of its work, most likely for want of memory."""
+    """A worker process ended in the middle of its work, most likely because memory ran out."""
 
 
 class ClusterError(UnfinishedError):
@@ -43,11 +43,11 @@ class ClusterError(UnfinishedError):
 
 
 class WeightsError(UnfinishedError):
-    """A network's pretrained weights cannot be had here; the message names the remedy."""
+    """A network's pretrained weights cannot be loaded here; the message names the remedy."""
 
 
 class MissingLibraryError(UnfinishedError, ImportError):
-    """A package cannot be loaded for want of a library of the system; the message names it, and how to get it."""
+    """A package cannot be loaded, as a system library is missing; the message names it, and how to get it."""
 
 
 class SmearError(PlainError, ValueError):
@@ -58,7 +58,7 @@ class SmearWarning(UserWarning):
     """What was guessed or left out when a smear, or a folder of them, was read; the message names the file."""
 
 
-def is_want_of_memory(error: BaseException) -> bool:
+def is_out_of_memory(error: BaseException) -> bool:
     """Whether *error*, of whatever library, says that there was not enough memory."""
     if isinstance(error, MemoryError) or getattr(error, "errno", None) == errno.ENOMEM:
         return True

@@ -116,6 +116,12 @@ def inside(folder: str | Path, name: str) -> Path:
     return path
 
 
+def require_folder(folder: str | Path, *, remedy: str) -> None:
+    """Raises MissingFileError, which names *folder* and the *remedy*, where there is no such folder."""
+    if not Path(folder).is_dir():
+        raise MissingFileError(f"{folder}: no such folder; {remedy}")
+
+
 @contextmanager
 def folder_lock(folder: str | Path, *, name: str = ".lock", wait_s: float = 0.0) -> Iterator[None]:
     """Keeps *folder* for this process while the block runs.
@@ -134,8 +140,7 @@ def folder_lock(folder: str | Path, *, name: str = ".lock", wait_s: float = 0.0)
         BlockingIOError: another process holds it; the message names the folder and, where it is known, the process.
         FileNotFoundError: *folder* is no folder.
     """
-    if not Path(folder).is_dir():  # a lock would make it
-        raise MissingFileError(f"{folder}: no such folder")
+    require_folder(folder, remedy="check the path")  # a lock would make it
     path = Path(folder) / name
     holder = path.with_name(f"{path.name}.holder")
     lock = _acquire(path, folder, holder, wait_s)

@@ -1,7 +1,7 @@
 """What vouches for the files of a folder: ``manifest.json``, of each its digest and what it was made from.
 
 The manifest has an entry of its own, with the digest of all the others. It protects from damage and from mistakes, not
-from somebody who means to deceive: he writes digests anew as well.
+from somebody who means to deceive: he can write new digests as well.
 """
 
 import json
@@ -96,7 +96,7 @@ def _read(folder: Path) -> Entries:
     if not whole or (itself and itself[DIGEST] != _seal(entries)):
         raise ManifestError(
             f"{path}: is damaged, and says no more which files are as they were written; put back a copy, or rename it "
-            "and run the same again: what it listed is then made and recorded anew"
+            "and run the same again: what it listed is then made and recorded again"
         )
     return entries
 

@@ -52,7 +52,7 @@ def run_all(
         for number, result in results:  # noqa: UP028 with "yield from", their end would come before ours and warn
             yield number, result
     except BrokenProcessPool as error:
-        raise DeadWorkerError("a worker process died, most likely for want of memory") from error
+        raise DeadWorkerError("a worker process died, most likely because memory ran out") from error
     finally:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message=".*tasks which were still being processed")

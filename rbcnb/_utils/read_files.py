@@ -238,7 +238,7 @@ def parse_yaml(text: str, where: str, *, error: type[Exception] = InputError) ->
             depth += isinstance(event, yaml.CollectionStartEvent)
             depth -= isinstance(event, yaml.CollectionEndEvent)
             if depth > _YAML_DEPTH:
-                raise error(f"{where}: is nested more than {_YAML_DEPTH} deep; settings are flat: write it anew")
+                raise error(f"{where}: is nested more than {_YAML_DEPTH} deep; settings are flat: rewrite it")
         return yaml.safe_load(text)
     except yaml.YAMLError as fault:
         mark = getattr(fault, "problem_mark", None)

@@ -89,8 +89,8 @@ def adjusted_interval(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Adjusted shares [C] of *counts* [S, K], and their 95 % interval: shares, low, high.
 
-    Drawn anew each time: the training smears that the confusion was counted on; of one smear the shares of its calls
-    (from a Dirichlet distribution); of several the smears' weights, with the spread widened as a t of S - 1 degrees of
+    Each draw takes: the training smears that the confusion was counted on; of one smear the shares of its calls (from
+    a Dirichlet distribution); of several the smears' weights, with the spread widened as a t of S - 1 degrees of
     freedom is wider than a normal distribution.
 
     Args:

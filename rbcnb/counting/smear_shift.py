@@ -4,9 +4,9 @@ Each is one robust number per smear, read off the crops of its cells. A smear is
 numbers together, in units of their spread, lie farther from the nearest of theirs than was seen among themselves: each
 training smear is held against the others, and the limit is the distance that a given share of them stays below. Numbers
 taken one by one would miss a smear whose every number is found somewhere among varied training smears, but not
-together. Of S smears that share cannot be finer than S / (S + 1), which is then also the chance that a smear like them
-is warned of. A network that is surer than it was is no sign: its like was held against smears that it had not learnt,
-and it has learnt more since.
+together. With S training smears that share is S / (S + 1) at most: an ordinary smear gets a false warning with a chance
+of at least 1 / (S + 1). A network that is surer than it was is no sign: the training smears were judged by networks
+that had not learnt them, and the final network has learnt more.
 """
 
 import math
@@ -19,7 +19,7 @@ import pandas as pd
 from rbcnb._utils.opencv import cv2
 from rbcnb.columns import BORDER, RADIUS
 
-FALSE_ALARMS = 0.02  # wanted share of like smears that are warned of; no less than 1 / (S + 1) is to be had
+FALSE_ALARMS = 0.02  # target share of ordinary smears that get a false warning; at least 1 / (S + 1)
 MIN_CELLS = 5  # of a smear whose numbers are compared
 MIN_SMEARS = 3  # to tell a spread of
 MOST_NAMED = 3  # differences that a warning names

@@ -1,6 +1,6 @@
 """From scores to statements: differences with intervals, their slope along the ladder, and verdicts.
 
-The unit of chance is the smear (its cells share stain, focus and reader) and the seed: both are drawn anew. A score is
+The unit of chance is the smear (its cells share stain, focus and reader) and the seed: both are resampled. A score is
 always that of a seed's pooled cells, all outer folds together, and then a mean over seeds; never a mean over folds.
 """
 

@@ -34,7 +34,7 @@ def class_shares(prior: Prior, classes: Sequence[str]) -> np.ndarray | None:
 def shift_predictions(
     predictions: pd.DataFrame, *, old_prior: Prior, new_prior: Prior, gamma: float | None = None
 ) -> pd.DataFrame:
-    """*predictions* under another prior: probabilities by `shift_prior`, and the most probable class called anew.
+    """*predictions* under another prior: probabilities by `shift_prior`, and ``pred`` the class most probable then.
 
     Args:
         predictions: a predictions table.

@@ -188,8 +188,8 @@ def adjust_for_families(differences: pd.DataFrame) -> pd.DataFrame:
             of it must not be adjusted by itself (`rbcnb.study.gaps.Gaps.rows` has them all).
 
     Returns:
-        The rows with ``p_adjusted`` and ``against_adjusted``, and with the p that the verdict hangs on, ``p_deciding``,
-        in words ``decided_by``. To adjust twice is to adjust once.
+        The rows with ``p_adjusted``, ``against_adjusted``, ``p_deciding`` and ``decided_by``. ``p_deciding`` is the
+        p value that decides the verdict; ``decided_by`` names it. Calling this twice changes nothing.
     """
     primary = [
         pd.isna(row.rho) and row.claim in PRIMARY_CLAIMS and {row.first, row.second} == PRIMARY_METHODS

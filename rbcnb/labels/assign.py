@@ -73,7 +73,7 @@ def corrected_labels(
 
     A cell that readers dispute, or are unsure of, loses its label: nobody can train on it. A skip changes nothing.
     A reading finds its cell by the circle it was given for, as in `label_cells`, since a finder that is run with other
-    settings numbers its cells anew; by the number where the reading has no circle.
+    settings gives its cells other numbers; by the number where the reading has no circle.
 
     Args:
         cells: found cells with ``label``.

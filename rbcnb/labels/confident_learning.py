@@ -40,7 +40,7 @@ NOTE = "note"
 TEST_NOTE = (
     "Labels of test cells are among these. Changing them changes what every method is scored on, in favour of models "
     "that think as the auditing one does: scores before and after are not of one test, and none is independent of the "
-    "audit any more. Let a reader correct them who sees neither label nor score, and then score everything anew."
+    "audit any more. Let a reader correct them who sees neither label nor score, and then score everything again."
 )
 _TINY = 1e-6  # a probability that near to a threshold reaches it, and one that near to 0 is no less
 
@@ -73,10 +73,10 @@ def confident_joint(given: np.ndarray, probs: np.ndarray) -> np.ndarray:
 
 
 def flag_issues(given: np.ndarray, probs: np.ndarray) -> np.ndarray:
-    """The issue list, bool [N]: so many as confident learning counts, those with the least `normalised_margin`.
+    """The issue list, bool [N]: the n cells with the greatest `normalised_margin`.
 
-    Counted are the cells of whose label's rival the model is sure while the label is not its likeliest class. This is
-    what cleanlab's filter "low_normalized_margin" does, and the list is the same.
+    n is the number of cells where the model is sure of another class than the label, and the label is not its likeliest
+    class. This is what cleanlab's filter "low_normalized_margin" does, and the list is the same.
 
     Args:
         given: class numbers [N] of the labels.
@@ -91,7 +91,7 @@ def flag_issues(given: np.ndarray, probs: np.ndarray) -> np.ndarray:
 
 
 def normalised_margin(given: np.ndarray, probs: np.ndarray) -> np.ndarray:
-    """Half of 1 + p of the likeliest other class - p of the class given, [N]."""
+    """How much more probable another class is than the label, [N], 0 to 1: (1 + p of that class - p of label) / 2."""
     others = np.where(np.arange(probs.shape[1]) == given[:, None], -np.inf, probs)
     return (1 + others.max(axis=1) - probs[np.arange(len(given)), given]) / 2
 

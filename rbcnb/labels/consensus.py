@@ -68,7 +68,7 @@ def current_labels(readings: pd.DataFrame, *, reader: str | None = None) -> pd.D
     if moved := moved_cells(readings):
         warnings.warn(
             f"{len(moved)} cells, such as {moved[0][1]} of {moved[0][0]}, were read at places over a radius apart: "
-            "the finder numbered anew in between; begin a new table for its new cells",
+            "the finder numbered the cells again in between; begin a new table for its new cells",
             stacklevel=2,
         )
     cell = [SMEAR, CELL]
@@ -99,7 +99,7 @@ def current_labels(readings: pd.DataFrame, *, reader: str | None = None) -> pd.D
 def moved_cells(readings: pd.DataFrame, cells: pd.DataFrame | None = None) -> list[tuple[str, int]]:
     """Names (smear, cell) that do not mean one cell: their places, where given, lie more than a radius apart.
 
-    So it is where smears were segmented anew, with other settings, between two readings.
+    This happens where smears were segmented again, with other settings, between two readings.
 
     Args:
         readings: as of `rbcnb.labels.load_readings`.
@@ -123,7 +123,7 @@ def require_same_cells(readings: pd.DataFrame, cells: pd.DataFrame, folder: str 
     if moved := moved_cells(readings, cells):
         smear, cell = moved[0]
         raise ReadingError(
-            f"{folder}: its cells were found anew since they were read, so that the numbers of {len(moved)}, such as "
+            f"{folder}: its cells were found again since they were read, so that the numbers of {len(moved)}, such as "
             f"{cell} of {shown(smear)}, mean other cells now; run rbcnb segment over its images again, which takes the "
             "readings to the cells at their places"
         )

@@ -80,7 +80,7 @@ def read_rows(path: str | Path) -> pd.DataFrame:
 
 @dataclass
 class _Index:
-    """What the first *end* bytes of a CSV file hold: so many lines, the bytes of the last one, rows of each key."""
+    """What the first *end* bytes of a CSV file hold: number of lines, the last line, number of rows per key."""
 
     end: int = 0
     lines: int = 0
@@ -149,9 +149,10 @@ def _identity(path: Path) -> tuple[int, int]:
 
 
 def _known_of(file: io.FileIO) -> _Index:
-    """What this process knows of *file*, if it still is the file it knew, grown at most.
+    """What this process knows of *file*; an empty index if the file has changed in other ways than by growing.
 
-    It is forgotten until it is kept again, so that after a write that failed the file is read anew.
+    The entry is removed; the caller stores it again after a successful write, so that after a failed one the whole file
+    is read.
     """
     index = _INDEXES.pop(_identity(Path(file.name)), _Index())
     file.seek(index.end - len(index.last))

@@ -103,7 +103,7 @@ def _saved_readings(source: str | Path, errors: list[SmearError]) -> pd.DataFram
 
 
 def readings_to_cells(folder: str | Path) -> str:
-    """Takes the readings of *folder*, of `rbcnb segment`, to the cells at their places where cells were found anew.
+    """Takes the readings of *folder*, of `rbcnb segment`, to the cells at their places where cells were found again.
 
     It is the rule of `merge_readings`. The table as it was stays beside it as ``readings_before_1.csv``, and so on.
     Returns what was done; "" where each number still means the cell that was read.
@@ -127,13 +127,13 @@ def readings_to_cells(folder: str | Path) -> str:
         part.with_name(lock_name(part)).unlink(missing_ok=True)
         with atomic_write(aside) as copy:
             copy.write_bytes(table.read_bytes())
-    shutil.rmtree(folder / "added", ignore_errors=True)  # pictures by the numbers of before
+    shutil.rmtree(folder / "added", ignore_errors=True)  # pictures by the earlier numbers
     save_added_crops(folder, added := added_cells(load_readings(table), cells))
     left = f"; {int(struck.sum())} strikes of what was not found again are left out" if struck.any() else ""
     return (
-        f"{table}: cells were found anew, and {len(moved)} of the numbers that were read mean others now; the readings "
-        f"went to the cells at their places, {len(added)} cells that are not found any more count as added by their "
-        f"readers{left}. The table of before: {aside}"
+        f"{table}: cells were found again, and {len(moved)} of the numbers that were read mean others now; the "
+        f"readings went to the cells at their places, {len(added)} cells that are not found any more count as added by "
+        f"their readers{left}. The earlier table: {aside}"
     )
 
 
@@ -171,7 +171,7 @@ def _numbered(theirs: pd.DataFrame, known: pd.DataFrame) -> tuple[pd.DataFrame, 
     radius = theirs[RADIUS].fillna(theirs[SMEAR].map(known.groupby(SMEAR)[RADIUS].median()))
     theirs = theirs.assign(**{RADIUS: radius.where(theirs[X].notna() & theirs[Y].notna())})
     last, at = theirs.groupby([SMEAR, CELL])[[X, Y]].transform("last"), [SMEAR, X, Y]
-    # Where cells were found anew in between, one number names several cells, each at its place.
+    # Where cells were found again in between, one number names several cells, each at its place.
     away = np.hypot(theirs[X] - last[X], theirs[Y] - last[Y]) > theirs[RADIUS]
     place = theirs.assign(**{name: theirs[name].where(away, last[name]) for name in (X, Y)})
     place[STRUCK] = place[KIND].isin([STRUCK, UNDONE])

@@ -1,7 +1,7 @@
 """Readings: what readers said of cells, one row each, never changed.
 
 What follows from them: `rbcnb.labels.consensus`. A reading names a found cell (``columns.FOUND``; the circle is kept,
-so that a label finds its cell again when the smear is segmented anew), the reader, and its ``kind``:
+so that a label finds its cell again when the smear is segmented again), the reader, and its ``kind``:
 
 - ``label``: the cell is of class ``label``.
 - ``unsure``: the reader looked and cannot tell; ``label`` may hold a guess, which does not count.

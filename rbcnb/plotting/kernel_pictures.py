@@ -1,4 +1,4 @@
-"""Sliders over pictures that the kernel draws anew: for what must be computed in Python, such as a fit.
+"""Sliders over pictures that the kernel redraws: for what must be computed in Python, such as a fit.
 
 What is plain arithmetic needs no kernel: see `rbcnb.plotting.explorers`. A plain figure under ipywidgets' own sliders:
 `rbcnb.plotting.sliders.explore`.

@@ -60,7 +60,7 @@ def with_picture(
 
 
 def explore(drawing: Callable[..., Figure], **controls: widgets.Widget) -> SliderBox:
-    """Sliders over *drawing*: a box of *controls* and the picture drawn from their values, anew when one changes.
+    """Sliders over *drawing*: a box of *controls* and the picture drawn from their values, again when one changes.
 
     The picture is no output area: that would be slower, and a headless run would wait for it. Keys that come faster
     than frames do not pile up: the page keeps only the newest value while the kernel draws.

@@ -11,7 +11,7 @@ DIR/errors.csv           file, message: what could not be segmented; absent if a
 DIR/parts/<smear>.json   the cells of one finished image; a key over its bytes, the settings and the code; digests of
                          itself, the crops and the pictures, so that nothing damaged is taken for finished
 
-A later run adds its images to the tables, or does them anew; what was there before stays. Images of one folder are
+A later run adds its images to the tables, or does them again; what was there before stays. Images of one folder are
 taken for one microscope's: the learned finder keeps to one diameter for all of them, but for
 those that clearly have another. One batch at a time works in DIR (DIR/.lock tells), and clears away what a killed one
 left half done.
@@ -38,7 +38,7 @@ import pandas as pd
 from rbcnb._utils import read_files
 from rbcnb._utils.code_digest import code_digest, installed_versions
 from rbcnb._utils.dask_cluster import ask_all_workers, connect, shared_folder_probe
-from rbcnb._utils.errors import DeadWorkerError, InputError, UnfinishedError, WeightsError, is_want_of_memory
+from rbcnb._utils.errors import DeadWorkerError, InputError, UnfinishedError, WeightsError, is_out_of_memory
 from rbcnb._utils.files import atomic_write, file_digest, folder_lock, inside, parts_digest
 from rbcnb._utils.opencv import cv2
 from rbcnb._utils.parallel import run_all
@@ -145,7 +145,7 @@ def segment_files(
         settled: names of smears whose cells people have read: where *out* has them from other settings or another
             version, they stay, so that a cell's number goes on meaning that cell, and this is noted. Where they are
             damaged, and other cells are found now, that is the image's error.
-        replace_cells: do anew even those, and take the place of another image of the same name that nobody has read.
+        replace_cells: do even those again, and take the place of another image of the same name that nobody has read.
             The readings then go to new cells (`rbcnb.labels.merge_readings.readings_to_cells`).
 
     Raises:
@@ -195,8 +195,8 @@ def segment_files(
         raise BatchError(str(error)) from error
     except DeadWorkerError as error:
         raise BatchError(
-            "a process died, most likely for want of memory; what is finished is kept: run the same command again with "
-            "fewer --jobs, or cut the largest images into tiles"
+            "a process died, most likely because memory ran out; what is finished is kept: run the same command again "
+            "with fewer --jobs, or cut the largest images into tiles"
         ) from error
     except OSError as error:
         raise _no_place(out, error) from error
@@ -372,7 +372,7 @@ def _has_other_settings(out: Path, spec: FinderSpec, earlier: "_Tables", again: 
         out: the batch's folder.
         spec: of this run.
         earlier: the tables there.
-        again: names of images that are to be done anew.
+        again: names of images to be done again.
 
     Raises:
         BatchError: they were, and some of them stay: no network could learn of both.
@@ -507,7 +507,7 @@ def _guarded(path: Path, work: Callable[..., Any], *arguments: Any) -> Any:
     except BatchError:
         raise
     except Exception as error:  # whatever ails one file, the others are still to be done
-        if is_want_of_memory(error):
+        if is_out_of_memory(error):
             return f"{path}: not enough memory; run fewer --jobs, use --upscale-where crops, or cut it into tiles"
         message = str(error) or type(error).__name__
         return message if str(path) in message else f"{path}: {message}"
@@ -531,7 +531,7 @@ def _segment_image(path: Path, spec: FinderSpec, done: _Done) -> ImageCells:
             note = (
                 "found with other settings or another version, and kept, as people have read its cells; --replace finds"
             )
-            finished.notes.append(f"{note} them anew")
+            finished.notes.append(f"{note} them again")
         else:
             finished = None
     if finished:
@@ -562,7 +562,7 @@ def _segment_image(path: Path, spec: FinderSpec, done: _Done) -> ImageCells:
     try:
         # The part says "finished", so it goes first and comes last.
         part.unlink(missing_ok=True)
-        for name in PICTURES:  # they show the cells of before
+        for name in PICTURES:  # they show the earlier cells
             done.picture(path, name).unlink(missing_ok=True)
         saved |= {"crops": write_crops(crops, found.crops), "pictures": {}}
         if not done.pictures:
@@ -584,7 +584,7 @@ def _refuse_other_cells(path: Path, part: Path, found: pd.DataFrame, read: np.nd
         raise SmearError(
             f"{path}: people have read its cells, but what was kept of them ({part.name} in {part.parent}, or its "
             "crops) is damaged or of an earlier version, and other cells are found now; put those files back from a "
-            "copy, or find the cells anew with --replace, by which the readings go to the cells at their places"
+            "copy, or find the cells again with --replace, which takes the readings to the cells at their places"
         )
 
 

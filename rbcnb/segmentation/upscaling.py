@@ -23,8 +23,8 @@ def waifu2x(image: np.ndarray, scale: float) -> np.ndarray:
     The network doubles an image, so it runs ceil(log2(scale)) times and the result is reduced (area averaging) to
     exactly round(scale * height) x round(scale * width). For scale <= 1 no network runs.
 
-    Large images are cut in tiles of 128 px that see 7 px of their neighbours, all that the network can see: no seams,
-    and memory that does not grow with the image but for the image itself. Two calls give identical bytes.
+    Large images are cut in tiles of 128 px that see 7 px of their neighbours, all that the network can see: there are
+    no seams and, apart from the image itself, memory does not grow with image size. Two calls give identical bytes.
 
     Args:
         image: [H, W, 3] uint8 RGB.

@@ -62,8 +62,8 @@ def decode_image(data: bytes, path: str | Path) -> np.ndarray:
         raise SmearError(f"{path}: not an image that can be read; {remedy}") from error
     except damage.DamageError as error:
         raise SmearError(
-            f"{path}: part of the image is damaged ({error}); copy it again from its source, or save it anew to use it "
-            "as it is"
+            f"{path}: part of the image is damaged ({error}); copy it again from its source, or save it again to use "
+            "it as it is"
         ) from error
     except Exception as error:  # damaged bytes make Pillow raise OSError, SyntaxError, struct.error and more
         raise SmearError(f"{path}: damaged or cut short ({error}); copy it again from its source") from error

@@ -22,7 +22,7 @@ FILE = "file"  # in smears.csv: where the image lies
 DIAMETER = "diameter_px"  # of a typical cell, given or estimated
 NOTE = "note"  # in smears.csv: how far the image can be trusted, in words
 _ROUNDED_PX = 1e-3  # tables have four digits
-_AGAIN = "run rbcnb segment over all its images again, which makes the table anew from what is finished"
+_AGAIN = "run rbcnb segment over all its images again, which makes the table again from what is finished"
 
 
 def is_segmented(folder: str | Path) -> bool:
@@ -78,7 +78,7 @@ def part_file(folder: str | Path, smear: str) -> Path:
 def require_finished(folder: str | Path, cells: pd.DataFrame) -> None:
     """Refuse *cells*, the table of *folder*, where the crops of an image are of other cells.
 
-    So it is where `rbcnb segment` was stopped while it found cells anew, or somebody changed the table.
+    This happens where `rbcnb segment` was stopped while it found cells again, or somebody changed the table.
 
     Raises:
         SmearError: names the image, and what to do.

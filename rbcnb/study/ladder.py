@@ -28,7 +28,7 @@ Splits = Mapping[str, pd.DataFrame]  # name of an outer split (`rbcnb.training.o
 
 
 def paper_rung(cells: pd.DataFrame, counts: Mapping[str, int], *, seed: int) -> pd.DataFrame:
-    """One rung of Table 2 as in section 5: cells are removed from the whole data set, what is left is split anew.
+    """One rung of Table 2 as in section 5: cells are removed from the whole data set, what is left is split again.
 
     Every rung has another random test set, then, and no folds, as nothing is tuned there. A rung that keeps every
     cell is *cells* itself.

@@ -59,7 +59,7 @@ class DataDigests(NamedTuple):
 
 
 _LATER = ("plan", "smears", "crops")  # which ledgers of earlier versions have not
-_REMEDY = "put back a copy; if there is none, say why it is begun anew: reopen='...' (--set reopen='...')"
+_REMEDY = "put back a copy; if there is none, say why a new one is begun: reopen='...' (--set reopen='...')"
 LEDGER_COLUMNS = ("opened_at", *DataDigests._fields, *Entry._fields, "reason", "plan")
 _Opening = tuple[DataDigests, Entry]
 
@@ -184,7 +184,7 @@ def load_ledger(folder: str | Path) -> pd.DataFrame:
 def _kept(folder: str | Path, reopen: str = "") -> Iterator[tuple[pd.DataFrame, bool]]:
     """The ledger, as it was written, for this process alone while the block runs.
 
-    One that is not as it was written is set aside where *reopen* gives a reason, and begun anew: the second value.
+    One that is not as it was written is set aside where *reopen* gives a reason, and a new one begun: the second value.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -295,7 +295,7 @@ def _other_split(there: DataDigests, marks: DataDigests, tested: Set[str], outer
     if tested.isdisjoint(marks.smears.split()):
         return ""
     return (
-        f"labels or cells have changed since outer split {outer} was tested; dealt out anew, smears that were tested "
+        f"labels or cells have changed since outer split {outer} was tested; dealt out again, smears that were tested "
         "before are tested again"
     )
 

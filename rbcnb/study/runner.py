@@ -318,7 +318,7 @@ def _train(
         ) from None
     except DeadWorkerError as error:
         raise StudyError(
-            f"a worker process died, most likely for want of memory; {len(done)} of {len(trials)} trials are done and "
-            f"stored: run the same again with fewer jobs than {jobs}"
+            f"a worker process died, most likely because memory ran out; {len(done)} of {len(trials)} trials are done "
+            f"and stored: run the same again with fewer jobs than {jobs}"
         ) from error
     return [outcome.error for outcome in done if outcome.error]

@@ -23,7 +23,7 @@ import numpy as np
 import pandas as pd
 
 from rbcnb._utils.errors import InputError, MissingFileError
-from rbcnb._utils.files import atomic_write, bytes_digest, file_digest
+from rbcnb._utils.files import atomic_write, bytes_digest, file_digest, require_folder
 from rbcnb._utils.manifest import DIGEST, changed_files, load_manifest, record_files
 from rbcnb._utils.read_files import read_table, shown
 from rbcnb.columns import CELL, PROB, REPETITION, SMEAR
@@ -32,7 +32,7 @@ from rbcnb.training.trial import FIT_VERSION, Trial, setting_fields
 
 _FACTS = ("scores", "n_train", "seconds", "engine", "processor", "part_size")
 _NAME = re.compile(r"[0-9a-f]{16}")
-_REMEDY = "get the folder again, or make it anew with rbcnb publish"
+_REMEDY = "get the folder again, or make it again with rbcnb publish"
 _SEAL = "seal"
 # What the record of an earlier version may hold; another name in it is a damaged one.
 _UNSEALED = {"key", "data", "fit_version", "trial", "error", "retry", "curves", DIGEST, *_FACTS}
@@ -125,7 +125,7 @@ def _absent(store: Path, key: str) -> InputError | MissingFileError:
     if (store / f"{key}.json").exists():
         return DamagedTrialError(
             f"{store / key}.json and .parquet: not as they were written (their digests tell); run the same again: this "
-            "trial alone is fitted anew"
+            "trial alone is fitted again"
         )
     return MissingFileError(f"{store}: no finished trial {key}; run the study that makes it")
 
@@ -236,6 +236,7 @@ def unpack_trials(folder: Path, store: Path) -> int:
         FileNotFoundError: *folder* holds no packed trials.
         InputError: they are damaged, or nothing in *folder* vouches for them.
     """
+    require_folder(folder, remedy="name a folder of rbcnb publish")
     if not is_packed(folder):
         raise MissingFileError(f"{folder}: no {PREDICTIONS} and {RECORDS} in it; name a folder of rbcnb publish")
     entries = {name: entry for name, entry in load_manifest(folder).items() if name in (PREDICTIONS, RECORDS)}

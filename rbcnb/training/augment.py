@@ -1,4 +1,4 @@
-"""Turned and mirrored cells: once for the copies of over-sampling (section 4.2), or anew in every batch."""
+"""Turned and mirrored cells: once for the copies of over-sampling (section 4.2), or at random in every batch."""
 
 import numpy as np
 import torch
@@ -34,7 +34,7 @@ def rotate_flip(crops: np.ndarray, *, seed: int) -> np.ndarray:
 
 
 class SeededGenerator:
-    """A `torch.Generator` on the CPU that can be pickled; the copy begins anew from the seed."""
+    """A `torch.Generator` on the CPU that can be pickled; the copy begins at the seed again."""
 
     def __init__(self, seed: int) -> None:
         self.seed, self.torch = seed, torch.Generator().manual_seed(seed)
@@ -44,7 +44,7 @@ class SeededGenerator:
 
 
 class FlipsTurns(Transform):
-    """Each training crop in one of the square's eight positions, drawn anew for every batch.
+    """Each training crop in one of the square's eight positions, drawn for every batch.
 
     Quarter turns and mirror images move pixels and change none: nothing is interpolated, no corner is filled. A cell on
     a slide has no upper side.

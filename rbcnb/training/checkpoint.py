@@ -88,7 +88,7 @@ def resume(learner: Learner, path: str | Path) -> int:
     """Puts *learner* where the checkpoint at *path* left it; returns the epochs done, 0 where there is none.
 
     A checkpoint that cannot be read, or that another network, device or torch wrote, is left aside with a warning: the
-    fit starts anew.
+    fit starts from the beginning.
     """
     try:
         digest, _, data = path.read_bytes().partition(b"\n")
@@ -100,10 +100,14 @@ def resume(learner: Learner, path: str | Path) -> int:
     except FileNotFoundError:
         return 0
     except Exception as error:  # a torn file makes torch raise a dozen kinds
-        warnings.warn(f"{path}: no checkpoint that can be read ({error}); the fit starts anew", stacklevel=2)
+        warnings.warn(
+            f"{path}: no checkpoint that can be read ({error}); the fit starts from the beginning", stacklevel=2
+        )
         return 0
     if not made_alike:
-        warnings.warn(f"{path}: a checkpoint of another network, device or torch; the fit starts anew", stacklevel=2)
+        warnings.warn(
+            f"{path}: a checkpoint of another network, device or torch; the fit starts from the beginning", stacklevel=2
+        )
         return 0
     learner.create_opt()
     learner.model.load_state_dict(state["model"])

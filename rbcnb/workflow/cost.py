@@ -46,7 +46,7 @@ def measure_throughput(
     """Images per second of a training step (forward, backward, Adam) with one thread, or on the GPU if there is one.
 
     Raises:
-        WeightsError: the network or its pretrained weights cannot be had here; better said now than by every trial.
+        WeightsError: the network or its pretrained weights cannot be loaded here; found now, not by every trial.
     """
     import torch
 

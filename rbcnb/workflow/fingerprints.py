@@ -39,7 +39,7 @@ _READS = "02"  # takes in what readers said of the cells
 
 
 def package_stamp() -> str:
-    """Digest of the package's own source, of the versions it runs on, and of whether Waifu2x is to be had."""
+    """Digest of the package's own source, of the versions it runs on, and of whether Waifu2x is installed."""
     facts = [code_digest(), versions(), str(find_models())]
     return hashlib.blake2b(json.dumps(facts).encode(), digest_size=8).hexdigest()
 

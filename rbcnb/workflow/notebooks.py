@@ -80,7 +80,7 @@ def run_notebook(source: Path, target: Path, parameters: dict[str, Any]) -> None
         ) from None
     except DeadKernelError:
         raise ReproductionError(
-            f"{source.stem}: its kernel died, most often for want of memory; try --jobs 1. {_CARRIES_ON}"
+            f"{source.stem}: its kernel died, most often because memory ran out; try --jobs 1. {_CARRIES_ON}"
         ) from None
     except FileNotFoundError:  # papermill's, of a folder that was there a moment ago
         if target.parent.is_dir():

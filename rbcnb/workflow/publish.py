@@ -22,7 +22,7 @@ import numpy as np
 import pandas as pd
 
 from rbcnb._utils.errors import InputError, MissingFileError
-from rbcnb._utils.files import atomic_write, inside
+from rbcnb._utils.files import atomic_write, inside, require_folder
 from rbcnb._utils.manifest import MANIFEST, Entries, ManifestError, replace_manifest
 from rbcnb._utils.markdown import code, in_markdown
 from rbcnb.columns import CELL, LABEL, PRIMARY_METHODS, SIMULATED, SMEAR, readable
@@ -43,7 +43,7 @@ from rbcnb.study.store import (
 from rbcnb.training.trial import FIT_VERSION
 from rbcnb.workflow.classical_fits import CLASSICAL
 from rbcnb.workflow.report import simulated_notices, simulated_words
-from rbcnb.workflow.run import CAPTIONS, RUN_JSON, TABLES, Run, read_table
+from rbcnb.workflow.run import CAPTIONS, OUT_REMEDY, RUN_JSON, TABLES, Run, read_table
 from rbcnb.workflow.run_tables import recomputed
 
 TUNING = "fold_trials"
@@ -91,9 +91,7 @@ def publish_run(run: str | Path, out: str | Path) -> Path:
         FileNotFoundError: the run has not come to notebook 06; the message names what is missing.
         ValueError: *out* is the run itself, or its record cannot be read.
     """
-    here, there = Run.at(run), Run.at(out)
-    if here.folder == there.folder:
-        raise ValueError(f"{here.folder}: publish into another folder than the run's own")
+    here, there = _source_and_target(run, out)
     here.load_table("verdict")  # missing, it says which notebook makes it
     tables = sorted(path.stem for path in here.folder.glob("tables/[!.]*.csv"))
     figures = [name for name in FIGURES if (here.folder / "figures" / f"{name}.png").exists()]
@@ -119,6 +117,14 @@ def publish_run(run: str | Path, out: str | Path) -> Path:
         with suppress(InputError):
             inside(there.folder, name).unlink(missing_ok=True)
     return there.folder
+
+
+def _source_and_target(run: str | Path, out: str | Path) -> tuple[Run, Run]:
+    here, there = Run.at(run), Run.at(out)
+    require_folder(here.folder, remedy=OUT_REMEDY)
+    if here.folder == there.folder:
+        raise ValueError(f"{here.folder}: publish into another folder than the run's own")
+    return here, there
 
 
 def _follow_packed(there: Run, tables: Sequence[str]) -> None:
@@ -176,9 +182,7 @@ def publish_unfinished(run: str | Path, out: str | Path) -> Path:
         FileNotFoundError: the run has finished no fit.
         ValueError: *out* is the run itself.
     """
-    here, there = Run.at(run), Run.at(out)
-    if here.folder == there.folder:
-        raise ValueError(f"{here.folder}: publish into another folder than the run's own")
+    here, there = _source_and_target(run, out)
     records = {key: load_record(here.store, key) or {} for key in stored_keys(here.store)}
     keys = [key for key, record in records.items() if record.get("fit_version") == FIT_VERSION]
     if not keys:

@@ -17,10 +17,11 @@ import pandas as pd
 from PIL import Image
 
 from rbcnb._utils.errors import InputError, MissingFileError
+from rbcnb._utils.files import require_folder
 from rbcnb.columns import READERS, SIMULATED, readable
 from rbcnb.paper import CLAIMS
 from rbcnb.plotting.style import CSS_DPI, DPI
-from rbcnb.workflow.run import CAPTIONS, TABLES, TEXTS, Run, read_table
+from rbcnb.workflow.run import CAPTIONS, OUT_REMEDY, TABLES, TEXTS, Run, read_table
 
 _CLAIMS, _GLOSSARY, _NOTEBOOKS = (TEXTS[part] for part in ("claims", "glossary", "notebooks"))
 _CLAIM, _PROTOCOL = "focal_beats_ce", "honest"  # whose contrasts are the answer
@@ -67,16 +68,14 @@ def report_run(folder: str | Path) -> Path:
     """`write_report` of the run in *folder*, however its notebooks were run.
 
     Raises:
-        MissingFileError: no table and no figure of a run lies in it.
+        MissingFileError: there is no such folder, or no table and no figure of a run in it.
     """
-    run = Run.at(folder)
+    run, remedy = Run.at(folder), f"{OUT_REMEDY}, or of the notebooks' parameter run"
+    require_folder(run.folder, remedy=remedy)
     if not any(
         _ordered(run.folder / kind, f"*.{suffix}", []) for kind, suffix in (("tables", "csv"), ("figures", "png"))
     ):
-        raise MissingFileError(
-            f"{run.folder}: no tables or figures of a run in it; give the folder of --out of rbcnb reproduce, "
-            "or of the notebooks' parameter run"
-        )
+        raise MissingFileError(f"{run.folder}: no tables or figures of a run in it; {remedy}")
     return write_report(run)
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from rbcnb._utils.files import atomic_write
+from rbcnb._utils.files import atomic_write, require_folder
 from rbcnb.study.store import is_unsealed, load_record, seal_store, stored_keys
 from rbcnb.study.store_index import DAMAGED, STATE, UNSEALED, VERSION, WHOLE, store_rows, store_states
 from rbcnb.training.trial import FIT_VERSION
@@ -78,8 +78,7 @@ def manage_results(
 
 def store_in(path: Path) -> Path:
     """The store at *path*, or in the run at *path*; raises FileNotFoundError where there is neither."""
-    if not path.is_dir():
-        raise FileNotFoundError(f"{path}: no such folder; name a run's folder, or its folder {STORE_FOLDER}")
+    require_folder(path, remedy=f"name a run's folder, or its folder {STORE_FOLDER}")
     return path / STORE_FOLDER if (path / STORE_FOLDER).is_dir() else path
 
 

@@ -58,7 +58,8 @@ _MADE_BY = {
     "tables/table3.csv": "06_imbalance_study",
     "tables/verdict.csv": "06_imbalance_study",
 }
-_RECORD_REMEDY = "put back a copy, or remove it: rbcnb reproduce then writes it anew"
+_RECORD_REMEDY = "put back a copy, or remove it: rbcnb reproduce then writes it again"
+OUT_REMEDY = "give the folder of --out of rbcnb reproduce"
 _FILE_REMEDY = "run the notebook that makes it again, with the same run folder"
 _RECORD_PARTS = ("parameters", "seeds", "versions", "notebooks", "estimated_s")  # each a mapping
 _FIRST = "01_segmentation"  # the notebook that knows where the smears come from
@@ -80,7 +81,7 @@ class MissingResultError(MissingFileError):
 
 
 class DamagedResultError(InputError):
-    """A file of the run is not as it was written; the message names what makes it anew."""
+    """A file of the run is not as it was written; the message names what makes it again."""
 
 
 def read_table(source: str | Path | IO[str]) -> pd.DataFrame:

@@ -43,7 +43,7 @@ def begin_notebook(notebook: str, namespace: MutableMapping[str, Any]) -> Run:
 
     Args:
         notebook: its name, such as "01_segmentation".
-        namespace: the notebook's ``globals()``. Parameters are set anew in it: ``run`` and other paths are whole
+        namespace: the notebook's ``globals()``. Parameters are set again in it: ``run`` and other paths are whole
             there, and whole numbers that stand for floats are floats.
 
     Raises:

@@ -6,7 +6,7 @@ in the run's manifest, the exported model against its own; every fit that was sc
 their openings. A table that is not recomputed (`Report.notes`) is checked by its digest alone.
 
 What is damaged differs. What nothing vouches for, neither a digest nor what it is recomputed from, is unchecked, and a
-report with such files is not complete. A digest tells of damage and of mistakes; who means to deceive writes it anew. A
+report with such files is not complete. A digest tells of damage and of mistakes; a deceiver can write it again. A
 folder that was published is copied first, its regular files alone: nothing is written to it, and no link is followed.
 """
 
@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from rbcnb._utils.errors import InputError, PlainError
+from rbcnb._utils.files import require_folder
 from rbcnb._utils.manifest import MANIFEST, Entries, ManifestError, changed_files, is_sealed
 from rbcnb._utils.progress import progress
 from rbcnb.columns import CROP, LABEL, TARGET
@@ -33,7 +34,7 @@ from rbcnb.training.trial import Trial
 from rbcnb.workflow.classical_fits import CLASSICAL, load_classical_fits
 from rbcnb.workflow.model_export import MODEL
 from rbcnb.workflow.publish import TOLERANCE, copied
-from rbcnb.workflow.run import RUN_JSON, Run
+from rbcnb.workflow.run import OUT_REMEDY, RUN_JSON, Run
 from rbcnb.workflow.run_tables import recomputed
 from rbcnb.workflow.table_diff import MISSING, READABLE, THERE, Finding, compare_tables, same_value
 
@@ -42,7 +43,7 @@ _SCORED_ON_TEST = {"final_trials": entry_of, "ladder_trials": entry_of, "lesson_
 _TRIAL_LISTS = ("fold_trials", *_SCORED_ON_TEST, "leakage_trials")
 IN_PERCENT = ("fig13",)  # tables whose numbers are percent
 _REMEDY = (
-    "remedy: run the same rbcnb reproduce again (it makes anew what is damaged, and trains nothing that is whole), or "
+    "remedy: run the same rbcnb reproduce again (it makes what is damaged again, and trains nothing that is whole), or "
     "get the published folder again"
 )
 _THEIRS = (READINGS_CSV, SECOND_LOOK_CSV)  # what people say; no notebook makes it
@@ -127,6 +128,7 @@ def verify_run(run: str | Path, *, against: str | None = None, tolerance: float 
 
     Raises:
         VerifyError: there is no run in a folder, or *tolerance* is no number of at least 0.
+        MissingFileError: there is no such folder.
     """
     if not 0 <= tolerance < math.inf:
         raise VerifyError(f"the tolerance must be a number of at least 0, got {tolerance}")
@@ -141,8 +143,9 @@ def verify_run(run: str | Path, *, against: str | None = None, tolerance: float 
 
 def _run_at(folder: str | Path) -> Run:
     here = replace(Run.at(folder), checked=False)  # what is changed is compared, too
+    require_folder(here.folder, remedy=OUT_REMEDY)
     if not any(here.folder.glob("tables/*.csv")):
-        raise VerifyError(f"{here.folder}: no tables of a run in it; give the folder of --out of rbcnb reproduce")
+        raise VerifyError(f"{here.folder}: no tables of a run in it; {OUT_REMEDY}")
     return here
 
 

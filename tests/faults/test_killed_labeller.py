@@ -88,7 +88,7 @@ def test_a_killed_labeller_has_every_reading_that_it_called_saved(tmp_path):
                 found.append("a reading is there twice")
             problems += [f"moment {moment}: {words}" for words in found]
             n_failed += bool(found)
-            if len(table) > n_cells / 2:  # few cells are left: begin anew
+            if len(table) > n_cells / 2:  # few cells are left: begin again
                 readings.unlink()
     record("labeller killed", moments, n_failed)
     assert not problems, "\n".join(problems)

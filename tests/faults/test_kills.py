@@ -43,7 +43,8 @@ def killed_and_resumed(
     moments = share(moments)
     for moment in range(moments):
         out = folder / "out"
-        # By turns the whole group, as a terminal or a scheduler does, and the first process alone, as want of memory.
+        # By turns the whole group, as a terminal or a scheduler does, and the first process alone, as the system does
+        # when memory runs out.
         # Some of them before the first file is there, when workers have just been started.
         early = {"n_processes": 3, "jitter_s": 2.0} if moment < max(1, moments // 4) else {}
         n_now = 0 if early else n_files * moment // moments

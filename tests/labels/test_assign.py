@@ -73,7 +73,7 @@ def test_twins_are_read_cell_by_cell():
 def test_readers_go_before_what_came_with_the_smears():
     cells = pd.concat([table("a", [(0, 0), (30, 0), (60, 0)]), table("b", [(0, 0), (30, 0)])], ignore_index=True)
     cells["label"] = ["normal", "normal", "normal", "codocyte", pd.NA]
-    # The finder has numbered anew since: what was cell 7 at (31, 0) is cell 1 now. Of the last there is no circle.
+    # The finder has run again: what was cell 7 at (31, 0) is cell 1 now. Of the last there is no circle.
     answers = table("a", [(31, 0), (0, 1), (60, 0), (200, 0)], label=["codocyte", np.nan, np.nan, "normal"])
     answers = answers.assign(kind=["label", "unsure", "skip", "label"], cell=[7, 1, 2, 9])
     bare = pd.DataFrame({"smear": ["b", "b"], "cell": [1, 5], "label": "hypochromia", "kind": "label"})

@@ -69,10 +69,10 @@ def test_each_message_is_a_row_on_the_disk_before_it_is_answered(path, monkeypat
     monkeypatch.setattr(
         Heard, "send", lambda self, *args: (rows_then.append(len(load_readings(path))), send(self, *args))
     )
-    state = ann.answer("say", rows=[0], what="label", label="normal", comment="thin, pale")
+    state = ann.answer("reading", rows=[0], what="label", label="normal", comment="thin, pale")
     assert (state["ack"], state["error"], state["read"], state["upcoming"]) == (1, "", 1, [1, 2, 3, 4, 5])
-    ann.answer("say", rows=[1], what="unsure")
-    ann.answer("say", rows=[2], what="skip")
+    ann.answer("reading", rows=[1], what="unsure")
+    ann.answer("reading", rows=[2], what="skip")
     state = ann.answer("undo")
     assert (state["upcoming"], state["last"]) == ([2, 3, 4, 5], "a.png, cell 1: unsure")
     assert rows_then == [1, 2, 3, 4]
@@ -87,7 +87,7 @@ def test_each_message_is_a_row_on_the_disk_before_it_is_answered(path, monkeypat
 def test_a_new_labeller_goes_on_where_the_last_one_stopped(path):
     first = labeller(path)
     for row, label in enumerate(["normal", "codocyte", "normal"]):
-        first.answer("say", rows=[row], what="label", label=label)
+        first.answer("reading", rows=[row], what="label", label=label)
     first.answer("undo")
     before, after = first.answer("hello"), labeller(path).answer("hello")
     for name in ("upcoming", "read", "n", "last", "acts", "queue", "about"):
@@ -98,13 +98,13 @@ def test_a_new_labeller_goes_on_where_the_last_one_stopped(path):
 def test_what_cannot_be_written_is_told_and_not_counted(path):
     ann = labeller(path)
     path.mkdir()
-    state = ann.answer("say", rows=[0], what="label", label="normal")
+    state = ann.answer("reading", rows=[0], what="label", label="normal")
     assert "readings.csv: is a folder, not a file" in state["error"]
     assert (state["ack"], state["read"], state["upcoming"][0]) == (1, 0, 0)
     path.rmdir()
-    assert ann.answer("say", rows=[0], what="label", label="normal")["read"] == 1
+    assert ann.answer("reading", rows=[0], what="label", label="normal")["read"] == 1
     for what, label in (("label", "nonsense"), ("label", ""), ("undo", ""), ("best", "normal")):
-        assert ann.answer("say", rows=[1], what=what, label=label)["error"]
+        assert ann.answer("reading", rows=[1], what=what, label=label)["error"]
     assert len(load_readings(path)) == 1
 
 
@@ -115,7 +115,7 @@ def test_a_sheet_holds_what_is_called_so_by_now_and_re_marks_many(path):
     picture = cv2.imdecode(np.frombuffer(ann.heard[-1][1][0], np.uint8), cv2.IMREAD_COLOR)
     assert picture.shape == (5 * THUMB_PX, 12 * THUMB_PX, 3)
     assert ann.answer("sheet", label="normal", page=7)["rows"] == list(range(60, 70))
-    ann.answer("say", rows=[3, 61], what="label", label="codocyte")
+    ann.answer("reading", rows=[3, 61], what="label", label="codocyte")
     assert ann.answer("sheet", label="codocyte", page=0)["rows"] == [3, 61]
     assert ann.answer("sheet", label="normal", page=0)["n"] == 68
     assert ann.answer("undo")["acts"] == 0
@@ -139,7 +139,7 @@ def test_blinded_readings_show_no_label_that_was_given(path):
     assert blind.answer("sheet", label="normal", page=0)["n"] == 0
     seeing = labeller(path, cells=cells(label="normal"), queue=listed)
     assert seeing.answer("want", rows=[4])["given"] == "normal"
-    seeing.answer("say", rows=[4], what="label", label="codocyte")
+    seeing.answer("reading", rows=[4], what="label", label="codocyte")
     again = {"queue": listed, "session": "again"}
     assert labeller(path, **again).answer("sheet", label="codocyte", page=0)["rows"] == [4]
     blind = labeller(path, **again, show_given=False)
@@ -180,7 +180,7 @@ def test_pictures_are_made_only_for_what_is_asked(path):
     state = big.answer("hello")
     assert (state["n"], len(state["upcoming"]), asked) == (10_000, AHEAD, [])
     big.answer("want", rows=state["upcoming"])
-    big.answer("say", rows=[0], what="label", label="normal")
+    big.answer("reading", rows=[0], what="label", label="normal")
     assert asked == state["upcoming"]
 
 
@@ -214,8 +214,8 @@ def test_a_missed_cell_is_added_and_a_found_one_struck_for_every_command(path):
     assert (state["found"], state["n"], state["upcoming"]) == (3, 4, [0, 1, 2, 3])
     assert [cell[0] for cell in field["cells"]] == [0, 1, 2, 3]
     assert ann.answer("add", smear="a.png", x=22.0, y=50.0)["found"] == 0  # there is a cell: the page goes to it
-    ann.answer("say", rows=[3], what="label", label="codocyte")
-    ann.answer("say", rows=[1], what="strike")
+    ann.answer("reading", rows=[3], what="label", label="codocyte")
+    ann.answer("reading", rows=[1], what="strike")
     assert ann.answer("hello")["counts"] == {"codocyte": 1, "strike": 1}
     added = load_readings(path).query("cell == 3")
     assert added[["x_px", "y_px", "radius_px"]].drop_duplicates().to_numpy().tolist() == [[50.5, 20.0, 10.0]]
@@ -238,19 +238,19 @@ def test_a_missed_cell_is_added_and_a_found_one_struck_for_every_command(path):
 def test_a_message_that_is_sent_again_is_written_once(path):
     ann = labeller(path)
     message = {"rows": [0], "names": [["a.png", 0]], "what": "label", "label": "normal", "time": 1_700_000_000_123}
-    ann.answer("say", **message)
-    later = labeller(path)  # the server was started anew
-    assert later.answer("say", again=True, **message)["read"] == 1
+    ann.answer("reading", **message)
+    later = labeller(path)  # the server was started again
+    assert later.answer("reading", again=True, **message)["read"] == 1
     assert len(load_readings(path)) == 1
     assert load_readings(path)["time"].iloc[0].isoformat() == "2023-11-14T22:13:20.123000+00:00"
     message |= {"names": [["a.png", 1]], "rows": [5], "time": 1_700_000_000_999}
-    assert later.answer("say", again=True, **message)["read"] == 2
+    assert later.answer("reading", again=True, **message)["read"] == 2
     undo = {"again": True, "time": 1_700_000_001_500}
     assert later.answer("undo", **undo)["read"] == 1
     assert later.answer("undo", **undo)["read"] == 1
     assert load_readings(path)["cell"].tolist() == [0, 1, 1]
     gone = {"names": [["b.png", 1]], "rows": [1], "what": "unsure", "time": 1_700_000_002_000}
-    assert "no such cell" in later.answer("say", again=True, **gone)["error"]
+    assert "no such cell" in later.answer("reading", again=True, **gone)["error"]
 
 
 def test_a_reader_who_labels_in_another_process_is_told(path):
@@ -303,7 +303,7 @@ def test_the_still_picture_shows_what_comes_next(path):
     ann = labeller(path)
     assert ann.still(4).get_size_inches()[0] == pytest.approx(0.95 * 4 + 0.1)
     for row in range(6):
-        ann.answer("say", rows=[row], what="label", label="normal")
+        ann.answer("reading", rows=[row], what="label", label="normal")
     assert ann.still().axes  # nothing is left, and a page that runs nothing has a picture all the same
 
 
@@ -315,10 +315,10 @@ def test_in_whatever_state_it_says_what_is_left_and_what_to_do(path):
     assert ann.answer("queue", queue="all")["words"].startswith('2 of 2 cells of the queue "all" are left to read')
     assert 'The queue "disagreement" holds no cell' in ann.answer("queue", queue="disagreement")["words"]
     again = labeller(path, n=2, cells=table, queue=listed)
-    again.answer("say", rows=[0], what="label", label="normal")
-    again.answer("say", rows=[1], what="skip")
+    again.answer("reading", rows=[0], what="label", label="normal")
+    again.answer("reading", rows=[1], what="skip")
     assert again.advice().startswith("1 of 2 cells")
-    advice = again.answer("say", rows=[1], what="unsure")["words"]
+    advice = again.answer("reading", rows=[1], what="unsure")["words"]
     assert advice.startswith(
         'Every cell of the queue "list" is read, 2 in all, and every reading is saved. Run the cells'
     )

@@ -219,15 +219,15 @@ def test_cells_that_are_found_anew_keep_what_was_said_of_them(tmp_path, capsys):
     before = (folder / "readings.csv").read_bytes()
 
     assert main([*segment, "--method", "learned", "--replace"]) == 0
-    anew = read_cells(folder / "cells.csv")
-    assert not anew[["x_px", "y_px"]].equals(found[["x_px", "y_px"]])
-    assert f"The table of before: {folder / 'readings_before_1.csv'}" in capsys.readouterr().out
+    found_again = read_cells(folder / "cells.csv")
+    assert not found_again[["x_px", "y_px"]].equals(found[["x_px", "y_px"]])
+    assert f"The earlier table: {folder / 'readings_before_1.csv'}" in capsys.readouterr().out
     assert (folder / "readings_before_1.csv").read_bytes() == before
     assert not [path for path in folder.glob(".*") if "part" in path.name]
     readings = load_readings(folder / "readings.csv")
     assert len(readings) == len(named)  # the strike went with what it struck
-    assert moved_cells(readings, anew) == []
-    cells = pd.concat([anew[["smear", "cell", *PLACE]], added_cells(readings, anew)], ignore_index=True)
+    assert moved_cells(readings, found_again) == []
+    cells = pd.concat([found_again[["smear", "cell", *PLACE]], added_cells(readings, found_again)], ignore_index=True)
     true = label_cells(cells, truth).set_index("cell")["label"]
     page = folder_labeller(folder, reader="anna")
     by_number = page.table().set_index("cell")["label"]

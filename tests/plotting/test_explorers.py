@@ -224,7 +224,7 @@ def test_a_control_with_names_prints_them():
 def test_the_kept_vega_is_the_one_that_vl_convert_bundles():
     """Skips where another vl-convert is installed than the one by which .ci/vega.py made it."""
     if vl_convert.get_vega_version() not in vega():
-        pytest.skip("another Vega is installed; .ci/vega.py makes the package's file anew")
+        pytest.skip("another Vega is installed; .ci/vega.py writes the package's file again")
     assert vega() == vl_convert.javascript_bundle("window.rbcnbVega = vegaEmbed;")
 
 

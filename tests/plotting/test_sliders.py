@@ -1,4 +1,4 @@
-"""Sliders over a figure of the kernel: drawn anew from their values, with a stand-in where no kernel is."""
+"""Sliders over a figure of the kernel: drawn again from their values, with a stand-in where no kernel is."""
 
 import base64
 import html

@@ -678,7 +678,7 @@ def test_damaged_cells_that_people_have_read_are_not_replaced_by_others(folder, 
     assert file == str(folder / "b.png")
     assert f"b.json in {out / 'parts'}" in message
     assert (
-        "other cells are found now; put those files back from a copy, or find the cells anew with --replace" in message
+        "other cells are found now; put those files back from a copy, or find the cells again with --replace" in message
     )
     assert {name: data for name, data in contents(out).items() if name.parts[0] != "errors.csv"} == before
     assert run([folder / "b.png"], out, settled={"b.png"}, replace_cells=True).errors == ()
@@ -722,7 +722,7 @@ def test_a_folder_holds_cells_of_one_setting(folder, tmp_path):
         assert contents(out) == before
     with pytest.raises(BatchError, match="name all its images and say --replace"):
         run([folder / "b.png"], out, spec=changed, replace_cells=True)
-    assert run([folder], out, spec=changed, replace_cells=True).n_images == 3  # all of them anew
+    assert run([folder], out, spec=changed, replace_cells=True).n_images == 3  # all of them again
     assert json.loads((out / "finder.json").read_text())["size_px"] == 32
 
 

@@ -1,4 +1,4 @@
-"""Turned and mirrored cells: the copies of over-sampling, and the positions that are drawn anew in every batch."""
+"""Turned and mirrored cells: the copies of over-sampling, and the positions that are drawn for every batch."""
 
 import itertools
 import pickle
@@ -58,7 +58,7 @@ def test_positions_are_even_seeded_and_drawn_anew():
     assert not torch.equal(first, second)
     assert torch.equal(twin.encodes(crops), first)
     assert not torch.equal(other.encodes(crops), first)
-    assert torch.equal(pickle.loads(pickle.dumps(turns)).encodes(crops), first)  # a copy begins anew
+    assert torch.equal(pickle.loads(pickle.dumps(turns)).encodes(crops), first)  # a copy begins again
 
 
 def test_targets_and_images_pass():

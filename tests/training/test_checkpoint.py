@@ -114,7 +114,7 @@ def test_a_study_goes_on_from_the_checkpoint_and_clears_it_away(
 def test_a_torn_checkpoint_is_left_aside(split_data, straight, tmp_path):
     path = tmp_path / "fit.ckpt"
     path.write_bytes(b"PK\x03\x04 and no more")
-    with pytest.warns(UserWarning, match=r"fit\.ckpt: no checkpoint that can be read .* starts anew"):
+    with pytest.warns(UserWarning, match=r"fit\.ckpt: no checkpoint that can be read .* starts from the beginning"):
         result = run_trial(TRIAL, *split_data, checkpoint=path)
     pd.testing.assert_frame_equal(result.curves, straight.curves, check_exact=True)
 
@@ -149,7 +149,7 @@ def test_a_checkpoint_of_another_network_is_left_aside(split_data, straight, tmp
     with pytest.raises(Stopped):
         run_trial(dataclasses.replace(TRIAL, precision="bf16"), *split_data, checkpoint=path)
     stop_after(None)
-    with pytest.warns(UserWarning, match=r"fit\.ckpt: a checkpoint of another network.* starts anew"):
+    with pytest.warns(UserWarning, match=r"fit\.ckpt: a checkpoint of another network.* starts from the beginning"):
         result = run_trial(TRIAL, *split_data, checkpoint=path)
     pd.testing.assert_frame_equal(result.curves, straight.curves, check_exact=True)
 

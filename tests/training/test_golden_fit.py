@@ -1,6 +1,6 @@
 """The same settings on the same cells give the predictions that stored trials were made of.
 
-Run as a script, this file writes the golden predictions anew: ``OMP_NUM_THREADS=1 python tests/test_golden_fit.py``.
+Run as a script, this file writes the golden predictions again: ``OMP_NUM_THREADS=1 python tests/test_golden_fit.py``.
 """
 
 from dataclasses import replace
@@ -56,7 +56,7 @@ def test_a_fit_gives_the_numbers_that_stored_trials_hold(name):
         pytest.skip("this torch draws other units to drop from the same seed: probabilities differ by 0.08 here")
     golden = pd.read_csv(GOLDEN, dtype={"fit_version": str}).query("name == @name and fit_version == @FIT_VERSION")
     assert len(golden), (
-        f"{GOLDEN.name} is not of FIT_VERSION {FIT_VERSION}: write it anew, as this file's docstring says"
+        f"{GOLDEN.name} is not of FIT_VERSION {FIT_VERSION}: write it again, as this file's docstring says"
     )
     found = fit(TRIALS[name])
     assert found[["smear", "cell"]].to_numpy().tolist() == golden[["smear", "cell"]].to_numpy().tolist()

@@ -105,7 +105,7 @@ def test_twenty_cells_by_keyboard_undo_and_reload_lose_nothing(app, tmp_path, la
             page.evaluate("window.jupyterapp.commands.execute('docmanager:save')")
             page.reload()
             assert shown_cell(page) == seen[-1]
-            browser.open_notebook(page, url, app=app)  # all cells run anew
+            browser.open_notebook(page, url, app=app)  # all cells run again
         else:
             page.reload()  # with a new kernel
         assert shown_cell(page) == seen[-1]

@@ -240,7 +240,7 @@ def test_what_cannot_be_published_says_why(run, tmp_path, capsys):
     with pytest.raises(ValueError, match="another folder"):
         publish_run(run.folder, run.folder)
     with pytest.raises(MissingResultError, match="06_imbalance_study"):
-        publish_run(tmp_path / "nothing", tmp_path / "out")
+        publish_run(tmp_path, tmp_path / "out")
     assert not (tmp_path / "out").exists()
     assert main(["publish", str(tmp_path / "nothing"), str(tmp_path / "out")]) == 2
     assert "rbcnb publish: " in capsys.readouterr().err
@@ -281,7 +281,7 @@ def test_a_study_at_work_is_kept_and_goes_on_elsewhere(run, tmp_path, capsys):
     with pytest.raises(ValueError, match="another folder than the run's own"):
         publish_unfinished(run.folder, run.folder)
     with pytest.raises(FileNotFoundError, match="no finished fit in it yet"):
-        publish_unfinished(tmp_path / "nothing", out)
+        publish_unfinished(tmp_path, out)
 
 
 @pytest.mark.parametrize("key", ["OUTSIDE/x", "../../x", "0123456789ABCDEF"])

@@ -96,7 +96,7 @@ def heading_of(figure, folder) -> tuple[np.ndarray, np.ndarray]:
 
 
 def laid_out() -> Figure:
-    """A figure that is not laid out anew whenever it is drawn, which moves lines by parts of a pixel."""
+    """A figure that is not laid out again whenever it is drawn, which moves lines by parts of a pixel."""
     figure = plot_class_counts(pd.Series({"codocyte": 20, "normal": 80}))
     figure.draw_without_rendering()
     figure.set_layout_engine("none")

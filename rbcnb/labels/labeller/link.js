@@ -92,4 +92,4 @@ class Link {
   }
 }
 
-const isReading = (message) => message.kind === "say" || message.kind === "undo";
+const isReading = (message) => message.kind === "reading" || message.kind === "undo";

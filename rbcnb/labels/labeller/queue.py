@@ -1,7 +1,7 @@
 """A reader's way through a queue of cells: what comes next, what was read, what undo takes back.
 
 A `ReadingSession` is made by `resume` from the readings on disk, and changed by its own methods alone. So a page that
-is loaded anew, or a kernel that was restarted, stands where the last reading left it. Cells are named by their row in
+is loaded again, or a kernel that was restarted, stands where the last reading left it. Cells are named by their row in
 the table of cells. Nothing here draws, reads or writes, and a reading costs the same however many cells there are and
 have been read.
 """
@@ -141,7 +141,7 @@ class ReadingSession:
         return len(rows) == 1 and rows[0] in self._place
 
     def _count(self, row: int, *, listed: bool = True) -> None:
-        """Counts the cell anew after its readings changed; *listed*: the list of unread cells knows it."""
+        """Counts the cell again after its readings changed; *listed*: whether it is in the list of unread cells."""
         if row not in self._place:
             return
         before = self._words.pop(row, None)
@@ -183,7 +183,7 @@ def resume(
     words = map(StandingReading, theirs[KIND], theirs[LABEL].fillna(""), theirs[SESSION])
     for name, time, word in zip(names, theirs[TIME], words, strict=True):
         if (row := rows.get(name)) is None:
-            continue  # of a smear that is not here, or was segmented anew
+            continue  # of a smear that is not here, or was segmented again
         stack = standing.setdefault(row, [])
         if word.kind == UNDONE:
             gone, when = stack.pop() if stack else None, None

@@ -302,7 +302,7 @@ function render({ model, el }) {
     const rows = sheet ? [...picked] : shown === null ? [] : [shown];
     if (!rows.length || (sheet && what === "skip")) return;
     const names = sheet ? rows.map((row) => sheet.cells[sheet.rows.indexOf(row)]) : rows.map((row) => [cards.get(row).smear, cards.get(row).cell]);
-    link.send({ kind: "say", rows, names, what, label, comment: comment.value.trim() });
+    link.send({ kind: "reading", rows, names, what, label, comment: comment.value.trim() });
     comment.value = "";
     picked = new Set();
     if (sheet) {

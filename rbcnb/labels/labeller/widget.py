@@ -298,7 +298,7 @@ class Labeller(anywidget.AnyWidget):
         try:
             {
                 "hello": self._greet,
-                "say": self._say,
+                "reading": self._add_reading,
                 "undo": self._undo,
                 "queue": self._choose,
                 "want": self._show,
@@ -355,7 +355,7 @@ class Labeller(anywidget.AnyWidget):
         }
         self._send_state(message, about=about)
 
-    def _say(self, message: dict[str, Any]) -> None:
+    def _add_reading(self, message: dict[str, Any]) -> None:
         what, label = message["what"], message.get("label", "")
         rows = message["rows"]
         if message.get("again"):  # rows may be others by now, names are not
@@ -377,7 +377,7 @@ class Labeller(anywidget.AnyWidget):
         self._send_state(message, rows=rows)
 
     def _is_written(self, message: dict[str, Any]) -> bool:
-        """Whether a message that the page sends anew was written before; its time tells."""
+        """Whether a message that the page sends again was written before; its time says so."""
         if not message.get("again"):
             return False
         readings = load_readings(self.path)

@@ -28,8 +28,7 @@ def transmit(density: np.ndarray) -> np.ndarray:
 def blur(image: np.ndarray, sd_px: float) -> np.ndarray:
     """Gaussian point spread of standard deviation *sd_px* on [H,W] or [H,W,C] float32; under 0.05 px a no-op.
 
-    The kernel sums to 1, so light and thickness are spread and not lost, but for what leaves over the border, where the
-    image is continued by its mirror.
+    The kernel sums to 1, so the total is kept, except near the border, where the image is mirrored.
     """
     if sd_px < 0.05:
         return image

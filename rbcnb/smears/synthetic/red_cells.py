@@ -144,7 +144,7 @@ def fill_outline(
 
 
 def _edge(power: float) -> np.ndarray:
-    """How the cell ends: 1 but for the outermost part of the radius, less the greater *power* is."""
+    """Thickness by radius: 1 inside, falling to 0 at the rim, more sharply for a greater *power*."""
     return np.sqrt(1 - _RHO**power)
 
 
