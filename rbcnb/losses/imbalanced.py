@@ -74,7 +74,19 @@ def weighted_cross_entropy(
     ignore_index: int = IGNORE_INDEX,
     reduction: str = "mean",
 ) -> Tensor:
-    """Cross entropy with `inverse_frequency_weights`; the mean is over weights, as torch's own."""
+    """Cross entropy with `inverse_frequency_weights`; the mean is over weights, as torch's own.
+
+    Args:
+        logits: [N, C] or [N, C, d...].
+        targets: class indices [N] or [N, d...].
+        counts: training cells of each class [C].
+        ignore_index: target of cells that do not count.
+        reduction: "mean", "sum" or "none" (a loss per cell).
+
+    Raises:
+        ValueError: a count is not positive, or shapes or *counts* do not fit.
+        TypeError: *targets* are probabilities.
+    """
     return _weighted(logits, targets, inverse_frequency_weights(counts), ignore_index, reduction)
 
 
@@ -91,6 +103,13 @@ def class_balanced(
 
     Cui et al. divide a batch's sum by its number of cells. Here the mean is over weights, as torch's own, so that the
     size of a step does not depend on how many rare cells the batch happens to hold.
+
+    Args:
+        beta: in [0, 1), see `effective_number_weights`.
+        logits, targets, counts, ignore_index, reduction: as of `weighted_cross_entropy`, with its errors.
+
+    Raises:
+        ValueError: *beta* is not in [0, 1).
     """
     return _weighted(logits, targets, effective_number_weights(counts, beta=beta), ignore_index, reduction)
 
@@ -109,7 +128,7 @@ def ldam(
     """Label-distribution-aware margin (Cao et al. 2019, NeurIPS): the target's logit must win by its margin.
 
     Args:
-        logits, targets, counts, ignore_index, reduction: as for all losses here.
+        logits, targets, counts, ignore_index, reduction: as of `weighted_cross_entropy`, with its errors.
         max_margin: of the rarest class.
         scale: of the logits after the margin. The authors' code has 30, on cosines of a normalised last layer; 1 is
             their equation on a network's own logits, which is what a fit uses.
@@ -132,6 +151,10 @@ def logit_adjustment(
 
     Its post-hoc form, for a network trained with cross entropy, is `rbcnb.evaluation.shift_prior` to equal shares (at a
     tau of 1).
+
+    Args:
+        tau: strength of the adjustment; 0 is plain cross entropy.
+        logits, targets, counts, ignore_index, reduction: as of `weighted_cross_entropy`, with its errors.
     """
     return _shifted(logits, targets, log_priors(counts, tau=tau), ignore_index, reduction)
 
@@ -147,6 +170,9 @@ def balanced_softmax(
     """``-log (n_t e^x_t / sum_j n_j e^x_j)`` (Ren et al. 2020, NeurIPS): `logit_adjustment` with tau = 1.
 
     Its authors' code also samples the classes evenly (a "meta sampler"); the loss is the same.
+
+    Args:
+        logits, targets, counts, ignore_index, reduction: as of `weighted_cross_entropy`, with its errors.
     """
     return _shifted(logits, targets, log_priors(counts), ignore_index, reduction)
 
@@ -164,6 +190,10 @@ def generalised_dice(
     r are the one-hot targets and p the softmax. Sudre et al. take n_c from the image that is scored; a batch of cells
     may lack a class, which would make its weight infinite, so n_c is the training count here. For reference: it is a
     loss of a whole batch, with no parts to give back.
+
+    Args:
+        logits, targets, counts, ignore_index: as of `weighted_cross_entropy`, with its errors.
+        reduction: "mean" alone.
 
     Raises:
         ValueError: reduction is not "mean".
@@ -313,7 +343,7 @@ class ClassLoss(torch.nn.Module):
         return form.of_batch(logits, targets, per_class, self.ignore_index, self.reduction, **self.of_batch)
 
     def _per_class(self, logits: Tensor) -> Tensor:
-        # The buffer is rounded to float32, and by ``.half()`` further: then, and in float64, the numbers are made anew.
+        # The buffer is rounded to float32, and by ``.half()`` further: then, and in float64, they are computed again.
         wanted = torch.promote_types(logits.dtype, torch.float32)
         if self.per_class.dtype == wanted == torch.float32:
             return self.per_class

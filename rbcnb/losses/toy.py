@@ -20,7 +20,12 @@ def toy_prior(majority: float) -> np.ndarray:
 
 
 def sample_toy(n_cells: int, *, majority: float = 0.8, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Draws cells; every class has its share to the cell, and at least two.
+    """Draws cells of the toy's three classes.
+
+    Args:
+        n_cells: how many; each class has its share of them, rounded, and at least two.
+        majority: share of normal cells, 0 to 1; the other two classes share the rest equally.
+        seed: of the draw.
 
     Returns:
         measurements [N, 2] and targets [N], indices into ``CLASSES``.
@@ -41,7 +46,7 @@ def toy_posterior(x: np.ndarray, *, majority: float = 0.8) -> np.ndarray:
 
 
 def flip_labels(targets: np.ndarray, *, noise: float, seed: int) -> np.ndarray:
-    """*targets* with the share *noise* of them, drawn anew, replaced by one of the other classes."""
+    """*targets* with the share *noise* of them, drawn at random, replaced by one of the other classes."""
     rng = np.random.default_rng(seed)
     wrong = rng.permutation(len(targets))[: round(noise * len(targets))]
     flipped = targets.copy()

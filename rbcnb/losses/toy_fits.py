@@ -105,9 +105,18 @@ def fit_toy(
     seed: int,
     side: int = 64,
 ) -> ToyFits:
-    """Samples the toy, fits it under *losses* of its class counts (`fit_losses`), scores on 4000 other cells.
+    """Samples the toy, fits it under several losses (`fit_losses`), and scores each state on 4000 other cells.
 
-    What the true posterior would say stands among the losses as ``TRUTH``.
+    The true posterior stands among the losses as ``TRUTH``.
+
+    Args:
+        losses: from the class counts [3] to name -> loss, such as `registered_losses`.
+        majority: share of normal cells, 0 to 1.
+        n_cells: cells that are fitted.
+        steps: of the optimiser.
+        every: steps between two kept states; the first is that before training.
+        seed: of the cells; the other cells have the next.
+        side: points of the grid on each side.
     """
     x, targets = sample_toy(n_cells, majority=majority, seed=seed)
     new, wanted = sample_toy(4000, majority=majority, seed=seed + 1)
@@ -127,6 +136,14 @@ def fit_noise(
     gammas: Sequence[float], *, noise: float, n_cells: int, steps: int, every: int, seed: int
 ) -> tuple[dict[float, np.ndarray], dict[float, float]]:
     """The toy with wrong labels under focal loss at each gamma.
+
+    Args:
+        gammas: one fit each.
+        noise: share of the labels that are wrong, 0 to 1.
+        n_cells: cells that are fitted.
+        steps: of the optimiser.
+        every: steps between two kept states.
+        seed: of the cells and of the wrong labels.
 
     Returns:
         gamma -> share of the gradient that wrongly labelled cells bring at each kept state [T], and gamma -> macro F1

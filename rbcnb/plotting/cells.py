@@ -69,7 +69,15 @@ def draw_circles(ax: Axes, cells: pd.DataFrame, *, scale: float = 1.0, colour: s
 
 
 def plot_smears(images: Sequence[np.ndarray], names: Sequence[str]) -> Figure:
-    """Fig. 5: whole smears [H,W,3] in a grid, each under its name."""
+    """Fig. 5: whole smears in a grid, each under its name.
+
+    Args:
+        images: uint8 [H, W, 3] each.
+        names: one for each image.
+
+    Raises:
+        ValueError: there is no image, or not one name for each.
+    """
     if not len(images) or len(images) != len(names):
         raise ValueError(f"one name per smear is needed, got {len(images)} smears and {len(names)} names")
     columns = min(3, len(images))
@@ -87,7 +95,13 @@ def plot_smears(images: Sequence[np.ndarray], names: Sequence[str]) -> Figure:
 
 
 def plot_upscaling(native_patch: np.ndarray, bicubic: np.ndarray, waifu2x: np.ndarray | None) -> Figure:
-    """Fig. 6: a patch of a smear as taken, (a) upscaled bicubically, (b) by Waifu2x (None where Waifu2x cannot run)."""
+    """Fig. 6: a patch of a smear as taken, (a) upscaled bicubically, (b) by Waifu2x.
+
+    Args:
+        native_patch: uint8 [H, W, 3].
+        bicubic: the patch enlarged, uint8.
+        waifu2x: the same by Waifu2x; None leaves its panel out.
+    """
     panels = [("as taken", native_patch), ("(a) bicubic", bicubic), ("(b) Waifu2x", waifu2x)]
     panels = [(title, image) for title, image in panels if image is not None]
     aspect = native_patch.shape[0] / native_patch.shape[1]
@@ -110,8 +124,15 @@ def plot_segmentation_steps(
 ) -> Figure:
     """Fig. 7, Algorithm 1 step by step: (a) smear, (b) equalised, (c) circles found, (d) one cell, (e) zero-padded.
 
-    *cells* are in the smear's native pixels; *step* names what was made of the smear. (d) and (e) share one scale, so
-    that the padding shows.
+    (d) and (e) share one scale, so that the padding shows.
+
+    Args:
+        original: the smear, uint8 [H, W, 3].
+        equalised: what was made of it, perhaps enlarged.
+        cells: found circles, in pixels of *original*: ``x_px``, ``y_px``, ``radius_px``.
+        crop: one cell, uint8 [S, S, 3].
+        padded: its crop with zeros around, uint8 [S, S, 3].
+        step: name of what was made of the smear.
     """
     scale = equalised.shape[1] / original.shape[1]
     aspect = original.shape[0] / original.shape[1]
@@ -141,7 +162,16 @@ def picture_of_detections(
     exhaustive: bool = True,
     title: str = "",
 ) -> Picture:
-    """`plot_finders` of one finder, for sliders: no letter is in the picture, and its legend is in words."""
+    """`plot_finders` of one finder, for sliders: no letter is in the picture, and its legend is in words.
+
+    Args:
+        image: the smear, uint8 [H, W, 3].
+        cells: found cells, in its pixels.
+        truth: its true cells; None where they are not known.
+        max_distance: pixels from a found centre to a true one that it hits.
+        exhaustive: whether *truth* has every cell, so that a found cell without a partner is false.
+        title: of the picture.
+    """
     with rc():
         figure, axes = new_figure(7.2, 7.2 * image.shape[0] / image.shape[1], layout=None)
         ax = axes[0, 0]
@@ -255,7 +285,16 @@ def plot_class_examples(crops: np.ndarray, labels: Sequence[str], *, per_class: 
 
 
 def plot_contact_sheet(crops: np.ndarray, titles: Sequence[str] | None = None, *, columns: int = 12) -> Figure:
-    """Crops [N,S,S,3] side by side in reading order, each under its title; one mosaic image, so many stay quick."""
+    """Crops side by side in reading order, each under its title; one mosaic image, so that many stay quick.
+
+    Args:
+        crops: uint8 [N, S, S, 3].
+        titles: one for each crop, of one or several lines; None for none.
+        columns: crops in a row, at most.
+
+    Raises:
+        ValueError: there is no crop, or not one title for each.
+    """
     crops = np.asarray(crops)
     if crops.ndim != 4 or not len(crops):
         raise ValueError(f"crops must be [N,S,S,3] with at least one crop, got shape {crops.shape}")
@@ -303,9 +342,11 @@ def class_legend(ax: Axes, names: Sequence[str]) -> None:
 
 
 def plot_mistakes(crops: np.ndarray, mistakes: pd.DataFrame) -> Figure:
-    """*mistakes* (`confident_mistakes`) as pictures: given label, then what was predicted and how surely.
+    """Mistakes as pictures: the label given, then what was predicted and how surely.
 
-    *crops* [M,S,S,3]: of the rows of *mistakes*, in their order. Without a mistake, a figure that says so.
+    Args:
+        crops: uint8 [M, S, S, 3], of the rows of *mistakes*, in their order.
+        mistakes: of `rbcnb.evaluation.confident_mistakes`; without rows, the figure says that there is none.
     """
     if mistakes.empty:
         with rc():
@@ -319,10 +360,17 @@ def plot_mistakes(crops: np.ndarray, mistakes: pd.DataFrame) -> Figure:
 def plot_heat(crops: np.ndarray, heat: np.ndarray, examples: pd.DataFrame, *, classes: Sequence[str]) -> Figure:
     """What speaks for the predicted class: a row per true class, right calls on the left and wrong ones on the right.
 
-    Each example is shown twice, bare and under its heat (`rbcnb.training.grad_cam`, 0 to 1, dark red is 1); above it
-    what it was called, and how surely.
+    Each example is shown twice, bare and under its heat (dark red is 1); above it the predicted class, and its
+    probability.
 
-    *crops* [M,S,S,3] and *heat* [M,S,S]: of the rows of *examples* (`examples_by_class`), in their order.
+    Args:
+        crops: uint8 [M, S, S, 3], of the rows of *examples*, in their order.
+        heat: of `rbcnb.training.grad_cam`, [M, S, S], 0 to 1.
+        examples: of `rbcnb.evaluation.examples_by_class`.
+        classes: the rows of the figure.
+
+    Raises:
+        ValueError: the lengths differ.
     """
     if not len(crops) == len(heat) == len(examples):
         raise ValueError(f"one crop, heat and row each are needed, got {len(crops)}, {len(heat)} and {len(examples)}")

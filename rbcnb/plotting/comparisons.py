@@ -39,8 +39,14 @@ _NEEDED = ["rho", "architecture", "first", "second", "arm", "prevalence", "mean"
 def plot_alpha_sweep(results: pd.DataFrame, reference: pd.DataFrame) -> Figure:
     """Table 1 as a figure, a panel per architecture: macro F1 of focal loss against alpha, other methods as lines.
 
-    *results*: architecture, alpha, macro_f1; *reference*: architecture, method, macro_f1. Several rows of one alpha or
-    method (folds, seeds) are averaged; bars then reach from the lowest to the highest.
+    Several rows of one alpha or method (folds, seeds) are averaged; bars then reach from the lowest to the highest.
+
+    Args:
+        results: of focal loss: ``architecture``, ``alpha``, ``macro_f1`` (0 to 1).
+        reference: of the other methods: ``architecture``, ``method``, ``macro_f1``.
+
+    Raises:
+        ValueError: a column is missing, or a table has no rows.
     """
     require(results, ["architecture", "alpha", "macro_f1"], "results")
     require(reference, ["architecture", "method", "macro_f1"], "reference")
@@ -94,9 +100,15 @@ def plot_relative_improvement(
 ) -> Figure:
     """Fig. 13: relative improvement of focal loss over cross entropy in percent, against rho; published beside ours.
 
-    *table* and *published*: rho, accuracy, macro_f1, auroc (`rbcnb.evaluation.relative_improvement`). *intervals*:
-    rho, score, low, high in percent, drawn as bars on *table*'s panel, which is called *title*, as far as +-100; scores
-    then stand a little beside each other, so that no bar hides another.
+    Args:
+        table: of `rbcnb.evaluation.relative_improvement`: ``rho``, ``accuracy``, ``macro_f1``, ``auroc`` in percent.
+        published: the paper's, in the same columns; None leaves its panel out.
+        title: of *table*'s panel.
+        intervals: ``rho``, ``score``, ``low``, ``high`` in percent, drawn as bars on *table*'s panel as far as +-100;
+            scores then stand a little beside each other, so that no bar hides another.
+
+    Raises:
+        ValueError: a column is missing, or *table* has no rows.
     """
     require(table, ["rho", *SCORES], "table")
     panels = [(title, table, intervals)]
@@ -127,8 +139,15 @@ def plot_relative_improvement(
 def plot_scores_by_rho(table3: pd.DataFrame, *, score: str = "macro_f1") -> Figure:
     """Table 3 as a figure: *score* against rho, a panel per architecture and a line per method.
 
-    *table3*: rho, architecture, method and *score* (0 to 1); repeated draws are averaged, of the methods of the primary
-    contrasts with lowest to highest as a band, as ten bands would hide each other. The others' lines are thinner.
+    Repeated draws are averaged. The methods of the primary contrasts have a band from the lowest to the highest (ten
+    bands would hide each other); the others' lines are thinner.
+
+    Args:
+        table3: ``rho``, ``architecture``, ``method`` and the *score* (0 to 1).
+        score: name of the column that is drawn.
+
+    Raises:
+        ValueError: a column is missing, or there are no rows.
     """
     require(table3, ["rho", "architecture", "method", score], "table3")
     architectures = list(dict.fromkeys(table3["architecture"]))
@@ -163,9 +182,10 @@ def _draw_scores_by_rho(ax: Axes, rows: pd.DataFrame, score: str) -> None:
 def plot_differences(rows: pd.DataFrame, margin: float) -> Figure:
     """Forest plot: differences with intervals, a row per contrast, the margin of practical equality shaded.
 
-    *rows*: contrast, mean, low, high, verdict, and if they were adjusted (`verdicts.adjust_for_families`) the p that
-    the verdict hangs on, p_deciding and decided_by.
-    *margin*: half width of the shaded band, in macro F1.
+    Args:
+        rows: ``contrast``, ``mean``, ``low``, ``high`` (macro F1), ``verdict``; after
+            `rbcnb.evaluation.adjust_for_families` also ``p_deciding`` and ``decided_by``.
+        margin: half width of the shaded band, in macro F1.
     """
     with rc():
         figure, axes = new_figure(8.6, 0.5 * len(rows) + 1.4)
@@ -210,7 +230,14 @@ def _verdict(row: tuple) -> str:
 
 
 def plot_class_counts(counts: pd.DataFrame | pd.Series) -> Figure:
-    """Cells per class as bars with their numbers; index = class, one set of bars per column (such as the splits)."""
+    """Cells per class as bars with their numbers.
+
+    Args:
+        counts: index = class; one set of bars for each column, such as the splits.
+
+    Raises:
+        ValueError: *counts* has no rows.
+    """
     table = counts.to_frame(counts.name or "cells") if isinstance(counts, pd.Series) else counts
     if table.empty:
         raise ValueError("counts has no rows, so there is nothing to draw")
@@ -242,8 +269,12 @@ def plot_summary(
 ) -> Figure:
     """The README's opening figure: examples of each class, a smear with its cells found, and the answer.
 
-    *class_crops*: class -> crops [N,S,S,3], the first three shown; *cells*: found on *smear*, coloured by ``label`` if
-    there. The answer is `plot_differences` of *differences*.
+    Args:
+        class_crops: class -> crops uint8 [N, S, S, 3], of which the first three are shown.
+        smear: uint8 [H, W, 3].
+        cells: found on it, in its pixels; coloured by ``label`` where they have one.
+        differences: rows of `plot_differences`, the answer.
+        margin: of `plot_differences`.
     """
     with rc():
         figure, _ = new_figure(13.5, 4.4)
@@ -262,9 +293,16 @@ def plot_summary(
 def plot_gaps_by_rho(rows: pd.DataFrame, slopes: pd.DataFrame, margin: float) -> Figure:
     """The gap between two methods on every rung with its interval, and its slope: a panel per architecture and arm.
 
-    *rows*: `rbcnb.study.gaps.Gaps.rungs`; *slopes*: `rbcnb.study.gaps.Gaps.slopes`; within ±*margin* is shaded. The
-    lines are the least-squares ones that the slopes speak of, through rungs that share smears and seeds: their own
-    intervals, not the bars, say how sure the slope is.
+    The lines are least-squares lines with these slopes, through rungs that share smears and seeds: the intervals of the
+    slopes, not the bars, say how sure a slope is.
+
+    Args:
+        rows: of `rbcnb.study.gaps.Gaps.rungs`.
+        slopes: of `rbcnb.study.gaps.Gaps.slopes`.
+        margin: half width of the shaded band, in macro F1.
+
+    Raises:
+        ValueError: a column is missing, or there are no rows.
     """
     require(rows, _NEEDED, "rows")
     panels = list(rows.groupby(["architecture", "arm"], sort=False))
@@ -377,7 +415,7 @@ _PANELS = {
     "balanced_accuracy": "every class counts alike",
 }
 _LOOKS = {  # is it trained for, or only corrected -> colour, marker
-    "trained anew": (BLUE, "o"),
+    "trained again": (BLUE, "o"),
     "nothing retrained": (ORANGE, "D"),
 }
 _WORSE, _BETTER = "#F6E6DC", "#E3EEF6"  # what lies left and right of 0
@@ -387,8 +425,12 @@ _BASELINE = "cross_entropy, none"
 def plot_imbalance_lesson(table: pd.DataFrame) -> Figure:
     """`rbcnb.study.imbalance_lesson` as differences from cross entropy with their intervals, a panel per score.
 
-    *table*: its rows; those compared with cross entropy of the same training are drawn, the over-confident network's
-    last.
+    Args:
+        table: its rows; those compared with cross entropy of the same training are drawn, the over-confident network's
+            last.
+
+    Raises:
+        ValueError: a column is missing, or there are no such rows.
     """
     require(table, ["training", "method", "correction", "against", "rho"], "table")
     table = table.assign(against=table["against"].fillna(""))  # as a file gives back what is compared with nothing
@@ -415,7 +457,7 @@ def _draw(ax: Axes, rows: pd.DataFrame, y: np.ndarray, score: str, reach: float)
     mean, low, high = (rows[f"{score}_{end}"].to_numpy() for end in ("difference", "low", "high"))
     retrained = (rows["correction"] == "none").to_numpy()
     for label, (colour, marker) in _LOOKS.items():
-        drawn = retrained if label == "trained anew" else ~retrained
+        drawn = retrained if label == "trained again" else ~retrained
         ax.hlines(y[drawn], low[drawn], high[drawn], color=colour, lw=3)
         ax.plot(mean[drawn], y[drawn], marker, color=colour, ms=9, ls="", label=label)
     ax.axvline(0, color="#222222", lw=1.5)

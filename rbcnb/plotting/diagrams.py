@@ -46,8 +46,13 @@ def _arrow(ax: Axes, start: tuple[float, float], end: tuple[float, float], **opt
 def plot_residual_block(blocks: pd.DataFrame) -> Figure:
     """Fig. 2: one residual block, its main branch beside its shortcut, added at the end.
 
-    *blocks* (``models.describe_block``): layer, shape (of the output), parameters and branch, one of "main", "shortcut"
-    and "sum", in the order of the forward pass. Without a shortcut row the shortcut is the identity.
+    Args:
+        blocks: of `rbcnb.training.describe_block`, in the order of the forward pass: ``layer``, ``shape`` (of the
+            output), ``parameters`` and ``branch``, which is "main", "shortcut" or "sum". Without a row "shortcut" the
+            shortcut is the identity.
+
+    Raises:
+        ValueError: there is no row of the branch "main".
     """
     main, shortcut, total = (blocks[blocks["branch"] == name] for name in ("main", "shortcut", "sum"))
     if main.empty:
@@ -97,13 +102,19 @@ def _shape(text: object, times: str = " × ") -> str:
 def plot_resnet(stages: pd.DataFrame) -> Figure:
     """Fig. 3: the stages of ResNet-50 with its shortcuts, output shapes and parameters.
 
-    *stages* (``models.describe_stages``): stage, kind, repeat, layers, out_channels, out_size_px, parameters.
+    Args:
+        stages: of `rbcnb.training.describe_stages`: ``stage``, ``kind``, ``repeat``, ``layers``, ``out_channels``,
+            ``out_size_px``, ``parameters``.
     """
     return _plot_stages(stages, "each block adds its input to its output", dense=False)
 
 
 def plot_densenet(stages: pd.DataFrame) -> Figure:
-    """Fig. 4: the stages of DenseNet-121, columns as in Fig. 3; in a dense block every layer feeds all later ones."""
+    """Fig. 4: the stages of DenseNet-121; in a dense block every layer feeds all later ones.
+
+    Args:
+        stages: of `rbcnb.training.describe_stages`, columns as of `plot_resnet`.
+    """
     return _plot_stages(stages, "each layer receives all earlier ones of its block", dense=True)
 
 
@@ -174,8 +185,17 @@ def plot_process(
 ) -> Figure:
     """Fig. 9: the course of the study with its own numbers.
 
-    *methods*: one row per architecture and method with architecture, method, settings (candidates tried), trials (fits
-    made), alpha (NaN where the method has none) and epochs (both as chosen). *protocol*: "paper" or "honest".
+    Args:
+        methods: of `rbcnb.study.process_table`, a row per architecture and method: ``architecture``, ``method``,
+            ``settings`` (candidates tried), ``trials`` (fits made), ``alpha`` (NaN where the method has none) and
+            ``epochs`` (both as chosen).
+        n_smears, n_cells: of the study.
+        n_dev, n_test: cells of development and test.
+        n_folds: of the development cells.
+        protocol: "paper" or "honest".
+
+    Raises:
+        ValueError: *protocol* is unknown.
     """
     wording = {
         "paper": ("cells drawn at random", "α with the best score on the test set"),

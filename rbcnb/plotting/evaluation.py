@@ -23,9 +23,12 @@ _ON_LINES = {"zorder": 5, "bbox": {"facecolor": "white", "alpha": 0.8, "edgecolo
 def plot_confusion(counts: Mapping[str, pd.DataFrame]) -> Figure:
     """Fig. 11: confusion matrices as the paper prints them, one panel per model.
 
-    Each table holds counts, index = predicted ("output") class, columns = target class, same classes on both. Cells
-    show the count and its share of all; the margins precision (right), recall (below) and accuracy (corner), each over
-    its complement.
+    Cells show the count and its share of all; the margins precision (right), recall (below) and accuracy (corner), each
+    over its complement.
+
+    Args:
+        counts: model -> table of counts (`rbcnb.evaluation.confusion_table`): index = predicted ("output") class,
+            columns = target class, the same classes on both.
     """
     columns = min(2, len(counts))
     rows = -(-len(counts) // columns)

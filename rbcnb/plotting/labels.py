@@ -11,12 +11,16 @@ from rbcnb.plotting.style import BLUE, GREY, VERMILLION, bare, new_figure, rc, r
 
 
 def plot_disagreement(counts: pd.DataFrame) -> Figure:
-    """Who calls what how: cells by the label of one reader (rows) and of another (columns).
+    """Numbers of cells by the label of one reader (rows) and of another (columns).
 
     The same label is blue, another one vermillion, the deeper the more of the row's cells; so a class that one reader
     gives and the other does not shows as a row of vermillion. A cell without a number is none.
 
-    *counts*: as of `rbcnb.labels.disagreement_counts`; the names of its axes are the readers'.
+    Args:
+        counts: of `rbcnb.labels.disagreement_counts`; the names of its axes are the readers'.
+
+    Raises:
+        ValueError: rows and columns are not the same classes, or there are none.
     """
     if list(counts.index) != list(counts.columns) or counts.empty:
         raise ValueError(f"rows and columns must be the same classes, got {list(counts.index)}, {list(counts.columns)}")
@@ -48,7 +52,14 @@ def plot_disagreement(counts: pd.DataFrame) -> Figure:
 
 
 def plot_agreement(table: pd.DataFrame) -> Figure:
-    """Every statistic of an agreement table as a point with its interval; hollow where the interval is not known."""
+    """Every statistic of an agreement table as a point with its interval; hollow where the interval is not known.
+
+    Args:
+        table: of `rbcnb.labels.agreement_table`.
+
+    Raises:
+        ValueError: a column is missing, or there are no rows.
+    """
     require(table, list(AGREEMENT_COLUMNS), "an agreement table")
     places = np.arange(len(table))
     known = table["low"].notna().to_numpy()
@@ -73,7 +84,12 @@ def plot_agreement(table: pd.DataFrame) -> Figure:
 def plot_suspects(crops: np.ndarray, issues: pd.DataFrame) -> Figure:
     """Doubted cells in the order of the queue, each under the label given, the one suggested, and its doubt.
 
-    *crops*: uint8 [N,S,S,3], in the order of *issues* (``label``, ``suggested``, ``doubt``).
+    Args:
+        crops: uint8 [N, S, S, 3], in the order of *issues*.
+        issues: of `rbcnb.labels.find_label_issues`: ``label``, ``suggested``, ``doubt``.
+
+    Raises:
+        ValueError: a column is missing, there are no rows, or the lengths differ.
     """
     require(issues, [LABEL, "suggested", "doubt"], "the list of suspects")
     rows = zip(issues[LABEL], issues["suggested"], issues["doubt"], strict=True)
@@ -84,7 +100,10 @@ def plot_suspects(crops: np.ndarray, issues: pd.DataFrame) -> Figure:
 def plot_overlap(overlap: pd.DataFrame) -> Figure:
     """Which classes run into each other: row the label given, column the class that the model is sure of, in per cent.
 
-    *overlap*: as of ``label_issues.class_overlap``. The shade follows the overlap alone; the diagonal stays white.
+    The shade follows the overlap alone; the diagonal stays white.
+
+    Args:
+        overlap: of `rbcnb.labels.class_overlap`, shares 0 to 1.
     """
     shares = overlap.to_numpy(float)
     n = len(shares)
@@ -109,7 +128,12 @@ def plot_overlap(overlap: pd.DataFrame) -> Figure:
 def plot_duplicates(crops: np.ndarray, pairs: pd.DataFrame) -> Figure:
     """The twelve nearest pairs side by side, each under the names of both cells, its distance and the bits of its hash.
 
-    *crops*: uint8 [N,S,S,3], all of them; *pairs*: as of ``duplicates.duplicate_cells``.
+    Args:
+        crops: uint8 [N, S, S, 3], all of them.
+        pairs: of `rbcnb.labels.duplicate_cells`.
+
+    Raises:
+        ValueError: a column is missing, or there are no rows.
     """
     require(pairs, ["first", "second", SMEAR, CELL, f"other_{SMEAR}", f"other_{CELL}", "distance"], "the list of pairs")
     shown = list(pairs.head(12).itertuples())

@@ -21,6 +21,9 @@ def plot_focal_curves(gammas: Sequence[float] = (0, 0.5, 1, 2, 5)) -> Figure:
     """Fig. 1: focal loss against p_t, a curve for each of *gammas*, Eq. (4) at alpha 1; gamma 0 is cross entropy.
 
     It does not move, and is the first drawing of a lesson: Matplotlib is there long before Altair is.
+
+    Args:
+        gammas: focusing of each curve, 0 or more.
     """
     p_t = np.linspace(1e-3, 1, 400)
     dashes = iter(cycle(DASHES[1:], len(gammas)))
@@ -45,9 +48,15 @@ def plot_focal_curves(gammas: Sequence[float] = (0, 0.5, 1, 2, 5)) -> Figure:
 def plot_training_loss(curves: pd.DataFrame) -> Figure:
     """Fig. 12, a row per architecture: each run's own training loss (as printed), and cross entropy of both runs.
 
-    *curves*: architecture, method, epoch, train_loss (the loss the run minimises), train_ce (cross entropy of the same
-    epoch). Focal loss with alpha <= 1 is below cross entropy for the same probabilities, so only the right panel
-    compares models. Repeated runs of one method are averaged, with the lowest to highest as a band.
+    Focal loss with alpha <= 1 is below cross entropy for the same probabilities, so only the right panel compares
+    models. Repeated runs of one method are averaged, with a band from the lowest to the highest.
+
+    Args:
+        curves: ``architecture``, ``method``, ``epoch``, ``train_loss`` (the loss the run minimises), ``train_ce``
+            (cross entropy of the same epoch), in nats.
+
+    Raises:
+        ValueError: a column is missing, or there are no rows.
     """
     require(curves, ["architecture", "method", "epoch", "train_loss", "train_ce"], "curves")
     architectures = list(dict.fromkeys(curves["architecture"]))

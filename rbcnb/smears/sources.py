@@ -49,11 +49,23 @@ def synthetic_smears(
     height_px: int | None = None,
     width_px: int | None = None,
 ) -> Iterator[Smear]:
-    """Render *n* smears with known truth, named ``synthetic_00.png`` and so on.
+    """Renders *n* smears with known truth, named ``synthetic_00.png`` and so on.
 
     Over the *n* smears the classes come in the paper's ratio (345 : 356 : 2691), as exactly as whole cells allow;
-    single smears differ, some rich in codocytes or hypochromic cells, as patients do. The image's size defaults to 4:3
-    with 40 % of it covered by cells (800 x 600 for 154 cells of 40 px). The same arguments give the same bytes.
+    single smears differ, some rich in codocytes or hypochromic cells, as patients do. The same arguments give the same
+    bytes.
+
+    Args:
+        n: number of smears.
+        seed: of all that is drawn.
+        n_cells: cells of each smear.
+        diameter_px: of a typical cell.
+        difficulty: 0 to 1: how much cells, light and focus vary.
+        height_px, width_px: of the images; by default 4:3 with 40 % covered by cells (800 x 600 for 154 cells of
+            40 px).
+
+    Raises:
+        ValueError: an argument cannot be used; the message names it.
     """
     if n < 1:
         raise InputError(f"n must be at least 1, not {n}")
@@ -181,11 +193,19 @@ def load_smears(
     types: str | Iterable[str] = CLASSES,
     errors: list[SmearError] | None = None,
 ) -> Iterator[Smear]:
-    """Yield the smears of *source*.
+    """Yields the smears of *source*, one by one.
 
-    *source*: "synthetic", "chula" (from the folder *data*) or the path of a folder, which holds images or what
-    `rbcnb segment` made of them. *n*: at most *n* smears (synthetic: 22 by default; a folder: the first by name).
-    *seed* renders or draws; a folder needs none. *n_cells*: per synthetic smear. *types*: of Chula's cells.
+    Args:
+        source: "synthetic", "chula", or the path of a folder, which holds images or what `rbcnb segment` made of them.
+        data: folder of Chula RBC-12; other sources need none.
+        n: at most so many smears (synthetic: 22 by default; Chula: drawn; a folder: the first by name).
+        seed: renders synthetic smears, and draws Chula's; a folder needs none.
+        n_cells: cells of each synthetic smear (default 154).
+        types: cell types of Chula that are the truth, or "all".
+        errors: takes what is wrong with a smear or a label, and the others follow; None raises it.
+
+    Raises:
+        SmearError: there are no smears, or, without *errors*, one cannot be used.
     """
     if str(source) == "synthetic":
         given = {name: value for name, value in (("n", n), ("n_cells", n_cells)) if value is not None}

@@ -160,7 +160,10 @@ def plan_folds(places: Mapping[str, tuple[str, int]], values: Mapping[str, Any])
 
 
 def choose_settings(curves: pd.DataFrame, *, protocol: str, criterion: str = "macro_f1") -> pd.DataFrame:
-    """Which settings are fitted for good, and for how many epochs, from the folds' validation curves.
+    """Which settings are fitted for the test, and for how many epochs, from the folds' validation curves.
+
+    A setting whose loss (`CHANGING_LOSSES`) or learning rate (any schedule but "constant") changes during a fit is
+    judged at its folds' last epoch alone: an earlier one does not show what a shorter fit would give.
 
     Args:
         curves: `rbcnb.study.load_curves` of one protocol's fold trials.
@@ -170,12 +173,12 @@ def choose_settings(curves: pd.DataFrame, *, protocol: str, criterion: str = "ma
         criterion: of the honest choice, means over folds: the highest "macro_f1", or the highest "likelihood" of the
             labels, which is the least plain cross entropy, whatever loss was trained with.
 
-    A setting whose loss (`CHANGING_LOSSES`) or learning rate (any schedule but "constant") changes during a fit is
-    judged at its folds' last epoch alone: an earlier one tells nothing of what a shorter fit would give.
-
     Returns:
         One row per chosen setting: ``architecture``, ``method``, the other settings of a `Trial`, ``epochs``, and at
         that epoch the means over folds ``valid_loss``, ``valid_ce`` and ``valid_macro_f1``.
+
+    Raises:
+        InputError: *criterion* is unknown, or every setting of a method failed on some fold.
     """
     if criterion not in CRITERIA:
         raise InputError(f"criterion must be one of {', '.join(CRITERIA)}, got {shown(criterion)}")

@@ -25,7 +25,15 @@ def probabilities_of(model: nn.Module, batches: Iterable[Tensor]) -> np.ndarray:
 
 
 def predict_crops(model: nn.Module, crops: np.ndarray) -> np.ndarray:
-    """`probabilities_of` crops uint8 [N, S, S, 3] (N at least 1), computed where the model is, whole smears at once."""
+    """Softmax probabilities of crops, float64 [N, C]; see `probabilities_of`.
+
+    Args:
+        model: from normalised images [N, 3, S, S] to logits [N, C], on the device that computes; left in eval mode.
+        crops: uint8 [N, S, S, 3].
+
+    Raises:
+        ValueError: there are no crops.
+    """
     if not len(crops):
         raise ValueError("there are no crops to classify")
     device = next(model.parameters()).device
