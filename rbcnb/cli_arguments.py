@@ -227,7 +227,7 @@ def _parsers() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentPars
         metavar="NAME",
         help="who made the labels; for a readings.csv: import only this reader's",
     )
-    take = commands.add_parser("export-labels", help="write the labels that readings come to")
+    take = commands.add_parser("export-labels", help="write the labels that follow from the readings")
     take.add_argument("source", metavar="FROM", type=Path, help="a folder of segment or of a run, or its readings.csv")
     take.add_argument("out", metavar="OUT", type=Path, help="SMEARS/labels.csv for reproduce, or a new folder")
     take.add_argument("--reader", metavar="NAME", help="this reader's labels (default: those most readers agree on)")
@@ -353,7 +353,7 @@ def _parsers() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentPars
                 "-q", "--quiet", action="store_true", help=f"{only}print only warnings, errors and what was left out"
             )
         command.add_argument(
-            "-v", "--verbose", action="store_true", help="of an error, print where in the program it came about, too"
+            "-v", "--verbose", action="store_true", help="print also where in the program an error arose"
         )
     return parser, commands.choices
 

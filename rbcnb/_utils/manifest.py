@@ -1,4 +1,4 @@
-"""What vouches for the files of a folder: ``manifest.json``, of each its digest and what it was made from.
+"""``manifest.json``: the digest of each file of a folder, and what it was made from.
 
 The manifest has an entry of its own, with the digest of all the others. It protects from damage and from mistakes, not
 from somebody who means to deceive: he can write new digests as well.

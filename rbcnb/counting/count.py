@@ -246,7 +246,7 @@ def _smear_doubts(smears: pd.DataFrame) -> dict[str, str]:
 
 
 def finder_of(model: Model, name: str, *, upscale: str | None, diameter_px: float | None) -> FinderSpec:
-    """How the model's crops were made, but for what *upscale* and *diameter_px* change."""
+    """How the model's crops were made, with *upscale* and *diameter_px* in place of its own where given."""
     known = {entry.name for entry in fields(FinderSpec)}
     given = {"upscale": upscale, "diameter_px": diameter_px}
     settings = model.card.finder | {"size_px": model.card.size_px}

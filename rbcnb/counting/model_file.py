@@ -45,7 +45,7 @@ class ModelFileError(PlainError, ValueError):
 
 @dataclass(frozen=True)
 class ModelCard:
-    """What stands beside the weights: how crops are made, what the outputs mean, and where it all came from."""
+    """What a model file holds beside the weights: how crops are made, what the outputs mean, and the model's origin."""
 
     architecture: str  # a key of rbcnb.training.ARCHITECTURES
     classes: tuple[str, ...]  # in the order of the outputs
@@ -113,7 +113,7 @@ def load_model(path: str | Path) -> Model:
 
     Raises:
         ModelFileError: no such file; another format; a newer version; cut short, damaged or edited; of a network that
-            this version does not know; a card with a value that cannot be, or weights that are no numbers.
+            this version does not know; a card with an impossible value, or weights that are not finite.
     """
     path = Path(path)
     facts, weights, digest = _read(path)

@@ -2,8 +2,8 @@
 
 Each is one robust number per smear, read off the crops of its cells. A smear is unlike the training smears when its
 numbers together, in units of their spread, lie farther from the nearest of theirs than was seen among themselves: each
-training smear is held against the others, and the limit is the distance that a given share of them stays below. Numbers
-taken one by one would miss a smear whose every number is found somewhere among varied training smears, but not
+training smear is compared with the others, and the limit is the distance that a given share of them stays below.
+Numbers taken one by one would miss a smear whose every number is found somewhere among varied training smears, but not
 together. With S training smears that share is S / (S + 1) at most: an ordinary smear gets a false warning with a chance
 of at least 1 / (S + 1). A network that is surer than it was is no sign: the training smears were judged by networks
 that had not learnt them, and the final network has learnt more.

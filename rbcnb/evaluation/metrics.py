@@ -29,9 +29,9 @@ LEAST_PROB = float(np.finfo(np.float32).tiny)
 
 
 def macro_f1(targets: np.ndarray, preds: np.ndarray, *, weights: np.ndarray | None = None) -> float:
-    """Mean over classes of F1, a class that is neither target nor prediction left out, an F1 of 0/0 taken as 0.
+    """Mean of per-class F1, over the classes that are a target or a prediction; an F1 of 0/0 counts as 0.
 
-    This is the mean of per-class F1, as in scikit-learn; not the F1 of mean precision and mean recall. A class that is
+    As in scikit-learn; not the F1 of mean precision and mean recall. A class that is
     predicted but has no cells scores 0: calling cells by it was wrong each time. *weights*: of the cells, [N].
     """
     return float(f1_score(targets, preds, average="macro", zero_division=0, sample_weight=weights))
@@ -191,7 +191,7 @@ ROW = "row"  # in the predictions table, and so in the held-out crops
 
 
 def confident_mistakes(predictions: pd.DataFrame, *, n: int = 24) -> pd.DataFrame:
-    """The *n* wrong calls with the highest probability, surest first; of equals in the table's order.
+    """The *n* wrong calls with the highest probability, surest first; equal ones in the table's order.
 
     Returns:
         ``row`` (of *predictions*), ``target``, ``pred``, ``probability``, and *predictions*' other columns but

@@ -75,7 +75,7 @@ def shift_prior(probabilities: np.ndarray, *, old_prior: Sequence[float], new_pr
 
 
 def focal_posterior(probabilities: np.ndarray, *, gamma: float, alpha: float | Sequence[float] = 1.0) -> np.ndarray:
-    """The posterior that a focal-loss network's softmax stands for, float64 [N, C].
+    """The class probabilities that follow from a focal-loss network's softmax, float64 [N, C].
 
     Focal loss is not proper: where the posterior is eta, the risk ``sum_j eta_j alpha_j (1 - p_j)^gamma (-log p_j)`` is
     least not at p = eta but where its derivatives with respect to p_j are equal (Lagrange), that is at

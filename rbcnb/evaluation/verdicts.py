@@ -269,7 +269,7 @@ def _believed(adjusted: pd.DataFrame) -> pd.DataFrame:
 
 
 def judge_claims(adjusted: pd.DataFrame) -> pd.DataFrame:
-    """One row per claim that a run's differences bear on: the claim, where it stands, its verdict and the evidence.
+    """One row per claim that a run's differences can judge: the claim, where it stands, its verdict and the evidence.
 
     A claim that needs several contrasts needs all of them.
 
@@ -297,7 +297,7 @@ def judge_claims(adjusted: pd.DataFrame) -> pd.DataFrame:
 
 
 def claims_in_print() -> pd.DataFrame:
-    """Every claim of the paper that its own print can check: ``place``, ``claim``, ``in_print`` and the ``remark``.
+    """Every claim of the paper that its own printed numbers can check: ``place``, ``claim``, ``in_print``, ``remark``.
 
     ``in_print`` counts the checks of `rbcnb.paper.load_checks` that agree; rows that check nothing are left out.
     """

@@ -211,10 +211,10 @@ class Compared:
 def compared_readers(
     readings: pd.DataFrame, truth: pd.DataFrame, cells: pd.DataFrame, *, error: float, seed: int
 ) -> Compared:
-    """The best evidence of agreement there is.
+    """The best evidence of agreement that these smears have.
 
-    It is that of readers of the label table, else of identical images that were labelled twice, else of two simulated
-    readers, who are called so.
+    It is from the readers of the label table, else from identical images that were labelled twice, else from two
+    simulated readers, who are called so.
 
     Args:
         readings: as of `rbcnb.labels.load_readings`.

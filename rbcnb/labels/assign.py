@@ -69,7 +69,7 @@ def click_offsets(cells: pd.DataFrame, truth: pd.DataFrame, *, match_radii: floa
 def corrected_labels(
     cells: pd.DataFrame, readings: pd.DataFrame, *, match_radii: float = MATCH_RADII
 ) -> tuple[pd.DataFrame, int]:
-    """*cells* with what readers say of them in place of what came with the smears.
+    """*cells* with the labels of readers in place of those that came with the smears.
 
     A cell that readers dispute, or are unsure of, loses its label: nobody can train on it. A skip changes nothing.
     A reading finds its cell by the circle it was given for, as in `label_cells`, since a finder that is run with other

@@ -56,7 +56,7 @@ def class_thresholds(given: np.ndarray, probs: np.ndarray) -> np.ndarray:
 
 
 def confident_classes(given: np.ndarray, probs: np.ndarray) -> np.ndarray:
-    """The class number [N] of which the model is at least as sure as it usually is, of several the surest; -1 of none.
+    """The class number [N] of which the model is at least as sure as usual, the surest of several; -1 for none.
 
     As in the confident joint of Northcutt et al. (2021, doi:10.1613/jair.1.12125).
     """
@@ -143,10 +143,9 @@ def find_label_issues(predictions: pd.DataFrame, cells: pd.DataFrame, *, include
 
 
 def class_overlap(predictions: pd.DataFrame) -> pd.DataFrame:
-    """Which classes run into each other: of the cells given a label (row), the share that the model is sure is another.
+    """Which classes overlap: of the cells with a label (row), the share where the model is sure of each class (column).
 
-    Index the label given, columns the class it is sure of; rows sum to 1 over the cells it is sure of at all, and a row
-    without any is NaN.
+    Only cells where the model is sure of a class count, so that rows sum to 1; a row without any is NaN.
     """
     classes, given, probs = label_codes(predictions)
     counts = confident_joint(given, probs)

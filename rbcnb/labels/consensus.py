@@ -48,11 +48,11 @@ def _undone(rows: Iterable, kinds: Iterable[str]) -> list:
 
 
 def current_labels(readings: pd.DataFrame, *, reader: str | None = None) -> pd.DataFrame:
-    """The view on *readings*: one row per cell of which anything stands, in the order of the first such row.
+    """The labels that follow from *readings*: one row per cell that has a valid reading, in the order of the first one.
 
-    With *reader*, that reader's last word. Else the readers' last words together: the class that more than half of
-    those who vote name. To strike a cell is a vote, too. A tie is settled by one more reader, by nothing else; unsure
-    readers do not vote.
+    With *reader*, that reader's last reading. Else the readers' last readings together: the class named by more than
+    half of those who vote. To strike a cell is a vote, too; unsure readers do not vote. Only one more reader settles a
+    tie.
 
     Args:
         readings: as of `rbcnb.labels.load_readings`.

@@ -217,7 +217,7 @@ def require_places(labels: pd.DataFrame, target: str | Path) -> None:
 
 
 def require_stems(labels: pd.DataFrame, folder: Path) -> None:
-    """Raises LabelFileError where two smears are called the same but for their endings."""
+    """Raises LabelFileError where the names of two smears differ only in their endings."""
     stems = labels[SMEAR].drop_duplicates().map(lambda smear: Path(smear).stem)
     if stems.duplicated().any():
         raise LabelFileError(f"{folder}: two smears are called {stems[stems.duplicated()].iloc[0]}; rename one")

@@ -72,9 +72,9 @@ def import_labels(
     pixel_um: float | None = None,
     errors: list[SmearError] | None = None,
 ) -> str:
-    """Adds the labels in *source* to a table of readings as those of *reader*, and tells what was done.
+    """Adds the labels in *source* to a table of readings as those of *reader*, and returns a summary.
 
-    Labels that are this reader's word already add nothing; so a folder per class can be exported, sorted by hand and
+    Labels that this reader gave already add nothing; so a folder per class can be exported, sorted by hand and
     imported again, and only what was moved becomes a reading. Where ``cells.csv`` lies beside the table, labels with a
     place go to the found cell there (`rbcnb.labels.label_cells`); else each label is a cell of its own, numbered within
     its smear. No label is lost unseen: each that finds no smear or no cell is an error with its file and row.
@@ -162,7 +162,7 @@ def export_labels(
     smears: str | Path | None = None,
     replace: bool = False,
 ) -> str:
-    """Writes the current labels of *source* to *out*, and tells what was done.
+    """Writes the current labels of *source* to *out*, and returns a summary.
 
     Args:
         source: a table of readings, or the folder of `rbcnb segment` or of a run with one.
@@ -263,7 +263,7 @@ def _images(folder: Path, smears: str | Path | None) -> dict[str, Path]:
 def _inside_images(
     labels: pd.DataFrame, images: dict[str, Path], source: Path, errors: list[SmearError]
 ) -> pd.DataFrame:
-    """*labels* but for those outside of their image, which go to *errors*."""
+    """*labels* without those outside of their image, which go to *errors*."""
     shapes = image_shapes(images, labels[SMEAR].unique())
     there = [
         labels_inside(rows, shapes[smear], errors, source) if smear in shapes else rows

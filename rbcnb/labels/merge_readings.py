@@ -122,7 +122,9 @@ def readings_to_cells(folder: str | Path) -> str:
     aside = folder / f"readings_before_{1 + len(list(folder.glob('readings_before_*.csv')))}.csv"
     with folder_lock(folder, name=lock_name(table), wait_s=WAIT_S), atomic_write(table) as part:
         if table.stat().st_size != size:
-            raise LogbookError(f"{table}: somebody reads cells of before; end rbcnb label, and run this command again")
+            raise LogbookError(
+                f"{table}: rbcnb label still shows the earlier cells; end it, and run this command again"
+            )
         append_readings(part, pd.concat([theirs, readings[~here]]).sort_index().drop(columns=REVISION))
         part.with_name(lock_name(part)).unlink(missing_ok=True)
         with atomic_write(aside) as copy:
@@ -152,7 +154,7 @@ def _on_smears(theirs: pd.DataFrame, known: pd.DataFrame, source: str | Path, er
 
 
 def _on_cells(theirs: pd.DataFrame, known: pd.DataFrame, source: str | Path, errors: list[SmearError]) -> pd.DataFrame:
-    """*theirs* with the numbers that their cells have here; those of no cell go to *errors*, but for mere strikes."""
+    """*theirs* with the numbers that their cells have here; those of no cell go to *errors*, except strikes."""
     theirs, numbers, struck = _numbered(theirs, known)
     for lost in theirs[numbers.isna() & ~struck].itertuples():
         remedy = "it has no place, and there is no cell of that number here; import from the folder it was read in"

@@ -70,7 +70,7 @@ def plant_dev_errors(cells: pd.DataFrame, *, kind: str, rate: float, seed: int) 
 
 
 def audit_scores(issues: pd.DataFrame, truth: pd.DataFrame, *, queue: float = 0.1) -> dict[str, float]:
-    """What an audit found of the errors that there are.
+    """How many of the wrong labels an audit found.
 
     Args:
         issues: as of `rbcnb.labels.find_label_issues`.

@@ -61,7 +61,7 @@ def relabel_queue(
 
 
 def simulated_labels(key: pd.DataFrame, truth: pd.DataFrame, *, slip_rate: float, seed: int) -> pd.DataFrame:
-    """What a reader would say who knows the truth but for slips: a simulation, for smears whose truth is known.
+    """Simulated readings by a reader who knows the truth and makes some slips, for smears whose truth is known.
 
     Args:
         key: of `relabel_queue`; its cells are read.
@@ -103,7 +103,7 @@ def compare_second_look(key: pd.DataFrame, labels: pd.DataFrame) -> pd.DataFrame
 
 
 def error_estimate(look: pd.DataFrame) -> pd.DataFrame:
-    """How many of the suspects' labels are wrong: how much oftener they were changed than those of the controls.
+    """How many of the suspects' labels are wrong, by how much more often they were changed than those of controls.
 
     The 95 % interval of each difference of shares is Newcombe's (1998, Statistics in Medicine 17:873, method 10), from
     Wilson's of both; over classes they add up as independent ones (Zou and Donner 2008, the same 27:1693). A wrong

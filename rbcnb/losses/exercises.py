@@ -263,7 +263,7 @@ def _call(answer: Callable[..., Any], *arguments: Any, shape: tuple[int, ...]) -
 
 @_checks("focal")
 def check_focal(answer: Callable[..., np.ndarray], exercise: Mapping[str, Any]) -> Verdict:
-    """*answer(p_t, alpha, gamma)* is Eq. (4)."""
+    """Checks that *answer(p_t, alpha, gamma)* is Eq. (4)."""
     p = np.array(sorted({point["p"] for point in exercise["points"]}))
     settings = dict.fromkeys((point["alpha"], point["gamma"]) for point in exercise["points"])
     found = {pair: _call(answer, p.copy(), *pair, shape=p.shape) for pair in settings}
@@ -273,13 +273,16 @@ def check_focal(answer: Callable[..., np.ndarray], exercise: Mapping[str, Any]) 
 
 @_checks("gamma")
 def check_gamma(answer: float | None, exercise: Mapping[str, Any]) -> Verdict:
-    """*answer* is the least gamma at which the majority brings under 5 % of the gradient at 1:1:98, to one decimal."""
+    """Checks that *answer* is the least gamma at which the majority of 1:1:98 brings under 5 % of the gradient.
+
+    It is given to one decimal.
+    """
     return Verdict(False, NO_ANSWER, tried=False) if answer is None else _number_verdict(exercise, answer)
 
 
 @_checks("prior")
 def check_prior(answer: Callable[..., np.ndarray], exercise: Mapping[str, Any]) -> Verdict:
-    """*answer(probs, old_prior, new_prior)* is Bayes' rule for any number of classes."""
+    """Checks that *answer(probs, old_prior, new_prior)* is Bayes' rule for any number of classes."""
     values = []
     for point in exercise["points"]:
         probs = np.array([[point["p"], 1 - point["p"]], [0.5, 0.5]])
@@ -304,7 +307,7 @@ def check_prior(answer: Callable[..., np.ndarray], exercise: Mapping[str, Any]) 
 
 @_checks("eps")
 def check_eps(answer: Callable[[float, float], float], exercise: Mapping[str, Any]) -> Verdict:
-    """*answer(alpha, eps)* is the eps at which alpha = 1 trains as alpha does at eps."""
+    """Checks that *answer(alpha, eps)* is the eps at which alpha = 1 trains as alpha does at eps."""
     points = [(point["alpha"], point["eps"]) for point in exercise["points"]]
     mine = [float(_call(answer, *point, shape=())) for point in points]
     verdict = _judged(exercise, np.array(mine))

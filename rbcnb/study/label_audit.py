@@ -90,7 +90,7 @@ def eight_views(cells: pd.DataFrame, crops: np.ndarray) -> tuple[pd.DataFrame, n
 
 
 def out_of_fold(results: pd.DataFrame, store: str | Path) -> pd.DataFrame:
-    """What fits that had not seen a cell's smear say of it, averaged over views, seeds, architectures and methods.
+    """Predictions for each cell by fits without its smear, averaged over views, seeds, architectures and methods.
 
     Args:
         results: rows of `rbcnb.study.run_study` on `eight_views`, the folds of one or more settings; none may
@@ -137,7 +137,7 @@ def average_predictions(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
 
 
 def load_corrections(path: str | Path) -> pd.DataFrame:
-    """What the readings at *path* come to, as `apply_corrections` takes it.
+    """The corrections that follow from the readings at *path*, for `apply_corrections`.
 
     Raises:
         FileNotFoundError: there is no such file: a wrong path must not pass for a look that changed nothing.

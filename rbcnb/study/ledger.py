@@ -205,7 +205,7 @@ def _kept(folder: str | Path, reopen: str = "") -> Iterator[tuple[pd.DataFrame, 
 
 
 def entry_of(trial: Trial) -> Entry:
-    """What the ledger says of a final trial."""
+    """The ledger's entry for a final trial."""
     return Entry(trial.protocol, str(trial.outer), trial.architecture, trial.method, _settings(trial))
 
 

@@ -1,4 +1,4 @@
-"""The two protocols as lists of trials: what is tried, how a setting is chosen, what is then fitted for good.
+"""The two protocols as lists of trials: what is tried, how a setting is chosen, what is then fitted for the test.
 
 ``paper`` (section 4.2 and Table 1): seven alphas of the focal loss, cross entropy alone and on re-sampled cells; the
 number of epochs is where the validation loss, averaged over folds, is least; alpha is read off the test set.

@@ -314,7 +314,7 @@ def _train(
                     bar.update()
     except KeyboardInterrupt:
         raise StudyInterrupt(
-            f"study: stopped; {len(done)} of {len(trials)} trials are done and stored; the same again goes on there"
+            f"study: stopped; {len(done)} of {len(trials)} trials are done and stored; run the same again to go on"
         ) from None
     except DeadWorkerError as error:
         raise StudyError(

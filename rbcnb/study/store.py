@@ -230,11 +230,11 @@ def pack_trials(store: Path, keys: Sequence[str], folder: Path) -> tuple[str, st
 
 
 def unpack_trials(folder: Path, store: Path) -> int:
-    """Puts what `pack_trials` left in *folder* into *store*, but for the trials that it has; returns how many.
+    """Adds the trials that `pack_trials` left in *folder* and *store* lacks to *store*; returns how many.
 
     Raises:
-        FileNotFoundError: *folder* holds no packed trials.
-        InputError: they are damaged, or nothing in *folder* vouches for them.
+        FileNotFoundError: there is no *folder*, or it holds no packed trials.
+        InputError: they are damaged, or the manifest of *folder* has no digest of them.
     """
     require_folder(folder, remedy="name a folder of rbcnb publish")
     if not is_packed(folder):

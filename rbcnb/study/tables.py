@@ -322,7 +322,7 @@ def with_panel_title(rows: pd.DataFrame, protocol: str) -> pd.DataFrame:
 
 
 def majority_baseline(cells: pd.DataFrame) -> pd.DataFrame:
-    """What calling every test cell by the most frequent class scores: the least that a classifier must beat."""
+    """Scores of calling every test cell the most frequent class: the least that a classifier must beat."""
     test = cells.loc[cells[SPLIT] == TEST, LABEL].to_numpy()
     majority = cells.loc[cells[SPLIT] == DEV, LABEL].value_counts().idxmax()
     scores = {"accuracy": float((test == majority).mean()), "macro_f1": macro_f1(test, np.full_like(test, majority))}
@@ -330,7 +330,7 @@ def majority_baseline(cells: pd.DataFrame) -> pd.DataFrame:
 
 
 def absent_classes(splits: Mapping[str, pd.DataFrame]) -> str:
-    """Which classes no test cell, or no training cell, of a split is of, what that does to scores, and the remedy.
+    """Which classes are missing among the test or training cells of a split, what that does to scores, and the remedy.
 
     The honest protocol refuses such splits; the paper's, random over cells, can make them of a small run or rung.
 

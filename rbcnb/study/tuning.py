@@ -77,7 +77,7 @@ def chosen_curves(curves: pd.DataFrame, chosen: pd.DataFrame) -> pd.DataFrame:
 
 
 def choice_optimism(curves: pd.DataFrame, *, criterion: str) -> pd.DataFrame:
-    """The score that the honest choice was made by, and what the same choosing scores on folds that it has not seen.
+    """The score that the honest choice was made by, and the score of such a choice on folds that it did not use.
 
     Each fold in turn is left out: setting and epoch are chosen on the others, and scored on it. The difference is what
     choosing the best of many adds by itself (Cawley and Talbot 2010, https://jmlr.org/papers/v11/cawley10a.html).

@@ -22,7 +22,7 @@ from rbcnb.training.trial import Trial
 
 @dataclass(frozen=True, eq=False)
 class TrialResult:
-    """What a fit leaves behind."""
+    """The results of one fit."""
 
     trial: Trial
     scores: dict[str, float]  # `score_predictions` of the held-out cells

@@ -53,9 +53,9 @@ def class_maps(model: nn.Module, crops: np.ndarray, classes: Sequence[int]) -> n
 
 
 def grad_cam(model: nn.Module, crops: np.ndarray, classes: Sequence[int]) -> np.ndarray:
-    """Grad-CAM's heat [N, S, S] float32: `class_maps` without what speaks against, enlarged to the crops, at most 1.
+    """Grad-CAM's heat [N, S, S] float32: the positive part of `class_maps`, enlarged to the crops, 0 to 1.
 
-    Each crop's own largest value is 1; a crop where nothing speaks for the class is 0 throughout.
+    The largest value of each crop is 1; a crop without evidence for the class is 0 throughout.
     """
     size = crops.shape[1]
     heat = np.maximum(class_maps(model, crops, classes), 0)

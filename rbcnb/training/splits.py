@@ -222,5 +222,5 @@ def _fold_numbers(parts: Iterable[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
 
 
 def splits_table(cells: pd.DataFrame) -> pd.DataFrame:
-    """What is saved of a split: who stands where, so that nobody re-splits by accident."""
+    """The table of a split that is saved, so that nobody splits again by accident: which cell is in which part."""
     return cells[[SMEAR, CELL, CROP, LABEL, GROUP, SPLIT, FOLD]]

@@ -168,7 +168,7 @@ def expand_grid(base: Trial, **axes: Iterable[Any]) -> list[Trial]:
 
 
 def setting_fields(table: Container[str]) -> list[str]:
-    """Columns of *table* that tell the setting of a trial: all but those that say on which fold, how long, which seed.
+    """Columns of *table* that make up a trial's setting: all but those of its fold, its number of epochs and its seed.
 
     A field that every trial of the table has at its default may be missing from it, see `Trial.settings`.
     """

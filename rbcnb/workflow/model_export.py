@@ -135,7 +135,7 @@ def held_out_predictions(network: "nn.Module", trial: Trial, cells: pd.DataFrame
 
 
 def export_model(run: Run, trial: Trial, cells: pd.DataFrame, *, jobs: int | None = None) -> Path:
-    """Fits *trial* for good and once per fold, and writes ``model.safetensors`` into the run; returns its path.
+    """Fits *trial* and each of its folds, and writes ``model.safetensors`` into the run; returns its path.
 
     Args:
         run: with ``cells.csv``, ``crops.npy``, ``smears.csv`` and ``finder.json`` of notebook 01.

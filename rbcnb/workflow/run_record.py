@@ -38,8 +38,8 @@ def begin_notebook(notebook: str, namespace: MutableMapping[str, Any]) -> Run:
     """The run of a *notebook*, once its parameters are checked and recorded; for the cell after ``parameters``.
 
     The rules are those of `rbcnb reproduce`, and so is the record in ``run.json``: parameters, seeds, versions,
-    machine, and a fingerprint of what the notebook builds on. To run the cell once more does no harm; where a parameter
-    has changed, the new value is recorded.
+    machine, and a fingerprint of what the notebook builds on. Running the cell once more does no harm; where a
+    parameter has changed, the new value is recorded.
 
     Args:
         notebook: its name, such as "01_segmentation".

@@ -45,7 +45,7 @@ _TWO_LOSSES = ("cross_entropy", "focal")
 
 @dataclass
 class RunTables:
-    """What a run stored, and what follows from it; read when it is first asked for, and then kept.
+    """The tables that a run stored and those that follow from them; each is read when first used, and then kept.
 
     Args:
         run: the run.

@@ -5,8 +5,8 @@ from predictions, curves or labels, recomputed by the functions that the noteboo
 in the run's manifest, the exported model against its own; every fit that was scored on a test set against the ledger of
 their openings. A table that is not recomputed (`Report.notes`) is checked by its digest alone.
 
-What is damaged differs. What nothing vouches for, neither a digest nor what it is recomputed from, is unchecked, and a
-report with such files is not complete. A digest tells of damage and of mistakes; a deceiver can write it again. A
+What is damaged differs. A file without a digest, which is not recomputed either, is unchecked, and a report with such
+files is not complete. A digest tells of damage and of mistakes; a deceiver can write it again. A
 folder that was published is copied first, its regular files alone: nothing is written to it, and no link is followed.
 """
 
@@ -92,7 +92,7 @@ class Report:
     findings: tuple[Finding, ...]
     n_numbers: int
     tables: tuple[str, ...]  # compared
-    unchecked: tuple[str, ...] = ()  # what nothing vouches for, each with the reason
+    unchecked: tuple[str, ...] = ()  # neither recomputed nor with a digest, each with the reason
     words: tuple[str, str] = ("stored", "recomputed")  # for the two values of a finding
     notes: tuple[str, ...] = ()  # tables of which the digest alone was checked, each with the reason
 
