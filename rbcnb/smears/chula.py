@@ -50,17 +50,24 @@ def chula_smears(
     seed: int = 0,
     errors: list[SmearError] | None = None,
 ) -> Iterator[Smear]:
-    """Read Chula RBC-12 in its published layout: ``root/Dataset/N.jpg``, ``root/Label/N.txt`` (lines ``x y type``).
+    """Reads Chula RBC-12 in its published layout: ``root/Dataset/N.jpg``, ``root/Label/N.txt`` (lines ``x y type``).
 
-    *types*: names out of ``CHULA_TYPES``, or "all". The truth holds the cells of these types only: other cells are in
-    the image and not in the truth, as are cells that the dataset's readers left unlabelled; so a found cell without
-    truth is no error of the finder. Smears without a cell of these types are left out. Radii are not given (NaN).
+    Radii are not given (NaN). Images without a label file are left out. Identical images share a group.
 
-    *n*: draw *n* smears by *seed*, round-robin over the types, each time the next smear of a seeded order that holds
-    the type, so that every type is represented where *n* allows and a smaller *n* gives the first smears of a larger.
-    They are chosen from the label files, before any image is decoded.
+    Args:
+        root: the data set's folder.
+        types: names out of ``CHULA_TYPES``, or "all". The truth holds the cells of these types only: other cells are in
+            the image and not in the truth, as are cells that the dataset's readers left unlabelled; so a found cell
+            without truth is no error of the finder. Smears without a cell of these types are left out.
+        n: smears to draw; None for all. They are drawn in turn over the types, each time the next smear of a seeded
+            order that holds the type, so that every type is represented where *n* allows and a smaller *n* gives the
+            first smears of a larger. They are chosen from the label files, before any image is decoded.
+        seed: of the draw.
+        errors: takes what is wrong with a smear, and the others follow; None raises it.
 
-    Images without a label file are left out. Identical images share a group.
+    Raises:
+        SmearError: *root* is not the data set, no smear holds a cell of *types*, or, without *errors*, a file cannot be
+            used.
     """
     root = Path(root)
     images, labels = root / "Dataset", root / "Label"
@@ -169,11 +176,19 @@ def fetch_chula(
     registry: Mapping[str, str] | None = None,
     retries: int = 3,
 ) -> Path:
-    """Fetch every file of *registry* (name -> SHA-256; default: Chula RBC-12) into *out* and return *out*.
+    """Downloads a data set into *out* and returns *out*.
 
-    Files that are there with the right hash are not asked for again, so a stopped fetch carries on where it stopped; a
-    file takes its name only once it is complete and its hash is right. Four downloads run at once, each tried
-    1 + *retries* times. Raises ``FetchError`` that names each file that failed, after all others were fetched.
+    Files that are there with the right hash are not asked for again, so a stopped download carries on where it stopped;
+    a file takes its name only once it is complete and its hash is right. Four downloads run at once.
+
+    Args:
+        out: folder of the data set.
+        base_url: address of its files.
+        registry: name of each file -> its SHA-256; None for Chula RBC-12.
+        retries: further tries of a file that failed.
+
+    Raises:
+        FetchError: files failed; the message names each, after all others were downloaded.
     """
     out = Path(out)
     store = pooch.create(path=out, base_url=base_url, registry=registry, retry_if_failed=retries)

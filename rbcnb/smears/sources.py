@@ -111,14 +111,20 @@ def spread_classes(n: int, n_cells: int, rng: np.random.Generator) -> np.ndarray
 
 
 def folder_smears(folder: str | Path, *, errors: list[SmearError] | None = None) -> Iterator[Smear]:
-    """Read every image of *folder*, by name; ``FOLDER/labels.csv``, where there is one, is the truth.
+    """Reads every image of *folder*, by name; ``FOLDER/labels.csv``, where there is one, is the truth.
 
     ``labels.csv`` has the columns ``smear`` (file name), ``x_px``, ``y_px``, ``label`` and optionally ``radius_px``,
     see `rbcnb.smears.label_tables`; in its place the files of one other program may lie there, see
-    `rbcnb.smears.annotations`. Smears that these do not name have truth None. A file, or a label, that cannot be used
-    raises ``SmearError``, or, when a list is given as *errors*, goes there and the walk goes on. A ``labels.csv`` that
-    is no table of labels always raises, before any image is read. What looks like an image but is not read
+    `rbcnb.smears.annotations`. Smears that these do not name have truth None. What looks like an image but is not read
     (`unread_in`) is a warning.
+
+    Args:
+        folder: where the images lie; folders within it are not looked into.
+        errors: takes what is wrong with a file or a label, and the others follow; None raises it.
+
+    Raises:
+        SmearError: no folder, no image in it, or a ``labels.csv`` that is not a table of labels; without *errors*, also
+            a file or a label that cannot be used.
     """
     folder = Path(folder)
     if not folder.is_dir():
