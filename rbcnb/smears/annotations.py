@@ -147,6 +147,10 @@ class Marks(NamedTuple):
     faults: Sequence[LabelError] = ()
 
 
+class _FaultError(ValueError):
+    """What is wrong with a label, in words; other errors of its reading are Python's own, and say nothing to a lab."""
+
+
 class AnnotationError(SmearError):
     """A file of labels cannot be read; the message names it, its format and the remedy."""
 
@@ -412,22 +416,33 @@ def _read_coco(path: Path, _aids: Aids) -> Marks:
     classes = {kind["id"]: kind["name"] for kind in document.get("categories", [])}
 
     def marks(item: Mapping) -> Iterator[tuple]:
-        image = images[item["image_id"]]
+        image = _of_id(images, item["image_id"], "image")
         x, y, width, height = item.get("bbox") or (0, 0, 0, 0)
         outline = item.get("segmentation")
         if width < 0 or height < 0:
-            raise ValueError(f"its box has the negative width or height {width:g}, {height:g}")
+            raise _FaultError(f"its box has the negative width or height {width:g}, {height:g}")
         if width > 0 or height > 0:
             place = _box(x, y, x + width, y + height)
         elif isinstance(outline, dict):
-            raise ValueError("it is a mask in RLE without its bbox; add that with pycocotools.mask.toBbox")
+            raise _FaultError("it is a mask in RLE without its bbox; add that with pycocotools.mask.toBbox")
         elif item.get("keypoints"):
             place = (*_seen_keypoints(item["keypoints"]), np.nan)
         else:
             place = _outline(np.concatenate([np.reshape(part, (-1, 2)) for part in outline]))
-        yield image["file_name"], classes[item["category_id"]], place, (image.get("height"), image.get("width"))
+        yield (
+            image["file_name"],
+            _of_id(classes, item["category_id"], "category"),
+            place,
+            (image.get("height"), image.get("width")),
+        )
 
     return Marks("annotation", document["annotations"], marks)
+
+
+def _of_id(entries: Mapping, id_: object, kind: str) -> Any:
+    if id_ not in entries:
+        raise _FaultError(f"no {kind} of the file has the id {shown(id_)}")
+    return entries[id_]
 
 
 def _read_voc(path: Path, _aids: Aids) -> Marks:
@@ -483,7 +498,7 @@ def _read_cvat(path: Path, _aids: Aids) -> Marks:
             points = np.array([[_number(part) for part in pair.split(",")] for pair in mark.get("points").split(";")])
             places = [(x, y, np.nan) for x, y in points] if mark.tag == "points" else [_outline(points)]
         else:
-            raise ValueError(f"<{mark.tag}> has no place that is read")
+            raise _FaultError(f"<{mark.tag}> has no place that is read")
         for place in places:
             yield image.get("name"), mark.get("label"), place, shape
 
@@ -515,14 +530,14 @@ def _read_yolo(path: Path, aids: Aids) -> Marks:
         shares = np.array([_number(share) for share in fields[n_words : n_words + 4 if keypoints else None]])
         if numbered:
             if not name.isdecimal() or int(name) not in classes:
-                raise ValueError(f"there is no class {name} among the {len(classes)} that are named near it")
+                raise _FaultError(f"there is no class {name} among the {len(classes)} that are named near it")
             name = classes[int(name)]
         elif classes and name not in classes.values():
-            raise ValueError(f"the class {shown(name)} is not among those that are named near it")
+            raise _FaultError(f"the class {shown(name)} is not among those that are named near it")
         if len(shares) < 4:
-            raise ValueError("a class and four numbers belong in a line")
+            raise _FaultError("a class and four numbers belong in a line")
         if (np.abs(shares[:4]) > _LARGEST_SHARE).any():
-            raise ValueError(f"YOLO's places are shares of the image, 0 to 1, and not {shares[:4].max():g}")
+            raise _FaultError(f"YOLO's places are shares of the image, 0 to 1, and not {shares[:4].max():g}")
         if len(shares) > 5 and len(shares) % 2 == 0:
             place = _outline(shares.reshape(-1, 2) * (shape[1], shape[0]))
         else:
@@ -540,7 +555,10 @@ def _read_chula(path: Path, _aids: Aids) -> Marks:
     lines = {row: line for row, line in enumerate(decoded_text(path).splitlines(), 1) if line.strip()}
 
     def marks(line: str) -> Iterator[tuple]:
-        x, y, label = chula_label(line)
+        try:
+            x, y, label = chula_label(line)
+        except ValueError as error:
+            raise _FaultError(str(error)) from None
         yield smear, label, (x, y, np.nan), (None, None)
 
     return Marks("line", [*lines.values()], marks, numbers=[*lines])
@@ -668,7 +686,7 @@ def _read_boxes(path: Path, aids: Aids) -> Marks:
 def _require_numbers(texts: pd.DataFrame, numbers: pd.DataFrame, causes: dict, row: int) -> None:
     """Raises ValueError where one of the *numbers* [rows, columns] of *row* is none."""
     for name in numbers.columns[numbers.loc[row].isna()]:
-        raise ValueError(f"it has {name} {shown(texts[name][row])}{causes.get((row, name), '')}, which is no number")
+        raise _FaultError(f"it has {name} {shown(texts[name][row])}{causes.get((row, name), '')}, which is no number")
 
 
 def _read_qupath(path: Path, aids: Aids) -> Marks:
@@ -722,9 +740,9 @@ def _usable_marks(path: Path, found: Marks, aids: Aids, errors: list[SmearError]
         try:
             for smear, label, (x, y, radius), shape in found.marks(item):
                 if not (isinstance(smear, str) and smear.strip() and isinstance(label, str) and label.strip()):
-                    raise ValueError(f"it names the smear {shown(smear)} and the class {shown(label)}")
+                    raise _FaultError(f"it names the smear {shown(smear)} and the class {shown(label)}")
                 if not (np.isfinite(x) and np.isfinite(y)):
-                    raise ValueError(f"its place {x:g}, {y:g} is no pair of numbers")
+                    raise _FaultError(f"its place {x:g}, {y:g} is no pair of numbers")
                 if min(x, y) < -0.5:
                     message = f"{where} has its centre at {x:g}, {y:g}, outside of the image {smear}; correct it"
                     faults.append(LabelError(message, reason=OUTSIDE))
@@ -733,7 +751,12 @@ def _usable_marks(path: Path, found: Marks, aids: Aids, errors: list[SmearError]
                 place = float(x), float(y), float(radius) or np.nan
                 rows.append((smear.strip(), *place, label.strip(), where, tuple(shape) if sized else None))
         except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
-            cause = f"there is no {shown(error.args[0])} for it" if isinstance(error, KeyError) else cause_of(error)
+            if isinstance(error, _FaultError):
+                cause = str(error)
+            elif isinstance(error, KeyError):
+                cause = f"it lacks {shown(error.args[0])}"
+            else:
+                cause = "its place is not written as in labels of this form"
             faults.append(LabelError(f"{where} cannot be used ({cause}); correct or remove it"))
     report_faults(faults, errors, path)
     table = pd.DataFrame(rows, columns=[SMEAR, X, Y, RADIUS, LABEL, WHERE, SHAPE])
@@ -755,14 +778,17 @@ def _seen_keypoints(numbers: list[float]) -> tuple[float, float]:
     """The middle of the keypoints that are marked, x, y, visibility of each in a row."""
     points = np.array(numbers, float).reshape(-1, 3)
     if not (points[:, 2] > 0).any():
-        raise ValueError("none of its key points is marked")
+        raise _FaultError("none of its key points is marked")
     return tuple(points[points[:, 2] > 0, :2].mean(axis=0))
 
 
 def _number(text: Any) -> float:
     if text is None:
-        raise ValueError("a number of its place is missing")
-    return float(text)
+        raise _FaultError("a number of its place is missing")
+    try:
+        return float(text)
+    except ValueError:
+        raise _FaultError(f"its place has {shown(text)}, which is no number") from None
 
 
 def _parsed_xml(path: Path) -> ElementTree.Element:
@@ -783,7 +809,7 @@ def _elements(root: ElementTree.Element, tag: str) -> list[ElementTree.Element]:
     """The elements *tag* in *root*, in which nothing is called nearly so."""
     for child in root:
         if child.tag != tag and child.tag.casefold().rstrip("s") == tag:
-            raise ValueError(f"it has <{child.tag}> where <{tag}> belongs")
+            raise _FaultError(f"it has <{child.tag}> where <{tag}> belongs")
     return root.findall(tag)
 
 

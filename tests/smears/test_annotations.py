@@ -590,3 +590,27 @@ def test_an_id_of_coco_that_stands_twice_means_nothing(tmp_path, part):
     path.write_text(json.dumps(document))
     with pytest.raises(SmearError, match=f"{part} has the id 1 again"):
         read_annotations(path, layout="coco")
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"bbox": None}, "it lacks 'segmentation'|its place is not written as in labels of this form"),
+        ({"bbox": ["a", 1, 2, 3]}, "its place is not written as in labels of this form"),
+        ({"image_id": 9}, "no image of the file has the id 9"),
+        ({"category_id": "1"}, "no category of the file has the id '1'"),
+        ({"bbox": [1, 2]}, "its place is not written as in labels of this form"),
+    ],
+)
+def test_what_is_wrong_with_a_label_is_said_in_words_of_a_lab(tmp_path, change, words):
+    good = {"id": 1, "image_id": 1, "category_id": 1, "bbox": [10, 10, 20, 20]}
+    document = {
+        "images": [{"id": 1, "file_name": "a.png"}],
+        "categories": [{"id": 1, "name": "normal"}],
+        "annotations": [good, good | {"id": 2} | change],
+    }
+    path, errors = tmp_path / "labels.json", []
+    path.write_text(json.dumps(document))
+    assert len(read_annotations(path, layout="coco", errors=errors)) == 1
+    assert len(errors) == 1
+    assert re.search(rf"annotation 2 cannot be used \(({words})\); correct or remove it", str(errors[0]))
