@@ -570,6 +570,12 @@ def _header_fault(table: TextTable, missing: list[str]) -> str:
     if len(names) == 1:
         parts = f"no comma, semicolon or tab parts it into {', '.join(NEEDED)}"
         return f"{where} is {shown(names[0])}: {parts}; save it as CSV"
+    if {*names} == {"path", LABEL}:
+        return (
+            f"{table.path}: is a table of crops, which rbcnb export-labels writes and other programs read; to bring "
+            f"corrections in, move the crops into the folders of their classes and import their folder, "
+            f"{table.path.parent}"
+        )
     return (
         f"{where} lacks {', '.join(missing)}: its columns are {', '.join(names)[:MOST_SHOWN]}, with "
         f"{_name_of(table.separator)} between them; name them {', '.join(NEEDED)}[, {RADIUS}]"

@@ -227,6 +227,8 @@ def test_a_table_that_contradicts_its_folders_is_named(segmented, tmp_path):
     table.write_text(table.read_text().replace(",codocyte", ",normal"))
     with pytest.raises(SmearError, match=r"labels\.csv: row \d+ calls codocyte/\S+ 'normal', which lies in the folder"):
         import_labels(tmp_path / "classes", segmented, reader="anna")
+    with pytest.raises(SmearError, match=r"labels\.csv: is a table of crops, .* import their folder, \S+classes$"):
+        import_labels(table, segmented, reader="anna")
 
 
 def test_one_smear_with_exchanged_places_is_refused_and_the_others_are_done(tmp_path, capsys):
