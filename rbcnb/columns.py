@@ -25,6 +25,7 @@ REVISION = "revision"  # 1, 2, ... over one reader's readings of one cell
 SESSION = "session"  # which sitting, or which queue, a reading is of; free text
 COMMENT = "comment"
 UNSURE = "unsure"  # in place of a class: what a reader, or a network, cannot tell
+STRUCK, SKIPPED = "strike", "skip"  # in place of a class: a reader's words for no cell, and for a later look
 SPLIT = "split"
 DEV, TEST, UNUSED = "dev", "test", "unused"  # the last: cells that a correction or a rung leaves out
 FOLD = "fold"  # 0..k-1 inside the dev split, NO_FOLD elsewhere

@@ -351,8 +351,8 @@ def _implausible(
 ) -> dict[str, LabelError]:
     """Smear ("": all) -> why not, for those whose labels meet cells by chance, or would with x and y exchanged.
 
-    Where cells lie densely, chance alone meets half of them. It meets a cell anywhere: a third of its hits lie near the
-    middle, where four in five lie of people's clicks.
+    Where cells lie densely, half of all places lie in one. Of labels that meet a cell by chance a third lie near its
+    middle; of people's clicks four in five do.
     """
     faults = {}
     counts = pd.DataFrame({"n": group.value_counts()})

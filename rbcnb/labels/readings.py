@@ -32,13 +32,29 @@ import pandas as pd
 
 from rbcnb._utils.read_files import shown
 from rbcnb._utils.spreadsheet import FORMULA_FAULT, as_text, is_formula
-from rbcnb.columns import CELL, COMMENT, KIND, LABEL, RADIUS, READER, REVISION, SESSION, SMEAR, TIME, UNSURE, X, Y
+from rbcnb.columns import (
+    CELL,
+    COMMENT,
+    KIND,
+    LABEL,
+    RADIUS,
+    READER,
+    REVISION,
+    SESSION,
+    SKIPPED,
+    SMEAR,
+    STRUCK,
+    TIME,
+    UNSURE,
+    X,
+    Y,
+)
 from rbcnb.labels.logbook import COLUMNS, LogbookError, append_rows, read_rows
 from rbcnb.smears.smear_names import UNFIT
 
 READINGS_CSV = "readings.csv"  # in a run's folder, or beside the cells.csv of `rbcnb segment`
 SECOND_LOOK_CSV = "second_look.csv"  # in a run's folder: apart, as it must change no label of the test
-NAMED, STRUCK, SKIPPED, UNDONE = "label", "strike", "skip", "undo"
+NAMED, UNDONE = "label", "undo"
 KINDS = (NAMED, UNSURE, STRUCK, SKIPPED, UNDONE)
 _NUMBERS = (X, Y, RADIUS)
 _TEXTS = (SMEAR, LABEL, KIND, READER, SESSION, COMMENT)

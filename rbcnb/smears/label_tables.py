@@ -21,16 +21,15 @@ import pandas as pd
 from rbcnb._utils.errors import SmearError, SmearWarning
 from rbcnb._utils.read_files import MOST_SHOWN, cause_of, read_bytes, shown
 from rbcnb._utils.spreadsheet import FORMULA_FAULT, is_formula
-from rbcnb.columns import CELL, KIND, LABEL, RADIUS, READER, SMEAR, X, Y
+from rbcnb.columns import CELL, KIND, LABEL, RADIUS, READER, SKIPPED, SMEAR, STRUCK, UNSURE, X, Y
 from rbcnb.smears.images import collect_or_raise
 from rbcnb.smears.smear_names import join_spellings, match_names, spelling_notes
 
 # Reasons of a `LabelError`.
 UNREADABLE, UNKNOWN_SMEAR, OUTSIDE = "unreadable", "of an unknown smear", "outside of the image"
-NO_CLASS = "without a class"
+EXCHANGED, NO_CELL, NO_CLASS = "with x and y exchanged", "near no found cell", "without a class"
+# What programs write where there is no value; in lower case.
 NO_VALUES = ("na", "n/a", "#n/a", "nan", "null", "none", "-", "?", "#ref!", "#name?", "#value!", "#div/0!")
-KINDS_OF_READING = ("unsure", "skip", "strike")  # of `rbcnb.labels.readings`, where they are no labels
-EXCHANGED, NO_CELL = "with x and y exchanged", "near no found cell"
 SHAPE = "image_shape"  # (height, width) in pixels of the image, as a file of labels says it
 WHERE = "where"  # file and row, or file and shape, that a label is from
 SYNONYMS = {  # names that a column may have, as `plain_name` writes them
@@ -275,7 +274,7 @@ def tidied_labels(
     words = labels[LABEL].str.strip().str.casefold()
     for some, remedy in (
         (words.isin(NO_VALUES), "as programs write where there is none; name the class, or take the row out"),
-        (words.isin(KINDS_OF_READING), "which is no class but a key of rbcnb label; take the row out"),
+        (words.isin([UNSURE, STRUCK, SKIPPED]), "which is no class but a key of rbcnb label; take the row out"),
     ):
         faults += [
             LabelError(f"{where} has the {LABEL} {shown(text)}, {remedy}", reason=NO_CLASS)
