@@ -227,7 +227,7 @@ def table_panel(
 
 def sentence(template: str, **parts: str) -> str:
     """The expression of the sentence *template*, in which ``{name}`` stands for the expression of that name."""
-    pieces = re.split(r"\{(\w+)\}", template)
+    pieces = re.split(r"\{([^{}]+)\}", template)
     return " + ".join(parts[piece] if i % 2 else json.dumps(piece) for i, piece in enumerate(pieces))
 
 

@@ -138,11 +138,14 @@ ARITHMETIC: dict[str, Callable[..., tuple[list[Lines], Numbers]]] = {
 }
 
 
+OPTIMISERS = ("SGD", "Adam, eps = 1e-8")
+
+
 def made_up_toys() -> dict[str, Explorer]:
     """The explorers of fits, over numbers that no fit made."""
     rng = np.random.default_rng(0)
     alphas, side = [0.25, 0.5, 0.75, 1, 1.25, 1.5, 1.75], 8
-    scores = {name: rng.uniform(0.5, 0.8, (3, 7, 4)) for name in ("SGD", "Adam")}
+    scores = {name: rng.uniform(0.5, 0.8, (3, 7, 4)) for name in OPTIMISERS}
     distances = {name: 10.0 ** -rng.uniform(0, 9, (3, 7)) for name in scores}
     truth = rng.dirichlet([1, 1, 1], 2000)
 
@@ -572,6 +575,15 @@ def test_the_paler_blue_of_a_dark_page_is_that_of_marks_and_legend(page):
         assert set(found) == {"rgb(77, 177, 240)"}
     finally:
         style.evaluate("element => element.remove()")
+
+
+def test_sentences_have_no_place_left_open(page):
+    sentences = page.evaluate("[...document.querySelectorAll('[role=status]')].map((place) => place.textContent)")
+    assert sum(map(bool, sentences)) > 8
+    assert not [text for text in sentences if "{" in text]
+    rng = np.random.default_rng(0)  # the scores of `made_up_toys` after the last step
+    sgd, adam = (np.ptp(rng.uniform(0.5, 0.8, (3, 7, 4))[-1].mean(axis=1)) for _ in OPTIMISERS)
+    assert f"up to {sgd:.2f} under SGD and {adam:.2f} under Adam, eps = 1e-8." in " ".join(sentences)
 
 
 def test_the_toy_says_in_words_which_loss_is_best(page):

@@ -208,6 +208,13 @@ def test_two_explorers_of_a_page_have_places_of_their_own():
     assert first != second
 
 
+def test_names_in_a_sentence_may_be_words():
+    numbers = {"SGD": "1 + 1", "Adam, eps = 1e-8": "3"}
+    assert sentence("{SGD} here, {Adam, eps = 1e-8} there.", **numbers) == '"" + 1 + 1 + " here, " + 3 + " there."'
+    with pytest.raises(KeyError, match="RMS prop"):
+        sentence("{RMS prop}", **numbers)
+
+
 def test_bars_name_the_classes_and_their_cells():
     (chart,) = plotting.loss_share_bars(*BATCH).as_dict()["panels"]
     rows = pd.DataFrame((chart.get("data") or chart["layer"][0]["data"])["values"])
