@@ -69,15 +69,15 @@ def primary_table(folders: Sequence[Path]) -> pd.DataFrame:
                 "Network": readable(network),
                 "Focal loss": f"{scores[network, 'focal']:.3f}",
                 "Cross entropy": f"{scores[network, 'cross_entropy']:.3f}",
-                "Difference [95 %]": _interval(row["mean"], row["low"], row["high"]),
+                "Difference [95 %]": interval_text(row["mean"], row["low"], row["high"]),
                 "Seeds": row["n_seeds"],
                 "p of no difference¹": _p(row["p_adjusted"]),
                 "p of a gain of 0.02¹": _p(row["against_adjusted"]),
                 "Answer": row["verdict"],
                 "Over three folds²": ""
                 if split is None
-                else _interval(*split[["split_mean", "split_low", "split_high"]]),
-                "First fold alone": _interval(*first.loc[network, ["mean", "low", "high"]]),
+                else interval_text(*split[["split_mean", "split_low", "split_high"]]),
+                "First fold alone": interval_text(*first.loc[network, ["mean", "low", "high"]]),
             }
         )
     return pd.DataFrame(shown)
@@ -88,7 +88,7 @@ def secondary_table(folders: Sequence[Path]) -> pd.DataFrame:
     rows = _secondary_rows(folders)
     rows = rows[~rows["architecture"].isin(LOSSES)]
     names = rows["first"].map(readable) + " − " + rows["second"].map(readable) + ", " + rows["score"].map(_score)
-    cells = [_interval(row[0], row[1], row[2], strong=row[3] < 0.05) for row in rows[_FIGURES].to_numpy(float)]
+    cells = [interval_text(row[0], row[1], row[2], strong=row[3] < 0.05) for row in rows[_FIGURES].to_numpy(float)]
     table = pd.DataFrame({"Question": names, "network": rows["architecture"].map(readable), "cell": cells})
     wide = table.pivot_table("cell", "Question", "network", aggfunc="first").fillna("")
     return wide.reindex(index=table["Question"].unique(), columns=table["network"].unique()).reset_index()
@@ -98,7 +98,7 @@ def network_table(folders: Sequence[Path]) -> pd.DataFrame:
     """One network minus another, a row per pair, a column per loss; bold where the adjusted p is below 0.05."""
     rows = _secondary_rows(folders)
     rows = rows[rows["architecture"].isin(LOSSES)]
-    cells = [_interval(row[0], row[1], row[2], strong=row[3] < 0.05) for row in rows[_FIGURES].to_numpy(float)]
+    cells = [interval_text(row[0], row[1], row[2], strong=row[3] < 0.05) for row in rows[_FIGURES].to_numpy(float)]
     names = rows["first"].map(readable) + " − " + rows["second"].map(readable) + ", " + rows["score"].map(_score)
     table = pd.DataFrame({"Question": names, "loss": rows["architecture"].map(readable), "cell": cells})
     return table.pivot_table("cell", "Question", "loss", aggfunc="first").rename_axis(columns=None).reset_index()
@@ -127,7 +127,7 @@ def page_tables(results: Path) -> dict[str, str]:
     """The tables of ``docs/results.md`` as Markdown, by the name that its marks give them."""
     folders = published(results)
     tables = {"primary": primary_table, "secondary": secondary_table, "networks": network_table}
-    return {name: _markdown(make(folders)) for name, make in tables.items()}
+    return {name: markdown(make(folders)) for name, make in tables.items()}
 
 
 def _table(folder: Path, name: str) -> pd.DataFrame:
@@ -135,7 +135,7 @@ def _table(folder: Path, name: str) -> pd.DataFrame:
     return table.fillna({column: "" for column in table.columns if table[column].dtype == object})
 
 
-def _interval(mean: float, low: float, high: float, *, strong: bool = False) -> str:
+def interval_text(mean: float, low: float, high: float, *, strong: bool = False) -> str:
     words = f"{mean:+.3f} [{low:+.3f}, {high:+.3f}]".replace("-", "−")
     return f"**{words}**" if strong else words
 
@@ -144,7 +144,7 @@ def _p(value: float) -> str:
     return "< 0.0001" if value < 1e-4 else f"{value:.2g}"
 
 
-def _markdown(table: pd.DataFrame) -> str:
+def markdown(table: pd.DataFrame) -> str:
     rows = [list(table), ["---"] * table.shape[1], *table.itertuples(index=False, name=None)]
     return "\n".join("| " + " | ".join(map(str, row)) + " |" for row in rows)
 

@@ -94,6 +94,7 @@ def chula_smears(
     if not truths:
         raise SmearError(f"{root}: no labelled smear holds a cell of {', '.join(wanted)}; ask for other types")
     chosen = list(truths) if n is None else _draw(truths, wanted, n, seed)
+    # Not `field_groups`: the published study was dealt out so. `benchmarks/overlaps.py` says what that means for it.
     yield from read_smears([(path, truths[path]) for path in chosen], identical_image_groups(paths), errors)
 
 

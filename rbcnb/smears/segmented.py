@@ -4,7 +4,7 @@ The names of its files stand here, since all that comes later on the data's way 
 """
 
 import os
-from collections.abc import Container, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +14,8 @@ from rbcnb._utils.files import inside
 from rbcnb._utils.read_files import read_table, shown
 from rbcnb._utils.sealed import read_sealed
 from rbcnb.columns import CELL, FOUND, RADIUS, SMEAR, X, Y
-from rbcnb.smears.images import Smear, SmearError, collect_or_raise, identical_image_groups, read_image
+from rbcnb.smears.images import Smear, SmearError, collect_or_raise, read_image
+from rbcnb.smears.overlap import field_groups
 from rbcnb.smears.smear_names import name_fault
 
 CELLS_CSV, SMEARS_CSV, FINDER_JSON = "cells.csv", "smears.csv", "finder.json"
@@ -101,7 +102,7 @@ def require_finished(folder: str | Path, cells: pd.DataFrame) -> None:
 
 
 def segmented_smears(
-    folder: str | Path, *, errors: list[SmearError] | None = None, only: Container[str] | None = None
+    folder: str | Path, *, n: int | None = None, errors: list[SmearError] | None = None
 ) -> Iterator[Smear]:
     """The smears of *folder*, in the order of its tables, each with the cells that were found in it.
 
@@ -109,18 +110,16 @@ def segmented_smears(
 
     Args:
         folder: of `rbcnb segment`.
+        n: how many will be taken, so that only they are looked at for overlaps; None for all.
         errors: takes what is wrong with a smear, whose turn is then skipped; None raises it.
-        only: names of smears; None for all.
 
     Raises:
         SmearError: a table is damaged; without *errors*, also: an image is gone, or cannot be read.
     """
     cells, smears = read_tables(folder, columns=(SMEAR, FILE, DIAMETER))
-    if only is not None:
-        smears = smears[[name in only for name in smears[SMEAR]]]
     found = dict(iter(cells.groupby(SMEAR, sort=False)))
     there = [Path(file) for file in smears[FILE] if os.path.isfile(file)]
-    groups = identical_image_groups(there)
+    groups = field_groups(there, n=n)
     for row in smears.to_dict("records"):
         path = Path(row[FILE])
         if fault := name_fault(row[SMEAR]):

@@ -2,8 +2,8 @@
 
 Every source yields ``Smear(name, image, truth, group)``. ``truth`` has one row per cell that a reader (or the renderer)
 named: ``x_px``, ``y_px``, ``radius_px`` (NaN where unknown) and ``label``; it is None where nobody labelled the smear.
-``group`` is what an honest split keeps on one side: the smear itself, or, for images that are the same byte for byte,
-the first of their names.
+``group`` is what an honest split keeps on one side: the smear itself, or, for images that are the same byte for byte or
+show some of the same cells, the first of their names.
 """
 
 import math
@@ -21,16 +21,9 @@ from rbcnb._utils.errors import InputError, SmearWarning
 from rbcnb.columns import CLASSES, LABEL, RADIUS, SMEAR, X, Y
 from rbcnb.smears.annotations import CSV, FORMATS, Aids, annotations_beside, format_of, read_files
 from rbcnb.smears.chula import chula_smears
-from rbcnb.smears.images import (
-    COMMON_SUFFIXES,
-    Smear,
-    SmearError,
-    identical_image_groups,
-    images_in,
-    read_smears,
-    unread_in,
-)
+from rbcnb.smears.images import COMMON_SUFFIXES, Smear, SmearError, images_in, read_smears, unread_in
 from rbcnb.smears.label_tables import labels_inside, read_label_table, tidied_labels
+from rbcnb.smears.overlap import field_groups
 from rbcnb.smears.segmented import is_segmented, segmented_smears
 from rbcnb.smears.synthetic.render import PAPER_COUNTS, SmearSpec, largest_remainder, render_smear
 
@@ -110,7 +103,9 @@ def spread_classes(n: int, n_cells: int, rng: np.random.Generator) -> np.ndarray
     return counts
 
 
-def folder_smears(folder: str | Path, *, errors: list[SmearError] | None = None) -> Iterator[Smear]:
+def folder_smears(
+    folder: str | Path, *, n: int | None = None, errors: list[SmearError] | None = None
+) -> Iterator[Smear]:
     """Reads every image of *folder*, by name; ``FOLDER/labels.csv``, where there is one, is the truth.
 
     ``labels.csv`` has the columns ``smear`` (file name), ``x_px``, ``y_px``, ``label`` and optionally ``radius_px``,
@@ -120,6 +115,7 @@ def folder_smears(folder: str | Path, *, errors: list[SmearError] | None = None)
 
     Args:
         folder: where the images lie; folders within it are not looked into.
+        n: how many will be taken, so that only they are looked at for overlaps; None for all.
         errors: takes what is wrong with a file or a label, and the others follow; None raises it.
 
     Raises:
@@ -136,7 +132,7 @@ def folder_smears(folder: str | Path, *, errors: list[SmearError] | None = None)
         warnings.warn(f"{place}: {message}", SmearWarning, stacklevel=2)
     labels, source = _labels_beside(folder, paths, errors)
     truths = dict(iter(labels.groupby(SMEAR, sort=False)))
-    for smear in read_smears([(path, None) for path in paths], identical_image_groups(paths), errors):
+    for smear in read_smears([(path, None) for path in paths], field_groups(paths, n=n), errors):
         if smear.name in truths:
             inside = labels_inside(truths[smear.name], smear.image.shape[:2], errors, source)
             smear = replace(smear, truth=inside[[X, Y, RADIUS, LABEL]].reset_index(drop=True))
@@ -221,6 +217,6 @@ def load_smears(
             raise SmearError("chula: no folder given; add --data DIR, or get it with: rbcnb fetch chula --out DIR")
         yield from chula_smears(data, types=types, n=n, seed=seed, errors=errors)
     elif is_segmented(source):
-        yield from islice(segmented_smears(source, errors=errors), n)
+        yield from islice(segmented_smears(source, n=n, errors=errors), n)
     else:
-        yield from islice(folder_smears(source, errors=errors), n)
+        yield from islice(folder_smears(source, n=n, errors=errors), n)

@@ -9,7 +9,7 @@ Cells, crops and how they were found are those of `rbcnb segment`; labels are wh
 """
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -28,7 +28,9 @@ from rbcnb.labels.formats import read_cells
 from rbcnb.labels.readings import NAMED, READINGS_CSV, load_readings
 from rbcnb.segmentation.batch import CROP_SCALE, image_groups, read_crops
 from rbcnb.segmentation.segment import FinderSpec, crops_of, finder_spec
-from rbcnb.smears.segmented import CELLS_CSV, segmented_smears
+from rbcnb.smears.images import SmearError, read_image
+from rbcnb.smears.overlap import describe_overlaps, join_groups, overlaps_of_files
+from rbcnb.smears.segmented import CELLS_CSV, image_files
 from rbcnb.study.runner import default_jobs
 from rbcnb.training.splits import cell_folds, smear_folds
 from rbcnb.training.trial import Trial
@@ -114,7 +116,7 @@ def train_model(
     )
     doubts = class_doubts(card.confusion, card.classes)
     model = save_model(final, card, folder / MODEL)
-    verdict = _verdict(doubts, of_one_smear=of_one_smear)
+    verdict = _verdict(doubts, images_of_one_smear=cells[SMEAR].nunique() if of_one_smear else 0)
     page = write_model_page(folder, judged, doubts, crops=labelled, cells=cells, verdict=verdict, notes=notes)
     current = {f"{fit.key(card.data)}.safetensors" for fit in (trial, *folds)}
     for path in (folder / "models").glob("*.safetensors"):  # of other labels, or other settings
@@ -161,8 +163,10 @@ def _images(folder: Path, smears: Iterable[str]) -> dict[str, np.ndarray]:
     Raises:
         SmearError: an image is not where it was segmented.
     """
-    wanted = set(smears)
-    return {smear.name: smear.image for smear in segmented_smears(folder, only=wanted)}
+    files = image_files(folder)
+    if gone := [smear for smear in smears if smear not in files]:
+        raise SmearError(f"{folder}: the image {gone[0]} is no longer where it was segmented; put it back")
+    return {smear: read_image(files[smear]) for smear in smears}
 
 
 def _labelled(folder: Path, found: pd.DataFrame, readings: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
@@ -188,8 +192,20 @@ def _labelled(folder: Path, found: pd.DataFrame, readings: pd.DataFrame) -> tupl
             f"{path}: two classes of at least {MIN_CELLS} cells are needed to tell them apart, and there are {have}; "
             f"label more: rbcnb label {folder} --reader YOUR_NAME"
         )
-    groups = image_groups(folder, cells[SMEAR].unique())
-    return cells.assign(**{GROUP: cells[SMEAR].map(groups)}), notes
+    groups, more = _groups(folder, list(cells[SMEAR].unique()))
+    return cells.assign(**{GROUP: cells[SMEAR].map(groups)}), notes + more
+
+
+def _groups(folder: Path, smears: Sequence[str]) -> tuple[dict[str, str], list[str]]:
+    """Smear -> what an honest split keeps together; and what to say of it."""
+    groups = image_groups(folder, smears)
+    files = {smear: file for smear, file in image_files(folder).items() if smear in groups}
+    overlaps = overlaps_of_files(files)
+    notes = [describe_overlaps(overlaps)] if overlaps else []
+    if n_gone := len(groups) - len(files):
+        these = "1 image: it is" if n_gone == 1 else f"{n_gone} images: they are"
+        notes.append(f"nobody knows what overlaps of {these} no longer there to be looked at")
+    return join_groups(groups, [(overlap.first, overlap.second) for overlap in overlaps]), notes
 
 
 def _in_folds(cells: pd.DataFrame, seed: int) -> tuple[pd.DataFrame, bool]:
@@ -244,11 +260,12 @@ def _cost(trial: Trial, cells: pd.DataFrame, n_folds: int, size_px: int, jobs: i
     )
 
 
-def _verdict(doubts: dict[str, str], *, of_one_smear: bool) -> str:
-    """What the model is good for."""
+def _verdict(doubts: dict[str, str], *, images_of_one_smear: int) -> str:
+    """What the model is good for; *images_of_one_smear*: how many there are if no other smear was learnt, else 0."""
     good = [readable(name) for name, doubt in doubts.items() if not doubt]
     parts = [f"It can tell {', '.join(good)}." if good else "It can tell no class: do not count with it."]
     parts += [f"It cannot tell {readable(name)}: {doubt}." for name, doubt in doubts.items() if doubt]
-    if of_one_smear:
-        parts.append("All cells are of one smear: nobody knows how it does on another one; label a second smear.")
+    if images_of_one_smear:
+        what = "All cells are of one smear" if images_of_one_smear == 1 else "All images show cells of one smear"
+        parts.append(f"{what}: nobody knows how it does on another one; label a second smear.")
     return " ".join(parts)

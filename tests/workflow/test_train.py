@@ -122,6 +122,31 @@ def test_cells_of_one_smear_are_dealt_out_and_this_is_said(labelled, folder):
 
 
 @pytest.mark.slow
+def test_fields_that_overlap_are_judged_as_one_smear(labelled, folder, tmp_path):
+    smears = labelled[0] / "smears"
+    image = cv2.imread(str(smears / "synthetic_00.png"))
+    cv2.imwrite(str(tmp_path / "again.png"), np.roll(image, (9, 40), axis=(0, 1)))
+    segment_files([tmp_path / "again.png"], folder, spec=SPEC)
+    first = labelled[1].query("smear == 'synthetic_00.png'")
+    moved = first.assign(x_px=first.x_px + 40, y_px=first.y_px + 9, smear="again.png", group="again.png")
+    append_readings(folder / "readings.csv", readings_of(folder, pd.concat([first, moved])))
+    training = train_model(folder, say=silent)
+    assert "All images show cells of one smear: nobody knows how it does on another one" in training.verdict
+    (note,) = [note for note in training.notes if "same cells" in note]
+    assert "synthetic_00.png and again.png (9" in note
+    assert html.escape(note) in training.page.read_text()
+
+    append_readings(folder / "readings.csv", readings_of(folder, labelled[1].query("smear == 'synthetic_01.png'")))
+    training = train_model(folder, say=silent)
+    assert len(load_model(training.model).card.confusion) == 2  # not three
+    assert "nobody knows" not in training.verdict
+
+    (tmp_path / "again.png").unlink()
+    training = train_model(folder, say=silent)
+    assert any("nobody knows what overlaps of 1 image" in note for note in training.notes)
+
+
+@pytest.mark.slow
 def test_what_is_left_out_is_said(labelled, folder):
     readings = readings_of(folder, labelled[1])
     rare = readings.index[readings["label"] == "codocyte"]
