@@ -40,7 +40,11 @@ def main(chula: Path, folder: Path) -> None:
     print(table.round(3).to_string())
     given = table.dropna(subset=["low"])
     covers = (given["low"] <= given["truth"]) & (given["truth"] <= given["high"])
-    print(f"{covers.sum()} of {len(given)} intervals cover the truth; {len(table) - len(given)} shares cannot be told")
+    width = (given["high"] - given["low"]).median()
+    print(
+        f"{covers.sum()} of {len(given)} intervals cover the truth, at a median width of {width:.2f}; "
+        f"{len(table) - len(given)} shares cannot be told"
+    )
 
 
 def go_the_road(chula: Path, folder: Path, learnt: tuple[str, ...], counted: tuple[str, ...]) -> None:

@@ -58,21 +58,31 @@ def test_unmix_undoes_a_known_confusion_exactly():
     rates = CONFUSION + 1 / 4
     rates = rates / rates.sum(axis=0)
     for shares in ([0.2, 0.3, 0.5], [0.05, 0.05, 0.9], [0.0, 0.1, 0.9]):
-        assert unmix(1e6 * rates @ shares, CONFUSION) == pytest.approx(shares, abs=2e-3)
+        assert unmix(1e6 * rates @ shares, CONFUSION, prior_cells=20) == pytest.approx(shares, abs=2e-3)
 
 
 def test_unmix_keeps_to_shares_when_no_mixture_explains_the_counts():
-    shares = unmix(np.array([1e5, 0, 0, 0]), CONFUSION)
+    shares = unmix(np.array([1e5, 0, 0, 0]), CONFUSION, prior_cells=20)
     assert shares.sum() == pytest.approx(1)
     assert shares[0] == pytest.approx(1, abs=1e-3)
     assert (shares >= 0).all()
 
 
-def test_what_the_calls_cannot_tell_the_training_shares_do():
+def test_what_nothing_tells_stays_as_it_was_called():
     alike = 1000 * np.array([[80, 8, 0], [20, 2, 0], [0, 0, 50], [0, 0, 0]])  # the first two are called alike
-    shares = unmix(np.array([40.0, 10, 50, 0]), alike)
-    assert shares == pytest.approx([0.5 * 100 / 110, 0.5 * 10 / 110, 0.5], abs=0.005)
-    assert unmix(np.zeros(4), alike) == pytest.approx([100 / 160, 10 / 160, 50 / 160], abs=0.001)  # nothing was counted
+    shares = unmix(np.array([40.0, 10, 50, 0]), alike, prior_cells=20)
+    assert shares == pytest.approx([0.4, 0.1, 0.5], abs=0.005)
+
+
+def test_few_training_smears_correct_less_than_many():
+    calls = np.array([[40, 5, 55, 0]])
+    few, *_ = adjusted_interval(calls, np.stack([CONFUSION] * 2), seed=0)
+    many, *_ = adjusted_interval(calls, np.stack([CONFUSION] * 60), seed=0)
+    whole = unmix(1e6 * calls[0], CONFUSION * 60, prior_cells=0)
+    raw = calls[0, :3] / 100
+    assert np.abs(many - whole).max() < 0.01
+    assert np.abs(few - raw).sum() < 0.8 * np.abs(many - raw).sum()
+    assert (np.sign(few - raw) == np.sign(many - raw)).all()
 
 
 @pytest.mark.slow
