@@ -246,7 +246,9 @@ def _quickly_parsed(data: bytes, *, header: bool) -> pd.DataFrame | None:
 def _checked(path: str | Path) -> Path:
     path = Path(path)
     if path.suffix != ".csv":
-        raise LogbookError(f"{path}: readings are kept as .csv; choose such a name")
+        raise LogbookError(
+            f"{path}: no such folder; name one that is there, or a table of readings, which ends in .csv"
+        )
     return path
 
 

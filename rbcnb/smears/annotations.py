@@ -511,13 +511,17 @@ def _read_yolo(path: Path, aids: Aids) -> Marks:
     classes, keypoints = _yolo_classes(path, needed=numbered)
     folder = path.parent
     beside = [Path(*("images" if part == "labels" else part for part in folder.parts)), folder.parent / "images"]
-    near = ({image.name: image for image in images_in(place)} for place in (folder, *beside) if place.is_dir())
+    near = [{image.name: image for image in images_in(place)} for place in (folder, *beside) if place.is_dir()]
     found = ((images, match_names([path.stem], images)[0]) for images in chain([aids.images], near))
     image = next((images[matched[path.stem]] for images, matched in found if matched), None)
     if image is None:
+        known = [*aids.images, *chain(*near)]
+        why = f"there is no image {path.stem} beside it or in images; name the folder of the images with --smears"
+        if known:
+            _, unmatched = match_names([path.stem], known)
+            why = f"{path.stem} {unmatched[path.stem]}"
         raise LabelError(
-            f"{path}: YOLO gives places as shares of the image, and no image {path.stem} is beside it or in images; "
-            "name the folder of the images with --smears",
+            f"{path}: YOLO gives places as shares of the image, and {why}",
             len(lines),
             "of an image that is not at hand",
         )
@@ -666,19 +670,24 @@ def _read_boxes(path: Path, aids: Aids) -> Marks:
     texts = columns_of(table, _BOXES)
     sides, causes = read_numbers(texts[[*_SIDES]], table.separator)
     shapes = image_shapes(aids.images, texts[SMEAR].unique())
-    shares = len(sides) > 0 and bool((sides.max(axis=1) <= 1).all())
-    if shares and not set(texts[SMEAR]) <= set(shapes):
+    shares = bool((sides.max(axis=1) <= _LARGEST_SHARE).mean() > 0.5)  # a box of pixels is larger than one
+    if shares and not set(texts[SMEAR]) & set(shapes):
         raise AnnotationError(
-            f"{path}: its boxes are shares of the image, and not all of the images are at hand; name their folder with "
+            f"{path}: its boxes are shares of the image, and none of the images is at hand; name their folder with "
             "--smears"
         )
 
     def marks(row: int) -> Iterator[tuple]:
         _require_numbers(texts, sides, causes, row)
-        smear = texts[SMEAR][row]
+        smear, box = texts[SMEAR][row], sides.loc[row]
         height, width = shape = shapes.get(smear, (None, None))
-        unit = [width, height, width, height] if shares else [1, 1, 1, 1]
-        yield smear, texts[LABEL][row], _box(*(sides.loc[row] * unit)), shape
+        if shares:
+            if width is None:
+                raise _FaultError(f"its box is given as shares of {smear}, which is not at hand")
+            if box.max() > _LARGEST_SHARE:
+                raise _FaultError(f"the boxes are shares of the image, 0 to 1, and not {box.max():g}")
+            box = box * [width, height, width, height]
+        yield smear, texts[LABEL][row], _box(*box), shape
 
     return Marks("row", list(texts.index), marks, numbers=list(texts.index), faults=list(table.faults.values()))
 
@@ -696,20 +705,25 @@ def _read_qupath(path: Path, aids: Aids) -> Marks:
         raise AnnotationError(
             f"{path}: QuPath's centroids are in µm; give the side of a pixel with --pixel-um (QuPath's tab Image)"
         )
-    return _read_measurements(table, _QUPATH, aids.pixel_um if in_um else 1.0)
+    return _read_measurements(table, _QUPATH, aids.pixel_um if in_um else 1.0, aids)
 
 
 def _read_imagej(path: Path, aids: Aids) -> Marks:
-    return _read_measurements(read_text_table(path), _IMAGEJ, aids.pixel_um or 1.0)
+    return _read_measurements(read_text_table(path), _IMAGEJ, aids.pixel_um or 1.0, aids)
 
 
-def _read_measurements(table: TextTable, synonyms: dict[str, tuple[str, ...]], unit: float) -> Marks:
+def _read_measurements(table: TextTable, synonyms: dict[str, tuple[str, ...]], unit: float, aids: Aids) -> Marks:
     """The marks of a table of results; *unit* is the side of a pixel in its unit of length."""
     texts = columns_of(table, synonyms)
     if LABEL not in texts:
         raise AnnotationError(f"{table.path}: row {table.header_row} has no column for the class; add one called Class")
-    if SMEAR not in texts:  # ImageJ names the image where its option "Display label" is on
-        texts[SMEAR] = table.path.stem
+    if SMEAR not in texts:
+        texts[SMEAR] = stem = table.path.stem
+        if aids.images and not match_names([stem], aids.images)[0]:
+            raise AnnotationError(
+                f"{table.path}: does not say of which image it is, and no image is called {stem}; give the table the "
+                'name of its image, or switch on "Display label" in ImageJ\'s Set Measurements'
+            )
     texts[SMEAR] = texts[SMEAR].str.split(":").str[0]
     names = [name for name in (X, Y, "bx", "by", "width", "height") if name in texts]
     numbers, causes = read_numbers(texts[names], table.separator)

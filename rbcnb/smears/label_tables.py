@@ -43,6 +43,7 @@ SYNONYMS = {  # names that a column may have, as `plain_name` writes them
 NEEDED = (SMEAR, X, Y, LABEL)
 _SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
 _MOST_FAULTS = 50  # rows that are named one by one
+_MOST_TITLES = 5  # rows above the header
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.IGNORECASE)
 _THOUSANDS = re.compile(r"[+-]?[1-9]\d{0,2}([.,])\d{3}")  # 1,234 may be 1234 as well as 1.234
 # What the quick way leaves to the slow one: quotation marks, comments, and characters that end or pad lines elsewhere.
@@ -92,6 +93,11 @@ def read_text_table(path: str | Path) -> TextTable:
     text = text[named.end() :] if named else text  # the end of its line stays, so that rows keep their numbers
     separators = [named[1], *_SEPARATORS] if named else [*_SEPARATORS]
     lines = list(io.StringIO(text, newline=""))
+    if titles := _titles(lines, "".join(separators)):
+        first = lines[titles[0]].strip().strip("".join(separators))
+        note = f"{path}: {shown(first)}, above the names of the columns, is taken for a title"
+        warnings.warn(note, SmearWarning, stacklevel=3)
+        lines = ["\n" if at in titles else line for at, line in enumerate(lines)]
     separator = max(separators, key=lambda mark: len(_first_record(lines, mark)))
     records, comments = _records(lines, separator, path)
     if not records or any(map(is_number, records[0][2])):  # VIA's and NumPy's header begins with #
@@ -505,6 +511,20 @@ def decoded_text(path: Path) -> str:
             return data.decode("cp1252")
         row = 1 + data[: error.start].count(b"\n")
         raise SmearError(f"{path}: row {row} is in an unknown encoding; save it as CSV in UTF-8") from error
+
+
+def _titles(lines: list[str], separators: str) -> list[int]:
+    """Which of *lines* stand above the header: at most `_MOST_TITLES` that hold one field, where the next hold more."""
+    titles = []
+    for at, line in enumerate(lines):
+        text = line.strip().strip(separators).strip()
+        if any(mark in text for mark in separators):
+            return titles
+        if '"' in text or text.startswith("#") or len(titles) == _MOST_TITLES:
+            return []
+        if text:
+            titles.append(at)
+    return []
 
 
 def _first_record(lines: list[str], separator: str) -> list[str]:

@@ -190,7 +190,7 @@ def test_nothing_is_written_of_readings_that_are_not_right(tmp_path):
             append_readings(path, [reading(5, "normal"), wrong])
     with pytest.raises(ReadingError, match="a reading has no crop"):
         append_readings(path, load_readings(path).assign(crop=1))
-    with pytest.raises(LogbookError, match=r"kept as \.csv"):
+    with pytest.raises(LogbookError, match=r"which ends in \.csv"):
         append_readings(tmp_path / "readings.txt", [reading(1, "normal")])
     assert load_readings(path)["cell"].tolist() == [0]
 

@@ -14,7 +14,7 @@ from rbcnb.columns import FOUND, LABEL, LAYOUTS, OUT_LAYOUTS, RADIUS, SMEAR, X, 
 from rbcnb.labels.annotation_writers import WRITERS, write_annotations
 from rbcnb.labels.import_export import export_labels, import_labels
 from rbcnb.labels.readings import append_readings, load_readings
-from rbcnb.smears.annotations import FORMATS, Aids, format_of, read_annotations
+from rbcnb.smears.annotations import FORMATS, Aids, format_of, read_annotations, read_files
 from rbcnb.smears.images import SmearError
 from rbcnb.smears.sources import folder_smears, label_files
 
@@ -182,12 +182,47 @@ def test_boxes_in_a_table_are_read_in_pixels_or_shares(tmp_path):
     assert format_of(tmp_path / "shares.csv") == "boxes"
     table = read_annotations(tmp_path / "shares.csv", layout="boxes", aids=aids)
     assert table[[X, Y]].to_numpy() == pytest.approx(np.array([[0.2 * 640, 0.35 * 480]]))
-    with pytest.raises(SmearError, match="shares of the image, and not all of the images are at hand"):
+    with pytest.raises(SmearError, match="shares of the image, and none of the images is at hand"):
         read_annotations(tmp_path / "shares.csv", layout="boxes")
 
     (images / "labels.csv").write_text(BOXES)  # in place of points, beside the images
     (smear,) = folder_smears(images)
     assert smear.truth[[X, Y, RADIUS, LABEL]].to_numpy().tolist() == [[30.0, 38.0, 19.0, "normal"]]
+
+
+def test_boxes_as_shares_are_read_where_the_image_is_at_hand(tmp_path):
+    Image.new("RGB", (640, 480)).save(tmp_path / "a.png")
+    rows = ["a.png,0.1,0.2,0.3,0.4,normal", "a.png,0.9,0.2,1.01,0.4,codocyte", "b.png,0.1,0.2,0.3,0.4,normal"]
+    rows += ["a.png,0.1,0.2,30,0.4,normal"]
+    (tmp_path / "boxes.csv").write_text("\n".join(["image,xmin,ymin,xmax,ymax,label", *rows]))
+    errors = []
+    files = [tmp_path / "boxes.csv"]
+    table = read_files(files, layout="boxes", aids=Aids({"a.png": tmp_path / "a.png"}), errors=errors)
+    assert table[[SMEAR, LABEL]].to_numpy().tolist() == [["a.png", "normal"], ["a.png", "codocyte"]]
+    assert table[[X, Y]].to_numpy() == pytest.approx(np.array([[0.2 * 640, 0.3 * 480], [0.955 * 640, 0.3 * 480]]))
+    assert "row 4 cannot be used (its box is given as shares of b.png, which is not at hand)" in str(errors[0])
+    assert "row 5 cannot be used (the boxes are shares of the image, 0 to 1, and not 30)" in str(errors[1])
+
+
+def test_yolo_of_a_name_that_no_image_has_is_offered_the_nearest(tmp_path):
+    Image.new("RGB", (64, 48)).save(tmp_path / "smear_1.png")
+    (tmp_path / "classes.txt").write_text("normal\n")
+    (tmp_path / "smear1.txt").write_text("0 0.5 0.5 0.1 0.1\n")
+    for images in ({}, {"smear_1.png": tmp_path / "smear_1.png"}):
+        with pytest.raises(SmearError, match=r"smear1 is not among .* nearest name is smear_1\.png") as error:
+            read_files([tmp_path / "smear1.txt"], layout="yolo", aids=Aids(images), errors=None)
+        assert "--smears" not in str(error.value)
+
+
+def test_a_table_of_results_that_names_no_image_is_of_the_image_of_its_name(tmp_path):
+    for name in ("Results.csv", "a.csv"):
+        (tmp_path / name).write_text(" ,Area,X,Y,Class\n1,4,5,6,normal\n")
+    aids = Aids({"a.png": tmp_path / "a.png"})
+    assert read_files([tmp_path / "a.csv"], layout="imagej", aids=aids)[SMEAR].tolist() == ["a"]
+    with pytest.raises(
+        SmearError, match=r"does not say of which image it is, and no image is called Results; .*Display"
+    ):
+        read_files([tmp_path / "Results.csv"], layout="imagej", aids=aids)
 
 
 def test_a_box_of_which_x_and_y_may_be_the_corner_is_not_guessed(tmp_path):
@@ -215,7 +250,7 @@ def test_yolo_is_read_with_the_size_of_the_image(tmp_path, classes):
     assert table[[X, Y, RADIUS]].to_numpy() == pytest.approx(np.array([[30, 38, 19], [120, 70, 20]]), abs=1e-3)
     assert table[LABEL].tolist() == ["normal", "codocyte"]
     (tmp_path / "images/train/a.png").unlink()
-    with pytest.raises(SmearError, match=r"no image a is beside it or in images; name the folder .* --smears"):
+    with pytest.raises(SmearError, match=r"no image a beside it or in images; name the folder .* --smears"):
         read_annotations(tmp_path, layout="yolo")
 
 
