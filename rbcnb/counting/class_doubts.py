@@ -7,16 +7,17 @@ import numpy as np
 from rbcnb.counting.differential import CRITICAL, MOST_WIDE, adjusted_interval, wilson
 
 MIN_CELLS = 10  # of a class: below that its recall is anybody's guess
+LEAST_RECALL = 0.5  # a class of which less is found is counted too low: what few smears tell is corrected in part only
 _MOST_SMEARS = 30  # of the training, in each of which the classes are counted, to see how wide their intervals are
 
 
 def class_doubts(confusion: np.ndarray | Sequence, classes: Sequence[str]) -> dict[str, str]:
     """Class -> why the model cannot tell it; empty where it can.
 
-    It can tell a class of which it finds more, surely, than it wrongly calls so among other cells: the lower end of
-    its recall's 95 % interval (Wilson's) lies above the upper end of the share of other cells that are called so. And
-    nine of ten smears like those of *confusion* have an adjusted share of it that is no wider than a count takes
-    (`rbcnb.counting.differential.MOST_WIDE`): training and counting have one rule.
+    It can tell a class of which it finds at least half, and more, surely, than it wrongly calls so among other cells:
+    the lower end of its recall's 95 % interval (Wilson's) lies above the upper end of the share of other cells that are
+    called so. And nine of ten smears like those of *confusion* have an adjusted share of it that is no wider than a
+    count takes (`rbcnb.counting.differential.MOST_WIDE`): training and counting have one rule.
 
     Args:
         confusion: counts [G, C + 1, C] of calls (the last is unsure) by true class, per group of smears.
@@ -38,7 +39,7 @@ def class_doubts(confusion: np.ndarray | Sequence, classes: Sequence[str]) -> di
             doubts[name] = f"only {n:.0f} whole cells are labelled; {MIN_CELLS} are needed at least"
         elif groups_with[i] < 2 and n_groups > 1:
             doubts[name] = "all its cells are of one smear; label another smear that has it"
-        elif not least > most:
+        elif not least > most or hits < LEAST_RECALL * n:
             doubts[name] = (
                 f"of {n:.0f} cells it finds {hits / n:.0%}, and calls {wrong / max(others, 1):.0%} of the others so; "
                 "label more of it and of the other classes"

@@ -22,8 +22,8 @@ N_DRAWS = 500
 POOL = "pooled"
 COLUMNS = ("smear", "class", "n_cells", "share", "low", "high", "adjusted", "adjusted_low", "adjusted_high", "doubt")
 MOST_WIDE = 0.5  # an adjusted interval wider than this is no answer
-# By benchmarks/count_coverage.py, 31 of 41 intervals cover the label file's share so. With the training smears' shares
-# as the prior, worth 2 cells, and with whole cells it was 11 of 14: as often, but of a third of the shares only.
+# By benchmarks/count_coverage.py, 21 of 28 intervals cover the label file's share so. With the training smears' shares
+# as the prior, worth 2 cells, and with whole cells it was 11 of 14: as often, but of half of the shares only.
 PRIOR_CELLS = 60.0  # what the calls as they are count for, in cells, over the number of training smears
 EFFECTIVE = 0.5  # what a counted cell is worth: a smear's own confusion differs from the mean of the training smears'
 _STEPS = 300  # of the likelihood's ascent

@@ -147,7 +147,7 @@ def test_many_overlaps_are_a_short_message():
 def test_real_fields_that_overlap_are_found_and_no_others():
     names = ["27", "29", "30", "31", "33", "35", "36", "38", "39", "82", "217", "218"]
     found = overlaps_of_files({name: CHULA / "Dataset" / f"{name}.jpg" for name in names})
-    pairs = {(one.first, one.second): (one.dx_px, one.dy_px) for one in found}
+    pairs = {(pair.first, pair.second): (pair.dx_px, pair.dy_px) for pair in found}
     assert pairs == {
         ("29", "30"): (2, 11),
         ("29", "31"): (348, 145),
