@@ -51,7 +51,7 @@ from rbcnb.smears.label_tables import (
     read_text_table,
     report_faults,
 )
-from rbcnb.smears.smear_names import match_names
+from rbcnb.smears.smear_names import file_name, match_names
 
 COCO, VOC, YOLO, LABELME, CVAT = "coco", "voc", "yolo", "labelme", "cvat"
 VIA, QUPATH, GEOJSON, IMAGEJ, BOXES = "via", "qupath", "geojson", "imagej", "boxes"
@@ -60,6 +60,8 @@ _LABELBOX = "Labelbox"
 READINGS = "readings"  # our own table of them, which `rbcnb.labels.merge_readings` reads
 _PER_IMAGE = (VOC, YOLO, LABELME, GEOJSON)  # a file for each image, named as it
 SUFFIXES = (".json", ".geojson", ".xml", ".txt", ".csv", ".tsv", ".xls")  # of files that may hold marks
+_A_FILE_PER_IMAGE = (VOC, LABELME, YOLO)
+_TWO_FILES = "of an image that two files name"
 _LARGEST_SHARE = 1.5  # of an image that a place in it may be: tools let boxes stand over its border
 _MOST_NAMES = 5  # of files that are named in a note
 _CLASS_FILES = ("classes.txt", "obj.names", "labels.txt")
@@ -199,16 +201,34 @@ def read_files(
     paths: Sequence[Path], *, layout: str, aids: Aids | None = None, errors: list[SmearError] | None = None
 ) -> pd.DataFrame:
     """Reads the marks in files of one format; see `read_annotations`. Raises where none of several can be read."""
-    tables, faults = [pd.DataFrame(columns=[SMEAR, X, Y, RADIUS, LABEL, WHERE])], []
+    tables, faults = {}, []
     for path in paths:
         try:
-            tables.append(_read_file(path, layout, aids or Aids(), errors))
+            tables[path] = _read_file(path, layout, aids or Aids(), errors)
         except SmearError as error:
             faults.append(error)
+    if layout in _A_FILE_PER_IMAGE:
+        faults += _of_one_image(tables)
     if faults and (errors is None or len(faults) == len(paths)):
         raise faults[0]
     report_faults(faults, errors, paths[0].parent if paths else "")
-    return pd.concat([table for table in tables if len(table)] or tables, ignore_index=True)
+    none = pd.DataFrame(columns=[SMEAR, X, Y, RADIUS, LABEL, WHERE])
+    return pd.concat([table for table in tables.values() if len(table)] or [none], ignore_index=True)
+
+
+def _of_one_image(tables: dict[Path, pd.DataFrame]) -> list[LabelError]:
+    """Takes files out of *tables* that name an image which another one names, too; and says so of each."""
+    files: dict[str, list[Path]] = {}
+    for path, table in tables.items():
+        for smear in table[SMEAR].unique():
+            files.setdefault(file_name(smear).casefold(), []).append(path)
+    faults = []
+    for same in files.values():
+        for path, other in zip(same, [*same[1:], same[0]], strict=True) if same[1:] else ():
+            table = tables.pop(path)
+            what = f"is of {table[SMEAR].iloc[0]}, and so is {other}; correct the name of the image, or drop one"
+            faults.append(LabelError(f"{path}: {what}", len(table), _TWO_FILES))
+    return faults
 
 
 def _read_file(path: Path, layout: str, aids: Aids, errors: list[SmearError] | None) -> pd.DataFrame:

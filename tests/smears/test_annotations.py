@@ -214,6 +214,21 @@ def test_yolo_of_a_name_that_no_image_has_is_offered_the_nearest(tmp_path):
         assert "--smears" not in str(error.value)
 
 
+@pytest.mark.parametrize("other", ["a.png", "images\\A.png"])
+def test_two_files_of_one_image_are_both_left_out_and_named(tmp_path, other):
+    for name, image in (("a", "a.png"), ("b", other), ("c", "c.png")):
+        (tmp_path / f"{name}.json").write_text(json.dumps(LABELME | {"imagePath": image}))
+    errors = []
+    table = read_files(sorted(tmp_path.glob("*.json")), layout="labelme", errors=errors)
+    assert set(table[SMEAR]) == {"c.png"}
+    assert [error.n_labels for error in errors] == [len(table)] * 2
+    for error, (path, rival) in zip(errors, [("a", "b"), ("b", "a")], strict=True):
+        assert str(error).startswith(f"{tmp_path / path}.json: is of ")
+        assert f"and so is {tmp_path / rival}.json; correct the name of the image" in str(error)
+    with pytest.raises(SmearError, match="and so is"):
+        read_files(sorted(tmp_path.glob("*.json")), layout="labelme")
+
+
 def test_a_table_of_results_that_names_no_image_is_of_the_image_of_its_name(tmp_path):
     for name in ("Results.csv", "a.csv"):
         (tmp_path / name).write_text(" ,Area,X,Y,Class\n1,4,5,6,normal\n")
