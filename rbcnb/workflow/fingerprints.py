@@ -52,9 +52,11 @@ def source_stamp(smears: str, data: str) -> str:
     if smears == "chula":
         files = sorted(path for part in ("Dataset", "Label") for path in (Path(data) / part).glob("*.*"))
     elif Path(smears).is_dir():
-        files = [*images_in(Path(smears)), *label_files(Path(smears))]
-        if is_segmented(smears):
+        files = images_in(Path(smears))
+        if is_segmented(smears):  # what else lies there is its own
             files += [Path(smears) / name for name in (CELLS_CSV, SMEARS_CSV, FINDER_JSON)]
+        else:
+            files += label_files(Path(smears))
     listing = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in files]
     return hashlib.blake2b(json.dumps(listing).encode(), digest_size=8).hexdigest()
 

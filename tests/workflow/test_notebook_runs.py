@@ -5,6 +5,7 @@ import platform
 import re
 import subprocess
 import sys
+import warnings
 from dataclasses import replace
 from pathlib import Path
 
@@ -97,6 +98,16 @@ def test_the_stamp_of_a_folder_follows_its_files(tmp_path):
     (tmp_path / "b.png").write_bytes(b"2")
     assert source_stamp(str(tmp_path), "") != before
     assert source_stamp("synthetic", "") == "synthetic"
+
+
+def test_the_files_of_a_segmented_folder_are_no_strange_labels(tmp_path):
+    for name in ("cells.csv", "smears.csv", "finder.json", "scale.json"):
+        (tmp_path / name).write_text("{}")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        before = source_stamp(str(tmp_path), "")
+    (tmp_path / "cells.csv").write_text("others")
+    assert source_stamp(str(tmp_path), "") != before
 
 
 def test_what_is_left_alone_counts_as_it_was_last_run(parameters):
