@@ -141,7 +141,12 @@ def spelling_notes(joined: dict[str, str]) -> list[str]:
 
 
 def _composed(name: str) -> str:
-    return unicodedata.normalize("NFC", file_name(name))
+    return unicodedata.normalize("NFC", _visible(file_name(name)))
+
+
+def _visible(text: str) -> str:
+    """*text* without characters that nobody sees, such as a space of no width."""
+    return "".join(letter for letter in text if unicodedata.category(letter) != "Cf")
 
 
 def _stem(name: str) -> str:
@@ -159,8 +164,8 @@ def _folder(name: str) -> str:
 
 
 def class_key(label: str) -> str:
-    """What spellings of one class share: no capitals, no spaces."""
-    return "".join(unicodedata.normalize("NFC", label).casefold().split())
+    """What spellings of one class share: no capitals, no spaces, nothing that is not seen."""
+    return "".join(unicodedata.normalize("NFC", _visible(label)).casefold().split())
 
 
 def _nearest(name: str, known: list[str], among: str) -> str:

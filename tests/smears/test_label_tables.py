@@ -161,6 +161,8 @@ def test_spellings_of_a_class_are_joined_with_a_note(tmp_path):
     assert table[LABEL].tolist() == ["normal"] * 3 + ["burrcell"] * 3
     assert errors == []
     assert "'Normal' and 'normal' differ in capitals or spaces alone" in notes[0]
+    assert join_spellings(["normal", "nor\u200bmal\u00ad"]) == {"nor\u200bmal\u00ad": "normal"}  # nobody sees these
+    assert match_names(["a\u200b.png"], ["a.png"]) == ({"a\u200b.png": "a.png"}, {})
     assert join_spellings(["Normal", "Normal"]) == {}
     assert join_spellings(["normal"], known=["Normal"]) == {"normal": "Normal"}
 
