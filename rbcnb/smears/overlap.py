@@ -28,6 +28,7 @@ _LEAST_FIT = 9.0  # of the best shift, in standard deviations over all shifts
 _LEAST_AGREEMENT = 0.6  # correlation of the pixels
 _FIRST_PX, _SECOND_PX = 128, 512  # long side of the copies that are looked at
 _FINE = 1 / 50  # of the long side: what is coarser is light and shade
+_CONTRAST = 40.0  # grey levels to a standard deviation, where details are kept as uint8
 _FAINT = 5.0  # grey levels: weaker contrasts are noise
 _BLOCK = 64  # images that one is compared with at once
 _MOST_NAMED = 5  # pairs in a message
@@ -53,7 +54,7 @@ class _Field:
     name: str
     side_px: int  # the longer one, of the image itself
     small: np.ndarray  # [h, w] float32
-    large: np.ndarray  # [H, W] float32
+    large: np.ndarray  # [H, W] uint8, a quarter of the memory
 
 
 def find_overlaps(images: Iterable[tuple[str, np.ndarray]]) -> list[Overlap]:
@@ -68,8 +69,8 @@ def find_overlaps(images: Iterable[tuple[str, np.ndarray]]) -> list[Overlap]:
     of_size: dict[tuple[int, ...], list[_Field]] = defaultdict(list)
     for name, image in images:
         grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
-        field = _Field(name, max(grey.shape), _details(grey, _FIRST_PX), _details(grey, _SECOND_PX))
-        of_size[grey.shape].append(field)
+        large = np.clip(128 + _CONTRAST * _details(grey, _SECOND_PX), 0, 255).astype(np.uint8)
+        of_size[grey.shape].append(_Field(name, max(grey.shape), _details(grey, _FIRST_PX), large))
     overlaps = []
     for fields in of_size.values():
         for i, j, dx, dy in _well_fitting(np.stack([field.small for field in fields])):
@@ -162,7 +163,8 @@ def _readable(files: Iterable[tuple[str, Path, int, int]]) -> Iterator[tuple[str
 def _details(grey: np.ndarray, side_px: int) -> np.ndarray:
     """The fine details [h, w] float32 of *grey*, made as small as *side_px* if it is larger; zero where all is even."""
     scale = min(1.0, side_px / max(grey.shape))
-    small = cv2.resize(grey, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA).astype(np.float32)
+    height, width = (max(1, round(side * scale)) for side in grey.shape)
+    small = cv2.resize(grey, (width, height), interpolation=cv2.INTER_AREA).astype(np.float32)
     sigma = _FINE * max(small.shape)
     small -= cv2.GaussianBlur(small, (0, 0), sigma)
     small /= np.sqrt(cv2.GaussianBlur(small * small, (0, 0), sigma) + _FAINT**2)

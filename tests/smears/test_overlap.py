@@ -72,6 +72,14 @@ def test_dust_on_the_camera_and_empty_images_do_not_overlap():
     assert find_overlaps(images.items()) == []
 
 
+@pytest.mark.parametrize("shape", [(1, 1), (3, 4), (20, 4000), (4000, 7)])
+def test_images_of_any_shape_are_looked_at(shape):
+    rng = np.random.default_rng(0)
+    noise = {f"{i}": rng.integers(0, 256, (*shape, 3), np.uint8) for i in range(3)}
+    assert find_overlaps(noise.items()) == []
+    assert find_overlaps(list(noise.items())[:1]) == find_overlaps([]) == []
+
+
 def test_large_fields_of_small_cells_are_found():
     (whole,) = synthetic_smears(1, seed=8, n_cells=1500, diameter_px=20, height_px=1200, width_px=2600)
     images = [("left", whole.image[:, :1600]), ("right", taken_again(whole.image[:, 1000:], seed=2))]
