@@ -14,11 +14,11 @@ from itertools import islice
 from pathlib import Path
 from typing import TypeVar
 
-import cv2
 import numpy as np
 import scipy.fft
 
 from rbcnb._utils.errors import SmearError, SmearWarning
+from rbcnb._utils.opencv import cv2
 from rbcnb.smears.images import identical_image_groups, read_image
 
 MOST_IMAGES = 1000  # each pair is looked at
