@@ -51,7 +51,7 @@ from rbcnb.smears.label_tables import (
     read_text_table,
     report_faults,
 )
-from rbcnb.smears.smear_names import file_name, match_names
+from rbcnb.smears.smear_names import match_names
 
 COCO, VOC, YOLO, LABELME, CVAT = "coco", "voc", "yolo", "labelme", "cvat"
 VIA, QUPATH, GEOJSON, IMAGEJ, BOXES = "via", "qupath", "geojson", "imagej", "boxes"
@@ -60,7 +60,7 @@ _LABELBOX = "Labelbox"
 READINGS = "readings"  # our own table of them, which `rbcnb.labels.merge_readings` reads
 _PER_IMAGE = (VOC, YOLO, LABELME, GEOJSON)  # a file for each image, named as it
 SUFFIXES = (".json", ".geojson", ".xml", ".txt", ".csv", ".tsv", ".xls")  # of files that may hold marks
-_A_FILE_PER_IMAGE = (VOC, LABELME, YOLO)
+_A_FILE_PER_IMAGE = (VOC, LABELME)
 _TWO_FILES = "of an image that two files name"
 _LARGEST_SHARE = 1.5  # of an image that a place in it may be: tools let boxes stand over its border
 _MOST_NAMES = 5  # of files that are named in a note
@@ -221,7 +221,7 @@ def _of_one_image(tables: dict[Path, pd.DataFrame]) -> list[LabelError]:
     files: dict[str, list[Path]] = {}
     for path, table in tables.items():
         for smear in table[SMEAR].unique():
-            files.setdefault(file_name(smear).casefold(), []).append(path)
+            files.setdefault(smear, []).append(path)
     faults = []
     for same in files.values():
         for path, other in zip(same, [*same[1:], same[0]], strict=True) if same[1:] else ():
