@@ -5,6 +5,7 @@ Two images are laid over one another at every shift: one shift must fit far bett
 small copies), and the pixels must agree there (a second look, at larger ones).
 """
 
+import math
 import warnings
 from collections import defaultdict
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
@@ -26,8 +27,12 @@ LEAST_SHARE = 0.05  # of the image: what overlaps less is not looked for
 # Both were chosen on the 189,420 pairs of Chula RBC-12's 616 different images: see benchmarks/overlaps.py.
 _LEAST_FIT = 9.0  # of the best shift, in standard deviations over all shifts
 _LEAST_AGREEMENT = 0.6  # correlation of the pixels
+_LEAST_UNMOVED = 0.9  # the same of two images that are not moved: dust and stops agree there
+_LEAST_IN_PART = 0.4  # the same of a quarter of what both show
+_LEAST_DETAIL = 0.4  # standard deviations of the image's details that a quarter must have
 _FIRST_PX, _SECOND_PX = 128, 512  # long side of the copies that are looked at
 _FINE = 1 / 50  # of the long side: what is coarser is light and shade
+_BLACK = 15  # grey levels
 _CONTRAST = 40.0  # grey levels to a standard deviation, where details are kept as uint8
 _FAINT = 5.0  # grey levels: weaker contrasts are noise
 _BLOCK = 64  # images that one is compared with at once
@@ -166,8 +171,10 @@ def _details(grey: np.ndarray, side_px: int) -> np.ndarray:
     height, width = (max(1, round(side * scale)) for side in grey.shape)
     small = cv2.resize(grey, (width, height), interpolation=cv2.INTER_AREA).astype(np.float32)
     sigma = _FINE * max(small.shape)
+    black = cv2.dilate((small < _BLACK).astype(np.uint8), np.ones((3, 3), np.uint8), iterations=math.ceil(2 * sigma))
     small -= cv2.GaussianBlur(small, (0, 0), sigma)
     small /= np.sqrt(cv2.GaussianBlur(small * small, (0, 0), sigma) + _FAINT**2)
+    small[black > 0] = 0  # no cell is black: a stop, a bar or a pointer, which stands in every image
     small -= small.mean()
     return small / max(float(small.std()), 1e-3)
 
@@ -203,12 +210,39 @@ def _checked(first: _Field, second: _Field, dx: int, dy: int) -> Overlap | None:
     height, width = (side - abs(shift) for side, shift in zip(a.shape, (dy, dx), strict=True))
     if min(height, width) <= 2 * slack:
         return None
-    part = a[max(0, -dy) :, max(0, -dx) :][slack : height - slack, slack : width - slack]
-    agreement = cv2.matchTemplate(b[max(0, dy) :, max(0, dx) :][:height, :width], part, cv2.TM_CCOEFF_NORMED)
+    part, among = _shared(a, b, dx, dy)
+    agreement = cv2.matchTemplate(among, part[slack : height - slack, slack : width - slack], cv2.TM_CCOEFF_NORMED)
     _, best, _, (x, y) = cv2.minMaxLoc(agreement)
     dx, dy = dx + x - slack, dy + y - slack
     share = (1 - abs(dx) / a.shape[1]) * (1 - abs(dy) / a.shape[0])
-    if best < _LEAST_AGREEMENT or share < LEAST_SHARE:
+    unmoved = max(abs(dx), abs(dy)) <= 1  # as is all that belongs to the camera
+    if best < (_LEAST_UNMOVED if unmoved else _LEAST_AGREEMENT) or share < LEAST_SHARE:
+        return None
+    if not _agree_in_most_parts(*_shared(a, b, dx, dy)):
         return None
     to_px = first.side_px / max(a.shape)
     return Overlap(first.name, second.name, round(dx * to_px), round(dy * to_px), share)
+
+
+def _shared(a: np.ndarray, b: np.ndarray, dx: int, dy: int) -> tuple[np.ndarray, np.ndarray]:
+    """The parts of *a* and *b* [H, W] that lie over one another at the shift *dx*, *dy*."""
+    height, width = (side - abs(shift) for side, shift in zip(a.shape, (dy, dx), strict=True))
+    return a[max(0, -dy) :, max(0, -dx) :][:height, :width], b[max(0, dy) :, max(0, dx) :][:height, :width]
+
+
+def _agree_in_most_parts(a: np.ndarray, b: np.ndarray) -> bool:
+    """Whether three of four parts of *a* and *b* agree, each with details in it: a cell or two look alike by chance."""
+    long, short = (0, 1) if a.shape[0] >= a.shape[1] else (1, 0)
+    strips = 4 if a.shape[long] > 3 * a.shape[short] else 2
+    parts = [
+        block
+        for strip in zip(*(np.array_split(side, strips, axis=long) for side in (a, b)), strict=True)
+        for block in zip(*(np.array_split(side, 4 // strips, axis=short) for side in strip), strict=True)
+    ]
+    agree = 0
+    for block in parts:
+        x, y = (side.astype(np.float32) - side.mean() for side in block)
+        spreads = float(x.std()), float(y.std())
+        if min(spreads) >= _LEAST_DETAIL * _CONTRAST:
+            agree += float((x * y).mean()) >= _LEAST_IN_PART * spreads[0] * spreads[1]
+    return agree >= 3
