@@ -72,6 +72,16 @@ def test_dust_on_the_camera_and_empty_images_do_not_overlap():
     assert find_overlaps(images.items()) == []
 
 
+@pytest.mark.parametrize("n_cells", [3, 8, 20])
+def test_few_cells_and_a_round_stop_are_no_overlap(n_cells):
+    y, x = np.ogrid[:480, :640]
+    stop = ((y - 240) ** 2 + (x - 320) ** 2 > 220**2)[..., None]
+    for seed in (0, 1):
+        smears = list(synthetic_smears(6, seed=seed, n_cells=n_cells, height_px=480, width_px=640))
+        assert find_overlaps((smear.name, smear.image) for smear in smears) == []
+        assert find_overlaps((smear.name, np.where(stop, np.uint8(2), smear.image)) for smear in smears) == []
+
+
 @pytest.mark.parametrize("shape", [(1, 1), (3, 4), (20, 4000), (4000, 7)])
 def test_images_of_any_shape_are_looked_at(shape):
     rng = np.random.default_rng(0)
