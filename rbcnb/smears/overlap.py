@@ -95,8 +95,8 @@ def overlaps_of_files(files: Mapping[str, Path], *, n: int | None = None) -> tup
     how_many = len(files) if n is None else min(n, len(files))
     if how_many > MOST_IMAGES:
         warnings.warn(
-            f"nobody looked whether images overlap: {how_many} are more than {MOST_IMAGES}; leave out what overlaps, "
-            "or networks are tested on cells that they have learnt",
+            f"overlaps were not searched for: there are {how_many} images, more than {MOST_IMAGES}; remove overlapping "
+            "images yourself, or networks are tested on cells that they have learnt",
             SmearWarning,
             stacklevel=2,
         )

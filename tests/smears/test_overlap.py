@@ -148,7 +148,7 @@ def test_copies_alone_are_one_group_without_a_word(smears):
 def test_too_many_images_are_not_looked_at_and_this_is_said(smears, monkeypatch):
     monkeypatch.setattr(overlap, "MOST_IMAGES", 3)
     files = {path.name: path for path in sorted(smears.glob("*.png"))}
-    with pytest.warns(SmearWarning, match="5 are more than 3"):
+    with pytest.warns(SmearWarning, match="there are 5 images, more than 3"):
         assert overlaps_of_files(files) == ()
     assert len(overlaps_of_files(files, n=3)) == 3
 
