@@ -83,6 +83,8 @@ def test_few_training_smears_correct_less_than_many():
     assert np.abs(many - whole).max() < 0.01
     assert np.abs(few - raw).sum() < 0.8 * np.abs(many - raw).sum()
     assert (np.sign(few - raw) == np.sign(many - raw)).all()
+    large, *_ = adjusted_interval(40 * calls, np.stack([CONFUSION] * 2), seed=0)  # more cells tell no more of confusion
+    assert large == pytest.approx(few, abs=0.02)
 
 
 @pytest.mark.slow
