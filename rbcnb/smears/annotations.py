@@ -208,7 +208,7 @@ def read_files(
         except SmearError as error:
             faults.append(error)
     if layout in _A_FILE_PER_IMAGE:
-        faults += _of_one_image(tables)
+        faults += _of_one_image(tables, aids.images if aids else {})
     if faults and (errors is None or len(faults) == len(paths)):
         raise faults[0]
     report_faults(faults, errors, paths[0].parent if paths else "")
@@ -216,12 +216,16 @@ def read_files(
     return pd.concat([table for table in tables.values() if len(table)] or [none], ignore_index=True)
 
 
-def _of_one_image(tables: dict[Path, pd.DataFrame]) -> list[LabelError]:
-    """Takes files out of *tables* that name an image which another one names, too; and says so of each."""
+def _of_one_image(tables: dict[Path, pd.DataFrame], images: Mapping[str, Path]) -> list[LabelError]:
+    """Takes files out of *tables* that name an image which another one names, too; and says so of each.
+
+    Names mean one image if they are the same, or lead to the same of *images*.
+    """
+    named = {path: table[SMEAR].iloc[0] for path, table in tables.items() if len(table)}
+    matched, _ = match_names(named.values(), images)
     files: dict[str, list[Path]] = {}
-    for path, table in tables.items():
-        for smear in table[SMEAR].unique():
-            files.setdefault(smear, []).append(path)
+    for path, smear in named.items():
+        files.setdefault(matched.get(smear, smear), []).append(path)
     faults = []
     for same in files.values():
         for path, other in zip(same, [*same[1:], same[0]], strict=True) if same[1:] else ():
@@ -690,7 +694,8 @@ def _read_boxes(path: Path, aids: Aids) -> Marks:
     texts = columns_of(table, _BOXES)
     sides, causes = read_numbers(texts[[*_SIDES]], table.separator)
     shapes = image_shapes(aids.images, texts[SMEAR].unique())
-    shares = bool((sides.max(axis=1) <= _LARGEST_SHARE).mean() > 0.5)  # a box of pixels is larger than one
+    largest = sides.max(axis=1).dropna()
+    shares = bool((largest <= _LARGEST_SHARE).mean() > 0.5) if len(largest) else False  # a box of pixels is larger
     if shares and not set(texts[SMEAR]) & set(shapes):
         raise AnnotationError(
             f"{path}: its boxes are shares of the image, and none of the images is at hand; name their folder with "
@@ -707,6 +712,8 @@ def _read_boxes(path: Path, aids: Aids) -> Marks:
             if box.max() > _LARGEST_SHARE:
                 raise _FaultError(f"the boxes are shares of the image, 0 to 1, and not {box.max():g}")
             box = box * [width, height, width, height]
+        elif box.max() <= _LARGEST_SHARE:
+            raise _FaultError(f"the boxes are in pixels, and not shares of the image such as {box.max():g}")
         yield smear, texts[LABEL][row], _box(*box), shape
 
     return Marks("row", list(texts.index), marks, numbers=list(texts.index), faults=list(table.faults.values()))

@@ -94,7 +94,7 @@ def read_text_table(path: str | Path) -> TextTable:
     separators = [named[1], *_SEPARATORS] if named else [*_SEPARATORS]
     lines = list(io.StringIO(text, newline=""))
     if titles := _titles(lines, "".join(separators)):
-        first = lines[titles[0]].strip().strip("".join(separators))
+        first = lines[titles[0]].strip().strip("".join([*separators, '"']))
         note = f"{path}: {shown(first)}, above the names of the columns, is taken for a title"
         warnings.warn(note, SmearWarning, stacklevel=3)
         lines = ["\n" if at in titles else line for at, line in enumerate(lines)]
@@ -517,12 +517,13 @@ def _titles(lines: list[str], separators: str) -> list[int]:
     """Which of *lines* stand above the header: at most `_MOST_TITLES` that hold one field, where the next hold more."""
     titles = []
     for at, line in enumerate(lines):
-        text = line.strip().strip(separators).strip()
-        if any(mark in text for mark in separators):
+        fields = [[field for field in next(csv.reader([line], delimiter=mark), []) if field] for mark in separators]
+        if max(map(len, fields)) > 1:
             return titles
-        if '"' in text or text.startswith("#") or len(titles) == _MOST_TITLES:
+        words = [plain_name(word) for word in line.split()]
+        if len(titles) == _MOST_TITLES or sum(word in names for word in words for names in SYNONYMS.values()) > 1:
             return []
-        if text:
+        if line.strip() and not line.startswith("#"):
             titles.append(at)
     return []
 

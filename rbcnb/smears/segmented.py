@@ -118,7 +118,8 @@ def segmented_smears(
     """
     cells, smears = read_tables(folder, columns=(SMEAR, FILE, DIAMETER))
     found = dict(iter(cells.groupby(SMEAR, sort=False)))
-    there = [Path(file) for file in smears[FILE] if os.path.isfile(file)]
+    there = [Path(row[FILE]) for row in smears.to_dict("records") if not name_fault(row[SMEAR])]
+    there = [path for path in dict.fromkeys(there) if os.path.isfile(path)]
     groups = field_groups(there, n=n)
     for row in smears.to_dict("records"):
         path = Path(row[FILE])

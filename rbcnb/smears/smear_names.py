@@ -103,7 +103,7 @@ def match_names(
 
 
 def join_spellings(labels: Iterable[str] | Mapping[str, int], *, known: Iterable[str] = ()) -> dict[str, str]:
-    """The class that each label stands for, where spellings differ in capitals or spaces alone.
+    """The class that each label stands for, where spellings differ in capitals, spaces or unseen letters alone.
 
     Of several spellings the one in *known* is taken, else the paper's, else the most frequent, else the first. A class
     that is spelt in one way only keeps it, unless *known* has another.
@@ -135,7 +135,8 @@ def spelling_notes(joined: dict[str, str]) -> list[str]:
     for label, name in joined.items():
         by_class.setdefault(name, []).append(repr(label))
     return [
-        f"{', '.join(sorted(labels))} and {name!r} differ in capitals or spaces alone and are taken for {name!r}"
+        f"{', '.join(sorted(labels))} and {name!r} differ in capitals, spaces or unseen letters alone and are taken "
+        f"for {name!r}"
         for name, labels in by_class.items()
     ]
 

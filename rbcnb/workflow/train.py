@@ -29,7 +29,7 @@ from rbcnb.labels.readings import NAMED, READINGS_CSV, load_readings
 from rbcnb.segmentation.batch import CROP_SCALE, image_groups, read_crops
 from rbcnb.segmentation.segment import FinderSpec, crops_of, finder_spec
 from rbcnb.smears.images import SmearError, read_image
-from rbcnb.smears.overlap import describe_overlaps, join_groups, overlaps_of_files
+from rbcnb.smears.overlap import MOST_IMAGES, describe_overlaps, join_groups, overlaps_of_files
 from rbcnb.smears.segmented import CELLS_CSV, image_files
 from rbcnb.study.runner import default_jobs
 from rbcnb.training.splits import cell_folds, smear_folds
@@ -202,9 +202,11 @@ def _groups(folder: Path, smears: Sequence[str]) -> tuple[dict[str, str], list[s
     files = {smear: file for smear, file in image_files(folder).items() if smear in groups}
     overlaps = overlaps_of_files(files)
     notes = [describe_overlaps(overlaps)] if overlaps else []
+    if len(files) > MOST_IMAGES:
+        notes.append(f"there are more than {MOST_IMAGES} images: whether they overlap was not looked for")
     if n_gone := len(groups) - len(files):
-        these = "1 image: it is" if n_gone == 1 else f"{n_gone} images: they are"
-        notes.append(f"nobody knows what overlaps of {these} no longer there to be looked at")
+        these = "1 image is" if n_gone == 1 else f"{n_gone} images are"
+        notes.append(f"{these} no longer there: whether it overlaps with others was not looked for")
     return join_groups(groups, [(overlap.first, overlap.second) for overlap in overlaps]), notes
 
 

@@ -280,7 +280,7 @@ def test_classes_keep_the_spelling_of_the_readings(segmented, tmp_path, capsys):
     cells = pd.read_csv(segmented / "cells.csv").assign(label="Burr  Cell")
     cells.to_csv(tmp_path / "a.csv", index=False)
     assert main(["import-labels", str(tmp_path / "a.csv"), str(segmented), "--reader", "cy"]) == 0
-    assert "'Burr  Cell' and 'burr cell' differ in capitals or spaces alone" in capsys.readouterr().err
+    assert "'Burr  Cell' and 'burr cell' differ in capitals, spaces or unseen letters alone" in capsys.readouterr().err
     view = current_labels(load_readings(segmented / "readings.csv"), reader="cy")
     assert set(view["label"]) == {"burr cell"}
 

@@ -204,6 +204,16 @@ def test_boxes_as_shares_are_read_where_the_image_is_at_hand(tmp_path):
     assert "row 5 cannot be used (the boxes are shares of the image, 0 to 1, and not 30)" in str(errors[1])
 
 
+def test_a_share_among_boxes_in_pixels_is_named(tmp_path):
+    (tmp_path / "boxes.csv").write_text(
+        "image,xmin,ymin,xmax,ymax,label\na.png,0.1,0.2,0.3,0.4,a\na.png,10,20,30,40,b\n"
+    )
+    errors = []
+    table = read_files([tmp_path / "boxes.csv"], layout="boxes", errors=errors)
+    assert table[LABEL].tolist() == ["b"]
+    assert "row 2 cannot be used (the boxes are in pixels, and not shares of the image such as 0.4)" in str(errors[0])
+
+
 def test_yolo_of_a_name_that_no_image_has_is_offered_the_nearest(tmp_path):
     Image.new("RGB", (64, 48)).save(tmp_path / "smear_1.png")
     (tmp_path / "classes.txt").write_text("normal\n")
@@ -222,6 +232,11 @@ def test_two_files_of_one_image_are_both_left_out_and_named(tmp_path):
     assert set(table[SMEAR]) == {"c.png"}
     (tmp_path / "b.json").write_text(json.dumps(LABELME | {"imagePath": "A.png"}))  # another image, on most systems
     assert set(read_files(sorted(tmp_path.glob("*.json")), layout="labelme")[SMEAR]) == {"a.png", "A.png", "c.png"}
+    (tmp_path / "b.json").write_text(json.dumps(LABELME | {"imagePath": "a"}))  # the same image, if it is there
+    aids = Aids({name: tmp_path / name for name in ("a.png", "c.png")})
+    files, again = sorted(tmp_path.glob("*.json")), []
+    assert set(read_files(files, layout="labelme", aids=aids, errors=again)[SMEAR]) == {"c.png"}
+    assert len(again) == 2
     (tmp_path / "b.json").write_text(json.dumps(LABELME | {"imagePath": "a.png"}))
     assert [error.n_labels for error in errors] == [len(table)] * 2
     for error, (path, rival) in zip(errors, [("a", "b"), ("b", "a")], strict=True):

@@ -114,18 +114,30 @@ def test_decimal_marks(tmp_path):
     assert table[[X, Y]].to_numpy().tolist() == [[1.5, 1234.5], [2.125, 30]]
 
 
-@pytest.mark.parametrize("title", ["Patient 12\n", "Patient 12;;;\n;;;\n\n", "Ward 3\nread by Anna\n"])
+@pytest.mark.parametrize(
+    "title",
+    [
+        "Patient 12\n",
+        "Patient 12;;;\n;;;\n\n",
+        "Ward 3\nread by Anna\n",
+        '"Patient, 12";;;\n',
+        "Patient 12\n# made by X\n",
+    ],
+)
 def test_titles_above_the_header_are_passed_over_with_a_note(tmp_path, title):
     rows = "smear;x_px;y_px;label\nP2;1,5;4;a\nP2;?;5;b\n"
     table, errors, notes = read(tmp_path / "a.csv", title + rows)
     assert table[[X, Y]].to_numpy().tolist() == [[1.5, 4]]
     assert f"row {title.count(chr(10)) + 3} has x_px '?'" in errors[0]  # rows keep their numbers
-    assert any(f"{title.splitlines()[0].strip(';')}', above the names of the columns" in note for note in notes)
+    first = title.splitlines()[0].strip(';"')
+    assert any(f"{first}', above the names of the columns" in note for note in notes)
 
 
 def test_what_a_title_has_that_may_be_a_header_is_no_title(tmp_path):
     with pytest.raises(SmearError, match="row 1 holds values"):
         read(tmp_path / "a.csv", "Patient, 12\nsmear,x_px,y_px,label\nP2,1,2,a\n")
+    with pytest.raises(SmearError, match="row 1 is 'smear x_px y_px label'"):
+        read(tmp_path / "a.csv", "smear x_px y_px label\nP2 1,5 4,5 a\n")
     many = "a title\n" * 6
     with pytest.raises(SmearError, match="row 1"):
         read(tmp_path / "a.csv", many + HEADER + "P2,1,2,a\n")
@@ -160,7 +172,7 @@ def test_spellings_of_a_class_are_joined_with_a_note(tmp_path):
     table, errors, notes = read(tmp_path / "a.csv", text)
     assert table[LABEL].tolist() == ["normal"] * 3 + ["burrcell"] * 3
     assert errors == []
-    assert "'Normal' and 'normal' differ in capitals or spaces alone" in notes[0]
+    assert "'Normal' and 'normal' differ in capitals, spaces or" in notes[0]
     assert join_spellings(["normal", "nor\u200bmal\u00ad"]) == {"nor\u200bmal\u00ad": "normal"}  # nobody sees these
     assert match_names(["a\u200b.png"], ["a.png"]) == ({"a\u200b.png": "a.png"}, {})
     assert join_spellings(["Normal", "Normal"]) == {}

@@ -143,7 +143,7 @@ def test_fields_that_overlap_are_judged_as_one_smear(labelled, folder, tmp_path)
 
     (tmp_path / "again.png").unlink()
     training = train_model(folder, say=silent)
-    assert any("nobody knows what overlaps of 1 image" in note for note in training.notes)
+    assert "1 image is no longer there: whether it overlaps with others was not looked for" in training.notes
 
 
 @pytest.mark.slow
