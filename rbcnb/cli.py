@@ -14,7 +14,7 @@ from pathlib import Path
 from shlex import quote
 from typing import Any
 
-from rbcnb._utils.errors import UnfinishedError, is_out_of_memory
+from rbcnb._utils.errors import SmearWarning, UnfinishedError, is_out_of_memory
 from rbcnb._utils.progress import quiet, say
 from rbcnb._utils.read_files import MOST_SHOWN, parse_yaml, system_fault
 from rbcnb._utils.stop_signal import stoppable
@@ -44,7 +44,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     }
     run = commands[options.command]
     try:
-        with stoppable(), _hushed() if getattr(options, "quiet", False) else nullcontext():
+        quietly = _hushed() if getattr(options, "quiet", False) else nullcontext()
+        with stoppable(), quietly, _notes_of_smears(options.command):
             return run(options)
     except Exception as error:
         if options.verbose:
@@ -120,17 +121,16 @@ def _reproduce(options: Namespace) -> int:
         "jobs": options.jobs,
         "scheduler": options.scheduler,
     }
-    with _notes_of_smears("reproduce"):
-        for name, profile in zip(names, profiles, strict=True) if several else ():
-            cost = expected_cost(profile, overrides=overrides, only=chosen["only"], jobs=options.jobs)
-            say(f"{name}: at least {duration(cost)} on this machine, if nothing of it is done")
-        for name, profile in zip(names, profiles, strict=True):
-            out = f"{options.out}/{name}" if several and options.out else options.out
-            from_ = options.resume_from
-            if several and from_ is not None:
-                from_ = from_ / name if (from_ / name).is_dir() else None  # a profile of which nothing is kept begins
-            out = out or f"{DEFAULT_OUT}/{name}-{source}"
-            skipped += skipped_files(reproduce(out=out, profile=profile, resume_from=from_, **chosen))
+    for name, profile in zip(names, profiles, strict=True) if several else ():
+        cost = expected_cost(profile, overrides=overrides, only=chosen["only"], jobs=options.jobs)
+        say(f"{name}: at least {duration(cost)} on this machine, if nothing of it is done")
+    for name, profile in zip(names, profiles, strict=True):
+        out = f"{options.out}/{name}" if several and options.out else options.out
+        from_ = options.resume_from
+        if several and from_ is not None:
+            from_ = from_ / name if (from_ / name).is_dir() else None  # a profile of which nothing is kept begins
+        out = out or f"{DEFAULT_OUT}/{name}-{source}"
+        skipped += skipped_files(reproduce(out=out, profile=profile, resume_from=from_, **chosen))
     for message in dict.fromkeys(skipped):
         print(f"rbcnb reproduce: left out: {message}", file=sys.stderr)
     return 1 if skipped else 0
@@ -139,8 +139,6 @@ def _reproduce(options: Namespace) -> int:
 @contextmanager
 def _notes_of_smears(command: str) -> Iterator[None]:
     """Prints what was noted of smears as a command's notes, not as a warning of a line of code."""
-    from rbcnb._utils.errors import SmearWarning
-
     with warnings.catch_warnings():
         show, shown = warnings.showwarning, set()
 
@@ -228,8 +226,7 @@ def _import_labels(options: Namespace) -> int:
 
     errors: list[Exception] = []
     given = {name: getattr(options, name) for name in ("reader", "layout", "smears", "pixel_um")}
-    with _notes_of_smears("import-labels"):
-        print(import_labels(options.source, options.into, **given, errors=errors))
+    print(import_labels(options.source, options.into, **given, errors=errors))
     if options.into.is_dir() and not (options.into / CELLS_CSV).exists():
         print(f"next, so that they get cells: rbcnb segment SMEARS --out {options.into}")
     for error in errors:
@@ -241,8 +238,7 @@ def _export_labels(options: Namespace) -> int:
     from rbcnb.labels.import_export import export_labels
 
     given = {name: getattr(options, name) for name in ("reader", "layout", "smears", "replace")}
-    with _notes_of_smears("export-labels"):
-        print(export_labels(options.source, options.out, **given))
+    print(export_labels(options.source, options.out, **given))
     return 0
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from rbcnb._utils.errors import SmearWarning
 from rbcnb._utils.read_files import shown
 from rbcnb.columns import CELL, COMMENT, FOUND, KIND, LABEL, RADIUS, READER, SMEAR, TIME, UNSURE, X, Y
 from rbcnb.labels.assign import matched
@@ -69,6 +70,7 @@ def current_labels(readings: pd.DataFrame, *, reader: str | None = None) -> pd.D
         warnings.warn(
             f"{len(moved)} cells, such as {moved[0][1]} of {moved[0][0]}, were read at places over a radius apart: "
             "the finder numbered the cells again in between; begin a new table for its new cells",
+            SmearWarning,
             stacklevel=2,
         )
     cell = [SMEAR, CELL]

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from rbcnb._utils.errors import PlainError
+from rbcnb._utils.errors import PlainError, SmearWarning
 from rbcnb._utils.files import folder_lock, sync_folder
 from rbcnb._utils.read_files import cause_of, read_bytes, require_file
 from rbcnb.columns import CELL, COMMENT, FOUND, KIND, LABEL, READER, REVISION, SESSION, SMEAR, TIME
@@ -174,7 +174,8 @@ def _set_aside(path: Path, torn: bytes) -> None:
         file.write(torn + b"\n")
         file.flush()
         os.fsync(file.fileno())
-    warnings.warn(f"{path}: its last line is torn ({_shown(torn)}) and was moved to {aside.name}", stacklevel=5)
+    note = f"{path}: its last line is torn ({_shown(torn)}) and was moved to {aside.name}"
+    warnings.warn(note, SmearWarning, stacklevel=5)
 
 
 def _shown(torn: bytes) -> str:
@@ -185,7 +186,8 @@ def _read(data: bytes, path: Path) -> pd.DataFrame:
     """The rows in *data*, the bytes of the file at *path*; see `rbcnb.labels.logbook.read_rows`."""
     data, torn = _split_torn(data)
     if torn:
-        warnings.warn(f"{path}: its last line is torn and is left out: {_shown(torn)}", stacklevel=4)
+        note = f"{path}: its last line is torn and is left out: {_shown(torn)}"
+        warnings.warn(note, SmearWarning, stacklevel=4)
     return _parsed(data, path, lines_before=0)
 
 

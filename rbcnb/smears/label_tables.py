@@ -277,16 +277,16 @@ def tidied_labels(
             for where, text in labels.loc[formulas, [WHERE, name]].itertuples(index=False)
         ]
         labels = labels[~formulas]
-    words = labels[LABEL].str.strip().str.casefold()
-    for some, remedy in (
-        (words.isin(NO_VALUES), "as programs write where there is none; name the class, or take the row out"),
-        (words.isin([UNSURE, STRUCK, SKIPPED]), "which is no class but a key of rbcnb label; take the row out"),
+    for no_classes, remedy in (
+        (NO_VALUES, "as programs write where there is none; name the class, or take the row out"),
+        ([UNSURE, STRUCK, SKIPPED], "which is no class but a key of rbcnb label; take the row out"),
     ):
+        some = labels[LABEL].str.strip().str.casefold().isin(no_classes)
         faults += [
             LabelError(f"{where} has the {LABEL} {shown(text)}, {remedy}", reason=NO_CLASS)
             for where, text in labels.loc[some, [WHERE, LABEL]].itertuples(index=False)
         ]
-        labels, words = labels[~some], words[~some]
+        labels = labels[~some]
     if names is not None:
         matched, unmatched = match_names(labels[SMEAR].unique(), names, among=among)
         for smear, rows in labels[labels[SMEAR].isin(list(unmatched))].groupby(SMEAR, sort=False):

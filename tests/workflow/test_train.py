@@ -193,6 +193,10 @@ def test_what_cannot_be_trained_is_refused_with_the_next_command(labelled, folde
 
     readings = readings_of(folder, labelled[1])
     append_readings(folder / "readings.csv", readings.assign(label="normal"))
+    with (folder / "readings.csv").open("a") as file:
+        file.write("synthetic_00.png,3,1")  # the line of a writer who was killed
+    assert main(["train", str(folder)]) == 2
+    assert f"rbcnb train: note: {folder / 'readings.csv'}: its last line is torn" in capsys.readouterr().err
     with pytest.raises(
         InputError, match=f"two classes of at least 2 cells are needed .* there are {len(readings)} normal"
     ):
