@@ -289,7 +289,7 @@ class Gaps:
         A gain must pass Holm's first step among as many primary contrasts as this run has.
 
         Returns:
-            Rows of `rbcnb.evaluation.plan_seeds` with the contrast, the goal and ``told``, a sentence. Empty with fewer
+            Rows of `rbcnb.evaluation.plan_seeds` with the contrast, the goal and ``in_words``, a sentence. Empty with fewer
             than two seeds: such a pilot does not show how seeds scatter.
         """
         parts = []
@@ -307,11 +307,11 @@ class Gaps:
                     names = {"protocol": protocol, "architecture": architecture, "first": first, "second": second}
                     names |= {"goal": goal, "pilot_seeds": pilot.n_seeds, "pilot_smears": pilot.n_groups}
                     sentences = [_plan_sentence(row, pilot.unit) for row in plan.itertuples()]
-                    parts.append(plan.assign(**names, told=sentences))
+                    parts.append(plan.assign(**names, in_words=sentences))
         if not parts:
             return pd.DataFrame()
         table = pd.concat(parts, ignore_index=True)
-        return table[[*names, "smears", "seeds", "power", "told"]]
+        return table[[*names, "smears", "seeds", "power", "in_words"]]
 
     def _compared(
         self, fits: pd.DataFrame, comparisons: Sequence[Comparison], priors: Mapping[str, Prior], **place: object

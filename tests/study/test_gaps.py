@@ -243,7 +243,7 @@ def test_claims_of_figure_13_follow_from_its_points(gaps):
 def test_plan_names_every_goal_and_says_never(gaps):
     plan = replace(gaps, margin=0.001).plan()
     assert set(plan["goal"]) == {"gain", "alike"}
-    assert (plan["told"].str.startswith("never") == plan["seeds"].isna()).all()
+    assert (plan["in_words"].str.startswith("never") == plan["seeds"].isna()).all()
     assert plan["seeds"].isna().any()
 
 
