@@ -125,7 +125,11 @@ def measure_effect(
     corrected, changes = apply_corrections(given, second_labels)
     suspects = key[key["role"] == "suspect"].merge(cells, on=[SMEAR, CELL], suffixes=("", "_true"))
     facts = {"errors": int((suspects[LABEL] != suspects[f"{LABEL}_true"]).sum()), "estimated": estimate["errors"]}
-    facts |= {"estimated_low": estimate["errors_low"], "estimated_high": estimate["errors_high"], "changed": len(changes)}
+    facts |= {
+        "estimated_low": estimate["errors_low"],
+        "estimated_high": estimate["errors_high"],
+        "changed": len(changes),
+    }
     facts |= {"wrong_before": int((given[LABEL] != cells[LABEL]).sum())}
     facts |= {"wrong_after": int((corrected[LABEL] != cells[LABEL]).sum())}
     study = {"trial": NET, "seeds": range(options.effect_fits), "jobs": options.jobs}

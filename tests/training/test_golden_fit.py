@@ -26,10 +26,15 @@ TRIALS = {
     "over_sampling": replace(BASE, resample="over"),
     "rung": replace(BASE, dev_counts="8/9/90", label_smoothing=0.1),
     "decayed": replace(BASE, schedule="cosine", augment="flips_turns"),
-    "pretrained": replace(BASE, architecture="efficientnet_lite0", pretrained=True, schedule="cosine"),
+    # One epoch at a low rate: Adam divides gradients by their size, and so makes a rounding of 1e-7 a difference of 0.02
+    # after two epochs at 0.003, by which processors would differ here.
+    "pretrained": replace(
+        BASE, architecture="efficientnet_lite0", pretrained=True, schedule="cosine", learning_rate=0.001, epochs=1
+    ),
 }
 PROBS = [f"prob_{name}" for name in CLASSES]
-# Processors sum in other orders: with AVX-512, AVX2, SSE, one thread or two, probabilities differed by at most 1e-6.
+# Processors sum in other orders: with AVX-512, AVX2, SSE, one thread or two, probabilities differed by at most 1e-6, those
+# of the pretrained network by 2e-5.
 TOLERANCE = 1e-4
 # Of 16 numbers those that dropout keeps at seed 0, in the torch of the golden predictions; torch 2.5 keeps others.
 KEPT = "0010001101111011"
@@ -49,7 +54,10 @@ def fit(trial: Trial) -> pd.DataFrame:
 
 @pytest.mark.parametrize("name", TRIALS)
 def test_a_fit_gives_the_numbers_that_stored_trials_hold(name):
-    """A learning rate one percent higher moves these probabilities by 0.006, one epoch more by 0.2."""
+    """A learning rate one percent higher moves these probabilities by 0.006, one epoch more by 0.2.
+
+    The pretrained network's move by 0.00013 at a rate ten percent higher.
+    """
     if TRIALS[name].resample == "over" and int(cv2.__version__.split(".")[0]) < 5:
         pytest.skip("OpenCV 4 interpolates turned copies with other roundings than OpenCV 5: they differ by 0.001 here")
     if TRIALS[name].pretrained and kept_by_dropout() != KEPT:
