@@ -289,8 +289,8 @@ class Gaps:
         A gain must pass Holm's first step among as many primary contrasts as this run has.
 
         Returns:
-            Rows of `rbcnb.evaluation.plan_seeds` with the contrast, the goal and ``in_words``, a sentence. Empty with fewer
-            than two seeds: such a pilot does not show how seeds scatter.
+            Rows of `rbcnb.evaluation.plan_seeds` with the contrast, the goal and ``in_words``, a sentence. Empty with
+            fewer than two seeds: such a pilot does not show how seeds scatter.
         """
         parts = []
         for protocol, rows in self.final.groupby("protocol", sort=False):

@@ -40,8 +40,10 @@ _SEAL_BEFORE, _SEAL_AFTER = f',\n "{_SEAL}": "', '"\n}'
 PREDICTIONS, RECORDS = "predictions.parquet", "trials.parquet"  # of packed trials
 PACKED = {"index": False, "compression": "zstd", "compression_level": 19}
 # Logarithms of probabilities tell those near 1 apart as well as small ones. Rounded to 16 bits they took a fourth less
-# room, but the AUROC of networks that tell little apart changed by up to 0.002.
+# room, but the AUROC of networks that tell little apart changed by up to 0.002; 32 bits can change it, too, where a
+# network of hardly any training gives all cells almost the same probabilities.
 LOG = "log_"
+TOLERANCE = 1e-5  # what packing may move a score by
 
 
 class DamagedTrialError(InputError):
@@ -197,7 +199,8 @@ def pack_trials(store: Path, keys: Sequence[str], folder: Path) -> tuple[str, st
 
     They are entered into the folder's manifest.
 
-    Probabilities are kept as logarithms in single precision: a score may move by some 1e-6.
+    Probabilities are kept as logarithms, in single precision unless a score of a trial would move by more than
+    `TOLERANCE` by that; then all are kept in double precision.
 
     Raises:
         FileNotFoundError: a key is not in the store.
@@ -215,8 +218,8 @@ def pack_trials(store: Path, keys: Sequence[str], folder: Path) -> tuple[str, st
             parts.append(load_predictions(store, key).assign(key=key))
     table = pd.concat(parts, ignore_index=True)
     names = {name: LOG + name.removeprefix(PROB) for name in table if name.startswith(PROB)}
-    with np.errstate(divide="ignore"):  # a probability of 0 is -inf, and comes back as 0
-        logs = np.log(table[[*names]].to_numpy(float)).astype(np.float32)
+    precision = np.float32 if all(_stay_alike(part, [*names]) for part in parts) else np.float64
+    logs = _logs(table, [*names], precision)
     table = table.drop(columns=[*names]).assign(**dict(zip(names.values(), logs.T, strict=True)))
     words = [name for name in table if not pd.api.types.is_numeric_dtype(table[name])]
     table = table.astype(dict.fromkeys(words, "category"))
@@ -227,6 +230,22 @@ def pack_trials(store: Path, keys: Sequence[str], folder: Path) -> tuple[str, st
         pd.DataFrame(records, columns=["key", "record"]).to_parquet(part, **PACKED)
     record_files(folder, {PREDICTIONS: {}, RECORDS: {}})
     return PREDICTIONS, RECORDS
+
+
+def _logs(predictions: pd.DataFrame, columns: list[str], precision: type[np.floating]) -> np.ndarray:
+    """Logarithms [N, C] of the probabilities in *columns*."""
+    with np.errstate(divide="ignore"):  # a probability of 0 is -inf, and comes back as 0
+        return np.log(predictions[columns].to_numpy(float)).astype(precision)
+
+
+def _stay_alike(predictions: pd.DataFrame, columns: list[str]) -> bool:
+    """Whether the scores of one trial's *predictions* stay the same if logarithms are kept in single precision."""
+    from rbcnb.evaluation.metrics import score_predictions
+
+    rounded = predictions.copy()
+    rounded[columns] = np.exp(_logs(predictions, columns, np.float32).astype(float))
+    before, after = score_predictions(predictions), score_predictions(rounded)
+    return np.allclose([*before.values()], [*after.values()], rtol=0, atol=TOLERANCE, equal_nan=True)
 
 
 def unpack_trials(folder: Path, store: Path) -> int:

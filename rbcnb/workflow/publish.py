@@ -34,6 +34,7 @@ from rbcnb.study.store import (
     PACKED,
     PREDICTIONS,
     RECORDS,
+    TOLERANCE,
     is_packed,
     load_record,
     pack_trials,
@@ -51,7 +52,6 @@ TRIAL_LISTS = ("final_trials", "ladder_trials", "lesson_trials", "leakage_trials
 # Table -> what it follows from beside fits and splits: file of the run, columns that are kept of it. Places of cells
 # are the data set's own, and not given away.
 PARTS = {"class_counts": {"labelled": (SMEAR, CELL, LABEL)}}
-TOLERANCE = 1e-5  # what single precision may move a score by
 ROUNDING = 1e-3  # what it may move, as a share of itself, a number by that is divided by a small spread
 SAME = 1e-12  # numbers that differ by less are the same
 # Figures of numbers alone: no crop, no smear.

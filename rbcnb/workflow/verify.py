@@ -27,13 +27,22 @@ from rbcnb.labels.readings import READINGS_CSV, SECOND_LOOK_CSV
 from rbcnb.study.classical import entry_of_choice
 from rbcnb.study.imbalance_lesson import lesson_entry
 from rbcnb.study.ledger import LEDGER, Entry, digest_cells, entry_of, load_ledger
-from rbcnb.study.store import RECORDS, is_packed, is_unsealed, load_predictions, load_record, stored_keys, unpack_trials
+from rbcnb.study.store import (
+    RECORDS,
+    TOLERANCE,
+    is_packed,
+    is_unsealed,
+    load_predictions,
+    load_record,
+    stored_keys,
+    unpack_trials,
+)
 from rbcnb.training.fit import hash_data
 from rbcnb.training.splits import split_name
 from rbcnb.training.trial import Trial
 from rbcnb.workflow.classical_fits import CLASSICAL, load_classical_fits
 from rbcnb.workflow.model_export import MODEL
-from rbcnb.workflow.publish import TOLERANCE, copied
+from rbcnb.workflow.publish import copied
 from rbcnb.workflow.run import OUT_REMEDY, RUN_JSON, Run
 from rbcnb.workflow.run_tables import recomputed
 from rbcnb.workflow.table_diff import MISSING, READABLE, THERE, Finding, compare_tables, same_value
@@ -124,7 +133,7 @@ def verify_run(run: str | Path, *, against: str | None = None, tolerance: float 
         run: its folder.
         against: another run's folder, whose tables are compared value by value; None for what the run itself stored.
         tolerance: numbers are the same up to this relative difference (absolute, for numbers below 1, in percent below
-            100); of what `rbcnb.workflow.publish` left, up to its `TOLERANCE` at least.
+            100); of what `rbcnb.workflow.publish` left, up to `rbcnb.study.store.TOLERANCE` at least.
 
     Raises:
         VerifyError: there is no run in a folder, or *tolerance* is no number of at least 0.

@@ -107,6 +107,22 @@ def test_packed_trials_come_back_and_replace_nothing(store, tmp_path):
         unpack_trials(store, again)
 
 
+@pytest.mark.parametrize(("spread", "dtype"), [(0.2, "float32"), (1e-7, "float64")])
+def test_packing_rounds_only_where_no_score_moves(tmp_path, spread, dtype):
+    """A network of hardly any training calls all cells alike but for the eighth digit, and AUROC looks at that."""
+    rng = np.random.default_rng(0)
+    codocyte = 0.4 + spread * rng.random(60)
+    probs = pd.DataFrame({"smear": "a.png", "cell": range(60), "target": ["codocyte", "normal"] * 30, "pred": "normal"})
+    probs = probs.assign(prob_codocyte=codocyte, prob_normal=1 - codocyte)
+    store_result(dataclasses.replace(result(TRIAL), predictions=probs), tmp_path / "store", data="d")
+    (tmp_path / "packed").mkdir()
+    pack_trials(tmp_path / "store", [TRIAL.key("d")], tmp_path / "packed")
+    assert pd.read_parquet(tmp_path / "packed" / "predictions.parquet")["log_codocyte"].dtype == dtype
+    unpack_trials(tmp_path / "packed", tmp_path / "again")
+    back = load_predictions(tmp_path / "again", TRIAL.key("d"))
+    assert score_predictions(back) == pytest.approx(score_predictions(probs), abs=1e-5, nan_ok=True)
+
+
 def test_folds_of_a_setting_are_put_together(store):
     base = dataclasses.replace(TRIAL, epochs=5, weight_decay=0.1)
     final = dataclasses.replace(base, epochs=3, seed=7)

@@ -26,15 +26,15 @@ TRIALS = {
     "over_sampling": replace(BASE, resample="over"),
     "rung": replace(BASE, dev_counts="8/9/90", label_smoothing=0.1),
     "decayed": replace(BASE, schedule="cosine", augment="flips_turns"),
-    # One epoch at a low rate: Adam divides gradients by their size, and so makes a rounding of 1e-7 a difference of 0.02
-    # after two epochs at 0.003, by which processors would differ here.
+    # One epoch at a low rate: Adam divides gradients by their size, and so makes a rounding of 1e-7 a difference of
+    # 0.02 after two epochs at 0.003, by which processors would differ here.
     "pretrained": replace(
         BASE, architecture="efficientnet_lite0", pretrained=True, schedule="cosine", learning_rate=0.001, epochs=1
     ),
 }
 PROBS = [f"prob_{name}" for name in CLASSES]
-# Processors sum in other orders: with AVX-512, AVX2, SSE, one thread or two, probabilities differed by at most 1e-6, those
-# of the pretrained network by 2e-5.
+# Processors sum in other orders: with AVX-512, AVX2, SSE, one thread or two, probabilities differed by at most 1e-6,
+# those of the pretrained network by 2e-5.
 TOLERANCE = 1e-4
 # Of 16 numbers those that dropout keeps at seed 0, in the torch of the golden predictions; torch 2.5 keeps others.
 KEPT = "0010001101111011"
