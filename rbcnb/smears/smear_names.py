@@ -175,7 +175,8 @@ def _nearest(name: str, known: list[str], among: str) -> str:
     nearest = "the nearest names are" if near[1:] else "the nearest name is"
     offer = f"{nearest} {', '.join(in_small_letters[key] for key in near)}"
     if not near:
-        offer = f"there are {', '.join(known[:_MOST_NEAR]) or 'none'} and {max(0, len(known) - _MOST_NEAR)} more"
+        more = f" and {len(known) - _MOST_NEAR} more" if len(known) > _MOST_NEAR else ""
+        offer = f"there {'is' if len(known) < 2 else 'are'} {', '.join(known[:_MOST_NEAR]) or 'none'}{more}"
     return f"is not among the {among}: {offer}; correct the name, add the image or drop the row"
 
 

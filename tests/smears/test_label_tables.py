@@ -261,3 +261,16 @@ def test_a_header_may_begin_with_a_hash(tmp_path):
     # A header behind it is the one that counts, and a comment's quotation marks open nothing.
     table, errors, _ = read(tmp_path / "a.csv", '# image, "x", "y" of it, "class\n# "a","b"c\n' + HEADER + "P2,1,2,a\n")
     assert (len(table), errors) == (1, [])
+
+
+@pytest.mark.parametrize(
+    ("known", "offer"),
+    [
+        (["q1.png"], "there is q1.png; "),
+        (["q1.png", "w2.png"], "there are q1.png, w2.png; "),
+        ([f"{letter}.png" for letter in "qwerty"], "there are q.png, w.png, e.png and 3 more; "),
+    ],
+)
+def test_a_name_like_none_is_offered_what_there_is(known, offer):
+    _, unmatched = match_names(["slide of Monday"], known)
+    assert offer in unmatched["slide of Monday"]
