@@ -7,7 +7,6 @@ import re
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -21,6 +20,7 @@ from marks import marks_of
 from PIL import Image
 from tiny_run import FIGURES, command, reproduce
 
+from rbcnb.cli import main
 from rbcnb.counting.class_doubts import class_doubts
 from rbcnb.counting.model_file import load_model, save_model
 from rbcnb.labels.readings import append_readings
@@ -166,31 +166,28 @@ def test_what_is_simulated_says_so_wherever_it_is_shown(finished, tmp_path):
     assert published.same, "\n".join(published.lines)
 
 
-def test_its_model_counts_new_smears(finished, tmp_path):
+def test_its_model_counts_new_smears(finished, tmp_path, capsys):
     (tmp_path / "smears").mkdir()
     for smear in synthetic_smears(2, seed=9, n_cells=30):
         Image.fromarray(smear.image).save(tmp_path / "smears" / smear.name)
 
-    def count(model: Path, out: str) -> subprocess.CompletedProcess:
-        line = [sys.executable, "-m", "rbcnb.cli", "count", str(tmp_path / "smears"), "--out", str(tmp_path / out)]
-        options = {"capture_output": True, "text": True, "timeout": 300, "check": False}
-        return subprocess.run([*line, "--model", str(model)], **options)
+    def count(model: Path, out: str) -> int:
+        return main(["count", str(tmp_path / "smears"), "--out", str(tmp_path / out), "--model", str(model)])
 
     model = load_model(finished / "model.safetensors")  # of one epoch: what it can tell differs by machine
     can_tell = not all(class_doubts(model.card.confusion, model.card.classes).values())
-    assert count(finished / "model.safetensors", "as it is").returncode == (0 if can_tell else 2)
+    assert count(finished / "model.safetensors", "as it is") == (0 if can_tell else 2)
     n_codocytes, n_hypochromia, n_normal = 5, 20, 60  # whole cells called, of which fewer than ten are too few
     calls = [[*np.diag([n_codocytes, n_hypochromia, n_normal]).tolist(), [0, 0, 0]]]
     judged = save_model(model.network, replace(model.card, confusion=calls), tmp_path / "judged.safetensors")
-    done = count(judged, "judged")
-    assert done.returncode == 0, done.stderr
+    assert count(judged, "judged") == 0
     table = pd.read_csv(tmp_path / "judged" / "differential.csv").set_index("class")
     assert table.loc["codocyte", "doubt"].str.startswith("cannot be told: ").all()
     assert table.loc["codocyte", "adjusted"].isna().all()
     unjudged = save_model(model.network, replace(model.card, confusion=[]), tmp_path / "unjudged.safetensors")
-    done = count(unjudged, "out")
-    assert done.returncode == 0, done.stderr
-    assert "cells counted in 2 smears" in done.stdout
+    capsys.readouterr()
+    assert count(unjudged, "out") == 0
+    assert "cells counted in 2 smears" in capsys.readouterr().out
     assert len(pd.read_csv(tmp_path / "out" / "differential.csv")) == 3 * 4
 
 

@@ -15,8 +15,7 @@ from sklearn.metrics import (
     confusion_matrix,
     f1_score,
     matthews_corrcoef,
-    precision_score,
-    recall_score,
+    precision_recall_fscore_support,
     roc_auc_score,
 )
 
@@ -83,20 +82,25 @@ def score_predictions(predictions: pd.DataFrame, *, prior: Prior = NATURAL) -> d
         )
     if strangers := {*predictions[TARGET], *predictions[PRED]} - set(classes):
         raise ValueError(f"no column '{PROB}<class>' for the class {', '.join(sorted(map(str, strangers)))}")
-    targets, preds = predictions[TARGET].to_numpy(), predictions[PRED].to_numpy()
+    labels = predictions[TARGET].to_numpy()
+    is_class = labels[:, None] == np.array(classes)
+    # Numbers for names, in the names' order: scikit-learn sorts the labels for each score, and takes long over words.
+    code_of = {name: code for code, name in enumerate(sorted(classes))}
+    targets, preds = (predictions[column].map(code_of).to_numpy() for column in (TARGET, PRED))
     probs = predictions[prob_columns(classes)].to_numpy(dtype=float)
-    is_class = targets[:, None] == np.array(classes)
-    weights = cell_weights(targets, classes, prior)
-    options = {"labels": classes, "average": None, "zero_division": np.nan, "sample_weight": weights}
+    weights = cell_weights(labels, classes, prior)
+    options = {"labels": [code_of[name] for name in classes], "zero_division": np.nan, "sample_weight": weights}
+    precision, recall, f1, _ = precision_recall_fscore_support(targets, preds, **options)
     per_class = {
-        "recall": recall_score(targets, preds, **options),
-        "precision": precision_score(targets, preds, **options),
-        "f1": f1_score(targets, preds, **options),
+        "recall": recall,
+        "precision": precision,
+        "f1": f1,
         "auroc": np.array([auroc(member, p, weights=weights) for member, p in zip(is_class.T, probs.T, strict=True)]),
         "auprc": np.array([auprc(member, p, weights=weights) for member, p in zip(is_class.T, probs.T, strict=True)]),
         "support": is_class.sum(axis=0),
     }
-    confidence, right = probs[preds[:, None] == np.array(classes)], targets == preds
+    is_called = predictions[PRED].to_numpy()[:, None] == np.array(classes)
+    confidence, right = probs[is_called], targets == preds
     by_class = [calibration_error(p, member, weights=weights) for member, p in zip(is_class.T, probs.T, strict=True)]
     scores = {
         "accuracy": accuracy_score(targets, preds, sample_weight=weights),
@@ -145,6 +149,11 @@ def reliability_bins(
         One row per bin that is not empty: ``low``, ``high`` (its edges), ``n``, ``hits`` (cells), ``share`` (of the
         weight), ``prob`` (mean) and ``rate`` (share that happened).
     """
+    return pd.DataFrame(_bins(probs, happened, weights, n_bins))
+
+
+def _bins(probs: np.ndarray, happened: np.ndarray, weights: np.ndarray | None, n_bins: int) -> dict[str, np.ndarray]:
+    """Columns of `reliability_bins`."""
     weight = np.ones(len(probs)) if weights is None else weights
     codes = np.minimum((np.asarray(probs, dtype=float) * n_bins).astype(int), n_bins - 1)
     n, hits, mass, promised, kept = (
@@ -153,25 +162,23 @@ def reliability_bins(
     )
     filled = np.flatnonzero(n)
     mass = mass[filled]
-    return pd.DataFrame(
-        {
-            "low": filled / n_bins,
-            "high": (filled + 1) / n_bins,
-            "n": n[filled].astype(int),
-            "hits": hits[filled].astype(int),
-            "share": mass / mass.sum(),
-            "prob": promised[filled] / mass,
-            "rate": kept[filled] / mass,
-        }
-    )
+    return {
+        "low": filled / n_bins,
+        "high": (filled + 1) / n_bins,
+        "n": n[filled].astype(int),
+        "hits": hits[filled].astype(int),
+        "share": mass / mass.sum(),
+        "prob": promised[filled] / mass,
+        "rate": kept[filled] / mass,
+    }
 
 
 def calibration_error(
     probs: np.ndarray, happened: np.ndarray, *, weights: np.ndarray | None = None, n_bins: int = N_BINS
 ) -> float:
     """Expected calibration error: |rate - mean probability| over the bins of `reliability_bins`, by their weight."""
-    bins = reliability_bins(probs, happened, weights=weights, n_bins=n_bins)
-    return float(bins["share"] @ (bins["rate"] - bins["prob"]).abs())
+    bins = _bins(probs, happened, weights, n_bins)
+    return float(bins["share"] @ np.abs(bins["rate"] - bins["prob"]))
 
 
 def _mean_of_defined(values: np.ndarray) -> float:
