@@ -85,8 +85,13 @@ class Model:
 def save_model(network: "nn.Module", card: ModelCard, path: str | Path) -> Path:
     """Writes *network* and *card* to *path*, whole or not at all; returns the path.
 
+    Args:
+        network: of the card's architecture and classes, which `load_model` checks; on any device.
+        card: how crops are made, what the outputs mean, and the model's origin.
+        path: file to write, which ends in ``.safetensors``; one that is there is replaced.
+
     Raises:
-        ValueError: *path* does not end in ``.safetensors``, or a weight is not a finite number.
+        ValueError: *path* does not end in ``.safetensors``, or a weight, or a number of *card*, is not finite.
     """
     import torch
     from safetensors.torch import save
@@ -111,9 +116,12 @@ def save_model(network: "nn.Module", card: ModelCard, path: str | Path) -> Path:
 def load_model(path: str | Path) -> Model:
     """Reads a file of `save_model`. Nothing in it is run, whatever it holds.
 
+    Args:
+        path: the model file.
+
     Raises:
-        ModelFileError: no such file; another format; a newer version; cut short, damaged or edited; of a network that
-            this version does not know; a card with an impossible value, or weights that are not finite.
+        ModelFileError: no such file; another format, or another version of it; cut short, damaged or edited; of a
+            network that this version does not know; a card with an impossible value, or weights that are not finite.
     """
     path = Path(path)
     facts, weights, digest = _read(path)

@@ -97,9 +97,18 @@ def equal_mass_error(probs: np.ndarray, happened: np.ndarray, *, n_bins: int = N
 def calibration_table(forecasts: Mapping[str, Sequence[pd.DataFrame]]) -> pd.DataFrame:
     """Per name: NLL, Brier score (summed over classes), calibration errors, AUROC and macro F1, means over its fits.
 
-    ``ece`` and ``ece_classwise`` are those of `rbcnb.evaluation.score_predictions`, over bins of equal width;
-    ``ece_equal_mass`` is `equal_mass_error` of the predicted class. ``nll_sd``, ``brier_sd`` and ``ece_sd``: standard
-    deviations over fits; ``n_fits``: how many these are.
+    Args:
+        forecasts: name of a model -> its predictions tables, one per fit, at least one: ``target``, ``pred`` and one
+            ``prob_<class>`` per class.
+
+    Returns:
+        One row per name: ``model``, ``n_fits``; ``nll`` in nats, ``brier``, ``ece`` and ``ece_classwise`` (bins of
+        equal width), ``auroc`` and ``macro_f1``, as `rbcnb.evaluation.score_predictions` has them; ``ece_equal_mass``,
+        `equal_mass_error` of the predicted class; ``nll_sd``, ``brier_sd`` and ``ece_sd``, standard deviations over
+        fits, NaN for a single fit.
+
+    Raises:
+        ValueError: a table is empty, lacks a column, or speaks of a class that it has no probabilities of.
     """
     rows = {}
     for name, tables in forecasts.items():

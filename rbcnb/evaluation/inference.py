@@ -322,7 +322,16 @@ def paired_difference(
 
 
 def paired_macro_f1(first: Sequence[pd.DataFrame], second: Sequence[pd.DataFrame], **options: Any) -> Difference:
-    """`paired_difference` in macro F1."""
+    """Macro F1 of *first* minus that of *second*, with a t interval over smears and seeds (`paired_difference`).
+
+    Args:
+        first: predictions tables of a method, one per seed, each of all cells that are tested, with ``group``.
+        second: those of its rival, in the same order of seeds.
+        **options: ``seed`` of the bootstrap over smears, which must be given; ``prior``, ``level``, ``n_bootstrap``.
+
+    Raises:
+        ValueError: the tables do not speak of the same cells, the numbers of seeds differ, or there is one group only.
+    """
     return paired_difference(first, second, score="macro_f1", **options)
 
 

@@ -30,8 +30,13 @@ LEAST_PROB = float(np.finfo(np.float32).tiny)
 def macro_f1(targets: np.ndarray, preds: np.ndarray, *, weights: np.ndarray | None = None) -> float:
     """Mean of per-class F1, over the classes that are a target or a prediction; an F1 of 0/0 counts as 0.
 
-    As in scikit-learn; not the F1 of mean precision and mean recall. A class that is
-    predicted but has no cells scores 0: calling cells by it was wrong each time. *weights*: of the cells, [N].
+    As in scikit-learn; not the F1 of mean precision and mean recall. A class that is predicted but has no cells scores
+    0: calling cells by it was wrong each time.
+
+    Args:
+        targets: true classes [N], as names or numbers.
+        preds: predicted classes [N], of the same kind.
+        weights: of the cells, [N]; None counts all cells alike.
     """
     return float(f1_score(targets, preds, average="macro", zero_division=0, sample_weight=weights))
 
@@ -187,7 +192,15 @@ def _mean_of_defined(values: np.ndarray) -> float:
 
 
 def confusion_table(predictions: pd.DataFrame) -> pd.DataFrame:
-    """Counts as Fig. 11 prints them: rows are the predicted class (output), columns the target."""
+    """Counts as Fig. 11 prints them: rows are the predicted class (output), columns the target.
+
+    Args:
+        predictions: a predictions table: ``target``, ``pred`` and one ``prob_<class>`` per class.
+
+    Returns:
+        Cells [C, C], the classes in the order of the ``prob_<class>`` columns. A cell with a target or prediction that
+        is none of them is not counted.
+    """
     names = list(classes_of_predictions(predictions.columns))
     counts = confusion_matrix(predictions[TARGET], predictions[PRED], labels=names).T
     return pd.DataFrame(counts, index=pd.Index(names, name=PRED), columns=pd.Index(names, name=TARGET))
@@ -200,9 +213,13 @@ ROW = "row"  # in the predictions table, and so in the held-out crops
 def confident_mistakes(predictions: pd.DataFrame, *, n: int = 24) -> pd.DataFrame:
     """The *n* wrong calls with the highest probability, surest first; equal ones in the table's order.
 
+    Args:
+        predictions: a predictions table: ``target``, ``pred`` and one ``prob_<class>`` per class.
+        n: rows at most.
+
     Returns:
-        ``row`` (of *predictions*), ``target``, ``pred``, ``probability``, and *predictions*' other columns but
-        probabilities.
+        ``row`` (of *predictions*, from 0), ``target``, ``pred``, ``probability`` (the largest of the cell's), and
+        *predictions*' other columns but probabilities.
     """
     judged = _judged(predictions)
     wrong = judged[judged[PRED] != judged[TARGET]]
@@ -210,7 +227,15 @@ def confident_mistakes(predictions: pd.DataFrame, *, n: int = 24) -> pd.DataFram
 
 
 def examples_by_class(predictions: pd.DataFrame, *, n: int = 4) -> pd.DataFrame:
-    """Per true class the *n* surest right and the *n* surest wrong calls: rows as of `confident_mistakes`."""
+    """Per true class the *n* surest right and the *n* surest wrong calls.
+
+    Args:
+        predictions: a predictions table: ``target``, ``pred`` and one ``prob_<class>`` per class.
+        n: right calls, and wrong calls, of each class at most.
+
+    Returns:
+        Rows as of `confident_mistakes`, and ``right`` (bool): class by class, its right calls first, surest first.
+    """
     judged = _judged(predictions).sort_values(PROBABILITY, ascending=False, kind="stable")
     judged["right"] = judged[PRED] == judged[TARGET]
     parts = [

@@ -65,11 +65,21 @@ def power_of(
 
 
 def plan_seeds(pilot: Difference, *, margin: float, goal: str = GAIN, n_tests: int = 1) -> pd.DataFrame:
-    """The fewest seeds that give a power of `POWER`, by the number of smears; arguments as in `power_of`.
+    """The fewest seeds that give a power of `POWER`, by the number of smears.
+
+    Args:
+        pilot: a difference with two seeds at least; its variances are taken at their upper 80 % limit (`power_of`).
+        margin: the gain to be found, or the half width of what counts as equal, in units of *pilot*'s score.
+        goal: "gain": an interval above 0 where the true gain is *margin*. "alike": TOST at 5 % where the true
+            difference is 0.
+        n_tests: size of the family that a gain is tested in (Holm); TOST needs no adjustment.
 
     Returns:
-        One row per number of smears (the pilot's, twice and four times as many): ``smears``, ``seeds``
-        (missing where `MOST_SEEDS` would not do), and ``power`` at that number of seeds, or at `MOST_SEEDS`.
+        One row per number of smears (the pilot's, twice and four times as many): ``smears``, ``seeds`` (missing where
+        `MOST_SEEDS` would not do), and ``power`` at that number of seeds, or at `MOST_SEEDS`.
+
+    Raises:
+        ValueError: the pilot has a single seed, or *goal* is another.
     """
     rows = []
     for smears in [pilot.n_groups * times for times in TIMES]:

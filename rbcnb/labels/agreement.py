@@ -41,6 +41,16 @@ def disagreement_counts(ratings: pd.DataFrame) -> pd.DataFrame:
     """Cells by the labels of two readers (index and columns, named after them), those that both named.
 
     Of more than two readers, the two who named the most cells in common, the first such pair.
+
+    Args:
+        ratings: a row per cell, a column per reader, missing where a reader named no class; see `ratings_of`.
+
+    Returns:
+        Counts [C, C] of the classes that either of them named among these cells, in the order of
+        `rbcnb.columns.class_names`.
+
+    Raises:
+        ValueError: there are fewer than two readers.
     """
     given = ratings.notna()
     first, second = max(itertools.combinations(ratings, 2), key=lambda pair: int(given[list(pair)].all(axis=1).sum()))

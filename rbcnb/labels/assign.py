@@ -96,7 +96,14 @@ def corrected_labels(
 
 
 def count_classes(cells: pd.DataFrame) -> pd.DataFrame:
-    """Cells and share per class, in the order of `columns.class_names`."""
+    """Cells and share per class, in the order of `rbcnb.columns.class_names`.
+
+    Args:
+        cells: ``label``; a cell without one does not count.
+
+    Returns:
+        ``n_cells`` and ``share`` (of the labelled cells, 0 to 1); the index is the class.
+    """
     counts = cells[LABEL].value_counts()
     names = list(class_names(cells[LABEL]))
     n_cells = counts.reindex(names).to_numpy(dtype=int)
@@ -104,14 +111,23 @@ def count_classes(cells: pd.DataFrame) -> pd.DataFrame:
 
 
 def without_rare(cells: pd.DataFrame, *, least: int = LEAST_CELLS) -> tuple[pd.DataFrame, dict[str, int]]:
-    """The labelled *cells* of classes that have *least* cells, and class -> cells of the others, too few to study."""
+    """*cells* without those of classes that have fewer than *least*, and class -> number of these, too few to study.
+
+    Args:
+        cells: ``label``; a cell without one stays.
+        least: cells of a class that is studied.
+    """
     counts = cells[LABEL].value_counts()
     rare = counts[counts < least]
     return cells[~cells[LABEL].isin(rare.index)], rare.to_dict()
 
 
 def labels_per_smear(cells: pd.DataFrame) -> pd.DataFrame:
-    """Labelled cells of each class, a row per smear that has any: ``smear``, the classes, ``labelled``."""
+    """Labelled cells of each class, a row per smear that has any: ``smear``, the classes, ``labelled`` (their sum).
+
+    Args:
+        cells: ``smear`` and ``label``; a cell without a label does not count.
+    """
     named = cells.dropna(subset=[LABEL])
     counts = pd.crosstab(named[SMEAR], named[LABEL]).reindex(columns=list(class_names(named[LABEL])))
     return counts.assign(labelled=counts.sum(axis=1)).rename_axis(columns=None).reset_index()

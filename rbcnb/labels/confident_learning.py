@@ -146,6 +146,12 @@ def class_overlap(predictions: pd.DataFrame) -> pd.DataFrame:
     """Which classes overlap: of the cells with a label (row), the share where the model is sure of each class (column).
 
     Only cells where the model is sure of a class count, so that rows sum to 1; a row without any is NaN.
+
+    Args:
+        predictions: out of fold, as of `rbcnb.study.out_of_fold`; ``target`` is the label given.
+
+    Raises:
+        ValueError: there is no row, fewer than two classes, or a label that is none of the classes.
     """
     classes, given, probs = label_codes(predictions)
     counts = confident_joint(given, probs)

@@ -163,7 +163,19 @@ def readers_table(readings: pd.DataFrame) -> pd.DataFrame:
 
 
 def source_text(smears: str, data: str = "") -> str:
-    """Where the smears come from and under what licence, read off the licence file beside them."""
+    """Where the smears come from and under what licence, read off the licence file beside them.
+
+    Args:
+        smears: "synthetic", "chula", or the path of a folder of images.
+        data: folder of Chula RBC-12; other sources need none.
+
+    Returns:
+        Markdown: the source, and of the first file LICENSE* or LICENCE* in the folder the first two lines that are not
+        empty, with its name; where there is none, a sentence that says so.
+
+    Raises:
+        InputError: the licence file cannot be read.
+    """
     if smears == "synthetic":
         return (
             "Rendered by rbcnb from optical density (`rbcnb.smears.synthetic`), with labels known to the renderer: "

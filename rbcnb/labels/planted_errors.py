@@ -63,7 +63,17 @@ def plant_errors(labels: pd.Series, *, kind: str, rate: float, seed: int) -> pd.
 
 
 def plant_dev_errors(cells: pd.DataFrame, *, kind: str, rate: float, seed: int) -> pd.DataFrame:
-    """*cells* with errors planted among the labels of the development cells (`plant_errors`); the test stays true."""
+    """*cells* with errors planted among the labels of the development cells (`plant_errors`); the test stays true.
+
+    Args:
+        cells: ``label`` and ``split``, in the order in which the reader sees the cells.
+        kind: of ``KINDS``: "random" or "tired".
+        rate: share of the development cells' labels that are wrong afterwards, 0 to 1.
+        seed: of the draw of wrong labels.
+
+    Raises:
+        ValueError: another kind, a rate outside 0 to 1, or fewer than two classes among the development cells.
+    """
     dev, labels = cells[SPLIT] == DEV, cells[LABEL].copy()
     labels[dev] = plant_errors(cells.loc[dev, LABEL], kind=kind, rate=rate, seed=seed)
     return cells.assign(**{LABEL: labels})

@@ -108,10 +108,18 @@ def append_readings(path: str | Path, readings: pd.DataFrame | Iterable[Reading]
 def load_readings(path: str | Path) -> pd.DataFrame:
     """All rows of the table at *path* in the order they were written; none where there is no file.
 
-    Returns ``COLUMNS``: ``cell`` and ``revision`` int, ``x_px``, ``y_px``, ``radius_px`` float, ``time`` UTC, the
-    others text; ``label`` is missing (NaN) where none was given. A torn last line is left out, with a warning.
+    A torn last line is left out, with a warning.
 
-    Raises LogbookError for any other row that is no reading, with file, row and remedy.
+    Args:
+        path: the table (.csv).
+
+    Returns:
+        ``COLUMNS``: ``cell`` and ``revision`` int, ``x_px``, ``y_px``, ``radius_px`` float, ``time`` UTC, the others
+        text; ``label`` is missing (NaN) where none was given.
+
+    Raises:
+        LogbookError: *path* does not end in .csv, cannot be read, or has another row that is no reading; the message
+            has file, row and remedy.
     """
     return readings_of(read_rows(path), path)
 

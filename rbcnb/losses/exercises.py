@@ -263,7 +263,12 @@ def _call(answer: Callable[..., Any], *arguments: Any, shape: tuple[int, ...]) -
 
 @_checks("focal")
 def check_focal(answer: Callable[..., np.ndarray], exercise: Mapping[str, Any]) -> Verdict:
-    """Checks that *answer(p_t, alpha, gamma)* is Eq. (4)."""
+    """Checks that *answer* is Eq. (4), and returns the verdict.
+
+    Args:
+        answer: function of p_t [N], alpha and gamma (an array and two floats) that returns the losses [N] in nats.
+        exercise: of `exercise_data`; the decorator gives it, a caller gives *answer* alone.
+    """
     p = np.array(sorted({point["p"] for point in exercise["points"]}))
     settings = dict.fromkeys((point["alpha"], point["gamma"]) for point in exercise["points"])
     found = {pair: _call(answer, p.copy(), *pair, shape=p.shape) for pair in settings}
@@ -275,14 +280,24 @@ def check_focal(answer: Callable[..., np.ndarray], exercise: Mapping[str, Any]) 
 def check_gamma(answer: float | None, exercise: Mapping[str, Any]) -> Verdict:
     """Checks that *answer* is the least gamma at which the majority of 1:1:98 brings under 5 % of the gradient.
 
-    It is given to one decimal.
+    Cells of the majority have a p_t of 0.9, rare ones 0.4. Returns the verdict.
+
+    Args:
+        answer: gamma to one decimal, as a number or as text; None where there is none yet.
+        exercise: of `exercise_data`; the decorator gives it, a caller gives *answer* alone.
     """
     return Verdict(False, NO_ANSWER, tried=False) if answer is None else _number_verdict(exercise, answer)
 
 
 @_checks("prior")
 def check_prior(answer: Callable[..., np.ndarray], exercise: Mapping[str, Any]) -> Verdict:
-    """Checks that *answer(probs, old_prior, new_prior)* is Bayes' rule for any number of classes."""
+    """Checks that *answer* is Bayes' rule for any number of classes, and returns the verdict.
+
+    Args:
+        answer: function of probs [N, C], old_prior [C] and new_prior [C] (float arrays) that returns the probabilities
+            [N, C] under the new prior, in a new array.
+        exercise: of `exercise_data`; the decorator gives it, a caller gives *answer* alone.
+    """
     values = []
     for point in exercise["points"]:
         probs = np.array([[point["p"], 1 - point["p"]], [0.5, 0.5]])
@@ -307,7 +322,12 @@ def check_prior(answer: Callable[..., np.ndarray], exercise: Mapping[str, Any]) 
 
 @_checks("eps")
 def check_eps(answer: Callable[[float, float], float], exercise: Mapping[str, Any]) -> Verdict:
-    """Checks that *answer(alpha, eps)* is the eps at which alpha = 1 trains as alpha does at eps."""
+    """Checks that *answer* is the eps of Adam at which alpha = 1 trains as alpha does at eps, and returns the verdict.
+
+    Args:
+        answer: function of alpha and eps (two floats) that returns one number.
+        exercise: of `exercise_data`; the decorator gives it, a caller gives *answer* alone.
+    """
     points = [(point["alpha"], point["eps"]) for point in exercise["points"]]
     mine = [float(_call(answer, *point, shape=())) for point in points]
     verdict = _judged(exercise, np.array(mine))

@@ -9,7 +9,18 @@ from rbcnb.columns import LABEL
 
 
 def focal_curve(p_t: np.ndarray | float, *, alpha: float = 1.0, gamma: float = 2.0) -> np.ndarray:
-    """Eq. (4), ``-alpha (1 - p_t)^gamma log p_t``, at *p_t* in (0, 1]; gamma = 0 is cross entropy, Eq. (1)."""
+    """Focal loss, Eq. (4) (Lin et al. 2020): ``-alpha (1 - p_t)^gamma log p_t``, in nats.
+
+    At alpha = 1 and gamma = 0 it is cross entropy, Eq. (1).
+
+    Args:
+        p_t: probability of the true class, in (0, 1], of any shape.
+        alpha: weight of the loss.
+        gamma: focusing parameter, 0 or more.
+
+    Returns:
+        float64, of the shape of *p_t*.
+    """
     p_t = np.asarray(p_t, dtype=float)
     return -alpha * (1 - p_t) ** gamma * np.log(p_t)
 

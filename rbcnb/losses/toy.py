@@ -38,7 +38,12 @@ def sample_toy(n_cells: int, *, majority: float = 0.8, seed: int) -> tuple[np.nd
 
 
 def toy_posterior(x: np.ndarray, *, majority: float = 0.8) -> np.ndarray:
-    """The true probabilities [N, 3] of ``CLASSES`` at measurements *x* [N, 2]: Bayes' rule on the known Gaussians."""
+    """The true probabilities [N, 3] of ``CLASSES``: Bayes' rule on the known Gaussians.
+
+    Args:
+        x: measurements [N, 2], in standard deviations of normal cells.
+        majority: share of normal cells, between 0 and 1; the other two classes share the rest equally.
+    """
     blobs = np.array([BLOBS[name] for name in CLASSES])
     distance = ((x[:, None, :] - blobs[None, :, :2]) ** 2).sum(axis=2) / (2 * blobs[:, 2] ** 2)
     log_joint = np.log(toy_prior(majority)) - distance - 2 * np.log(blobs[:, 2])

@@ -74,12 +74,27 @@ def fit_losses(
 
 
 def registered_losses(class_counts: Sequence[int]) -> dict[str, Loss]:
-    """Every loss of `rbcnb.losses.LOSSES`, focal loss at alpha 1 and gamma 2, for cells of these *class_counts*."""
+    """Every loss of `rbcnb.losses.LOSSES`, focal loss at alpha 1 and gamma 2.
+
+    Args:
+        class_counts: cells of each class that will be fitted, [C], positive.
+
+    Returns:
+        Name -> loss of ([N, C] logits, [N] targets).
+
+    Raises:
+        ValueError: a count is not positive.
+    """
     return {name: build_loss(name, class_counts=class_counts) for name in LOSSES}
 
 
 def probabilities(coefficients: np.ndarray, x: np.ndarray) -> np.ndarray:
-    """Softmax probabilities [..., N, 3] of `fit_losses` coefficients [..., 6, 3] at measurements *x* [N, 2]."""
+    """Softmax probabilities [..., N, 3] of models of `fit_losses`.
+
+    Args:
+        coefficients: [..., 6, 3], of the terms of `quadratic` for each class.
+        x: [N, 2] measurements.
+    """
     return softmax(quadratic(x) @ coefficients, axis=-1)
 
 
@@ -250,14 +265,28 @@ def fit_alphas(
 
 
 def alpha_distances(weights: np.ndarray, alphas: Sequence[float]) -> np.ndarray:
-    """Distance of `fit_alphas` weights to those at alpha = 1, over the norm of these: [T, alphas], mean over seeds."""
+    """Distance of weights to those at alpha = 1, over the norm of these (Euclidean): [T, alphas], mean over seeds.
+
+    Args:
+        weights: of `fit_alphas`, [T, alphas, seeds, P].
+        alphas: which they are of, in that order; 1 is among them.
+
+    Raises:
+        ValueError: 1 is not among *alphas*.
+    """
     alone = list(alphas).index(1.0)
     plain = weights[:, [alone]]
     return (np.linalg.norm(weights - plain, axis=-1) / np.linalg.norm(plain, axis=-1)).mean(axis=-1)
 
 
 def network_scores(weights: np.ndarray, x: np.ndarray, targets: np.ndarray) -> np.ndarray:
-    """Macro F1 [...] of the networks with flat *weights* [..., P] on cells *x* [N, 2], *targets* [N]."""
+    """Macro F1 [...] of networks on cells of the toy, a mean over its three classes.
+
+    Args:
+        weights: of `fit_alphas`, float64 [..., P].
+        x: float64 [N, 2] measurements.
+        targets: [N] class indices.
+    """
     logits = network_logits(torch.from_numpy(weights), torch.from_numpy(x))
     return macro_f1_many(targets, logits.argmax(dim=-1).numpy())
 

@@ -100,7 +100,17 @@ class Control:
 
 
 def steps(name: str, label: str, value: float, low: float, high: float, step: float, **options: bool) -> Control:
-    """A `Control` from *low* to *high* in steps of *step*, first at the one nearest to *value*; *options* as of it."""
+    """A `Control` from *low* to *high* in steps of *step*, first at the one nearest to *value*.
+
+    Args:
+        name: of the charts' parameter that it sets.
+        label: what the reader sees.
+        value: where it stands first.
+        low: the first of its values.
+        high: the last, if *step* divides the range.
+        step: from one value to the next, above 0.
+        **options: of `Control`, such as ``percent=True`` for shares that are printed as percent.
+    """
     values = [round(low + i * step, 9) for i in range(round((high - low) / step) + 1)]
     return Control(name, label, values, low, **options).at(value)
 

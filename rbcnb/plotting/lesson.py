@@ -54,7 +54,12 @@ def _gradient(p: str, gamma: str = "gamma") -> str:
 def loss_terms(*, alpha: float = 1.0, gamma: float = 2.0) -> Explorer:
     """What one cell costs and how hard it pulls, by its p_t, beside cross entropy.
 
-    As `rbcnb.losses.focal_curves` has them: `focal_curve`, `focal_gradient`, `modulating_factor`.
+    As `rbcnb.losses.focal_curves` has them: `focal_curve`, `focal_gradient`, `modulating_factor`. Each argument is
+    where its slider starts.
+
+    Args:
+        alpha: weight of the loss, 0.25 to 1.75.
+        gamma: focusing, 0 to 5.
     """
     p = "(datum.t < 0.3 ? 1e-4 * pow(500, datum.t / 0.3) : 0.05 + 0.95 * (datum.t - 0.3) / 0.7)"  # dense near 0
 
@@ -212,7 +217,11 @@ def _true(stated: str) -> str:
 
 
 def calibration_map(*, gamma: float = 2.0) -> Explorer:
-    """Two classes: what a network that minimises focal loss perfectly says, against the truth (`focal_posterior`)."""
+    """Two classes: what a network that minimises focal loss perfectly says, against the truth (`focal_posterior`).
+
+    Args:
+        gamma: focusing, 0 to 6, where the slider starts.
+    """
     stated = "(1e-4 + (1 - 2e-4) * datum.t)"
     x = Axis("true probability of the class (0 to 1)", 0, 1)
     truth = Curve("cross entropy: says the truth", "datum.t", "datum.t", VERMILLION, _DASHED)
@@ -291,7 +300,12 @@ def prior_shift(*, rare_train: float = 0.1, rare_use: float = 0.3, separation: f
 def best_of(*, k: int = 7, sd: float = 0.11) -> Explorer:
     """One run and the best of k equal ones, and the gain of choosing; published gains marked.
 
-    As `rbcnb.evaluation.winners_curse` has them: `expected_best_of`, `chance_of_gain`.
+    As `rbcnb.evaluation.winners_curse` has them: `expected_best_of`, `chance_of_gain`. Each argument is where its
+    slider starts.
+
+    Args:
+        k: runs of which the best is chosen, 1 to 20.
+        sd: standard deviation of a run's macro F1, 0.01 to 0.2.
     """
     published = load_spread()
     z, gain = "((datum.t - 0.5) / sd)", "(-0.1 + 0.8 * datum.t)"
@@ -391,7 +405,12 @@ def loss_share_bars(counts: Mapping[str, int], p_t: Mapping[str, float], *, gamm
 def study_answer(contrasts: pd.DataFrame) -> Explorer:
     """What the study found: a method minus cross entropy, for each network, with its 95 % interval.
 
-    *contrasts*: of `rbcnb.study.load_study_answer`.
+    Args:
+        contrasts: of `rbcnb.study.load_study_answer`: ``architecture``, ``method`` ("focal" or
+            "cross_entropy_priors_out"), ``score`` ("macro_f1" or "balanced_accuracy"), ``mean``, ``low`` and ``high``.
+
+    Raises:
+        ValueError: a column is missing, there are no rows, or a method or score is another.
     """
     require(contrasts, ["architecture", "method", "score", "mean", "low", "high"], "contrasts")
     scores, methods = ("macro_f1", "balanced_accuracy"), ("focal", "cross_entropy_priors_out")

@@ -163,7 +163,11 @@ def picture_bundle(file: bytes, words: str, *, kind: str = "image/png") -> dict[
 
 
 def show_current_figure(words: str) -> None:
-    """Displays pyplot's current figure, which another library drew, with *words* as its alternative text."""
+    """Displays pyplot's current figure, which another library drew, and closes it.
+
+    Args:
+        words: its alternative text: what it shows.
+    """
     from IPython.display import display
     from matplotlib import pyplot
 

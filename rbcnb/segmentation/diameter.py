@@ -12,13 +12,17 @@ _LARGEST_PX = 1_500_000  # larger images are read at this size
 
 
 def estimate_diameter(image: np.ndarray) -> float:
-    """The diameter of a typical cell, in pixels of *image* [H, W, 3] uint8 RGB.
+    """The diameter of a typical cell, in pixels of *image*.
 
     Whole stained areas without dents are taken for single cells. In a crowd, where these are fewer than five or a fifth
     of what is stained, the widest places of the stained areas count too. The median is weighted by area: platelets and
     dirt may outnumber the cells but do not outweigh them.
 
-    Raises ValueError where nothing stands out from the background like a cell: give the diameter instead.
+    Args:
+        image: [H, W, 3] uint8 RGB; cells dark on a bright field, or bright on a dark one.
+
+    Raises:
+        ValueError: nothing stands out from the background like a cell: give the diameter instead.
     """
     factor = min(1.0, (_LARGEST_PX / (image.shape[0] * image.shape[1])) ** 0.5)
     if factor < 1:

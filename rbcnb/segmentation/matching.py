@@ -98,9 +98,21 @@ def detection_scores(
 ) -> dict[str, float]:
     """How well *cells* hit *truth*: n_truth, n_hits, n_false, precision, recall, f1_score.
 
-    Only the interior counts, at least *margin* pixels from every edge of the image of *image_shape* (H, W, ...): a
-    cell cut by the border is often neither found nor labelled. An interior truth cell is hit if ``match_cells`` pairs
-    it with any cell; an interior cell without a partner is false. Scores without a denominator are NaN.
+    Only the interior counts: a cell cut by the border is often neither found nor labelled. An interior truth cell is
+    hit if `match_cells` pairs it with any cell; an interior cell without a partner is false.
+
+    Args:
+        cells: found cells of one smear: ``x_px``, ``y_px``.
+        truth: true cells of the same smear: ``x_px``, ``y_px``.
+        max_distance: greatest distance of a pair, pixels, inclusive.
+        image_shape: of the smear's image, (H, W, ...).
+        margin: least distance of an interior centre from every edge of the image, pixels.
+
+    Returns:
+        Counts, and scores from 0 to 1; a score without a denominator is NaN.
+
+    Raises:
+        ValueError: a coordinate is missing or not finite.
     """
     partner = match_cells(cells, truth, max_distance=max_distance)
     return scores_of_pairs(

@@ -123,7 +123,14 @@ def finder_spec(folder: str | Path) -> FinderSpec:
 def spec_for(source: str, **settings: Any) -> FinderSpec:
     """The spec of *settings* for the smears of *source*; where `rbcnb segment` has found their cells, the one that did.
 
-    Crops are cut as *settings* say, anyway.
+    Args:
+        source: "synthetic", "chula", or the path of a folder of images, or of one that `rbcnb segment` filled.
+        **settings: fields of `FinderSpec`. Where cells are found already only ``size_px`` and ``upscale`` count, by
+            which crops are cut.
+
+    Raises:
+        InputError: a setting has an impossible value, or how the cells were found cannot be read (`finder_spec`).
+        TypeError: a setting is no field of `FinderSpec`.
     """
     spec = FinderSpec(**settings)
     return replace(finder_spec(source), upscale=spec.upscale, size_px=spec.size_px) if is_segmented(source) else spec
@@ -258,8 +265,16 @@ def _doubts(found: Finds, spec: FinderSpec) -> list[str]:
 def find_cells(image: np.ndarray, spec: FinderSpec | None = None) -> pd.DataFrame:
     """The cells of one smear: cell, x_px, y_px, radius_px, border (of "learned" also score), in pixels of *image*.
 
-    Rows are in reading order. ``border`` is True where the circle leaves the image. An empty field, or with
-    ``diameter_px=None`` one where no diameter can be estimated, gives an empty table.
+    Rows go from top to bottom, by ``y_px``. ``border`` is True where the circle leaves the image. An empty field, or
+    with ``diameter_px=None`` one where no diameter can be estimated, gives an empty table.
+
+    Args:
+        image: [H, W, 3] uint8 RGB.
+        spec: how cells are found; None: `FinderSpec` as it is by default, the paper's method.
+
+    Raises:
+        ValueError: the image is no [H, W, 3] uint8 image, or would be over 1 GiB when upscaled as a whole.
+        rbcnb._utils.errors.WeightsError: the learned finder is used, and its weights cannot be read.
     """
     return _find(image, spec or FinderSpec())[0].cells
 

@@ -74,8 +74,12 @@ def segment_smears(
 def first_example(smears: Iterable[Smear], spec: FinderSpec) -> tuple[Smear, Segmentation]:
     """The first of *smears* with a whole cell in it, and what Algorithm 1 makes of it, step by step (Fig. 7).
 
+    Args:
+        smears: read one by one, up to this one.
+        spec: how cells are found.
+
     Raises:
-        ValueError: no whole cell is found in any.
+        ValueError: no whole cell is found in any, or `segment_smear` cannot use an image.
     """
     for smear in smears:
         steps = segment_smear(smear.image, spec, keep=True)

@@ -63,7 +63,14 @@ def upscale(image: np.ndarray, scale: float, *, method: str) -> np.ndarray:
 
 
 def usable_method(method: str) -> str:
-    """*method*, or "bicubic" (with a warning, once) where that is "waifu2x" and Waifu2x cannot run."""
+    """*method*, or "bicubic" (with a warning, once) where that is "waifu2x" and Waifu2x cannot run.
+
+    Args:
+        method: "waifu2x" or "bicubic".
+
+    Raises:
+        ValueError: *method* is another.
+    """
     if method not in METHODS:
         raise ValueError(f"unknown upscaling method {method!r}: choose one of {', '.join(METHODS)}")
     if method == "waifu2x":

@@ -99,10 +99,22 @@ def chula_smears(
 
 
 def chula_truth(root: str | Path) -> pd.DataFrame:
-    """Every label of Chula RBC-12, of every type, without decoding an image: ``smear``, ``group`` and the truth.
+    """Every label of Chula RBC-12, of every type, without decoding an image.
 
     Needed where readings are compared: of the asked-for types alone, a cell that one reader calls normal and the other
     macrocyte would look as if nobody had doubted it.
+
+    Args:
+        root: the data set's folder.
+
+    Returns:
+        One row per label: ``smear``, ``group`` (shared by identical images), ``x_px``, ``y_px``, ``radius_px`` (NaN)
+        and ``label``.
+
+    Raises:
+        SmearError: a label file is damaged.
+        FileNotFoundError: *root* has no folder ``Dataset``.
+        ValueError: no image has a label file.
     """
     root = Path(root)
     groups = identical_image_groups(images_in(root / "Dataset"))

@@ -44,7 +44,13 @@ def read_image(path: str | Path) -> np.ndarray:
     TIFF the largest page is read, grey channels together as colours; of other files the first frame. A warning says
     what is left out, or put together.
 
-    Raises ``SmearError`` for anything else, and for JPEGs and PNGs that are damaged in the middle.
+    Args:
+        path: the file.
+
+    Raises:
+        SmearError: there is no such file, or it cannot be read as such an image: it is of another kind, too large, all
+            transparent, cut short or damaged, be it in the middle of a JPEG, of a PNG, or of a TIFF compressed by JPEG
+            or Deflate.
     """
     return decode_image(image_bytes(path), path)
 

@@ -201,7 +201,14 @@ def _counts(text: str) -> list[int]:
 
 
 def lesson_text(table: pd.DataFrame) -> str:
-    """The lesson in sentences, computed from the numbers of `imbalance_lesson`; in brackets 95 % intervals."""
+    """The lesson in numbered sentences, computed from its table; in brackets 95 % intervals.
+
+    Args:
+        table: of `imbalance_lesson`; rows of focal loss and of balanced softmax may be missing.
+
+    Raises:
+        KeyError: a row of cross entropy with its priors divided out is missing.
+    """
     rows = {(row.training, row.method, row.correction, row.against): row for row in table.itertuples()}
     plain, naive = f"{BASELINE}, {NONE}", f"focal, {DIVIDED}"
     divided = rows[DECAYED, BASELINE, DIVIDED, plain]

@@ -139,8 +139,15 @@ def average_predictions(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
 def load_corrections(path: str | Path) -> pd.DataFrame:
     """The corrections that follow from the readings at *path*, for `apply_corrections`.
 
+    Args:
+        path: table of readings (.csv) of the second look.
+
+    Returns:
+        One row per cell that was read, as of `rbcnb.labels.current_labels`.
+
     Raises:
         FileNotFoundError: there is no such file: a wrong path must not pass for a look that changed nothing.
+        LogbookError: the file is no table of readings, or has a row that is no reading.
     """
     if not Path(path).is_file():
         raise MissingFileError(f"{path}: no such file of readings; give the one that the second look was saved to")

@@ -46,7 +46,16 @@ def paper_rung(cells: pd.DataFrame, counts: Mapping[str, int], *, seed: int) -> 
 def with_paper_rungs(
     splits: Mapping[str, pd.DataFrame], rungs: Mapping[float, Mapping[str, int]], *, seed: int
 ) -> dict[str, pd.DataFrame]:
-    """*splits* and, where the paper's protocol is among them, each of its rungs (`paper_rung`) by name."""
+    """*splits* and, where the paper's protocol is among them, each of its rungs (`paper_rung`) as "paper, ρ <rho>".
+
+    Args:
+        splits: name of an outer split -> its cells; "paper" is the split of the paper's protocol.
+        rungs: rho -> class -> cells of the rung, out of the whole data set.
+        seed: of removal and split.
+
+    Raises:
+        SplitError: a rung has fewer than two classes, or a class of one cell.
+    """
     if "paper" not in splits:
         return dict(splits)
     cells = {rho: paper_rung(splits["paper"], counts, seed=seed) for rho, counts in rungs.items()}

@@ -171,7 +171,16 @@ def record_refits(
 
 
 def load_ledger(folder: str | Path) -> pd.DataFrame:
-    """The ledger of the run in *folder*, ``LEDGER_COLUMNS``, all text; empty before any test set was opened."""
+    """The ledger of a run, ``LEDGER_COLUMNS``, all text; empty before any test set was opened.
+
+    Columns that earlier versions did not write are empty.
+
+    Args:
+        folder: of the run.
+
+    Raises:
+        LedgerError: the file cannot be read, or lacks another column.
+    """
     path = Path(folder) / LEDGER
     if not path.exists():
         return pd.DataFrame(columns=list(LEDGER_COLUMNS), dtype=str)
@@ -205,7 +214,11 @@ def _kept(folder: str | Path, reopen: str = "") -> Iterator[tuple[pd.DataFrame, 
 
 
 def entry_of(trial: Trial) -> Entry:
-    """The ledger's entry for a final trial."""
+    """The ledger's entry for a final trial.
+
+    Args:
+        trial: its seed, fold, rung (``dev_counts``) and precision are no part of the entry.
+    """
     return Entry(trial.protocol, str(trial.outer), trial.architecture, trial.method, _settings(trial))
 
 

@@ -69,7 +69,14 @@ def method_rank(method: str) -> int:
 
 
 def protocol_names(protocol: str) -> tuple[str, ...]:
-    """The words "paper", "honest" or "both" to the protocols to run."""
+    """The words "paper", "honest" or "both" to the protocols to run.
+
+    Args:
+        protocol: one of these words.
+
+    Raises:
+        InputError: it is another.
+    """
     if protocol == "both":
         return PROTOCOLS
     if protocol not in PROTOCOLS:

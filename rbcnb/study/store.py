@@ -392,8 +392,18 @@ def _pool(tables: Sequence[pd.DataFrame]) -> list[pd.DataFrame]:
 def load_curves(store: str | Path, keys: Sequence[str]) -> pd.DataFrame:
     """The per-epoch curves of stored trials, one row per trial and epoch, with the trial's settings as columns.
 
+    Args:
+        store: folder of trials.
+        keys: of the trials; one whose fit failed has no curve, and is left out.
+
+    Returns:
+        `rbcnb.training.learner.CURVE_COLUMNS` (``..._ce`` in nats), ``key``, ``method``, and the settings but
+        ``epochs``.
+
     Raises:
         FileNotFoundError: a key is not in the store.
+        ValueError: a key has another form, a trial's record is damaged or was stored by an earlier version without a
+            digest, or no trial has a curve.
     """
     frames = []
     for key in keys:

@@ -316,13 +316,28 @@ def with_balanced(results: pd.DataFrame, store: str | Path) -> pd.DataFrame:
 
 
 def with_panel_title(rows: pd.DataFrame, protocol: str) -> pd.DataFrame:
-    """*rows* with the protocol, and the arm where there is one, beside the architecture, as figures name a panel."""
+    """*rows* with the protocol, and the arm where there is one, beside the architecture, as figures name a panel.
+
+    Args:
+        rows: ``architecture`` and, of the ladder's fits, ``arm``.
+        protocol: which *rows* are of, such as "honest".
+
+    Returns:
+        A copy, whose ``architecture`` is such as "ResNet-50, honest protocol, Table 2".
+    """
     names = rows["architecture"].map(readable) + f", {protocol} protocol"
     return rows.assign(architecture=names + ", " + rows["arm"].map(readable) if "arm" in rows else names)
 
 
 def majority_baseline(cells: pd.DataFrame) -> pd.DataFrame:
-    """Scores of calling every test cell the most frequent class: the least that a classifier must beat."""
+    """Scores of calling every test cell the most frequent class of the development cells: the least to beat.
+
+    Args:
+        cells: ``label`` and ``split``.
+
+    Returns:
+        One row: ``accuracy``, ``macro_f1``, and ``auroc``, which is 0.5, or NaN where all test cells are of one class.
+    """
     test = cells.loc[cells[SPLIT] == TEST, LABEL].to_numpy()
     majority = cells.loc[cells[SPLIT] == DEV, LABEL].value_counts().idxmax()
     scores = {"accuracy": float((test == majority).mean()), "macro_f1": macro_f1(test, np.full_like(test, majority))}

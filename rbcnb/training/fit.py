@@ -36,7 +36,12 @@ class TrialResult:
 
 
 def hash_data(cells: pd.DataFrame, crops: np.ndarray) -> str:
-    """Digest of all that a trial reads of its data: labels, groups, split and every pixel; 16 hexadecimal digits."""
+    """Digest of all that a trial reads of its data: labels, groups, split and every pixel; 16 hexadecimal digits.
+
+    Args:
+        cells: ``smear``, ``cell``, ``group``, ``label``, ``split`` and ``fold``, in the crops' order, which counts too.
+        crops: uint8 [len(cells), S, S, 3].
+    """
     digest = hashlib.blake2b(digest_size=8)
     digest.update(cells[[SMEAR, CELL, GROUP, LABEL, SPLIT, FOLD]].to_csv(index=False).encode())
     digest.update(str(crops.shape).encode())

@@ -56,6 +56,14 @@ def grad_cam(model: nn.Module, crops: np.ndarray, classes: Sequence[int]) -> np.
     """Grad-CAM's heat [N, S, S] float32: the positive part of `class_maps`, enlarged to the crops, 0 to 1.
 
     The largest value of each crop is 1; a crop without evidence for the class is 0 throughout.
+
+    Args:
+        model: a network of `rbcnb.training.build_model`; it is left in eval mode.
+        crops: uint8 [N, S, S, 3].
+        classes: one output's number per crop, [N].
+
+    Raises:
+        ValueError: not one class per crop, or a network whose last feature maps are not known.
     """
     size = crops.shape[1]
     heat = np.maximum(class_maps(model, crops, classes), 0)

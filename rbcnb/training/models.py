@@ -167,9 +167,12 @@ def describe_stages(architecture: str, *, size_px: int = 224) -> pd.DataFrame:
 def describe_block(*, size_px: int = 224) -> pd.DataFrame:
     """The layers of ResNet-50's first residual block, main branch and shortcut (Fig. 2).
 
+    Args:
+        size_px: side of the square input, pixels.
+
     Returns:
-        One row per layer in the order of the forward pass: ``branch`` ("main" or "shortcut"), ``layer``, ``shape``
-        (channels x height x width of its output) and ``parameters``.
+        One row per layer in the order of the forward pass: ``branch`` ("main", "shortcut", or "sum" for the addition of
+        both), ``layer``, ``shape`` (channels x height x width of its output) and ``parameters``.
     """
     model: ResNet = build_model("resnet50", len(CLASSES))
     block: Bottleneck = model.layer1[0]

@@ -49,6 +49,14 @@ def draw_counts(cells: pd.DataFrame, counts: Mapping[str, int], *, seed: int) ->
 
     Draws are nested: the cells of a class are put in one random order per seed, and the first n are kept, so a smaller
     count keeps a subset of what a larger one keeps.
+
+    Args:
+        cells: one row per cell with ``label``.
+        counts: class -> cells to keep; all are kept where a class has fewer, none of a class that is not named.
+        seed: of the random order.
+
+    Raises:
+        ValueError: a cell has no label.
     """
     rng = np.random.default_rng(seed)
     order = pd.Series(rng.permutation(len(cells)), index=cells.index)
@@ -60,6 +68,13 @@ def undersample(labels: Sequence[str] | np.ndarray, *, seed: int) -> np.ndarray:
     """Row numbers after under-sampling: every class is cut at random to the size of the smallest (section 4.2).
 
     The paper speaks of one majority class; with its two minority classes (345 and 356 cells) both larger ones are cut.
+
+    Args:
+        labels: class of each cell [N], as names or numbers.
+        seed: of the draw.
+
+    Returns:
+        int [K], ascending.
     """
     labels = np.asarray(labels)
     rng = np.random.default_rng(seed)
@@ -73,6 +88,13 @@ def oversample(labels: Sequence[str] | np.ndarray, *, seed: int) -> np.ndarray:
 
     Every cell of a class is repeated equally often, up to one, before any is repeated once more. The caller augments
     the extra copies (`rotate_flip`) and keeps the original cells as they are.
+
+    Args:
+        labels: class of each cell [N], as names or numbers.
+        seed: of the draw.
+
+    Returns:
+        int [M], class after class; empty where all classes are of one size.
     """
     labels = np.asarray(labels)
     rng = np.random.default_rng(seed)

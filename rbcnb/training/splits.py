@@ -98,11 +98,16 @@ def split_name(protocol: str, outer: int) -> str:
 def outer_splits(protocols: Iterable[str], *, n_splits: int, n_outer: int) -> dict[str, tuple[str, int]]:
     """Name of each split of a run (`split_name`) -> its protocol and number.
 
-    >>> list(outer_splits(["paper", "honest"], n_splits=3, n_outer=3))
-    ['paper', 'honest', 'honest_1', 'honest_2']
+    Args:
+        protocols: names in ``PROTOCOLS``.
+        n_splits: outer splits of the honest protocol; the paper's has one.
+        n_outer: outer folds of the honest protocol: so many splits test each group once.
 
     Raises:
         SplitError: *n_splits* leaves a repetition half done, so that some cells would be tested more often than others.
+
+    >>> list(outer_splits(["paper", "honest"], n_splits=3, n_outer=3))
+    ['paper', 'honest', 'honest_1', 'honest_2']
     """
     if n_splits > n_outer and n_splits % n_outer:
         raise SplitError(f"n_splits {n_splits} must be at most n_outer, {n_outer}, or whole repetitions of it")
@@ -222,5 +227,12 @@ def _fold_numbers(parts: Iterable[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
 
 
 def splits_table(cells: pd.DataFrame) -> pd.DataFrame:
-    """The table of a split that is saved, so that nobody splits again by accident: which cell is in which part."""
+    """The table of a split that is saved, so that nobody splits again by accident: which cell is in which part.
+
+    Args:
+        cells: the output of `assign_splits`, with ``crop``.
+
+    Returns:
+        ``smear``, ``cell``, ``crop``, ``label``, ``group``, ``split`` and ``fold``.
+    """
     return cells[[SMEAR, CELL, CROP, LABEL, GROUP, SPLIT, FOLD]]

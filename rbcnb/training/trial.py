@@ -158,6 +158,13 @@ class Trial:
 def expand_grid(base: Trial, **axes: Iterable[Any]) -> list[Trial]:
     """Every combination of the axes' values on top of *base*, the last axis moving fastest.
 
+    Args:
+        base: the settings that all have in common.
+        **axes: field of `Trial` -> the values that it takes.
+
+    Raises:
+        ValueError: an axis is no field of `Trial`, or a value cannot be one of its field.
+
     >>> len(expand_grid(Trial(loss="focal", alpha=1.0, gamma=2.0), alpha=(0.5, 1.0), fold=range(5)))
     10
     """
@@ -171,6 +178,9 @@ def setting_fields(table: Container[str]) -> list[str]:
     """Columns of *table* that make up a trial's setting: all but those of its fold, its number of epochs and its seed.
 
     A field that every trial of the table has at its default may be missing from it, see `Trial.settings`.
+
+    Args:
+        table: a table of trials, or the names of its columns.
     """
     names = (field.name for field in fields(Trial) if field.name not in (FOLD, "epochs", "seed"))
     return [name for name in names if name in table]

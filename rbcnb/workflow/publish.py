@@ -87,9 +87,13 @@ _README = Path(__file__).with_name("published_readme.md").read_text(encoding="ut
 def publish_run(run: str | Path, out: str | Path) -> Path:
     """Fills the folder *out* from a finished *run* and returns it; what was published there before is replaced.
 
+    Args:
+        run: folder of the run.
+        out: folder to publish into, which is made where there is none.
+
     Raises:
-        FileNotFoundError: the run has not come to notebook 06; the message names what is missing.
-        ValueError: *out* is the run itself, or its record cannot be read.
+        FileNotFoundError: there is no such run, or it has not come to notebook 06; the message names what is missing.
+        ValueError: *out* is the run itself, or a file of the run that is read is damaged.
     """
     here, there = _source_and_target(run, out)
     here.load_table("verdict")  # missing, it says which notebook makes it
