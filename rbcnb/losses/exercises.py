@@ -6,6 +6,7 @@ A check never raises, waits for nothing, and never says the right answer. What i
 
 import ast
 import functools
+import inspect
 import itertools
 import operator
 import re
@@ -220,6 +221,8 @@ def _checks(key: str) -> Callable[[Callable], Callable[[object], Verdict]]:
             _wrong_tries[key] += 1
             return Verdict(False, f"{verdict.message} {exercise['way'] * (_wrong_tries[key] >= SHOWN_AT)}".rstrip())
 
+        signature = inspect.signature(measure)  # help shows what a caller gives: the answer alone
+        check.__signature__ = signature.replace(parameters=[signature.parameters["answer"]])
         return check
 
     return decorate
@@ -267,7 +270,6 @@ def check_focal(answer: Callable[..., np.ndarray], exercise: Mapping[str, Any]) 
 
     Args:
         answer: function of p_t [N], alpha and gamma (an array and two floats) that returns the losses [N] in nats.
-        exercise: of `exercise_data`; the decorator gives it, a caller gives *answer* alone.
     """
     p = np.array(sorted({point["p"] for point in exercise["points"]}))
     settings = dict.fromkeys((point["alpha"], point["gamma"]) for point in exercise["points"])
@@ -284,7 +286,6 @@ def check_gamma(answer: float | None, exercise: Mapping[str, Any]) -> Verdict:
 
     Args:
         answer: gamma to one decimal, as a number or as text; None where there is none yet.
-        exercise: of `exercise_data`; the decorator gives it, a caller gives *answer* alone.
     """
     return Verdict(False, NO_ANSWER, tried=False) if answer is None else _number_verdict(exercise, answer)
 
@@ -296,7 +297,6 @@ def check_prior(answer: Callable[..., np.ndarray], exercise: Mapping[str, Any]) 
     Args:
         answer: function of probs [N, C], old_prior [C] and new_prior [C] (float arrays) that returns the probabilities
             [N, C] under the new prior, in a new array.
-        exercise: of `exercise_data`; the decorator gives it, a caller gives *answer* alone.
     """
     values = []
     for point in exercise["points"]:
@@ -326,7 +326,6 @@ def check_eps(answer: Callable[[float, float], float], exercise: Mapping[str, An
 
     Args:
         answer: function of alpha and eps (two floats) that returns one number.
-        exercise: of `exercise_data`; the decorator gives it, a caller gives *answer* alone.
     """
     points = [(point["alpha"], point["eps"]) for point in exercise["points"]]
     mine = [float(_call(answer, *point, shape=())) for point in points]

@@ -23,7 +23,7 @@ import pandas as pd
 
 from rbcnb._utils.errors import InputError, MissingFileError
 from rbcnb._utils.files import atomic_write, inside, require_folder
-from rbcnb._utils.manifest import MANIFEST, Entries, ManifestError, replace_manifest
+from rbcnb._utils.manifest import MANIFEST, Entries, ManifestError, changed_files, replace_manifest
 from rbcnb._utils.markdown import code, in_markdown
 from rbcnb.columns import CELL, LABEL, PRIMARY_METHODS, SIMULATED, SMEAR, readable
 from rbcnb.evaluation.verdicts import answer_text
@@ -103,6 +103,7 @@ def publish_run(run: str | Path, out: str | Path) -> Path:
     names += [f"{name}.csv" for name in (*TRIAL_LISTS, "ladder") if (here.folder / f"{name}.csv").exists()]
     names += [name for name in (LEDGER, CLASSICAL) if (here.folder / name).exists()]
     names += sorted(path.name for path in here.folder.glob("splits_*.csv"))
+    _require_undamaged(here, names)
     before = _published_before(there)
     for name in names:
         with atomic_write(there.folder / name) as part:
@@ -129,6 +130,17 @@ def _source_and_target(run: str | Path, out: str | Path) -> tuple[Run, Run]:
     if here.folder == there.folder:
         raise ValueError(f"{here.folder}: publish into another folder than the run's own")
     return here, there
+
+
+def _require_undamaged(run: Run, names: Sequence[str]) -> None:
+    """Refuses a file of *names* that is not as the run wrote it: publishing would vouch for it by a new digest."""
+    entries = run.load_manifest()
+    if changed := changed_files(run.folder, {name: entries[name] for name in names if name in entries}):
+        more = f" (and {len(changed) - 1} more files)" if len(changed) > 1 else ""
+        raise InputError(
+            f"{run.folder / next(iter(changed))}{more}: not as the run wrote it (its digest tells); run the same rbcnb "
+            "reproduce again, which makes it again, then publish"
+        )
 
 
 def _follow_packed(there: Run, tables: Sequence[str]) -> None:

@@ -246,6 +246,15 @@ def test_what_cannot_be_published_says_why(run, tmp_path, capsys):
     assert "rbcnb publish: " in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("name", ["tables/fig13.csv", "fold_trials.csv"])
+def test_a_file_that_was_changed_after_the_run_gets_no_digest_that_vouches_for_it(run, tmp_path, name):
+    copy = shutil.copytree(run.folder, tmp_path / "run")
+    (copy / name).write_bytes((copy / name).read_bytes().replace(b"0", b"1", 1))
+    with pytest.raises(InputError, match=rf"{name}: not as the run wrote it .* rbcnb reproduce again"):
+        publish_run(copy, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
 def test_the_record_of_a_run_is_left_as_it_was(run, tmp_path):
     before = (run.folder / "run.json").read_text()
     publish_run(run.folder, tmp_path / "out")
