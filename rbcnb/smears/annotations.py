@@ -90,6 +90,7 @@ _UNREAD_LINES = {
     "KITTI": "write its columns 1 and 5 to 8 as a table image,label,xmin,ymin,xmax,ymax",
     "DOTA": "write the middle of its four corners as a table smear,x_px,y_px,label",
 }
+_LABEL_STUDIO, _STUDIO_COLUMNS = "Label Studio", {"annotation_id", "annotator", "lead_time"}  # of its CSV and JSON-MIN
 _NO_LABELS = re.compile(r"(readme|licen[cs]e|notice|classes|labels|labelmap|obj)\b.*\.txt", re.IGNORECASE)
 _YOLO_LINE = re.compile(r"\s*\d+(\s+[+-]?\d*\.?\d+(e[+-]?\d+)?){4,}\s*", re.IGNORECASE)
 _CHULA_LINE = re.compile(r"\s*\d+(\.\d+)?\s+\d+(\.\d+)?\s+\d+\s*")
@@ -105,7 +106,11 @@ _SIDES = {
     "xmax": ("xmax", "x_max", "x2", "right", "xbr"),
     "ymax": ("ymax", "y_max", "y2", "bottom", "ybr"),
 }
-_BOXES = {SMEAR: SYNONYMS[SMEAR], LABEL: SYNONYMS[LABEL], **_SIDES}
+_BOXES = {  # the last two names are those of Open Images
+    SMEAR: (*SYNONYMS[SMEAR], "imageid"),
+    LABEL: (*SYNONYMS[LABEL], "labelname"),
+    **_SIDES,
+}
 _IMAGEJ = {
     SMEAR: ("label", "image", "filename", "slice_label"),
     LABEL: ("class", "cell_type", "type", "counter", "group"),
@@ -398,7 +403,7 @@ def _json_format(path: Path, document: Any) -> str | None:
     unread = {
         "Supervisely": "objects" in keys and "size" in keys,
         _LABELBOX: bool(keys & {"data_row", "Labeled Data", "DataRow ID"}),
-        "Label Studio": "annotations" in keys and bool(keys & {"data", "file_upload"}),
+        _LABEL_STUDIO: ("annotations" in keys and bool(keys & {"data", "file_upload"})) or _STUDIO_COLUMNS <= keys,
         "CreateML": "annotations" in keys and "image" in keys,
         "VIA 3": {"project", "metadata", "view"} <= keys,
     }
@@ -416,6 +421,11 @@ def _table_format(table: TextTable) -> str | None:
         return VIA
     if "spatial_coordinates" in names:
         raise _unread(table.path, "VIA 3", _AS_COCO)
+    if {*names} >= _STUDIO_COLUMNS:
+        raise _unread(table.path, _LABEL_STUDIO, _AS_COCO)
+    if {"imagenumber", "objectnumber"} <= {*names}:
+        remedy = "put names of images for its ImageNumber, and name the columns smear,x_px,y_px,label"
+        raise _unread(table.path, "CellProfiler", remedy)
     if any(name.startswith("centroid_x") for name in names):
         return QUPATH
     if all(set(names) & {*synonyms} for synonyms in _BOXES.values()):

@@ -204,6 +204,16 @@ def test_boxes_as_shares_are_read_where_the_image_is_at_hand(tmp_path):
     assert "row 5 cannot be used (the boxes are shares of the image, 0 to 1, and not 30)" in str(errors[1])
 
 
+def test_boxes_of_open_images_are_read(tmp_path):
+    """As its documentation shows them: names without an ending, x before y, shares, further columns."""
+    Image.new("RGB", (640, 480)).save(tmp_path / "0a1b.png")
+    head = "ImageID,Source,LabelName,Confidence,XMin,XMax,YMin,YMax,IsOccluded,IsTruncated\n"
+    (tmp_path / "boxes.csv").write_text(head + "0a1b,xclick,/m/01g317,1,0.1,0.3,0.2,0.4,0,0\n")
+    table = read_files([tmp_path / "boxes.csv"], layout="boxes", aids=Aids({"0a1b.png": tmp_path / "0a1b.png"}))
+    assert format_of(tmp_path / "boxes.csv") == "boxes"
+    assert table[[X, Y, LABEL]].to_numpy().tolist() == [[pytest.approx(128), pytest.approx(144), "/m/01g317"]]
+
+
 def test_a_share_among_boxes_in_pixels_is_named(tmp_path):
     (tmp_path / "boxes.csv").write_text(
         "image,xmin,ymin,xmax,ymax,label\na.png,0.1,0.2,0.3,0.4,a\na.png,10,20,30,40,b\n"
@@ -433,6 +443,13 @@ KITTI = "Truck 0.00 0 -1.57 599.41 156.40 629.75 189.25 2.85 2.63 12.34 0.47 1.4
         ),
         ("a.json", [{"data_row": {"id": "c"}, "projects": {}}], "is of Labelbox"),
         ("a.json", [{"id": 1, "data": {}, "annotations": []}], "is of Label Studio"),
+        (
+            "a.json",
+            [{"image": "a.png", "label": [], "annotator": 1, "annotation_id": 2, "lead_time": 3}],
+            "Label Studio",
+        ),
+        ("a.csv", "annotation_id,annotator,id,image,label,lead_time\n2,1,1,a.png,[],3.5\n", "is of Label Studio.*COCO"),
+        ("a.csv", "ImageNumber,ObjectNumber,Location_Center_X\n1,1,10\n", "is of CellProfiler.*names of images for"),
         ("a.xml", "<annotations><track/></annotations>", "is of CVAT for video"),
         ("a.xml", "<Annotations><Annotation/></Annotations>", "is of Aperio ImageScope.*GeoJSON"),
         ("a.xml", "<annotation><object></annotation>", "cannot be read as XML"),
