@@ -58,7 +58,7 @@ def test_as_many_of_its_tables_are_recomputed_as_of_a_batch(finished, capsys):
     assert capsys.readouterr().out == f"{finished / 'report.html'}\n"
     page = (finished / "report.html").read_text(encoding="utf-8")
     assert "tables/verdict.csv" in page
-    assert page.count("data:image/png;base64,") >= 13
+    assert page.count("data:image/webp;base64,") >= 13
 
 
 @pytest.mark.parametrize(
