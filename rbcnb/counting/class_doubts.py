@@ -14,9 +14,9 @@ _MOST_SMEARS = 30  # of the training, in each of which the classes are counted, 
 def class_doubts(confusion: np.ndarray | Sequence, classes: Sequence[str]) -> dict[str, str]:
     """Class -> why the model cannot tell it; empty where it can.
 
-    It can tell a class of which it finds at least half, and more, surely, than it wrongly calls so among other cells:
-    the lower end of its recall's 95 % interval (Wilson's) lies above the upper end of the share of other cells that are
-    called so. And nine of ten smears like those of *confusion* have an adjusted share of it that is no wider than a
+    It can tell a class if its recall, with a 95 % interval (Wilson's), may be a half or more, and is surely more than
+    the share of other cells that are wrongly called so: the lower end of the one interval lies above the upper end of
+    the other. And nine of ten smears like those of *confusion* have an adjusted share of it that is no wider than a
     count takes (`rbcnb.counting.differential.MOST_WIDE`): training and counting have one rule.
 
     Args:
@@ -33,13 +33,14 @@ def class_doubts(confusion: np.ndarray | Sequence, classes: Sequence[str]) -> di
         hits, n = counts[i, i], n_cells[i]
         others = n_cells.sum() - n
         wrong = counts[i].sum() - hits
-        least, most = wilson(hits, n, critical=CRITICAL)[0], wilson(wrong, others, critical=CRITICAL)[1]
+        least, most_found = wilson(hits, n, critical=CRITICAL)
+        most_wrong = wilson(wrong, others, critical=CRITICAL)[1]
         doubts[name] = ""
         if n < MIN_CELLS:
             doubts[name] = f"only {n:.0f} whole cells are labelled; {MIN_CELLS} are needed at least"
         elif groups_with[i] < 2 and n_groups > 1:
             doubts[name] = "all its cells are of one smear; label another smear that has it"
-        elif not least > most or hits < LEAST_RECALL * n:
+        elif not least > most_wrong or most_found < LEAST_RECALL:
             doubts[name] = (
                 f"of {n:.0f} cells it finds {hits / n:.0%}, and calls {wrong / max(others, 1):.0%} of the others so; "
                 "label more of it and of the other classes"

@@ -24,8 +24,8 @@ def confusion(*groups):
         ([((20, 0, 0), (0, 40, 0)), ((0, 0, 0), (0, 40, 0))], "all its cells are of one smear", ""),
         ([((20, 0, 0), (0, 40, 0))], "", ""),  # a single smear, dealt cell by cell
         ([((0, 2, 18), (0, 76, 4))] * 2, "of 40 cells it finds 0%", ""),  # unsure of all of them
-        ([((18, 22, 0), (2, 78, 0))] * 2, "of 80 cells it finds 45%, and calls 2% of the others so", ""),
-        ([((20, 20, 0), (2, 78, 0))] * 2, "", ""),
+        ([((14, 26, 0), (2, 78, 0))] * 2, "of 80 cells it finds 35%, and calls 2% of the others so", ""),
+        ([((18, 22, 0), (2, 78, 0))] * 2, "", ""),  # 45 % of 80 cells may be a half, by chance
     ],
 )
 def test_what_can_be_told(groups, codocyte, normal):
