@@ -7,7 +7,7 @@ import numpy as np
 from rbcnb.counting.differential import CRITICAL, MOST_WIDE, adjusted_interval, wilson
 
 MIN_CELLS = 10  # of a class: below that its recall is anybody's guess
-LEAST_RECALL = 0.5  # a class of which less is found is counted too low: what few smears tell is corrected in part only
+LEAST_RECALL = 0.5  # a class of which surely less is found is counted too low: few smears correct that in part only
 _MOST_SMEARS = 30  # of the training, in each of which the classes are counted, to see how wide their intervals are
 
 

@@ -22,7 +22,7 @@ N_DRAWS = 500
 POOL = "pooled"
 COLUMNS = ("smear", "class", "n_cells", "share", "low", "high", "adjusted", "adjusted_low", "adjusted_high", "doubt")
 MOST_WIDE = 0.5  # an adjusted interval wider than this is no answer
-# By benchmarks/count_coverage.py, 17 of 24 intervals cover the label file's share so; 42 shares cannot be told. With
+# By benchmarks/count_coverage.py, 29 of 35 intervals cover the label file's share so; 31 shares cannot be told. With
 # the training smears' shares as the prior, worth 2 cells, and with whole cells it was 11 of 14, and 24.
 PRIOR = 0.7  # what the calls as they are count for, in counted cells, over the number of training smears
 EFFECTIVE = 0.5  # what a counted cell is worth: a smear's own confusion differs from the mean of the training smears'
