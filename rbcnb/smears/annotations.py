@@ -403,7 +403,7 @@ def _json_format(path: Path, document: Any) -> str | None:
     unread = {
         "Supervisely": "objects" in keys and "size" in keys,
         _LABELBOX: bool(keys & {"data_row", "Labeled Data", "DataRow ID"}),
-        _LABEL_STUDIO: ("annotations" in keys and bool(keys & {"data", "file_upload"})) or _STUDIO_COLUMNS <= keys,
+        _LABEL_STUDIO: ("annotations" in keys and bool(keys & {"data", "file_upload"})) or keys >= _STUDIO_COLUMNS,
         "CreateML": "annotations" in keys and "image" in keys,
         "VIA 3": {"project", "metadata", "view"} <= keys,
     }
