@@ -364,6 +364,23 @@ class _Tables:
         stay = [name for name in self.smears[SMEAR] if Path(name).stem not in places]
         return _Tables(*(table[table[SMEAR].isin(stay)] for table in (self.cells, self.smears)))
 
+    def as_written(self, done: _Done) -> "_Tables":
+        """The same smears with what their parts say of them, where these are whole: a table may have been edited."""
+        if self.cells is None:
+            return self
+        parts = {name: saved for name in self.smears[SMEAR] if (saved := _load_part(done.part(Path(name))))}
+        cells = []
+        for name, rows in self.cells.groupby(SMEAR, sort=False):
+            found = pd.DataFrame(parts[name]["cells"]) if name in parts else rows.iloc[:0]
+            if len(found) == len(rows):
+                rows = rows.sort_values(CELL).assign(**{at: found[at].to_numpy() for at in found if at in rows})
+            cells.append(rows)
+        facts = [
+            row | {at: value for at, value in parts.get(row[SMEAR], {"facts": {}})["facts"].items() if at in row}
+            for row in self.smears.to_dict("records")
+        ]
+        return _Tables(_stacked(cells, list(self.cells)), pd.DataFrame(facts, columns=list(self.smears)))
+
 
 def _has_other_settings(out: Path, spec: FinderSpec, earlier: "_Tables", again: Collection[str]) -> bool:
     """Whether the cells of *earlier* runs were found with other settings than *spec*, or nobody knows with which.
@@ -444,7 +461,7 @@ def _segment_images(
     smears = pd.DataFrame(facts, columns=list(FACTS))
     leaving = leaving and len(smears) > 0
     # Of other settings none may stay, not even cells of an image that cannot be done now.
-    kept = earlier.without(earlier.smears[SMEAR] if leaving else smears[SMEAR])
+    kept = earlier.without(earlier.smears[SMEAR] if leaving else smears[SMEAR]).as_written(done)
     order = [] if earlier.smears is None else earlier.smears[SMEAR]
     try:
         if leaving:

@@ -501,6 +501,20 @@ def cells_of(out):
     return pd.read_csv(out / "cells.csv").groupby("smear", sort=False).size().to_dict()
 
 
+def test_rows_of_images_that_are_not_named_come_back_as_they_were_written(folder, tmp_path):
+    run([folder / "b.png", folder / "empty.png"], tmp_path / "out")
+    tables = [tmp_path / "out" / name for name in ("cells.csv", "smears.csv")]
+    before = [table.read_bytes() for table in tables]
+    for table, column in zip(tables, (BORDER, "trust"), strict=True):
+        rows = pd.read_csv(table)
+        rows.assign(**{column: True if column == BORDER else 0.123}).to_csv(table, index=False)
+    run([folder / "a b ü.png"], tmp_path / "out")
+    cells, smears = (pd.read_csv(table) for table in tables)
+    cells[cells[SMEAR] != "a b ü.png"].to_csv(tables[0], index=False, float_format="%.4f")
+    smears[smears[SMEAR] != "a b ü.png"].to_csv(tables[1], index=False, float_format="%.4f")
+    assert [table.read_bytes() for table in tables] == before
+
+
 def test_a_later_run_adds_its_images_and_leaves_the_others(folder, tmp_path):
     out = tmp_path / "out"
     run([folder / "b.png"], out)
