@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from rbcnb._utils.errors import InputError
 from rbcnb._utils.files import atomic_write, require_folder
 from rbcnb.study.store import is_unsealed, load_record, seal_store, stored_keys
 from rbcnb.study.store_index import DAMAGED, STATE, UNSEALED, VERSION, WHOLE, store_rows, store_states
@@ -20,6 +21,21 @@ CONDITIONS = ("data", "dev_counts", "precision")
 PRUNABLE = ("failed", "torn")
 _FILE = re.compile(r"[0-9a-f]{16}\.(json|parquet|ckpt)")
 _PART = re.compile(r"\.[0-9a-f]{16}\.[0-9a-f]+\.part\.(json|parquet|ckpt)")
+
+
+def _require_export(path: Path) -> None:
+    """Refuses a file that `rbcnb results` did not export: what another program wrote is not written over."""
+    if path.suffix not in (".csv", ".parquet"):
+        raise ValueError(f"--export {path}: name a file that ends in .csv or .parquet")
+    if not path.exists():
+        return
+    try:
+        table = pd.read_csv(path, nrows=0) if path.suffix == ".csv" else pd.read_parquet(path)
+        known = {"key", "data", "method"} <= {*table.columns}
+    except (OSError, ValueError):
+        known = False
+    if not known:
+        raise InputError(f"--export {path}: is there already, and is no table of trials; name another file")
 
 
 def manage_results(
@@ -41,10 +57,10 @@ def manage_results(
 
     Raises:
         FileNotFoundError: a store is no folder.
-        ValueError: *export* has another ending.
+        ValueError: *export* has another ending, or is there and was not exported earlier.
     """
-    if export is not None and export.suffix not in (".csv", ".parquet"):
-        raise ValueError(f"--export {export}: name a file that ends in .csv or .parquet")
+    if export is not None:
+        _require_export(export)
     stores, lines = [store_in(path) for path in stores], []
     for store in stores if seal else ():
         n_sealed, damaged = seal_store(store)

@@ -392,6 +392,12 @@ def test_command_lists_exports_merges_and_prunes(store, tmp_path, capsys):
     assert main(["results", str(tmp_path / "nowhere")]) == 2
     assert "no such folder" in capsys.readouterr().err
     assert main(["results", str(store), "--export", "all.xlsx"]) == 2
+    assert main(["results", str(store), "--export", str(out)]) == 0  # the same table, as it is now
+    for name, text in (("readings.csv", b"smear,cell,label\na.png,1,normal\n"), ("a.parquet", b"no table")):
+        (tmp_path / name).write_bytes(text)
+        assert main(["results", str(store), "--export", str(tmp_path / name)]) == 2
+        assert "is there already, and is no table of trials" in capsys.readouterr().err
+        assert (tmp_path / name).read_bytes() == text
 
 
 @dataclasses.dataclass(frozen=True)
