@@ -26,6 +26,7 @@ SESSION = "session"  # which sitting, or which queue, a reading is of; free text
 COMMENT = "comment"
 UNSURE = "unsure"  # in place of a class: what a reader, or a network, cannot tell
 STRUCK, SKIPPED = "strike", "skip"  # in place of a class: a reader's words for no cell, and for a later look
+NO_CLASSES = (UNSURE, STRUCK, SKIPPED)
 SPLIT = "split"
 DEV, TEST, UNUSED = "dev", "test", "unused"  # the last: cells that a correction or a rung leaves out
 FOLD = "fold"  # 0..k-1 inside the dev split, NO_FOLD elsewhere

@@ -8,7 +8,7 @@ import re
 import secrets
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager, suppress
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 
 from filelock import BaseFileLock, FileLock, SoftFileLock, Timeout
 
@@ -16,6 +16,7 @@ from rbcnb._utils.errors import InputError, MissingFileError
 
 # What systems say where a folder has no locks of its own (network shares, some FUSE file systems).
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL)
+_WINDOWS = os.name == "nt"  # where a colon follows a drive's letter; elsewhere it is a sign as any other
 _POLL_S = 0.001
 _PART = re.compile(r"\.(?P<stem>.+)\.[0-9a-f]{8}\.part(\.[^.]*)?")  # names of `atomic_write`
 
@@ -109,7 +110,8 @@ def inside(folder: str | Path, name: str) -> Path:
     folder = Path(folder)
     path = folder / name
     parts = name.replace("\\", "/").split("/")
-    if "\0" in name or Path(name).is_absolute() or {"", ".", ".."} & set(parts) or ":" in parts[0]:
+    rooted = PureWindowsPath(name).root or (_WINDOWS and ":" in name)
+    if "\0" in name or rooted or {"", ".", ".."} & set(parts):
         raise InputError(f"{folder}: holds the name {name!r:.200}, which leads out of that folder; do not trust it")
     if not path.resolve().is_relative_to(folder.resolve()):
         raise InputError(f"{path}: is a link that leads out of {folder}; put the file itself there")

@@ -7,6 +7,7 @@ finds damage and careless edits; it is no signature, and does not tell who made 
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields
 from functools import cache
 from pathlib import Path
@@ -17,8 +18,10 @@ import numpy as np
 from rbcnb._utils.errors import InputError, PlainError, WeightsError
 from rbcnb._utils.files import atomic_write
 from rbcnb._utils.read_files import cause_of, require_file, shown
+from rbcnb._utils.spreadsheet import FORMULA_FAULT, is_formula
 from rbcnb.counting.smear_shift import MEANING
 from rbcnb.segmentation.segment import FinderSpec
+from rbcnb.smears.smear_names import NO_CLASS_FAULT, is_no_class
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -92,6 +95,7 @@ def save_model(network: "nn.Module", card: ModelCard, path: str | Path) -> Path:
 
     Raises:
         ValueError: *path* does not end in ``.safetensors``, or a weight, or a number of *card*, is not finite.
+        InputError: a class of *card* has a name that no class can have.
     """
     import torch
     from safetensors.torch import save
@@ -99,6 +103,7 @@ def save_model(network: "nn.Module", card: ModelCard, path: str | Path) -> Path:
     path = Path(path)
     if path.suffix != SUFFIX:
         raise ValueError(f"{path}: a model file's name ends in {SUFFIX}")
+    _check_classes(card.classes)
     # Copies: torch's channels-last tensors are not laid out as the format wants them.
     weights = {
         name: value.detach().cpu().clone(memory_format=torch.contiguous_format)
@@ -203,6 +208,7 @@ def _check_facts(facts: Any) -> None:
         raise InputError(f"{where[:100]} is {shown(wrong.instance)}, and must {wanted}")
     settings = {entry.name for entry in fields(FinderSpec)}  # a count refuses others
     FinderSpec(**{name: value for name, value in facts["finder"].items() if name in settings})
+    _check_classes(facts["classes"])
     n_classes = len(facts["classes"])
     if confusion := facts.get("confusion"):
         _check_array("confusion", confusion, (None, n_classes + 1, n_classes), low=0, high=1e9)
@@ -210,6 +216,13 @@ def _check_facts(facts: Any) -> None:
         n_names = len(look["names"])
         _check_array("look.looks", look["looks"], (None, n_names), low=-1e6, high=1e6)
         _check_array("look.spread", look["spread"], (n_names,), low=1e-6, high=1e6)
+
+
+def _check_classes(classes: Sequence[str]) -> None:
+    """Raises InputError for the first of *classes* that would be taken for something else in a table."""
+    for name in classes:
+        if fault := NO_CLASS_FAULT if is_no_class(name) else FORMULA_FAULT if is_formula(name) else "":
+            raise InputError(f"classes has {shown(name)}; {fault}")
 
 
 def _check_array(name: str, values: list, shape: tuple[int | None, ...], *, low: float, high: float) -> None:

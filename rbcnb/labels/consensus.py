@@ -9,6 +9,7 @@ import pandas as pd
 
 from rbcnb._utils.errors import SmearWarning
 from rbcnb._utils.read_files import shown
+from rbcnb._utils.spreadsheet import as_text
 from rbcnb.columns import CELL, COMMENT, FOUND, KIND, LABEL, RADIUS, READER, SMEAR, TIME, UNSURE, X, Y
 from rbcnb.labels.assign import matched
 from rbcnb.labels.readings import NAMED, SKIPPED, STRUCK, UNDONE, ReadingError
@@ -80,7 +81,7 @@ def current_labels(readings: pd.DataFrame, *, reader: str | None = None) -> pd.D
     several = words[words.duplicated("_cell", keep=False)].groupby("_cell")
     if len(several):
         view[READER] = several[READER].agg(", ".join).reindex(view.index).fillna(view[READER])
-        comments = several[COMMENT].agg(lambda texts: "; ".join(text for text in texts if text))
+        comments = several[COMMENT].agg(lambda texts: as_text("; ".join(text for text in texts if text)))
         view[COMMENT] = comments.reindex(view.index).fillna(view[COMMENT])
     named = words[words[KIND].isin([NAMED, STRUCK])].fillna({LABEL: ""})  # no class, where the cell is struck
     votes = named.groupby(["_cell", LABEL]).size().rename(N_AGREE).reset_index()

@@ -195,9 +195,6 @@ def export_labels(
     labels = view[view[KIND] == NAMED].reset_index(drop=True)
     if labels.empty:
         raise LabelFileError(f"{table}: no cell has a label that stands; label cells first")
-    for name in (SMEAR, LABEL):  # of a table that an earlier version wrote, or another program
-        if formulas := [text for text in labels[name].unique() if is_formula(text)]:
-            raise LabelFileError(f"{table}: the {name} {shown(formulas[0])}: {FORMULA_FAULT}")
     cells_csv = table.parent / CELLS_CSV
     if cells_csv.exists():
         cells = read_cells(cells_csv)

@@ -9,13 +9,23 @@ import pandas as pd
 from rbcnb._utils.files import atomic_write, folder_lock
 from rbcnb._utils.read_files import shown
 from rbcnb._utils.spreadsheet import FORMULA_FAULT, is_formula
-from rbcnb.columns import CELL, FOUND, KIND, LABEL, RADIUS, READER, REVISION, SESSION, SMEAR, TIME, X, Y
+from rbcnb.columns import CELL, FOUND, KIND, LABEL, RADIUS, READER, REVISION, SMEAR, TIME, X, Y
 from rbcnb.labels.assign import matched
 from rbcnb.labels.consensus import added_cells, moved_cells
 from rbcnb.labels.formats import read_cells
 from rbcnb.labels.labeller.pictures import save_added_crops
 from rbcnb.labels.logbook import COLUMNS, WAIT_S, LogbookError, lock_name
-from rbcnb.labels.readings import READINGS_CSV, STRUCK, TIME_FORMAT, UNDONE, append_readings, load_readings, readings_of
+from rbcnb.labels.readings import (
+    NAMES,
+    READINGS_CSV,
+    STRUCK,
+    TIME_FORMAT,
+    UNDONE,
+    append_readings,
+    holds,
+    load_readings,
+    readings_of,
+)
 from rbcnb.smears.images import SmearError, collect_or_raise
 from rbcnb.smears.label_tables import (
     NO_CELL,
@@ -63,12 +73,6 @@ def merge_readings(
     n_read = len(theirs) + labels_left_out(unused).total()
     if reader is not None:
         theirs = theirs[theirs[READER] == reader].reset_index(drop=True)
-    for name in (SMEAR, LABEL, READER, SESSION):
-        formulas = theirs[name].map(lambda text: isinstance(text, str) and is_formula(text)).astype(bool)
-        for row in theirs[formulas].itertuples():
-            fault = f"{name} {shown(getattr(row, name))}; {FORMULA_FAULT}"
-            unused.append(LabelError(f"{source}: {row.reader}'s reading of cell {row.cell} of {row.smear} has {fault}"))
-        theirs = theirs[~formulas].reset_index(drop=True)
     n_struck = 0
     if cells is not None:
         known = pd.concat([cells[list(FOUND)], added_cells(ours, cells)], ignore_index=True)
@@ -88,7 +92,10 @@ def merge_readings(
 
 
 def _saved_readings(source: str | Path, errors: list[SmearError]) -> pd.DataFrame:
-    """The readings in *source*, also as spreadsheets save them; rows that do not fit the header go to *errors*."""
+    """The readings in *source*, also as spreadsheets save them.
+
+    Rows that do not fit the header, or hold a formula in place of a name, go to *errors*.
+    """
     table = read_text_table(source)
     texts = columns_of(table, {name: (name,) for name in COLUMNS})
     if missing := [name for name in COLUMNS if name not in texts]:
@@ -99,6 +106,12 @@ def _saved_readings(source: str | Path, errors: list[SmearError]) -> pd.DataFram
         texts[name] = values.map(repr).where(values.notna(), texts[name])
     times = pd.to_datetime(texts[TIME], format="ISO8601", errors="coerce", utc=True)
     texts[TIME] = times.dt.strftime(TIME_FORMAT).where(times.notna(), texts[TIME])
+    for name in NAMES:
+        formulas = holds(texts[name], is_formula)
+        for row in texts[formulas].itertuples():
+            fault = f"{name} {shown(getattr(row, name))}; {FORMULA_FAULT}"
+            errors.append(LabelError(f"{source}: {row.reader}'s reading of cell {row.cell} of {row.smear} has {fault}"))
+        texts = texts[~formulas]
     return readings_of(texts, source)
 
 

@@ -20,7 +20,7 @@ written, as is ``time`` where none is given. Files are CSV, see `rbcnb.labels.lo
 """
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from functools import partial
@@ -50,14 +50,15 @@ from rbcnb.columns import (
     Y,
 )
 from rbcnb.labels.logbook import COLUMNS, LogbookError, append_rows, read_rows
-from rbcnb.smears.smear_names import UNFIT
+from rbcnb.smears.smear_names import NO_CLASS_FAULT, UNFIT, is_no_class
 
 READINGS_CSV = "readings.csv"  # in a run's folder, or beside the cells.csv of `rbcnb segment`
 SECOND_LOOK_CSV = "second_look.csv"  # in a run's folder: apart, as it must change no label of the test
 NAMED, UNDONE = "label", "undo"
 KINDS = (NAMED, UNSURE, STRUCK, SKIPPED, UNDONE)
 _NUMBERS = (X, Y, RADIUS)
-_TEXTS = (SMEAR, LABEL, KIND, READER, SESSION, COMMENT)
+NAMES = (SMEAR, LABEL, READER, SESSION)  # which a spreadsheet must not take for formulas
+_TEXTS = (*NAMES, KIND, COMMENT)
 TIME_FORMAT = "%Y-%m-%dT%H:%M:%S.%fZ"
 
 
@@ -148,9 +149,19 @@ def readings_of(texts: pd.DataFrame, path: str | Path) -> pd.DataFrame:
     refuse(~given[KIND].isin(KINDS), KIND, f"give one of {', '.join(KINDS)}")
     for name in (SMEAR, READER):
         refuse(given[name] == "", name, "name it")
+    for name in NAMES:
+        refuse(holds(given[name], is_formula), name, FORMULA_FAULT)
     refuse((given[KIND] == NAMED) & (given[LABEL] == ""), LABEL, "name the class")
+    refuse((given[KIND] == NAMED) & holds(given[LABEL], is_no_class), LABEL, NO_CLASS_FAULT)
+    formulas = holds(given[COMMENT], is_formula)
+    table.loc[formulas, COMMENT] = given.loc[formulas, COMMENT].map(as_text)
     table[LABEL] = given[LABEL].where(given[LABEL] != "", np.nan)
     return table
+
+
+def holds(texts: pd.Series, fault: Callable[[str], bool]) -> pd.Series:
+    """Which of *texts* have *fault*, bool; each text is looked at once, however many rows have it."""
+    return texts.isin([text for text in texts.unique() if fault(text)])
 
 
 def _readings_of(table: pd.DataFrame) -> list[Reading]:
@@ -192,7 +203,8 @@ def _usual_rows(table: pd.DataFrame, now: datetime) -> Iterable[tuple[str, ...]]
         columns[name] = [texts[code] for code in codes]
     if "" in columns[SMEAR] or "" in columns[READER] or not set(columns[KIND]) <= set(KINDS):
         return None
-    if any(kind == NAMED and not label for kind, label in set(zip(columns[KIND], columns[LABEL], strict=True))):
+    named = {label for kind, label in zip(columns[KIND], columns[LABEL], strict=True) if kind == NAMED}
+    if any(not label or is_no_class(label) for label in named):
         return None
     return zip(*(columns[name] for name in COLUMNS), strict=True)
 
@@ -207,8 +219,8 @@ def _usual_text(name: str, value: object, now: datetime) -> str | None:
     if name == TIME:
         return _time_text(now if value is None or pd.isna(value) else value)
     text = "" if pd.isna(value) else str(value).strip()
-    text = UNFIT.sub(" ", text) if name == COMMENT else text
-    return None if UNFIT.search(text) else text
+    text = as_text(UNFIT.sub(" ", text)) if name == COMMENT else text
+    return None if UNFIT.search(text) or is_formula(text) else text
 
 
 def _time_text(time: datetime) -> str:
@@ -231,6 +243,8 @@ def _row(reading: Reading, where: str, now: datetime) -> list[str]:
         raise ReadingError(f"{where} has kind {shown(reading.kind)}; give one of {', '.join(KINDS)}")
     if texts[KIND] == NAMED and not texts[LABEL]:
         raise ReadingError(f"{where} has no label; name the class, or give another kind")
+    if texts[KIND] == NAMED and is_no_class(texts[LABEL]):
+        raise ReadingError(f"{where} has label {shown(texts[LABEL])}; {NO_CLASS_FAULT}")
     number = reading.cell
     if not (isinstance(number, Real) and float(number).is_integer() and 0 <= number < 10**18):
         raise ReadingError(f"{where} has cell {shown(number)}; give its number in the smear, from 0")

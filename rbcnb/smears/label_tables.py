@@ -21,9 +21,9 @@ import pandas as pd
 from rbcnb._utils.errors import SmearError, SmearWarning
 from rbcnb._utils.read_files import MOST_SHOWN, cause_of, read_bytes, shown
 from rbcnb._utils.spreadsheet import FORMULA_FAULT, is_formula
-from rbcnb.columns import CELL, KIND, LABEL, RADIUS, READER, SKIPPED, SMEAR, STRUCK, UNSURE, X, Y
+from rbcnb.columns import CELL, KIND, LABEL, RADIUS, READER, SMEAR, X, Y
 from rbcnb.smears.images import collect_or_raise
-from rbcnb.smears.smear_names import join_spellings, match_names, spelling_notes
+from rbcnb.smears.smear_names import is_no_class, join_spellings, match_names, spelling_notes
 
 # Reasons of a `LabelError`.
 UNREADABLE, UNKNOWN_SMEAR, OUTSIDE = "unreadable", "of an unknown smear", "outside of the image"
@@ -277,11 +277,14 @@ def tidied_labels(
             for where, text in labels.loc[formulas, [WHERE, name]].itertuples(index=False)
         ]
         labels = labels[~formulas]
-    for no_classes, remedy in (
-        (NO_VALUES, "as programs write where there is none; name the class, or take the row out"),
-        ([UNSURE, STRUCK, SKIPPED], "which is no class but a key of rbcnb label; take the row out"),
+    for is_none, remedy in (
+        (
+            lambda text: text.strip().casefold() in NO_VALUES,
+            "as programs write where there is none; name the class, or take the row out",
+        ),
+        (is_no_class, "which is no class but a key of rbcnb label; take the row out"),
     ):
-        some = labels[LABEL].str.strip().str.casefold().isin(no_classes)
+        some = labels[LABEL].isin([text for text in labels[LABEL].unique() if is_none(text)])
         faults += [
             LabelError(f"{where} has the {LABEL} {shown(text)}, {remedy}", reason=NO_CLASS)
             for where, text in labels.loc[some, [WHERE, LABEL]].itertuples(index=False)

@@ -10,10 +10,11 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 from rbcnb._utils.spreadsheet import is_formula
-from rbcnb.columns import CLASSES
+from rbcnb.columns import CLASSES, NO_CLASSES
 from rbcnb.smears.decode import IMAGE_SUFFIXES, UNREAD_SUFFIXES
 
 UNFIT = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]+")  # line breaks, other controls, broken text
+NO_CLASS_FAULT = "that is no class but a key of rbcnb label; name the class"
 _BROKEN = re.compile(r"[\ud800-\udfff]")  # bytes of a name that are no text
 _LONGEST = 230  # bytes: file systems allow 255, and temporary names are longer than the file's own
 _MOST_NEAR = 3  # names that a message offers
@@ -42,6 +43,8 @@ def name_fault(image: str | Path) -> str:
         return f"its name is too long for a folder of crops; keep to {_LONGEST} bytes"
     if "/" in name:
         return "its name leads to another folder; correct the table"
+    if "\\" in name:
+        return "its name has a backslash, after which Windows looks for a file in a folder; rename it"
     return ""
 
 
@@ -167,6 +170,11 @@ def _folder(name: str) -> str:
 def class_key(label: str) -> str:
     """What spellings of one class share: no capitals, no spaces, nothing that is not seen."""
     return "".join(unicodedata.normalize("NFC", _visible(label)).casefold().split())
+
+
+def is_no_class(label: str) -> bool:
+    """Whether *label* is a word that stands in place of a class, in whatever capitals and spaces."""
+    return class_key(label) in NO_CLASSES
 
 
 def _nearest(name: str, known: list[str], among: str) -> str:

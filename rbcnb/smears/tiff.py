@@ -40,6 +40,7 @@ _NAMES = {"Z": "z-planes", "T": "time points"}  # of series' axes; the others ar
 _INVERTED = 0  # the tag PhotometricInterpretation where white is 0
 _MICROMETRES = ("µm", "\u03bcm", "um", "micron", "\\u00B5m")  # two signs for mu, and ImageJ's escape
 _MOST_NAMED = 10  # sizes of other pages
+_MOST_PAGES = 10_000  # each is looked at
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,7 @@ def select_picture(data: bytes, path: Path, notes: list[str]) -> Selection:
     The largest page is taken, the first of equals, be it in the main chain or beside a thumbnail (SubIFD). Grey
     channels of one picture are put together as red, green and blue.
 
-    Raises SmearError where the picture is raw data of a camera, or too large.
+    Raises SmearError where the picture is raw data of a camera, or too large, or the pages are too many or never end.
     """
     found: list[str] = []
     with _quiet():
@@ -196,8 +197,20 @@ def _all_pages(tiff: tifffile.TiffFile) -> Iterator[_Page]:
             yield _Page(within, page)
 
 
+def _listed_pages(tiff: tifffile.TiffFile, path: Path) -> list[_Page]:
+    """All pages; raises SmearError where one of them leads back to an earlier one, or they are too many."""
+    pages: dict[int, _Page] = {}
+    for page in _all_pages(tiff):
+        if page.page.offset in pages:
+            raise SmearError(f"{path}: damaged (its pages lead back to an earlier one); copy it again from its source")
+        if len(pages) == _MOST_PAGES:
+            raise SmearError(f"{path}: has over {_MOST_PAGES} pages; save the one with the cells as a file of its own")
+        pages[page.page.offset] = page
+    return list(pages.values())
+
+
 def _select(tiff: tifffile.TiffFile, data: bytes, path: Path, notes: list[str]) -> Selection:
-    pages = list(_all_pages(tiff))
+    pages = _listed_pages(tiff, path)
     first, chosen = pages[0], max(pages, key=lambda page: (not page.reduced, page.pixels))
     width, height = chosen.size
     if raw := _RAW.get(int(chosen.page.photometric or 0)):

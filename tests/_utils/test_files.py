@@ -117,6 +117,15 @@ def test_names_within_the_folder_are_its_paths(tmp_path):
     assert inside(tmp_path, "tables/a..b.csv") == tmp_path / "tables" / "a..b.csv"
 
 
+@pytest.mark.parametrize("name", ["C:", "12:30", "tables/12:30.csv"])
+def test_a_colon_is_a_sign_of_names_except_on_windows(tmp_path, monkeypatch, name):
+    monkeypatch.setattr("rbcnb._utils.files._WINDOWS", False)
+    assert inside(tmp_path, name) == tmp_path / name
+    monkeypatch.setattr("rbcnb._utils.files._WINDOWS", True)
+    with pytest.raises(InputError, match="leads out"):
+        inside(tmp_path, name)
+
+
 def test_what_was_left_half_written_is_removed_and_nothing_else(tmp_path):
     kept = [".notes.part1", ".a.csv", "b.part.csv", ".readings.0123abcd.part.csv", "within/.c.0123abcd.part.csv"]
     for name in (*kept, ".cells.0123abcd.part.csv", ".0f.4567cdef.part.parquet", ".lock.89abcdef.part"):

@@ -1,4 +1,5 @@
 import json
+import os
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -406,3 +407,15 @@ def test_a_damaged_table_opens_no_count_to_other_smears(smears, model, tmp_path)
     (tmp_path / "smears.csv").write_bytes(b"")
     with pytest.raises(BatchError, match=r"holds the count of other smears \(synthetic_00\)"):
         count_files([smears / "synthetic_01.png"], model, tmp_path)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such names")
+def test_images_with_a_colon_in_their_name_are_counted(smears, model, tmp_path):
+    (tmp_path / "in").mkdir()
+    for name, source in (("C:.png", "synthetic_00.png"), ("12:30.png", "synthetic_01.png")):
+        (tmp_path / "in" / name).write_bytes((smears / source).read_bytes())
+    for n_resumed in (0, 2):
+        report = count(tmp_path / "in", model, tmp_path / "out")
+        assert (report.batch.errors, report.batch.n_resumed) == ((), n_resumed)
+    assert set(report.smears["smear"]) == {"C:.png", "12:30.png"}
+    assert (tmp_path / "out" / "overlays" / "12:30.jpg").is_file()

@@ -2,14 +2,16 @@
 
 import json
 import os
+import re
 import struct
 import time
-from dataclasses import asdict, fields
+from dataclasses import asdict, fields, replace
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from rbcnb._utils.errors import InputError
 from rbcnb.counting import model_file
 from rbcnb.counting.model_file import ModelCard, ModelFileError, load_model, save_model
 from rbcnb.counting.smear_shift import MEANING
@@ -129,6 +131,18 @@ def test_every_field_with_a_wrong_value_is_one_line(tmp_path, whole, place):
     taken = {wrong for wrong, message in outcome.items() if message is None}
     assert taken <= RIGHT.get(place, set()), taken
     assert sum(message is not None for message in outcome.values()) > 15
+
+
+@pytest.mark.parametrize("word", ["unsure", " Strike", "S K I P", "=cmd|x!A0", "@a"])
+def test_no_class_has_a_name_that_means_something_else_in_a_table(tmp_path, network, whole, word):
+    card = replace(CARD, classes=(word, *CARD.classes[1:]))
+    path = tmp_path / "model.safetensors"
+    why = "a spreadsheet takes that for a formula" if word[0] in "=@" else "that is no class but a key of rbcnb label"
+    with_card(path, whole, json.dumps(asdict(card)))
+    assert f"its card cannot be used: classes has {word!r}; {why}" in refused(path)
+    with pytest.raises(InputError, match=re.escape(why)):
+        save_model(network, card, tmp_path / "saved.safetensors")
+    assert not (tmp_path / "saved.safetensors").exists()
 
 
 @pytest.mark.parametrize("text", ["null", "[]", "3", '"card"', "", "{", "{}", "[" * 100_000, '{"a": ' * 500])

@@ -15,6 +15,7 @@ from rbcnb.columns import FOUND
 from rbcnb.labels.consensus import current_labels
 from rbcnb.labels.formats import read_class_folder
 from rbcnb.labels.import_export import export_labels, import_labels
+from rbcnb.labels.logbook import LogbookError
 from rbcnb.labels.readings import Reading, append_readings, load_readings
 from rbcnb.smears.annotations import read_annotations
 from rbcnb.smears.chula import read_chula_labels
@@ -365,7 +366,9 @@ def test_a_formula_in_readings_of_another_program_is_not_exported(segmented, tmp
     path = segmented / "readings.csv"
     path.write_text(path.read_text().replace("burr cell", "=burr"))
     for out in ("labels.csv", "classes"):
-        with pytest.raises(SmearError, match="the label '=burr': a spreadsheet takes that for a formula"):
+        with pytest.raises(
+            LogbookError, match=r"readings\.csv: row \d+ has label '=burr'; a spreadsheet takes that for"
+        ):
             export_labels(segmented, tmp_path / out)
         assert not (tmp_path / out).exists()
 

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 import warnings
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -288,6 +289,40 @@ def test_no_name_is_a_formula_of_a_spreadsheet(tmp_path, name, formula):
     with pytest.raises(ReadingError, match=rf"readings.csv: reading 2 has {name} .*; a spreadsheet takes that for a"):
         append_readings(path, [Reading(**good), Reading(**good | {name: formula})])
     assert not path.exists()
+
+    table = pd.DataFrame([good, good | {name: formula}])
+    with pytest.raises(ReadingError, match=rf"readings.csv: reading 2 has {name} .*; a spreadsheet takes that for a"):
+        append_readings(path, table)
+    append_readings(path, [Reading(**{"label": "++", "session": "s"} | good | {name: "edited"})])
+    path.write_text(path.read_text().replace("edited", formula))
+    with pytest.raises(ReadingError, match=rf"readings.csv: row 2 has {name} .*; a spreadsheet takes that for a form"):
+        load_readings(path)
+
+
+@pytest.mark.parametrize("word", ["unsure", "Strike", " S K I P"])
+def test_no_label_is_a_word_in_place_of_a_class(tmp_path, word):
+    path, why = tmp_path / "readings.csv", "that is no class but a key of rbcnb label; name the class"
+    good, bad = (Reading(smear="a.png", cell=0, label=label, reader="Ann") for label in ("edited", word))
+    for readings in ([good, bad], pd.DataFrame([asdict(good), asdict(bad)])):
+        with pytest.raises(ReadingError, match=rf"readings.csv: reading 2 has label .*; {why}"):
+            append_readings(path, readings)
+    append_readings(path, [replace(bad, kind="unsure"), good])  # a guess, which does not count
+    load_readings(path)
+    path.write_text(path.read_text().replace("edited", word))
+    with pytest.raises(ReadingError, match=rf"readings.csv: row 3 has label .*; {why}"):
+        load_readings(path)
+
+
+def test_a_comment_that_somebody_edited_is_kept_as_text_wherever_it_goes(tmp_path):
+    path = tmp_path / "readings.csv"
+    append_readings(path, [reading(0, "normal", comment="edited"), reading(1, "normal", "ben", comment="++")])
+    append_readings(path, [reading(1, "normal", "cy", comment="thin")])
+    path.write_text(path.read_text().replace("edited", "=1+1"))
+    readings = load_readings(path)
+    assert readings["comment"].tolist() == ["'=1+1", "++", "thin"]
+    assert current_labels(readings)["comment"].tolist() == ["'=1+1", "'++; thin"]
+    append_readings(tmp_path / "more.csv", readings.assign(comment=["=1+1", "++", "thin"]))
+    assert "=1+1" not in (tmp_path / "more.csv").read_text().replace("'=1+1", "")
 
 
 def test_a_comment_that_would_be_a_formula_is_kept_as_text(tmp_path):

@@ -318,3 +318,35 @@ def test_samples_that_no_memory_holds_are_refused_before_they_are_decoded(monkey
     monkeypatch.setattr(tifffile.TiffPageSeries, "asarray", None)
     with pytest.raises(SmearError, match=r"a\.tif: its channels and planes hold 0\.0 GB; export the plane"):
         decode_image(buffer.getvalue(), "a.tif")
+
+
+def chain(*pages):
+    """A TIFF of one-tag pages (tag, value, offset of the next page) with 18 bytes each, from byte 8 on."""
+    return b"II*\0" + struct.pack("<I", 8) + b"".join(struct.pack("<HHHIII", 1, tag, 4, 1, *of) for tag, *of in pages)
+
+
+WIDTH, WITHIN = 256, 330  # tags
+
+
+@pytest.mark.parametrize(
+    "pages",
+    [
+        [(WIDTH, 8, 8)],
+        [(WIDTH, 8, 26), (WIDTH, 8, 8)],
+        [(WIDTH, 8, 26), (WIDTH, 8, 44), (WIDTH, 8, 26)],
+        [(WITHIN, 8, 0)],
+        [(WITHIN, 26, 26), (WIDTH, 8, 8)],
+    ],
+    ids=["itself", "first", "second", "within itself", "within and after"],
+)
+def test_pages_that_lead_back_to_an_earlier_one_are_damage(pages):
+    with pytest.raises(SmearError, match=r"^a\.tif: damaged \(its pages lead back to an earlier one\); copy it again"):
+        decode_image(chain(*pages), "a.tif")
+
+
+def test_more_pages_than_any_smear_has_are_refused(monkeypatch):
+    monkeypatch.setattr("rbcnb.smears.tiff._MOST_PAGES", 2)
+    pages = [(RGB, {}), (RGB, {}), (RGB, {})]
+    assert np.array_equal(decoded(written(*pages[:2]))[0], RGB)
+    with pytest.raises(SmearError, match=r"^a\.tif: has over 2 pages; save the one with the cells"):
+        decode_image(written(*pages), "a.tif")

@@ -1,6 +1,7 @@
 """From labelled cells to a model: what it is judged by, what it says of itself, and what it refuses."""
 
 import html
+import os
 import shutil
 
 import cv2
@@ -13,11 +14,14 @@ from rbcnb.cli import main
 from rbcnb.counting.class_doubts import class_doubts
 from rbcnb.counting.model_file import load_model
 from rbcnb.labels.assign import label_cells
-from rbcnb.labels.readings import append_readings
+from rbcnb.labels.consensus import added_cells
+from rbcnb.labels.readings import Reading, append_readings
 from rbcnb.segmentation.batch import segment_files
 from rbcnb.segmentation.segment import FinderSpec
+from rbcnb.smears.segmented import segmented_smears
 from rbcnb.smears.sources import synthetic_smears
 from rbcnb.workflow import train
+from rbcnb.workflow.pages import folder_labeller
 from rbcnb.workflow.train import train_model
 
 SPEC = FinderSpec(upscale="none", diameter_px=40, size_px=32)
@@ -206,3 +210,27 @@ def test_what_cannot_be_trained_is_refused_with_the_next_command(labelled, folde
     (folder / "finder.json").write_text("{")
     with pytest.raises(InputError, match=r"finder\.json: missing, damaged"):
         train_model(folder, say=silent)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such names")
+def test_a_colon_in_the_name_of_an_image_stops_no_step(tmp_path):
+    names = ["C:.png", "plain.png", "scan 2026-01-31 12:30.png"]
+    (tmp_path / "in").mkdir()
+    for name, smear in zip(names, synthetic_smears(3, seed=5, n_cells=8), strict=True):
+        cv2.imwrite(str(tmp_path / "in" / name), smear.image)
+    out = tmp_path / "out"
+    for n_resumed in (0, 3):
+        assert segment_files([tmp_path / "in"], out, spec=SPEC).n_resumed == n_resumed
+    found = train._found(out)
+    assert sorted(found["smear"].unique()) == names
+    append_readings(out / "readings.csv", found[["smear", "cell"]].assign(label="normal", reader="ann"))
+    append_readings(
+        out / "readings.csv",
+        [Reading(smear="C:.png", cell=99, reader="ann", label="normal", x_px=9, y_px=9, radius_px=8)],
+    )
+    page = folder_labeller(out, reader="ben")
+    assert sorted(page.sitting.queue) == list(range(len(found)))
+    readings = train._readings(out, None)
+    found = train._with_added(found, added_cells(readings, found), out)
+    assert train._crops(out, found, SPEC).any(axis=(1, 2, 3)).all()
+    assert [smear.name for smear in segmented_smears(out)] == names

@@ -29,13 +29,13 @@ from rbcnb.columns import (
     CLASSES,
     FOUND,
     LABEL,
+    NO_CLASSES,
     PROB,
     RADIUS,
     READER,
     SESSION,
     SMEAR,
     TIME,
-    UNSURE,
     X,
     Y,
     class_names,
@@ -55,7 +55,7 @@ from rbcnb.labels.labeller.queue import (
     resume,
     rows_by_name,
 )
-from rbcnb.labels.readings import KINDS, NAMED, SKIPPED, STRUCK, UNDONE, Reading, append_readings, load_readings
+from rbcnb.labels.readings import KINDS, NAMED, SKIPPED, UNDONE, Reading, append_readings, load_readings
 from rbcnb.plotting.cells import plot_contact_sheet
 from rbcnb.plotting.sliders import with_picture
 from rbcnb.plotting.style import colours_of
@@ -112,8 +112,8 @@ def _checked_classes(classes: Sequence[str]) -> tuple[str, ...]:
         if is_formula(name):
             raise InputError(f"classes: {shown(name)}: {FORMULA_FAULT}")
         known[alike] = name
-    if len(classes) > MOST_CLASSES or {UNSURE, STRUCK, SKIPPED} & set(known):
-        taken = f"none is called {UNSURE}, {STRUCK} or {SKIPPED}"
+    if len(classes) > MOST_CLASSES or set(NO_CLASSES) & set(known):
+        taken = f"none is called {', '.join(NO_CLASSES[:-1])} or {NO_CLASSES[-1]}"
         raise InputError(f"classes: at most {MOST_CLASSES} have keys, and {taken}: {', '.join(classes)}")
     return tuple(classes)
 
