@@ -229,7 +229,7 @@ def test_a_colon_in_the_name_of_an_image_stops_no_step(tmp_path):
         [Reading(smear="C:.png", cell=99, reader="ann", label="normal", x_px=9, y_px=9, radius_px=8)],
     )
     page = folder_labeller(out, reader="ben")
-    assert sorted(page.sitting.queue) == list(range(len(found)))
+    assert sorted(page.sitting.queue) == list(range(len(found) + 1))  # and the added one
     readings = train._readings(out, None)
     found = train._with_added(found, added_cells(readings, found), out)
     assert train._crops(out, found, SPEC).any(axis=(1, 2, 3)).all()
