@@ -1,4 +1,5 @@
 import json
+import os
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
+from rbcnb._utils.read_files import system_fault
 from rbcnb.cli import main
 from rbcnb.columns import CLASSES, UNSURE, prob_columns
 from rbcnb.counting import count as count_module
@@ -406,3 +408,18 @@ def test_a_damaged_table_opens_no_count_to_other_smears(smears, model, tmp_path)
     (tmp_path / "smears.csv").write_bytes(b"")
     with pytest.raises(BatchError, match=r"holds the count of other smears \(synthetic_00\)"):
         count_files([smears / "synthetic_01.png"], model, tmp_path)
+
+
+def test_pipes_are_taken_for_damaged_files_and_a_folder_is_named(smears, model, tmp_path):
+    first = count(smears, model, tmp_path)
+    for path in (tmp_path / "smears.csv", next((tmp_path / "classified").glob("*.json"))):
+        path.unlink()
+        os.mkfifo(path)
+    pd.testing.assert_frame_equal(count(smears, model, tmp_path).differential, first.differential)
+    (tmp_path / "differential.csv").unlink()
+    (tmp_path / "differential.csv").mkdir()
+    with pytest.raises(IsADirectoryError) as error:
+        count(smears, model, tmp_path)
+    assert system_fault(error.value) == (
+        f"{tmp_path / 'differential.csv'}: is a folder, not a file; remove or rename that folder"
+    )
