@@ -22,7 +22,30 @@ from rbcnb.cli_arguments import DEFAULT_OUT, parse_arguments
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs one command; returns the exit code: 0 done, 1 something failed and was reported, 2 wrong usage."""
+    """Runs one command; returns the exit code: 0 done, 1 something failed and was reported, 2 wrong usage.
+
+    Where nobody reads standard output to its end, it ends the process with 141, as other commands do.
+    """
+    try:
+        return _run(arguments)
+    finally:
+        _end_output("")
+
+
+def _end_output(text: str) -> None:
+    """Writes *text* and all that is left of standard output; ends the process where that takes no more."""
+    try:
+        print(end=text, flush=True)
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python writes what is left once more
+        if isinstance(error, BrokenPipeError):  # as of "| head": its reader has had enough
+            sys.exit(141)
+        fault = system_fault(OSError(error.errno, error.strerror, "standard output"))
+        print(f"rbcnb: {fault}", file=sys.stderr)
+        sys.exit(1)
+
+
+def _run(arguments: Sequence[str] | None) -> int:
     for stream in (sys.stdout, sys.stderr):  # a name that a terminal cannot show ends nothing
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
@@ -48,6 +71,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with stoppable(), quietly, _notes_of_smears(options.command):
             return run(options)
     except Exception as error:
+        if isinstance(error, OSError) and error.filename is None:
+            _end_output("\n")  # it may be of standard output, which keeps nothing of what it could not write
         if options.verbose:
             traceback.print_exc()
         if is_out_of_memory(error):
@@ -86,13 +111,15 @@ def _use_models(folder: str | None) -> None:
 def _overrides(options: Namespace) -> dict[str, Any]:
     given = {name: getattr(options, name) for name in ("smears", "data", "protocol")}
     values = {name: value for name, value in given.items() if value is not None}
-    if options.types:
-        values["types"] = _names(options.types)
+    if types := _names(options, "types"):
+        values["types"] = types
     settings = {}
     for setting in options.settings:
         name, equals, text = setting.partition("=")
         if not equals:
             raise ValueError(f"--set {setting[:MOST_SHOWN]}: write NAME=VALUE")
+        if not (name := name.strip()):
+            raise ValueError(f"--set {setting[:MOST_SHOWN]}: a name is missing before '='; write NAME=VALUE")
         settings[name] = parse_yaml(text, f"--set {setting[:MOST_SHOWN]}")
     if settings:
         from rbcnb.workflow.notebook_parameters import with_lists
@@ -101,8 +128,13 @@ def _overrides(options: Namespace) -> dict[str, Any]:
     return values
 
 
-def _names(text: str) -> list[str]:
-    return [name.strip() for name in text.split(",")]
+def _names(options: Namespace, option: str) -> list[str]:
+    """The names that *option* lists between commas; none where it is not given."""
+    text = getattr(options, option)
+    names = [name.strip() for name in ([] if text is None else text.split(","))]
+    if not all(names):
+        raise ValueError(f"--{option} {text[:MOST_SHOWN]}: a name is missing beside a comma; write names as A,B")
+    return names
 
 
 def _reproduce(options: Namespace) -> int:
@@ -112,12 +144,12 @@ def _reproduce(options: Namespace) -> int:
     _use_models(options.models)
     overrides = _overrides(options)
     source = Path(overrides.get("smears", "synthetic")).name
-    profiles, skipped = _names(options.profile), []
+    profiles, skipped = _names(options, "profile"), []
     names = [Path(profile).stem for profile in profiles]
     several = len(profiles) > 1
     chosen = {
         "overrides": overrides,
-        "only": _names(options.only) if options.only else (),
+        "only": _names(options, "only"),
         "jobs": options.jobs,
         "scheduler": options.scheduler,
     }
@@ -343,7 +375,7 @@ def _lesson(options: Namespace) -> int:
 def _label(options: Namespace) -> int:
     from rbcnb.workflow.pages import show_labeller
 
-    classes = _names(options.classes) if options.classes else None
+    classes = _names(options, "classes") or None
     given = {name: getattr(options, name) for name in ("reader", "readings", "smears", "flagged", "probs", "um_per_px")}
     return _page("label", lambda **where: show_labeller(options.folder, **given, classes=classes, **where), options)
 

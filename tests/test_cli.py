@@ -158,6 +158,12 @@ def test_the_shell_can_ask_what_comes_next(tmp_path):
         (["--set", "epochs=1e1"], "epochs: expected int, got str"),
         (["--set", "epochs"], "write NAME=VALUE"),
         (["--set", "alphas=[0.5"], "--set alphas=[0.5: not readable as YAML"),
+        (["--set", "=3"], "--set =3: a name is missing before '='"),
+        (["--set", "epochs=12:30"], "epochs: expected int, got str '12:30'"),
+        (["--set", "epochs={a: 1, a: 2}"], "the key 'a' is there twice"),
+        (["--only", "01,,02"], "--only 01,,02: a name is missing beside a comma"),
+        (["--types", "normal,"], "--types normal,: a name is missing beside a comma"),
+        (["--profile", ""], "--profile : a name is missing"),
         (["--set", "n_seeds=0"], "n_seeds: must be at least 1, got 0"),
         (["--set", "n_smears=5"], "only 5 smears (groups): 3 outer folds need 6"),
         (["--profile", "huge"], f"no profile 'huge'; known: {', '.join(PROFILES)}"),
@@ -331,3 +337,32 @@ def test_types_of_cells_are_a_list_of_names(tmp_path, monkeypatch):
     chula = ["reproduce", "--smears", "chula", "--data", str(tmp_path), "--types", "normal, burr_cell"]
     assert main(chula) == 0
     assert given == [{"smears": "chula", "data": str(tmp_path), "types": ["normal", "burr_cell"]}]
+
+
+@pytest.mark.parametrize(
+    ("words", "unbuffered"), [(["--help"], ""), (["results", "trials"], ""), (["results", "trials"], "1")]
+)
+def test_whoever_reads_the_output_may_stop(tmp_path, words, unbuffered):
+    (tmp_path / "trials").mkdir()
+    read, write = os.pipe()
+    os.close(read)
+    with os.fdopen(write) as broken:
+        done = rbcnb(words, tmp_path, broken, unbuffered)
+    assert (done.returncode, done.stderr) == (141, "")
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="a device of Linux")
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_output_that_cannot_be_written_is_named_once(tmp_path, unbuffered):
+    (tmp_path / "trials").mkdir()
+    with open("/dev/full", "w") as full:
+        done = rbcnb(["results", "trials"], tmp_path, full, unbuffered)
+    fault = "rbcnb: standard output: the disk is full; make room and run the same command again\n"
+    assert (done.returncode, done.stderr) == (1, fault)
+
+
+def rbcnb(words, folder, output, unbuffered):
+    """A command whose standard output is the open file *output*."""
+    command = [sys.executable, "-m", "rbcnb.cli", *words]
+    env = os.environ | {"PYTHONUNBUFFERED": unbuffered}
+    return subprocess.run(command, stdout=output, stderr=subprocess.PIPE, text=True, check=False, cwd=folder, env=env)

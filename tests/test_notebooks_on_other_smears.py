@@ -43,12 +43,12 @@ def smears(tmp_path):
 
 @pytest.mark.heavy
 def test_a_folder_of_ones_own_smears_is_trained_on_by_smear(smears, tmp_path):
-    own = ["--smears", str(smears), "--protocol", "honest"]
-    done = reproduce(tmp_path / "run", *own, "--only", "01,02,04,05")
+    folder = ["--smears", str(smears), "--protocol", "honest"]
+    done = reproduce(tmp_path / "run", *folder, "--only", "01,02,04,05")
     assert done.returncode == 1  # done, but something was left out
     assert ", cell " not in done.stderr  # where an error would be
     assert set(pd.read_csv(tmp_path / "run" / "tables" / "table1.csv")["protocol"]) == {"published", "honest"}
-    assert reproduce(tmp_path / "run", *own, "--only", "01,02,04").stderr.count("done already") == 3
+    assert reproduce(tmp_path / "run", *folder, "--only", "01,02,04").stderr.count("done already") == 3
 
 
 def test_a_folder_of_ones_own_smears_with_one_bad_file(smears, tmp_path):

@@ -25,7 +25,8 @@ _PART = re.compile(r"\.(?P<stem>.+)\.[0-9a-f]{8}\.part(\.[^.]*)?")  # names of `
 def atomic_write(path: str | Path, *, durable: bool = False) -> Iterator[Path]:
     """Yields a temporary path in *path*'s folder; it takes *path*'s name when the block ends well, else it is removed.
 
-    The temporary name keeps the suffix, since many writers choose a format by it.
+    The temporary name keeps the suffix, since many writers choose a format by it. What the system says of it, it says
+    of *path*: whoever reads the message knows no temporary file.
 
     Args:
         path: the file to write.
@@ -43,6 +44,11 @@ def atomic_write(path: str | Path, *, durable: bool = False) -> Iterator[Path]:
         os.replace(part, path)
         if durable:
             sync_folder(path.parent)
+    except OSError as error:
+        if str(error.filename) != str(part):
+            raise
+        number = errno.EISDIR if path.is_dir() else error.errno  # Windows gives another
+        raise OSError(number, os.strerror(number), str(path)) from error
     finally:
         part.unlink(missing_ok=True)
 
@@ -148,6 +154,7 @@ def folder_lock(folder: str | Path, *, name: str = ".lock", wait_s: float = 0.0)
     lock = _acquire(path, folder, holder, wait_s)
     try:
         if not wait_s:
+            holder.unlink(missing_ok=True)  # a pipe would wait for a reader
             holder.write_text(f"pid {os.getpid()} on {platform.node()}", encoding="utf-8")
         yield
     finally:
@@ -169,7 +176,7 @@ def _acquire(path: Path, folder: str | Path, holder: Path, wait_s: float) -> Bas
             lock = SoftFileLock(path.with_name(f"{path.name}.taken"), **options)
             lock.acquire(poll_interval=_POLL_S)
     except Timeout:
-        name = holder.read_text(encoding="utf-8", errors="replace") if holder.exists() else ""
+        name = holder.read_text(encoding="utf-8", errors="replace") if holder.is_file() else ""
         remove = f" (if none is, remove {lock.lock_file})" if isinstance(lock, SoftFileLock) else ""
         process = f"another process{name and f' ({name})'} is at work there{remove}"
         raise BlockingIOError(f"{folder}: {process}; wait for it, or choose another folder") from None

@@ -11,6 +11,7 @@ from typing import Any
 
 from rbcnb._utils.errors import InputError, MissingFileError
 from rbcnb._utils.files import atomic_write, bytes_digest, file_digest, folder_lock, inside
+from rbcnb._utils.read_files import parse_json
 
 MANIFEST = "manifest.json"
 DIGEST = "digest"
@@ -85,13 +86,13 @@ def changed_files(folder: str | Path, entries: Mapping[str, Mapping[str, Any]]) 
 
 def _read(folder: Path) -> Entries:
     path = folder / MANIFEST
+    if not path.exists():
+        return {}
     try:
-        entries = json.loads(path.read_text(encoding="utf-8"))
+        entries = parse_json(path.read_text(encoding="utf-8")) if path.is_file() else None
         whole = all(isinstance(entry[DIGEST], str) for entry in entries.values())
         itself = entries.get(MANIFEST)
-    except FileNotFoundError:
-        return {}
-    except (ValueError, TypeError, KeyError, AttributeError):  # of JSON, or of decoding; no mapping of mappings
+    except (ValueError, TypeError, KeyError, AttributeError):  # no file, no JSON, no mapping of mappings
         whole, itself = False, None
     if not whole or (itself and itself[DIGEST] != _seal(entries)):
         raise ManifestError(

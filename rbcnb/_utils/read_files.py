@@ -6,11 +6,13 @@ opened: a pipe or a device would be read forever.
 
 import errno
 import json
+import re
 import reprlib
 import stat
 import tokenize
 import zipfile
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
 MOST_SHOWN = 200  # characters of somebody's value in a message
 _YAML_BYTES = 1_000_000  # of settings that people write
 _YAML_DEPTH = 20
+_YAML_1_1_NUMBER = re.compile(r"[-+]?0[0-9_]+|.*:.*")  # 010 would be 8, and 12:30 be 750
+_JSON_DEPTH = 100  # what is written back is written by functions that call themselves, too
 _CAUSES = {
     errno.ENOENT: "there is no such file",
     errno.ENOTDIR: "a part of its path is a file, not a folder",
@@ -38,6 +42,7 @@ _CAUSES = {
     errno.EIO: "the disk does not give it",
 }
 _REMEDIES = {
+    errno.EISDIR: "remove or rename that folder",
     errno.EACCES: "change its permissions, or run this as a user who may",
     errno.EPERM: "change its permissions, or run this as a user who may",
     errno.EROFS: "choose another folder",
@@ -83,9 +88,13 @@ def system_fault(error: OSError) -> str:
 
 
 def folder_fault(folder: str | Path, error: OSError) -> str:
-    """The line for a *folder* of results that takes no more: the folder, the cause and the remedy."""
+    """The line for a *folder* of results that takes no more: the folder, the cause and the remedy.
+
+    Where a folder lies in the place of one of its files, that one is named.
+    """
     remedy = _REMEDIES.get(error.errno, "check who may write there")
-    return f"{folder}: cannot be written to ({cause_of(error)}); {remedy}"
+    place = error.filename if error.errno == errno.EISDIR and error.filename else folder
+    return f"{place}: cannot be written to ({cause_of(error)}); {remedy}"
 
 
 def require_file(path: str | Path, *, remedy: str, error: type[Exception] = InputError) -> Path:
@@ -127,6 +136,21 @@ def read_text(path: str | Path, *, remedy: str, error: type[Exception] = InputEr
         raise _unreadable(path, fault, remedy, error) from None
 
 
+def parse_json(text: str) -> Any:
+    """The value that *text* holds as JSON; raises ValueError where it is none, or is nested too deeply to be ours."""
+    try:
+        value = json.loads(text)
+    except RecursionError as fault:
+        raise ValueError(cause_of(fault)) from None
+    level, depth = [value] if text.count("[") + text.count("{") > _JSON_DEPTH else [], 0
+    while level:
+        if depth > _JSON_DEPTH:
+            raise ValueError(cause_of(RecursionError()))
+        boxes = (box.values() if isinstance(box, dict) else box for box in level if isinstance(box, dict | list))
+        level, depth = [item for box in boxes for item in box if isinstance(item, dict | list)], depth + 1
+    return value
+
+
 def read_json(
     path: str | Path,
     *,
@@ -151,8 +175,8 @@ def read_json(
     if not text.strip():
         raise error(f"{path}: is empty; {remedy}")
     try:
-        value = json.loads(text)
-    except (ValueError, RecursionError) as fault:
+        value = parse_json(text)
+    except ValueError as fault:
         raise _unreadable(path, fault, remedy, error, what="as JSON") from None
     if not isinstance(value, kind):
         wanted = "names and values" if kind is dict else "a list"
@@ -223,7 +247,8 @@ def read_array(
 def parse_yaml(text: str, where: str, *, error: type[Exception] = InputError) -> Any:
     """The value that *text* says in YAML, as people write settings; *where* begins the message.
 
-    Aliases are refused: with a few of them a short file becomes a value of billions of items.
+    Aliases are refused: with a few of them a short file becomes a value of billions of items. So is a key that a
+    mapping has twice. What YAML 1.1 takes for a number to the base of 60 or 8 (12:30, 010) is text.
     """
     import yaml
 
@@ -239,7 +264,7 @@ def parse_yaml(text: str, where: str, *, error: type[Exception] = InputError) ->
             depth -= isinstance(event, yaml.CollectionEndEvent)
             if depth > _YAML_DEPTH:
                 raise error(f"{where}: is nested more than {_YAML_DEPTH} deep; settings are flat: rewrite it")
-        return yaml.safe_load(text)
+        return yaml.load(text, Loader=_settings_loader())  # a SafeLoader
     except yaml.YAMLError as fault:
         mark = getattr(fault, "problem_mark", None)
         line = f"line {mark.line + 1}: " if mark is not None and "\n" in text else ""
@@ -250,6 +275,33 @@ def parse_yaml(text: str, where: str, *, error: type[Exception] = InputError) ->
         if isinstance(fault, error):
             raise
         raise error(f"{where}: not readable as YAML ({cause_of(fault)}); correct it") from None
+
+
+@cache
+def _settings_loader() -> type:
+    """PyYAML's SafeLoader, but see `parse_yaml`."""
+    import yaml
+
+    class Loader(yaml.SafeLoader):
+        def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+            mapping, seen = super().construct_mapping(node, deep), set()
+            for key_node, _ in node.value:
+                key = self.construct_object(key_node, deep=True)
+                if key in seen:
+                    problem = f"the key {shown(key)} is there twice"
+                    raise yaml.constructor.ConstructorError(None, None, problem, key_node.start_mark)
+                seen.add(key)
+            return mapping
+
+    def number(loader: Loader, node: yaml.ScalarNode) -> Any:
+        kind = node.tag.rpartition(":")[2]
+        if isinstance(node, yaml.ScalarNode) and _YAML_1_1_NUMBER.fullmatch(node.value):
+            return node.value
+        return getattr(loader, f"construct_yaml_{kind}")(node)
+
+    for kind in ("int", "float"):
+        Loader.add_constructor(f"tag:yaml.org,2002:{kind}", number)
+    return Loader
 
 
 def _unreadable(

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from rbcnb._utils.files import atomic_write, bytes_digest
+from rbcnb._utils.read_files import parse_json, read_bytes
 
 DIGEST = "digest"
 
@@ -28,9 +29,9 @@ def write_sealed(path: Path, facts: dict[str, Any]) -> None:
 def read_sealed(path: Path) -> dict[str, Any] | None:
     """What `write_sealed` wrote; None where there is nothing, or it is not as it was written."""
     try:
-        text = path.read_text(encoding="utf-8")
-        facts = json.loads(text)
-    except (OSError, ValueError, RecursionError):
+        text = read_bytes(path, remedy="").decode("utf-8")
+        facts = parse_json(text)
+    except ValueError:
         return None
     # A digit far behind the point changes the text and no number; what is written again is then the same to the byte.
     return facts if is_whole(facts) and json.dumps(facts) == text else None

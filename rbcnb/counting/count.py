@@ -31,7 +31,7 @@ from rbcnb import __version__
 from rbcnb._utils.code_digest import code_digest
 from rbcnb._utils.errors import InputError
 from rbcnb._utils.files import atomic_write, file_digest
-from rbcnb._utils.read_files import shown
+from rbcnb._utils.read_files import read_table, shown
 from rbcnb._utils.sealed import read_sealed, write_sealed
 from rbcnb.columns import BORDER, PRED, SMEAR, UNSURE, prob_columns, readable
 from rbcnb.counting.abstention import call_cells
@@ -219,12 +219,12 @@ def _refuse_occupied(out: Path, images: Sequence[Path]) -> None:
     """Raises BatchError where *out* is a folder of `rbcnb segment`, or holds the count of other smears."""
     if (out / CELLS_CSV).exists() and not (out / _COUNT_JSON).exists():
         raise BatchError(f"{out}: holds cells of rbcnb segment, which this would write over; choose another --out")
-    try:
-        table = pd.read_csv(out / SMEARS_CSV, dtype=str, usecols=[SMEAR], keep_default_na=False)
-        others = sorted(set(table[SMEAR]) - {path.name for path in images})
-    except FileNotFoundError:
+    if not (out / SMEARS_CSV).exists():
         return
-    except (OSError, ValueError):  # damaged: it is made again, if no other smears than these were counted
+    try:
+        table = read_table(out / SMEARS_CSV, remedy="", dtype=str, usecols=[SMEAR], keep_default_na=False)
+        others = sorted(set(table[SMEAR]) - {path.name for path in images})
+    except InputError:  # damaged: it is made again, if no other smears than these were counted
         counted = {path.stem for path in (out / "classified").glob("[!.]*.json")}
         others = sorted(counted - {path.stem for path in images})
     if others:

@@ -249,14 +249,10 @@ def _expected_diameters(
 def _known_scales(path: Path) -> dict[str, dict[str, Any]]:
     """What an earlier run found out of each folder; without what is damaged, so that it is looked at again."""
     try:
-        saved = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        saved = read_files.read_json(path, remedy="")
+    except InputError:
         return {}
-    whole = {}
-    for name, entry in saved.items() if isinstance(saved, dict) else ():
-        if is_whole(entry) and set(entry) == _SCALE_FACTS:
-            whole[name] = entry
-    return whole
+    return {name: entry for name, entry in saved.items() if is_whole(entry) and set(entry) == _SCALE_FACTS}
 
 
 def _common_diameter(found: list[Any]) -> dict[str, Any]:
@@ -287,7 +283,7 @@ def _try_diameter(path: Path) -> float | None:
 def _clear_away(out: Path) -> None:
     """Removes what a batch that was killed, or lost power, had begun to write."""
     for path in (*out.glob(".*.part.*"), *out.glob("*/.*.part*")):
-        if path.is_dir():
+        if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path, ignore_errors=True)
         else:
             path.unlink(missing_ok=True)
@@ -752,7 +748,16 @@ def changed_crops(out: Path, smear: str) -> bool:
 
 
 def write_crops(folder: Path, crops: np.ndarray) -> str:
-    """Replace *folder* by one with these crops, so that none of an earlier run is left among them; their digest."""
+    """Replace *folder* by one with these crops, so that none of an earlier run is left among them; their digest.
+
+    Raises:
+        BatchError: something else than a folder lies there.
+    """
+    if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
+        what = "a link" if folder.is_symlink() else "a file"
+        raise BatchError(
+            f"{folder}: is {what}, not a folder of crops; remove or rename it, and run the same command again"
+        )
     temporary = folder.with_name(f".{folder.name}.part")
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)

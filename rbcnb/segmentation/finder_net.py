@@ -22,6 +22,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from rbcnb._utils.errors import WeightsError
 from rbcnb._utils.files import atomic_write
+from rbcnb._utils.read_files import parse_json
 
 MAPS = ("centre", "log_radius", "red_cell", "other")  # the channels of the output
 CHANNELS = (32, 64, 80, 96)  # of the levels, from half the size of the input to a sixteenth
@@ -127,7 +128,7 @@ def load_finder(path: Path = WEIGHTS) -> Finder:
     except RuntimeError as error:
         raise WeightsError(f"{path}: not the weights of this version's finder ({error}); train it again") from None
     try:
-        calibration, card = json.loads(facts["calibration"]), json.loads(facts["card"])
+        calibration, card = parse_json(facts["calibration"]), parse_json(facts["card"])
         raw, score = (np.array(calibration[name], float) for name in ("raw", "score"))
     except (KeyError, ValueError, TypeError) as error:
         raise WeightsError(f"{path}: its calibration or card cannot be read ({error!r}); train it again") from None

@@ -9,7 +9,6 @@ Libraries were tried first (docs/labels.md): none takes points and circles for c
 used with its place in the file. So small readers stand here.
 """
 
-import json
 import re
 import warnings
 from collections import Counter
@@ -27,7 +26,7 @@ import numpy as np
 import pandas as pd
 
 from rbcnb._utils.errors import SmearError, SmearWarning
-from rbcnb._utils.read_files import cause_of, parse_yaml, read_bytes, shown
+from rbcnb._utils.read_files import cause_of, parse_json, parse_yaml, read_bytes, shown
 from rbcnb.columns import LABEL, RADIUS, SMEAR, X, Y
 from rbcnb.smears.chula import chula_label
 from rbcnb.smears.decode import IMAGE_SUFFIXES
@@ -664,7 +663,7 @@ def _read_via(path: Path, _aids: Aids) -> Marks:
 
 def _json_field(text: str, where: str) -> Any:
     try:
-        return json.loads(text)
+        return parse_json(text)
     except ValueError as error:
         raise AnnotationError(f"{where} has a field that is no JSON ({error}); export it again") from error
 
@@ -870,8 +869,8 @@ def _refuse_doctype(path: Path) -> None:
 
 def _parsed_json(path: Path) -> Any:
     try:
-        return json.loads(decoded_text(path))
-    except (ValueError, RecursionError) as error:
+        return parse_json(decoded_text(path))
+    except ValueError as error:
         if isinstance(error, SmearError):
             raise
         raise AnnotationError(f"{path}: cannot be read as JSON ({cause_of(error)}); export it again") from error

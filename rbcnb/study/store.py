@@ -25,7 +25,7 @@ import pandas as pd
 from rbcnb._utils.errors import InputError, MissingFileError
 from rbcnb._utils.files import atomic_write, bytes_digest, file_digest, require_folder
 from rbcnb._utils.manifest import DIGEST, changed_files, load_manifest, record_files
-from rbcnb._utils.read_files import read_table, shown
+from rbcnb._utils.read_files import parse_json, read_table, shown
 from rbcnb.columns import CELL, PROB, REPETITION, SMEAR
 from rbcnb.training.fit import TrialResult
 from rbcnb.training.trial import FIT_VERSION, Trial, setting_fields
@@ -137,9 +137,10 @@ def _read_record(store: Path, key: str) -> dict[str, Any] | None:
     if not _NAME.fullmatch(key):
         raise InputError(f"{store}: {shown(key)} is not the key of a trial; it has 16 hexadecimal digits")
     try:
-        data = (store / f"{key}.json").read_bytes()
+        path = store / f"{key}.json"
+        data = path.read_bytes() if path.is_file() else b""
         sealed = _is_sealed(data)
-        record = json.loads(data)
+        record = parse_json(data.decode("utf-8"))
         whole = record["key"] == key and isinstance(record["error"], str) and isinstance(record["trial"], dict)
         if not sealed:
             whole = whole and set(record) <= _UNSEALED
@@ -266,7 +267,7 @@ def unpack_trials(folder: Path, store: Path) -> int:
     records = {str(key): text for key, text in table[["key", "record"]].itertuples(index=False)}
     for key, text in records.items():
         try:
-            records[key] = json.loads(text)
+            records[key] = parse_json(text)
             whole = bool(_NAME.fullmatch(key)) and records[key]["key"] == key and isinstance(records[key]["error"], str)
         except (ValueError, TypeError, KeyError):
             whole = False

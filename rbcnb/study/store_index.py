@@ -85,7 +85,7 @@ def _read_chunk(keys: Sequence[str], store: Path) -> list[dict[str, Any]]:
 
 
 def _index_files(store: Path) -> list[Path]:
-    return sorted(store.glob(".index.*.parquet"))
+    return sorted(path for path in store.glob(".index.*.parquet") if path.is_file())
 
 
 def _load(store: Path) -> pd.DataFrame:

@@ -15,6 +15,7 @@ from fastai.callback.core import Callback
 from fastai.learner import Learner
 
 from rbcnb._utils.files import atomic_write, bytes_digest
+from rbcnb._utils.read_files import read_bytes
 from rbcnb.training.learner import CurveCallback
 
 EVERY_S = 30.0  # between two checkpoints: a fit of seconds is sooner done again than written down
@@ -90,15 +91,15 @@ def resume(learner: Learner, path: str | Path) -> int:
     A checkpoint that cannot be read, or that another network, device or torch wrote, is left aside with a warning: the
     fit starts from the beginning.
     """
+    if not Path(path).exists():
+        return 0
     try:
-        digest, _, data = path.read_bytes().partition(b"\n")
+        digest, _, data = read_bytes(path, remedy="remove it").partition(b"\n")
         if digest != _digest(Path(path), data):  # torch itself reads most damaged files, as other numbers
             raise ValueError("its digest is another")
         # Tensors and numbers only: reading a checkpoint runs no code of its author's.
         state = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
         made_alike = state["origin"] == _origin(learner)
-    except FileNotFoundError:
-        return 0
     except Exception as error:  # a torn file makes torch raise a dozen kinds
         warnings.warn(
             f"{path}: no checkpoint that can be read ({error}); the fit starts from the beginning", stacklevel=2

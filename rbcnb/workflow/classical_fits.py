@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import pandas as pd
 
 from rbcnb._utils.errors import InputError
-from rbcnb._utils.read_files import cause_of, read_table
+from rbcnb._utils.read_files import cause_of, parse_json, read_table
 from rbcnb.columns import CELL, GROUP, PRED, PROB, SMEAR, TARGET
 from rbcnb.study.classical import ClassicalChoice, ClassicalFit, entry_of_choice
 from rbcnb.workflow.run import MissingResultError, Run
@@ -59,6 +59,6 @@ def load_classical_fits(run: Run) -> list[ClassicalFit]:
 
 def _fit_of_rows(rows: pd.DataFrame) -> ClassicalFit:
     protocol, outer, classifier, resampling, settings, tuning_s = rows[list(_CHOICE)].iloc[0]
-    choice = ClassicalChoice(protocol, int(outer), classifier, resampling, json.loads(settings), float(tuning_s))
+    choice = ClassicalChoice(protocol, int(outer), classifier, resampling, parse_json(settings), float(tuning_s))
     predictions = rows[[*_CELLS, *(name for name in rows if name.startswith(PROB))]].reset_index(drop=True)
     return ClassicalFit(choice, int(rows["seed"].iloc[0]), predictions, float(rows["seconds"].iloc[0]))

@@ -171,7 +171,7 @@ def export_model(run: Run, trial: Trial, cells: pd.DataFrame, *, jobs: int | Non
         spec=spec,
         scores=score_predictions(held_out_predictions(final, trial, cells, crops)),
         run=run.folder.name,
-        data_card=note.read_text(encoding="utf-8") if note.exists() else "",
+        data_card=note.read_text(encoding="utf-8") if note.is_file() else "",
     )
     path = save_model(final, card, run.folder / MODEL)
     run.record(MODEL)

@@ -128,7 +128,7 @@ def _write_fault(folder: Path, error: Exception) -> OSError | None:
         return None
     if name is not None and not Path(os.fsdecode(name)).is_relative_to(folder):
         return None
-    return OSError(number, os.strerror(number))
+    return OSError(number, os.strerror(number), name)
 
 
 def _gone(folder: Path) -> str:

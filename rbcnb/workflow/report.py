@@ -225,7 +225,7 @@ def _title(path: Path) -> str:
 
 def _ordered(folder: Path, pattern: str, order: list[str]) -> list[Path]:
     # A name that starts with a dot is what a killed process had not finished writing.
-    found = [path for path in folder.glob(pattern) if not path.name.startswith(".")] if folder.is_dir() else []
+    found = [path for path in folder.glob(pattern) if path.is_file() and path.name[0] != "."] if folder.is_dir() else []
     return sorted(found, key=lambda path: (order.index(path.stem) if path.stem in order else len(order), path.stem))
 
 

@@ -138,3 +138,21 @@ def test_what_was_left_half_written_is_removed_and_nothing_else(tmp_path):
     remove_parts(tmp_path, but=["readings.csv"])
     assert {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()} == set(kept)
     assert (tmp_path / ".folder.0123abcd.part").is_dir()
+
+
+def test_a_folder_in_the_place_of_a_file_is_named(tmp_path):
+    (tmp_path / "a.csv").mkdir()
+    with pytest.raises(IsADirectoryError) as error, atomic_write(tmp_path / "a.csv") as part:
+        part.write_text("x")
+    assert error.value.filename == str(tmp_path / "a.csv")
+    assert ".part" not in str(error.value)
+    assert [path.name for path in tmp_path.iterdir()] == ["a.csv"]
+
+
+def test_faults_of_a_temporary_file_name_the_one_that_was_meant(tmp_path):
+    with pytest.raises(FileNotFoundError) as error, atomic_write(tmp_path / "a.csv"):
+        pass  # nothing is written
+    assert error.value.filename == str(tmp_path / "a.csv")
+    with pytest.raises(FileNotFoundError) as error, atomic_write(tmp_path / "a.csv"):
+        (tmp_path / "other").read_text()
+    assert error.value.filename == str(tmp_path / "other")

@@ -1,4 +1,5 @@
 import json
+import os
 import subprocess
 import sys
 
@@ -67,7 +68,16 @@ def test_writers_at_the_same_time_lose_no_entry(tmp_path):
 def test_a_damaged_manifest_is_named_and_never_written_over(folder):
     path = folder / MANIFEST
     whole = path.read_bytes()
-    damaged = [whole[:-3], b"", b"[]", b"null", b'{"a": 1}', b"\xff", whole.replace(b'"seed": 1', b'"seed": 2')]
+    damaged = [
+        whole[:-3],
+        b"",
+        b"[]",
+        b"null",
+        b'{"a": 1}',
+        b"\xff",
+        b'{"a":' * 100_000,
+        whole.replace(b'"seed": 1', b'"seed": 2'),
+    ]
     for data in damaged:
         path.write_bytes(data)
         for work in (lambda: load_manifest(folder), lambda: record_files(folder, {"c": {}})):
@@ -78,6 +88,18 @@ def test_a_damaged_manifest_is_named_and_never_written_over(folder):
     record_files(folder, {"c": {}})
     path.write_bytes(b"")
     assert set_aside(folder, MANIFEST).name == "manifest.damaged-2.json"
+
+
+@pytest.mark.parametrize("make", [os.mkdir, os.mkfifo])
+def test_what_is_no_file_is_a_damaged_manifest(folder, make):
+    (folder / MANIFEST).unlink()
+    make(folder / MANIFEST)
+    for work in (lambda: load_manifest(folder), lambda: record_files(folder, {"c": {}})):
+        with pytest.raises(ManifestError, match=r"manifest\.json: is damaged.*put back a copy, or rename it"):
+            work()
+    set_aside(folder, MANIFEST)
+    record_files(folder, {"c": {}})
+    assert set(load_manifest(folder)) == {"c"}
 
 
 def test_a_manifest_of_an_earlier_version_is_read(folder):

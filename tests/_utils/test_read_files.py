@@ -1,6 +1,7 @@
 """What is read back may be anything: the value, or one line with file, cause and remedy."""
 
 import errno
+import json
 import os
 import time
 
@@ -12,6 +13,8 @@ from rbcnb._utils.errors import InputError
 from rbcnb._utils.read_files import (
     MOST_SHOWN,
     cause_of,
+    folder_fault,
+    parse_json,
     parse_yaml,
     read_array,
     read_bytes,
@@ -105,6 +108,16 @@ def test_json_that_is_no_object_with_those_names_is_refused(tmp_path, text):
     assert len(one_line(error, path)) < len(str(path)) + 2 * MOST_SHOWN
 
 
+@pytest.mark.parametrize("depth", [102, 300, 900, 100_000])
+def test_deep_json_is_no_json(depth):
+    """Where it can be read, what is written back of it could not be."""
+    for text in ("[" * depth + "]" * depth, '{"a":' * depth + "1" + "}" * depth, "[" * depth):
+        with pytest.raises(ValueError, match=r"^(it is nested too deeply|Expecting value.*)$"):
+            parse_json(text)
+    assert parse_json("[[1], {}] ") == [[1], {}]
+    assert parse_json(json.dumps([[n] for n in range(200)])) == [[n] for n in range(200)]
+
+
 def test_tables_lack_no_column_that_is_needed(tmp_path):
     path = tmp_path / "x.csv"
     path.write_text("a,b\n1,2\n")
@@ -168,6 +181,18 @@ def test_yaml_of_settings_is_read():
     assert parse_yaml("", "x") is None
 
 
+@pytest.mark.parametrize("text", ["a: 1\nb: 2\na: 3\n", "c: {d: 1,\n d: 1,\n a: 2, a: 2}", "b:\n- 1\n? a\n: 1\n'a': 1"])
+def test_yaml_with_a_key_twice_is_refused(text):
+    with pytest.raises(InputError, match=r"^x\.yaml: .*line [2-5]: the key '[ad]' is there twice"):
+        parse_yaml(text, "x.yaml")
+
+
+def test_times_and_numbers_with_a_zero_before_them_are_text():
+    text = "[12:30, 1:30.5, 010, -012, 0, 0.5, 1e-3, 1.0e-3, 12, 0x1F, .inf]"
+    found = parse_yaml(text, "x")
+    assert found == ["12:30", "1:30.5", "010", "-012", 0, 0.5, "1e-3", 0.001, 12, 31, float("inf")]
+
+
 def test_values_are_shown_short():
     nested = ["lol"]
     for _ in range(9):
@@ -186,5 +211,8 @@ def test_faults_of_the_system_name_file_cause_and_remedy():
     denied = system_fault(PermissionError(errno.EACCES, os.strerror(errno.EACCES), "x"))
     assert denied.startswith("x: this user may not read or write it; change")
     assert system_fault(OSError("as it is")) == "as it is"
+    there = IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), "out/cells.csv")
+    fault = "out/cells.csv: cannot be written to (is a folder, not a file); remove or rename that folder"
+    assert folder_fault("out", there) == fault
     assert cause_of(ValueError("first\nsecond")) == "first"
     assert cause_of(ValueError()) == "ValueError"

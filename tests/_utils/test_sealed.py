@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import random
 
 import pytest
@@ -21,10 +22,18 @@ def test_what_was_written_comes_back(tmp_path):
     assert is_whole(back)
 
 
-@pytest.mark.parametrize("text", ["", "{", "null", "[]", "{}", '{"digest": "0"}', '{"digest": null}', "[" * 10_000])
+@pytest.mark.parametrize(
+    "text", ["", "{", "null", "[]", "{}", '{"digest": "0"}', '{"digest": null}', "[" * 10_000, "[" * 900 + "]" * 900]
+)
 def test_what_is_no_sealed_json_is_nothing(tmp_path, text):
     (tmp_path / "a.json").write_text(text)
     assert read_sealed(tmp_path / "a.json") is None
+
+
+def test_what_is_no_file_is_nothing(tmp_path):
+    (tmp_path / "folder.json").mkdir()
+    os.mkfifo(tmp_path / "pipe.json")  # nobody waits for a writer
+    assert read_sealed(tmp_path / "folder.json") is read_sealed(tmp_path / "pipe.json") is None
 
 
 def test_random_damage_is_found_or_changes_nothing(tmp_path):

@@ -10,6 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
+from rbcnb._utils.read_files import system_fault
 from rbcnb.cli import main
 from rbcnb.columns import CLASSES, UNSURE, prob_columns
 from rbcnb.counting import count as count_module
@@ -419,3 +420,18 @@ def test_images_with_a_colon_in_their_name_are_counted(smears, model, tmp_path):
         assert (report.batch.errors, report.batch.n_resumed) == ((), n_resumed)
     assert set(report.smears["smear"]) == {"C:.png", "12:30.png"}
     assert (tmp_path / "out" / "overlays" / "12:30.jpg").is_file()
+
+
+def test_pipes_are_taken_for_damaged_files_and_a_folder_is_named(smears, model, tmp_path):
+    first = count(smears, model, tmp_path)
+    for path in (tmp_path / "smears.csv", next((tmp_path / "classified").glob("*.json"))):
+        path.unlink()
+        os.mkfifo(path)
+    pd.testing.assert_frame_equal(count(smears, model, tmp_path).differential, first.differential)
+    (tmp_path / "differential.csv").unlink()
+    (tmp_path / "differential.csv").mkdir()
+    with pytest.raises(IsADirectoryError) as error:
+        count(smears, model, tmp_path)
+    assert system_fault(error.value) == (
+        f"{tmp_path / 'differential.csv'}: is a folder, not a file; remove or rename that folder"
+    )

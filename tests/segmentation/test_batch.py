@@ -870,3 +870,52 @@ def test_a_name_that_the_folder_does_not_take_is_an_error_of_that_image(folder, 
     report = run([folder], tmp_path / "out")
     assert report.n_images == 2
     assert "no file of that name can be written" in dict(report.errors)[str(folder / "b.png")]
+
+
+@pytest.mark.parametrize(
+    "name", ["cells.csv", "smears.csv", "errors.csv", "finder.json", "scale.json", "parts/b.json", "overlays/b.jpg"]
+)
+def test_a_folder_in_the_place_of_a_file_is_named(tmp_path, monkeypatch, name):
+    monkeypatch.setattr(batch, "_try_diameter", lambda _: 40.0)
+    images = [tmp_path / f"in/{letter}.png" for letter in "abc"]
+    for path in images:
+        write_smear(path, (50, 60))
+    (tmp_path / "out" / name).mkdir(parents=True)
+    spec = replace(SPEC, method="learned", diameter_px=None) if name == "scale.json" else SPEC
+    with pytest.raises(BatchError, match=rf"out/{name}: .*is a folder, not a file\); remove or rename that folder"):
+        run(images, tmp_path / "out", pictures=["overlays"], spec=spec)
+
+
+@pytest.mark.parametrize("what", ["a link", "a file"])
+def test_what_lies_in_the_place_of_crops_is_named_and_left(tmp_path, what):
+    write_smear(tmp_path / "a.png", (50, 60))
+    crops = tmp_path / "out" / "crops" / "a"
+    crops.parent.mkdir(parents=True)
+    (tmp_path / "else").mkdir()
+    if what == "a link":
+        crops.symlink_to(tmp_path / "else")
+    else:
+        crops.touch()
+    with pytest.raises(BatchError, match=f"crops/a: is {what}, not a folder of crops; remove or rename it"):
+        run([tmp_path / "a.png"], tmp_path / "out", replace_cells=True)
+    crops.unlink()
+    assert run([tmp_path / "a.png"], tmp_path / "out").n_cells == 1
+
+
+def test_pipes_and_deep_json_are_taken_for_damaged_files(tmp_path, monkeypatch):
+    monkeypatch.setattr(batch, "_try_diameter", lambda _: 40.0)
+    images = [tmp_path / f"in/{letter}.png" for letter in "abc"]
+    for path in images:
+        write_smear(path, (50, 60))
+    spec, out = replace(SPEC, method="learned", diameter_px=None), tmp_path / "out"
+    run(images, out, spec=spec)
+    first = (out / "scale.json").read_bytes()
+    for name in ("scale.json", "parts/a.json", ".lock.holder"):
+        (out / name).unlink(missing_ok=True)
+        os.mkfifo(out / name)
+    (out / "parts/b.json").write_text('{"a":' * 100_000)
+    assert batch._known_scales(out / "scale.json") == {}
+    assert run(images, out, spec=spec).n_resumed == 1
+    (out / "scale.json").write_text('{"a":' * 100_000)
+    assert run(images, out, spec=spec).n_resumed == 3
+    assert (out / "scale.json").read_bytes() == first

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 import random
 import shutil
 
@@ -420,3 +421,20 @@ def test_a_new_setting_leaves_names_records_and_ledger_of_older_trials_alone(sto
     assert store_rows(store)["schedule"].value_counts().to_dict() == {"constant": 3, "cosine": 1}
     curves = load_curves(store, [TRIAL.key("d"), other.key("d")])
     assert curves["schedule"].tolist() == ["constant", "cosine"]
+
+
+@pytest.mark.parametrize("kind", ["a pipe", "a folder", "deep"])
+def test_what_is_no_record_is_a_damaged_one(store, kind):
+    key = next(stored_keys(store))
+    path = store / f"{key}.json"
+    path.unlink()
+    if kind == "deep":
+        path.write_text('{"a":' * 100_000)
+    else:
+        (os.mkfifo if kind == "a pipe" else os.mkdir)(path)
+    os.mkfifo(store / ".index.0123456789abcdef.parquet")
+    assert load_record(store, key) is None
+    assert not is_unsealed(store, key)
+    assert key not in store_rows(store)["key"].tolist()
+    with pytest.raises(ValueError, match="not as they were written"):
+        load_predictions(store, key)

@@ -1,6 +1,7 @@
 """A fit that was stopped between two epochs ends at the same numbers as one that was not."""
 
 import dataclasses
+import os
 import random
 
 import pandas as pd
@@ -141,6 +142,12 @@ def test_no_damaged_or_swapped_checkpoint_is_read(split_data, tmp_path, stop_aft
     path.write_bytes(whole)
     with pytest.warns(UserWarning, match="NoneType"):  # it is read, and there is no learner
         checkpoint.resume(None, path)
+
+
+def test_a_pipe_in_the_place_of_a_checkpoint_is_left_aside(tmp_path):
+    os.mkfifo(tmp_path / "fit.ckpt")
+    with pytest.warns(UserWarning, match=r"fit\.ckpt: is a pipe"):
+        assert checkpoint.resume(None, tmp_path / "fit.ckpt") == 0
 
 
 def test_a_checkpoint_of_another_network_is_left_aside(split_data, straight, tmp_path, stop_after):

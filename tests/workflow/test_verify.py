@@ -1,4 +1,5 @@
 import json
+import os
 from dataclasses import asdict, replace
 
 import numpy as np
@@ -271,3 +272,20 @@ def test_a_folder_without_a_run_is_named(tmp_path, capsys):
         verify_run(tmp_path)
     assert main(["verify", str(tmp_path)]) == 2
     assert "rbcnb verify:" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("kind", ["a folder", "a pipe", "deep"])
+def test_what_is_no_file_is_a_damaged_manifest_or_trial(folder, capsys, kind):
+    key = Run.at(folder).load_csv("final_trials")["key"][0]
+    for path in (folder / "manifest.json", folder / f"trials/{key}.json"):
+        path.unlink()
+        if kind == "deep":
+            path.write_text('{"a":' * 100_000)
+        else:
+            (os.mkdir if kind == "a folder" else os.mkfifo)(path)
+    assert main(["verify", str(folder)]) == 1
+    printed = capsys.readouterr().out
+    assert "manifest.json: is damaged, and says no more which files are as they were written; put back" in printed
+    assert f"trials/{key}: stored missing or damaged" in printed
+    assert main(["report", str(folder)]) == 2
+    assert "manifest.json: is damaged" in capsys.readouterr().err
