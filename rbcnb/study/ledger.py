@@ -59,7 +59,7 @@ class DataDigests(NamedTuple):
 
 
 _LATER = ("plan", "smears", "crops")  # which ledgers of earlier versions have not
-_REMEDY = "put back a copy; if there is none, say why a new one is begun: reopen='...' (--set reopen='...')"
+LEDGER_REMEDY = "put back a copy; if there is none, say why a new one is begun: reopen='...' (--set reopen='...')"
 LEDGER_COLUMNS = ("opened_at", *DataDigests._fields, *Entry._fields, "reason", "plan")
 _Opening = tuple[DataDigests, Entry]
 
@@ -185,7 +185,7 @@ def load_ledger(folder: str | Path) -> pd.DataFrame:
     if not path.exists():
         return pd.DataFrame(columns=list(LEDGER_COLUMNS), dtype=str)
     asked = [name for name in LEDGER_COLUMNS if name not in _LATER]
-    ledger = read_table(path, remedy=_REMEDY, columns=asked, error=LedgerError, dtype=str, keep_default_na=False)
+    ledger = read_table(path, remedy=LEDGER_REMEDY, columns=asked, error=LedgerError, dtype=str, keep_default_na=False)
     return ledger.reindex(columns=list(LEDGER_COLUMNS), fill_value="")
 
 
@@ -201,14 +201,17 @@ def _kept(folder: str | Path, reopen: str = "") -> Iterator[tuple[pd.DataFrame, 
     with folder_lock(folder, name=f".{LEDGER}.lock", wait_s=_WAIT_S):
         entry = load_manifest(folder).get(LEDGER)
         rows = path.read_bytes().splitlines(keepends=True) if path.is_file() else []
-        # A process that was killed may have added rows and not yet recorded the file in the manifest.
+        # A process that was killed may have added rows and not yet recorded the file in the manifest; and a manifest
+        # that was lost is begun anew.
         written = [n for n in range(len(rows), 0, -1) if entry and bytes_digest(*rows[:n]) == entry[DIGEST]]
         lost = bool(entry) and not written
         if lost and not reopen:
-            raise LedgerError(f"{path}: is not the file that was written (the manifest has its digest); {_REMEDY}")
+            raise LedgerError(
+                f"{path}: is not the file that was written (the manifest has its digest); {LEDGER_REMEDY}"
+            )
         if lost and path.exists():
             set_aside(folder, LEDGER)
-        elif written and written[0] < len(rows):
+        elif rows and (not entry or written[0] < len(rows)):
             record_files(folder, {LEDGER: {}})
         yield load_ledger(folder), lost
 

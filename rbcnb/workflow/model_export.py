@@ -74,7 +74,8 @@ def stored_predictions(trial: Trial, results: pd.DataFrame, store: str | Path) -
     for name, value in trial.settings().items():
         same &= results[name].isna() if value is None else results[name] == value
     if not same.any():
-        raise ValueError(f"not among the results: {trial}; run the study that it is of")
+        fit = f"{trial.architecture}, {trial.method}, {trial.protocol}, outer split {trial.outer}, seed {trial.seed}"
+        raise ValueError(f"not among the results: {fit}; run the study that it is of")
     return load_predictions(store, results.loc[same, "key"].iloc[0])
 
 

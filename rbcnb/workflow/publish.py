@@ -13,7 +13,7 @@ import shlex
 import shutil
 import tempfile
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -23,12 +23,12 @@ import pandas as pd
 
 from rbcnb._utils.errors import InputError, MissingFileError
 from rbcnb._utils.files import atomic_write, inside, require_folder
-from rbcnb._utils.manifest import MANIFEST, Entries, ManifestError, changed_files, replace_manifest
+from rbcnb._utils.manifest import MANIFEST, Entries, ManifestError, changed_files, record_files, replace_manifest
 from rbcnb._utils.markdown import code, in_markdown
 from rbcnb.columns import CELL, LABEL, PRIMARY_METHODS, SIMULATED, SMEAR, readable
 from rbcnb.evaluation.verdicts import answer_text
 from rbcnb.study.classical import CLASSIFIERS, MAJORITY
-from rbcnb.study.ledger import HONEST, LEDGER, load_ledger
+from rbcnb.study.ledger import HONEST, LEDGER, LEDGER_REMEDY, load_ledger
 from rbcnb.study.runner import mixed_blocks
 from rbcnb.study.store import (
     PACKED,
@@ -44,7 +44,7 @@ from rbcnb.study.store import (
 from rbcnb.training.trial import FIT_VERSION
 from rbcnb.workflow.classical_fits import CLASSICAL
 from rbcnb.workflow.report import simulated_notices, simulated_words
-from rbcnb.workflow.run import CAPTIONS, OUT_REMEDY, RUN_JSON, TABLES, Run, read_table
+from rbcnb.workflow.run import CAPTIONS, OUT_REMEDY, RECORD_REMEDY, RUN_JSON, TABLES, Run, read_table
 from rbcnb.workflow.run_tables import recomputed
 
 TUNING = "fold_trials"
@@ -81,6 +81,10 @@ _UNFINISHED = """# {name}, at work
 `--resume-from` this folder. No result is to be read off it.
 """
 _README_MD = "README.md"
+_AGAIN = "run the same rbcnb reproduce again, which makes it again, then publish"
+_REMEDIES = {RUN_JSON: RECORD_REMEDY, LEDGER: LEDGER_REMEDY}  # of files that no notebook makes again
+_OURS = "name an empty folder, or one that rbcnb publish filled"
+_OF_A_RUN = ("notebooks", "trials", "crops.npy")
 _README = Path(__file__).with_name("published_readme.md").read_text(encoding="utf-8")
 
 
@@ -93,7 +97,8 @@ def publish_run(run: str | Path, out: str | Path) -> Path:
 
     Raises:
         FileNotFoundError: there is no such run, or it has not come to notebook 06; the message names what is missing.
-        ValueError: *out* is the run itself, or a file of the run that is read is damaged.
+        ValueError: *out* is the run, lies in it, holds it, or holds what publish did not write; or a file of the run
+            is not as the run wrote it. What was published before is then as it was.
     """
     here, there = _source_and_target(run, out)
     here.load_table("verdict")  # missing, it says which notebook makes it
@@ -103,62 +108,145 @@ def publish_run(run: str | Path, out: str | Path) -> Path:
     names += [f"{name}.csv" for name in (*TRIAL_LISTS, "ladder") if (here.folder / f"{name}.csv").exists()]
     names += [name for name in (LEDGER, CLASSICAL) if (here.folder / name).exists()]
     names += sorted(path.name for path in here.folder.glob("splits_*.csv"))
-    _require_undamaged(here, names)
-    before = _published_before(there)
-    for name in names:
-        with atomic_write(there.folder / name) as part:
-            shutil.copyfile(here.folder / name, part)
-    record = _without_places(here.load_record(), here.folder.name)
-    if (there.folder / MANIFEST).exists():
-        (there.folder / MANIFEST).unlink()  # until all is written, nothing vouches for what lies there
-    packed = [*pack_trials(here.store, _keys(here), there.folder), *_pack_parts(here, there.folder, tables)]
-    _write_json(there.folder / RUN_JSON, record)
-    with atomic_write(there.folder / _README_MD) as part:
-        part.write_text(_readme(here, record, figures, tables, packed), encoding="utf-8")
-    names += [RUN_JSON, _README_MD]
-    _follow_packed(there, tables)
-    _save_manifest(here, there, names, packed)
-    for name in set(before) - set(names) - set(packed):  # of an earlier run, or of an earlier version of this package
-        with suppress(InputError):
-            inside(there.folder, name).unlink(missing_ok=True)
+    parts = dict(part for table, parts in PARTS.items() if table in tables for part in parts.items())
+    _require_undamaged(here, [RUN_JSON, *names, *(f"{name}.csv" for name in parts)])
+    _require_ours(there, here)
+    with _aside(there.folder) as new:
+        _copy(here, new, names)
+        record = _without_places(here.load_record(), here.folder.name)
+        packed = [*pack_trials(here.store, _keys(here), new.folder), *_pack_parts(here, new.folder, parts)]
+        _write_pages(new, record, _readme(here, record, figures, tables, packed))
+        _follow_packed(here, new, tables)
+        entries = _entries(here, new, [*names, RUN_JSON, _README_MD], packed)
+        before = _published_before(there)
+        _exchange(new, there, entries)
+        for name in set(before) - set(entries):  # of an earlier run, or of an earlier version of this package
+            with suppress(InputError):
+                inside(there.folder, name).unlink(missing_ok=True)
+        replace_manifest(there.folder, entries)
     return there.folder
 
 
 def _source_and_target(run: str | Path, out: str | Path) -> tuple[Run, Run]:
     here, there = Run.at(run), Run.at(out)
     require_folder(here.folder, remedy=OUT_REMEDY)
-    if here.folder == there.folder:
-        raise ValueError(f"{here.folder}: publish into another folder than the run's own")
     return here, there
 
 
 def _require_undamaged(run: Run, names: Sequence[str]) -> None:
     """Refuses a file of *names* that is not as the run wrote it: publishing would vouch for it by a new digest."""
     entries = run.load_manifest()
-    if changed := changed_files(run.folder, {name: entries[name] for name in names if name in entries}):
-        more = f" (and {len(changed) - 1} more files)" if len(changed) > 1 else ""
+    if not entries:
         raise InputError(
-            f"{run.folder / next(iter(changed))}{more}: not as the run wrote it (its digest tells); run the same rbcnb "
-            "reproduce again, which makes it again, then publish"
+            f"{run.folder / MANIFEST}: not there, or empty: nothing vouches for the files of the run; {_AGAIN}"
         )
+    changed = [*changed_files(run.folder, {name: entries[name] for name in names if name in entries})]
+    unlisted = [name for name in names if name not in entries]
+    if not changed + unlisted:
+        return
+    first, n_more = (changed + unlisted)[0], len(changed + unlisted) - 1
+    why, remedy = "not as the run wrote it (its digest tells)", _REMEDIES.get(first, _AGAIN)
+    if not changed:
+        why = f"{MANIFEST} has no digest of it"
+        remedy = f"take it away if the run did not write it; else rename {MANIFEST}, and {_AGAIN}"
+    raise InputError(f"{run.folder / first}{f' (and {n_more} more files)' * bool(n_more)}: {why}; {remedy}")
 
 
-def _follow_packed(there: Run, tables: Sequence[str]) -> None:
+def _require_ours(there: Run, here: Run) -> None:
+    """Refuses a folder to publish into that holds anything but what an earlier call wrote; hidden files may lie there.
+
+    One that holds the run *here*, or lies in it, is refused, too.
+    """
+    folder = there.folder
+    if folder.is_relative_to(here.folder) or here.folder.is_relative_to(folder):
+        raise InputError(
+            f"{folder}: is the run, holds it, or lies in it; take another folder than the run's own: {_OURS}"
+        )
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"{folder}: is a file; {_OURS}")
+    if any((folder / name).exists() for name in _OF_A_RUN):
+        raise InputError(f"{folder}: is the folder of a run; {_OURS}")
+    if not _is_filled(there) and (found := sorted(folder.glob("[!.]*"))):
+        raise InputError(f"{folder}: holds {found[0].name}, and was not filled by rbcnb publish; {_OURS}")
+
+
+def _is_filled(there: Run) -> bool:
+    """Whether an earlier call wrote to the folder, even one that was stopped before its end."""
+    return is_packed(there.folder) or RECORDS in _published_before(there)
+
+
+@contextmanager
+def _aside(folder: Path) -> Iterator[Run]:
+    """A place on the file system of *folder* to write to; nothing is left of it, nor of a new *folder* left empty."""
+    fresh = not folder.exists()
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        with tempfile.TemporaryDirectory(prefix=".publish-", dir=folder) as place:
+            yield Run.at(place)
+    finally:
+        if fresh:
+            with suppress(OSError):  # it is not empty
+                folder.rmdir()
+
+
+def _exchange(new: Run, there: Run, names: Iterable[str]) -> None:
+    """Moves the files *names* from *new* to *there*, one by one: all that can fail has been done, or is looked at now.
+
+    The manifest that is there does not vouch for them; where there is none, one that lists the trials goes first, a
+    mark that the folder is publish's (`_is_filled`).
+    """
+    targets = [there.folder / name for name in (*names, MANIFEST, f".{MANIFEST}.lock")]
+    folders = {path.parent for path in targets} - {there.folder}
+    for path in (*sorted(folders), *targets):
+        if path.is_symlink():
+            raise InputError(f"{path}: is a link, and publish writes through none; remove it, or {_OURS}")
+        if path.exists() and path.is_dir() != (path in folders):
+            raise InputError(f"{path}: is {'no' if path in folders else 'a'} folder; remove it, or {_OURS}")
+    for path in folders:
+        path.mkdir(exist_ok=True)
+    if not _is_filled(there):
+        os.replace(new.folder / MANIFEST, there.folder / MANIFEST)
+    for name in names:
+        os.replace(new.folder / name, there.folder / name)
+
+
+def _copy(source: Run, target: Run, names: Iterable[str]) -> None:
+    for name in names:
+        with atomic_write(target.folder / name) as part:
+            shutil.copyfile(source.folder / name, part)
+
+
+def _write_pages(new: Run, record: Mapping[str, Any], readme: str) -> None:
+    with atomic_write(new.folder / RUN_JSON) as part:
+        part.write_text(json.dumps(record, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+    with atomic_write(new.folder / _README_MD) as part:
+        part.write_text(readme, encoding="utf-8")
+
+
+def _follow_packed(here: Run, there: Run, tables: Sequence[str]) -> None:
     """Gives the published *tables* the numbers that follow from the packed predictions, which are rounded.
 
     A score moves by up to `TOLERANCE` by that (`rbcnb.study.store.pack_trials`); a number that is divided by a small
     spread, such as an effect size, by more. A number that is further off is left as it is, for `rbcnb verify` to find.
+
+    Raises:
+        InputError: what a table is made from does not fit together; the message names the table of the run, *here*.
     """
     with unpacked(there.folder) as copy:
         makers = recomputed(copy)
         for name in [name for name in tables if name in makers]:
             path = there.folder / "tables" / f"{name}.csv"
-            with suppress(MissingFileError, InputError):  # it follows from what is not published
+            try:
                 before = pd.read_csv(path, dtype=str, keep_default_na=False)
                 after = _with_numbers_of(before, makers[name]())
-                if not after.equals(before):
-                    with atomic_write(path) as part:
-                        after.to_csv(part, index=False)
+            except (MissingFileError, InputError):  # it follows from what is not published
+                continue
+            except (ValueError, LookupError) as error:
+                table = here.folder / "tables" / path.name
+                raise InputError(f"{table}: cannot be made from the run's fits ({error}); {_AGAIN}") from error
+            if not after.equals(before):
+                with atomic_write(path) as part:
+                    after.to_csv(part, index=False)
 
 
 def _with_numbers_of(stored: pd.DataFrame, new: pd.DataFrame) -> pd.DataFrame:
@@ -183,7 +271,7 @@ def _with_numbers_of(stored: pd.DataFrame, new: pd.DataFrame) -> pd.DataFrame:
 def _published_before(there: Run) -> Entries:
     """What an earlier call published into the same folder; nothing where its manifest is damaged."""
     try:
-        return there.load_manifest() if is_packed(there.folder) else {}
+        return there.load_manifest()
     except ManifestError:
         return {}
 
@@ -196,7 +284,7 @@ def publish_unfinished(run: str | Path, out: str | Path) -> Path:
 
     Raises:
         FileNotFoundError: the run has finished no fit.
-        ValueError: *out* is the run itself.
+        ValueError: as of `publish_run`.
     """
     here, there = _source_and_target(run, out)
     records = {key: load_record(here.store, key) or {} for key in stored_keys(here.store)}
@@ -204,24 +292,20 @@ def publish_unfinished(run: str | Path, out: str | Path) -> Path:
     if not keys:
         raise FileNotFoundError(f"{here.store}: no finished fit in it yet; run notebook 04 at least")
     names = [path.name for path in [here.folder / LEDGER, *sorted(here.folder.glob("splits_*.csv"))] if path.exists()]
-    for name in names:
-        with atomic_write(there.folder / name) as part:
-            shutil.copyfile(here.folder / name, part)
-    manifest = there.load_manifest()
-    packed = pack_trials(here.store, keys, there.folder)
-    kept = [name for name in manifest if name not in (*packed, *names)]
-    if "tables/verdict.csv" not in manifest:  # else of an earlier stage, whose tables stay
-        _write_json(there.folder / RUN_JSON, _without_places(here.load_record(), here.folder.name))
-        with atomic_write(there.folder / _README_MD) as part:
-            part.write_text(_UNFINISHED.format(name=here.folder.name, fits=len(keys)), encoding="utf-8")
-        names += [RUN_JSON, _README_MD]
-    _save_manifest(here, there, [*kept, *names], packed, before=manifest)
+    _require_undamaged(here, [RUN_JSON, *names])
+    _require_ours(there, here)
+    is_new = "tables/verdict.csv" not in there.load_manifest()  # else of an earlier stage, whose tables stay
+    with _aside(there.folder) as new:
+        _copy(here, new, names)
+        packed = pack_trials(here.store, keys, new.folder)
+        if is_new:
+            record = _without_places(here.load_record(), here.folder.name)
+            _write_pages(new, record, _UNFINISHED.format(name=in_markdown(here.folder.name), fits=len(keys)))
+            names += [RUN_JSON, _README_MD]
+        entries = _entries(here, new, names, packed)
+        _exchange(new, there, entries)
+        record_files(there.folder, entries)
     return there.folder
-
-
-def _write_json(path: Path, facts: Mapping[str, Any]) -> None:
-    with atomic_write(path) as part:
-        part.write_text(json.dumps(facts, indent=1, sort_keys=True) + "\n", encoding="utf-8")
 
 
 @contextmanager
@@ -277,9 +361,9 @@ def _keys(run: Run) -> list[str]:
     return list(dict.fromkeys([*listed["key"], *more]))
 
 
-def _pack_parts(run: Run, folder: Path, tables: Sequence[str]) -> Iterator[str]:
-    """Writes what *tables* follow from beside fits and splits, and yields the names of the files."""
-    for name, columns in [part for table, parts in PARTS.items() if table in tables for part in parts.items()]:
+def _pack_parts(run: Run, folder: Path, parts: Mapping[str, Sequence[str]]) -> Iterator[str]:
+    """Writes what tables follow from beside fits and splits, *parts*, and yields the names of the files."""
+    for name, columns in parts.items():
         with atomic_write(folder / f"{name}.parquet") as part:
             run.load_csv(name)[[*columns]].to_parquet(part, **PACKED)
         yield f"{name}.parquet"
@@ -295,29 +379,26 @@ def _without_places(record: dict, name: str) -> dict:
     return record | {"parameters": parameters}
 
 
-def _save_manifest(
-    run: Run, there: Run, copied: Sequence[str], packed: Sequence[str], *, before: Mapping[str, dict] | None = None
-) -> None:
-    """What the published files were made from, as the run's manifest tells it, with their digests.
+def _entries(run: Run, new: Run, copied: Sequence[str], packed: Sequence[str]) -> Entries:
+    """What the published files were made from, as the run's manifest tells it.
 
     Of the trials also ``fits``: how many each network has, those on folds included.
 
     Args:
         run: the run.
-        there: where it is published.
+        new: where its files lie, ready to be published.
         copied: names of files of the run.
         packed: names of files that were made of it for this.
-        before: entries that stay.
     """
-    entries = run.load_manifest() | dict(before or {})
+    entries = run.load_manifest()
     known = {name: entries.get(name, {}) for name in copied}
     common = {"data": run.data_hash(), "seed": run.load_record().get("seeds", {}).get("seed")}
     if words := run.simulated(PREDICTIONS):
         common[SIMULATED] = words
     known |= dict.fromkeys(packed, common)
-    records = map(json.loads, pd.read_parquet(there.folder / RECORDS)["record"])
+    records = map(json.loads, pd.read_parquet(new.folder / RECORDS)["record"])
     fits = dict(sorted(Counter(record["trial"]["architecture"] for record in records).items()))
-    replace_manifest(there.folder, known | {RECORDS: common | {"fits": fits}})
+    return known | {RECORDS: common | {"fits": fits}}
 
 
 def _readme(run: Run, record: dict, figures: Sequence[str], tables: Sequence[str], packed: Sequence[str]) -> str:
@@ -345,8 +426,8 @@ def _readme(run: Run, record: dict, figures: Sequence[str], tables: Sequence[str
         verdicts=_verdicts(run.load_table("verdict")),
         chosen=_chosen(run),
         licence=LICENCES.get(smears) or code(smears),
-        data=record.get("data_hash", "?"),
-        seeds=", ".join(f"{name} {value}" for name, value in record.get("seeds", {}).items()),
+        data=in_markdown(record.get("data_hash", "?")),
+        seeds=", ".join(in_markdown(f"{name} {value}") for name, value in record.get("seeds", {}).items()),
         fits=len(set().union(*(run.load_csv(name)["key"] for name in TRIAL_LISTS[:2]))),
         hours=_fit_seconds(run) / 3600,
         openings=_openings(run),

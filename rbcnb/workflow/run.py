@@ -58,7 +58,7 @@ _MADE_BY = {
     "tables/table3.csv": "06_imbalance_study",
     "tables/verdict.csv": "06_imbalance_study",
 }
-_RECORD_REMEDY = "put back a copy, or remove it: rbcnb reproduce then writes it again"
+RECORD_REMEDY = "put back a copy, or remove it: rbcnb reproduce then writes it again"
 OUT_REMEDY = "give the folder of --out of rbcnb reproduce"
 _FILE_REMEDY = "run the notebook that makes it again, with the same run folder"
 _RECORD_PARTS = ("parameters", "seeds", "versions", "notebooks", "estimated_s")  # each a mapping
@@ -348,9 +348,9 @@ class Run:
         path = self.folder / RUN_JSON
         if not path.exists():
             return {}
-        record = read_json(path, remedy=_RECORD_REMEDY)
+        record = read_json(path, remedy=RECORD_REMEDY)
         if not all(isinstance(record.get(name, {}), dict) for name in _RECORD_PARTS):
-            raise InputError(f"{path}: is not the record of a run; {_RECORD_REMEDY}")
+            raise InputError(f"{path}: is not the record of a run; {RECORD_REMEDY}")
         return record
 
     def save_record(self, record: dict) -> None:

@@ -259,6 +259,15 @@ def test_a_ledger_that_is_lost_is_not_begun_anew_in_silence(tmp_path, split, cro
         open_test(tmp_path, [CE], split, crops)
 
 
+def test_a_ledger_is_in_the_manifest_again_after_that_was_lost(tmp_path, split, crops):
+    """Where every opening is one again, no row is added, and the file alone is to be recorded."""
+    open_test(tmp_path, [CE], split, crops)
+    before = load_manifest(tmp_path)
+    (tmp_path / MANIFEST).unlink()
+    open_test(tmp_path, [CE], split, crops)
+    assert load_manifest(tmp_path) == before
+
+
 def test_rows_of_a_process_that_was_killed_before_it_told_the_manifest_stay(tmp_path, split, crops):
     open_test(tmp_path, [CE], split, crops)
     manifest = (tmp_path / MANIFEST).read_bytes()

@@ -348,5 +348,130 @@ def test_what_could_not_be_checked_is_no_success(run, tmp_path, capsys):
     assert main(["verify", str(out), "--partial"]) == 0
 
 
+UNFINISHED = pytest.mark.parametrize("options", [[], ["--unfinished"]])
+
+
+@UNFINISHED
+@pytest.mark.parametrize("kind", ["notes", "file", "other run", "around", "within"])
+def test_a_folder_that_publish_did_not_fill_is_left_as_it_is(run, tmp_path, capsys, kind, options):
+    copy = shutil.copytree(run.folder, tmp_path / "around" / "run")
+    out = {"around": copy.parent, "within": copy / "out"}.get(kind, tmp_path / "out")
+    if kind == "notes":
+        out.mkdir()
+        (out / "README.md").write_text("mine")
+    elif kind == "file":
+        out.write_text("mine")
+    elif kind == "other run":
+        shutil.copytree(publish_run(run.folder, out), out / "trials")
+    before = contents(tmp_path)
+    assert main(["publish", str(copy), str(out), *options]) == 2
+    assert "name an empty folder, or one that rbcnb publish filled" in capsys.readouterr().err
+    assert contents(tmp_path) == before
+
+
+def test_a_folder_with_hidden_files_alone_is_empty(run, tmp_path):
+    (tmp_path / "out" / ".git").mkdir(parents=True)
+    (tmp_path / "out" / ".lock").touch()
+    publish_unfinished(run.folder, tmp_path / "out")
+    assert (tmp_path / "out" / ".git").is_dir()
+
+
+@pytest.mark.parametrize("publish", [publish_run, publish_unfinished])
+def test_a_publication_that_was_stopped_halfway_can_be_made_again(run, tmp_path, monkeypatch, publish):
+    out, replace_file, moved = tmp_path / "out", os.replace, []
+
+    def stop(source, target):
+        if ".publish-" in str(source) and ".publish-" not in str(target):
+            if len(moved) == 2:
+                raise KeyboardInterrupt
+            moved.append(target)
+        replace_file(source, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", stop)
+        with pytest.raises(KeyboardInterrupt):
+            publish(run.folder, out)
+    assert {path.name for path in files_under(out) if path.is_file()} == {path.name for path in moved}
+    assert not [path for path in out.iterdir() if path.is_dir() and path.name.startswith(".")]
+    assert publish(run.folder, out) == out
+    assert verify_run(publish_run(run.folder, out)).same
+
+
+def test_a_publication_that_fails_leaves_the_earlier_one_as_it_was(run, tmp_path, monkeypatch, capsys):
+    out = publish_run(run.folder, tmp_path / "out")
+    before = contents(tmp_path)
+
+    def fail():
+        raise ValueError("not among the results: small, focal")
+
+    monkeypatch.setattr("rbcnb.workflow.publish.recomputed", lambda _: {"table1": fail})
+    for folder in (out, tmp_path / "new"):
+        assert main(["publish", str(run.folder), str(folder)]) == 2
+        printed = capsys.readouterr().err
+        assert f"{run.folder}/tables/table1.csv: cannot be made from the run's fits (not among the results" in printed
+        assert "run the same rbcnb reproduce again" in printed
+        assert contents(tmp_path) == before
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [("README.md", []), ("tables", []), (".manifest.json.lock", []), ("predictions.parquet", ["--unfinished"])],
+)
+def test_nothing_is_written_through_a_link(run, tmp_path, capsys, name, options):
+    out = publish_run(run.folder, tmp_path / "out")
+    (out / name).rename(tmp_path / "elsewhere")
+    (out / name).symlink_to(tmp_path / "elsewhere")
+    before = contents(tmp_path)
+    assert main(["publish", str(run.folder), str(out), *options]) == 2
+    assert f"{out / name}: is a link" in capsys.readouterr().err
+    assert contents(tmp_path) == before
+
+
+@UNFINISHED
+@pytest.mark.parametrize("name", ["run.json", LEDGER, "splits_honest.csv"])
+def test_an_altered_file_is_refused_and_so_is_one_without_a_digest(run, tmp_path, capsys, name, options):
+    copy = shutil.copytree(run.folder, tmp_path / "run")
+    (copy / name).write_bytes((copy / name).read_bytes().replace(b"0", b"1", 1))
+    command = ["publish", str(copy), str(tmp_path / "out"), *options]
+    assert main(command) == 2
+    assert f"{copy / name}: not as the run wrote it (its digest tells); " in capsys.readouterr().err
+    replace_manifest(copy, {file: entry for file, entry in run.load_manifest().items() if file != name})
+    assert main(command) == 2
+    assert f"{copy / name}: {MANIFEST} has no digest of it; " in capsys.readouterr().err
+    (copy / MANIFEST).unlink()
+    assert main(command) == 2
+    printed = capsys.readouterr().err
+    assert f"{copy / MANIFEST}: not there" in printed
+    assert "run the same rbcnb reproduce again" in printed
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_earlier_stage_that_was_altered_gets_no_new_digest(run, tmp_path):
+    out = publish_run(run.folder, tmp_path / "out")
+    path = out / "tables" / "choices.csv"
+    path.write_bytes(path.read_bytes().replace(b"0", b"1", 1))
+    publish_unfinished(run.folder, out)
+    assert ("tables/choices.csv", "digest") in {(finding.table, finding.column) for finding in verify_run(out).findings}
+
+
+def test_what_the_record_tells_stands_as_words_in_the_page(run, tmp_path):
+    here = Run(shutil.copytree(run.folder, tmp_path / "run"))
+    bad = "<img src=x>|$x$"
+    record = here.load_record() | {"data_hash": bad, "seeds": {bad: bad}, "versions": {"python": bad}, "machine": bad}
+    here.save_record(record | {"profile": bad})
+    page = (publish_run(here.folder, tmp_path / "out") / "README.md").read_text()
+    assert page.count("img src&#61;x") == 6
+    assert "<img" not in page
+
+
+def contents(folder):
+    """Of every file below *folder*, links not followed; what a lock leaves is none."""
+    return {
+        path: path.read_bytes() if path.is_file() else b""
+        for path in folder.rglob("*")
+        if not path.name.endswith(".lock") or path.is_symlink()
+    }
+
+
 def files_under(folder):
     return {path for path in folder.rglob("*") if not path.name.startswith(".")}
