@@ -130,10 +130,10 @@ def test_a_command_line_is_read_and_something_runs_its_kind(page, command, monke
         elif page == "add_network.md":
             networks = declared["04_cv_tuning"]["architectures"]
             declared["04_cv_tuning"]["architectures"] = replace(networks, choices=(*networks.choices, "two_layers"))
-        for profile in _names(options.profile):
+        for profile in _names(options, "profile"):
             values = load_profile(profile, notebooks_folder() / "profiles") | _overrides(options)
             check_parameters(values, declared)
-        assert {path.stem[:2] for path in find_notebooks(_names(options.only) if options.only else ())}
+        assert {path.stem[:2] for path in find_notebooks(_names(options, "only"))}
 
 
 @pytest.mark.parametrize("key", RUN_BY)
