@@ -44,7 +44,7 @@ def name_fault(image: str | Path) -> str:
     if "/" in name:
         return "its name leads to another folder; correct the table"
     if "\\" in name:
-        return "its name has a backslash, after which Windows looks for a file in a folder; rename it"
+        return "its name has a backslash, which stands between folders on Windows; rename it"
     return ""
 
 

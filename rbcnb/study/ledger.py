@@ -201,8 +201,8 @@ def _kept(folder: str | Path, reopen: str = "") -> Iterator[tuple[pd.DataFrame, 
     with folder_lock(folder, name=f".{LEDGER}.lock", wait_s=_WAIT_S):
         entry = load_manifest(folder).get(LEDGER)
         rows = path.read_bytes().splitlines(keepends=True) if path.is_file() else []
-        # A process that was killed may have added rows and not yet recorded the file in the manifest; and a manifest
-        # that was lost is begun anew.
+        # A process that was killed may have added rows and not yet recorded the file in the manifest; and where the
+        # manifest was lost, the new one lacks the ledger.
         written = [n for n in range(len(rows), 0, -1) if entry and bytes_digest(*rows[:n]) == entry[DIGEST]]
         lost = bool(entry) and not written
         if lost and not reopen:

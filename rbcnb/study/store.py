@@ -219,7 +219,7 @@ def pack_trials(store: Path, keys: Sequence[str], folder: Path) -> tuple[str, st
             parts.append(load_predictions(store, key).assign(key=key))
     table = pd.concat(parts, ignore_index=True)
     names = {name: LOG + name.removeprefix(PROB) for name in table if name.startswith(PROB)}
-    precision = np.float32 if all(_stay_alike(part, [*names]) for part in parts) else np.float64
+    precision = np.float32 if all(map(_stay_alike, parts)) else np.float64
     logs = _logs(table, [*names], precision)
     table = table.drop(columns=[*names]).assign(**dict(zip(names.values(), logs.T, strict=True)))
     words = [name for name in table if not pd.api.types.is_numeric_dtype(table[name])]
@@ -239,10 +239,11 @@ def _logs(predictions: pd.DataFrame, columns: list[str], precision: type[np.floa
         return np.log(predictions[columns].to_numpy(float)).astype(precision)
 
 
-def _stay_alike(predictions: pd.DataFrame, columns: list[str]) -> bool:
+def _stay_alike(predictions: pd.DataFrame) -> bool:
     """Whether the scores of one trial's *predictions* stay the same if logarithms are kept in single precision."""
     from rbcnb.evaluation.metrics import score_predictions
 
+    columns = [name for name in predictions if name.startswith(PROB)]
     rounded = predictions.copy()
     rounded[columns] = np.exp(_logs(predictions, columns, np.float32).astype(float))
     before, after = score_predictions(predictions), score_predictions(rounded)

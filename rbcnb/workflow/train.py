@@ -200,9 +200,10 @@ def _groups(folder: Path, smears: Sequence[str]) -> tuple[dict[str, str], list[s
     """Smear -> what an honest split keeps together; and what to say of it."""
     groups = image_groups(folder, smears)
     files = {smear: file for smear, file in image_files(folder).items() if smear in groups}
-    overlaps = overlaps_of_files(files)
+    too_many = len(files) > MOST_IMAGES
+    overlaps = () if too_many else overlaps_of_files(files)
     notes = [describe_overlaps(overlaps)] if overlaps else []
-    if len(files) > MOST_IMAGES:
+    if too_many:
         notes.append(f"there are more than {MOST_IMAGES} images: whether they overlap was not looked for")
     if n_gone := len(groups) - len(files):
         these = "1 image is" if n_gone == 1 else f"{n_gone} images are"

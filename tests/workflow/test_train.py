@@ -18,6 +18,7 @@ from rbcnb.labels.consensus import added_cells
 from rbcnb.labels.readings import Reading, append_readings
 from rbcnb.segmentation.batch import segment_files
 from rbcnb.segmentation.segment import FinderSpec
+from rbcnb.smears import overlap
 from rbcnb.smears.segmented import segmented_smears
 from rbcnb.smears.sources import synthetic_smears
 from rbcnb.workflow import train
@@ -187,6 +188,15 @@ def test_cells_that_readers_added_or_struck_out_count_as_such(labelled, folder):
     border = [*cells.merge(readings[["smear", "cell"]].iloc[:-1])["border"], False]
     whole = pd.Series(named)[~np.array(border)]
     assert {name: card.scores[f"support_{name}"] for name in card.classes} == whole.value_counts().to_dict()
+
+
+def test_more_images_than_are_compared_are_noted_once(folder, monkeypatch, recwarn):
+    monkeypatch.setattr(train, "MOST_IMAGES", 2)
+    monkeypatch.setattr(overlap, "MOST_IMAGES", 2)
+    groups, notes = train._groups(folder, [f"synthetic_{number:02d}.png" for number in range(3)])
+    assert len(set(groups.values())) == 3
+    assert notes == ["there are more than 2 images: whether they overlap was not looked for"]
+    assert not [warning for warning in recwarn if "overlap" in str(warning.message)]
 
 
 def test_what_cannot_be_trained_is_refused_with_the_next_command(labelled, folder, capsys):
